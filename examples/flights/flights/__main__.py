@@ -1,0 +1,84 @@
+"""`python -m flights [--out DIR] [--executor in_process|parallel]`: run the job once and say what happened.
+
+Exit code 0 when every step succeeded, 1 when one did not, 2 when nothing could be started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import rivers as rs
+from flights.repository import flights_repository
+from rivers.exceptions import DefinitionError, ExecutorNotInstalledError
+
+EXECUTORS = {"in_process": rs.Executor.in_process, "parallel": rs.Executor.parallel}
+PICTURES = ("carrier_picture", "hour_picture", "weather_picture", "destination_picture")
+HEAD = ("step", "executor", "state", "load s", "run s", "store s", "worker", "attempts")
+NUMBERS = {3, 4, 5, 7}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job, print its steps and where the pictures are, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flights", description="Delays of the flights from New York in 2013."
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="directory for pictures and values (default: out)"
+    )
+    parser.add_argument("--executor", choices=EXECUTORS, default="in_process", help="where the steps run")
+    options = parser.parse_args(arguments)
+    try:
+        with flights_repository(options.out, EXECUTORS[options.executor]()) as repository:
+            result = repository.get_job("flights").execute(raise_on_error=False)
+            pictures = [repository.load_node(name) for name in PICTURES if name in result.materialized_assets]
+    except (DefinitionError, ExecutorNotInstalledError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+    print(step_table(result.steps))
+    print(f"\nrun {result.run_id}: {result.status}, {len(result.materialized_assets)} assets")
+    for name, message in result.failed_assets:
+        print(f"failed: {name}: {message}")
+    print("pictures:" if pictures else "no pictures")
+    for path in pictures:
+        print(f"  {path}")
+    return 0 if result.success else 1
+
+
+def step_table(steps: dict[str, Any]) -> str:
+    """The steps as text, in the order given; the instances of a mapped task are one row, with their times added up."""
+    groups: dict[str, list[Any]] = {}
+    for key, step in steps.items():
+        groups.setdefault(key.partition("[")[0] + "[…]" if "[" in key else key, []).append(step)
+    rows = [HEAD, *(_row(name, group) for name, group in groups.items())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(_cells(row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def _row(name: str, steps: list[Any]) -> tuple[str, ...]:
+    times = [f"{sum(getattr(step.timings, phase) for step in steps):.3f}" for phase in ("load", "run", "store")]
+    if len(steps) > 1:
+        name = f"{name} x {len(steps)}"
+    worker = _together(step.worker for step in steps)
+    attempts = str(sum(step.attempts for step in steps))
+    return (name, _together(s.executor for s in steps), _together(s.state for s in steps), *times, worker, attempts)
+
+
+def _together(values: Iterable[object]) -> str:
+    """The different values in the order they come; more than three are counted."""
+    different = list(dict.fromkeys(str(value) for value in values if value))
+    return f"{len(different)} different" if len(different) > 3 else ", ".join(different) or "-"
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    cells = zip(row, widths, strict=True)
+    return [cell.rjust(width) if i in NUMBERS else cell.ljust(width) for i, (cell, width) in enumerate(cells)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The repository: all assets, the job that runs them, and what they share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rivers as rs
+from flights import airports, delays, plots, tables, weather
+
+ASSETS = [
+    tables.airlines,
+    tables.airports,
+    tables.planes,
+    tables.weather,
+    tables.flights,
+    tables.clean_flights,
+    weather.clean_weather,
+    tables.joined_flights,
+    delays.carrier_delays,
+    delays.hour_delays,
+    delays.plane_age_delays,
+    delays.ranked_routes,
+    weather.weather_delays,
+    airports.origin_delays,
+    airports.destination_delays,
+    plots.carrier_picture,
+    plots.hour_picture,
+    plots.weather_picture,
+    plots.destination_picture,
+]
+
+
+def flights_repository(out: Path = Path("out"), executor: rs.Executor | None = None) -> rs.CodeRepository:
+    """The repository with its pictures and the values it keeps below `out`; `executor` runs the job's steps."""
+    out = out.resolve()
+    return rs.CodeRepository(
+        assets=ASSETS,
+        jobs=[rs.Job("flights", assets=ASSETS, executor=executor)],
+        resources={
+            "source": tables.Source(),
+            "pictures": plots.Pictures(directory=out / "pictures"),
+            "warehouse": rs.PickleIOHandler((out / "values").as_uri()),
+        },
+    )
+
+
+repository = flights_repository()
+"""What `rivers run flights.repository:repository` finds."""

@@ -1,0 +1,152 @@
+"""One verb, one definition: what a person types and what CI types are the same sessions.
+
+    nox -s lint types tests docs          the daily round
+    nox -s tests -- -k retries            everything after -- goes to pytest
+    nox -s matrix                         the tests on every supported Python that is here
+    nox -s package minimums proto         before a release
+    nox -s demo bench fuzz coverage       to look at, to measure, to attack
+
+Dependency groups come from pyproject.toml, the supported Pythons from the classifiers of rivers-core.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.11.12"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"  # a session runs on what the machine has
+nox.options.error_on_missing_interpreters = False  # `matrix` says which Python it skipped
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+
+WORKSPACE = nox.project.load_toml("pyproject.toml")
+CORE = "packages/rivers-core"
+PACKAGES = sorted(path.parent for path in Path("packages").glob("*/pyproject.toml"))
+SOURCES = [str(package / "src") for package in PACKAGES]
+PYTHONS = nox.project.python_versions(nox.project.load_toml(f"{CORE}/pyproject.toml"))
+
+
+def group(*names: str) -> list[str]:
+    """The requirements of dependency groups of pyproject.toml."""
+    return list(nox.project.dependency_groups(WORKSPACE, *names))
+
+
+def install_workspace(session: nox.Session, *groups: str) -> None:
+    """Install every package of the workspace editable, with the extras that need nothing of ours, and the groups."""
+    packages = [argument for package in PACKAGES for argument in ("-e", f"{package}[protobuf,objectstore]")]
+    session.install(*packages, *group(*groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format, layers, and changelog fragments that build."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    # The import contracts are read from the source; nothing is imported and nothing need be installed.
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": ":".join(SOURCES)})
+    for package in PACKAGES:
+        session.run("towncrier", "build", "--draft", "--version", "next", "--dir", str(package), silent=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """The sources are strictly typed, and so is what users write with them."""
+    install_workspace(session, "types")
+    session.run("mypy", *SOURCES)
+    session.run("mypy", "tests/typing")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, on the Python that runs nox."""
+    run_tests(session)
+
+
+@nox.session(python=PYTHONS)
+def matrix(session: nox.Session) -> None:
+    """All tests, on every supported Python of this machine."""
+    run_tests(session)
+
+
+def run_tests(session: nox.Session) -> None:
+    install_workspace(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """All tests, and the lines that none of them reaches."""
+    install_workspace(session, "coverage")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session(venv_backend="uv")
+def minimums(session: nox.Session) -> None:
+    """All tests, with the oldest releases our packages say they work with."""
+    packages = [argument for package in PACKAGES for argument in ("-e", f"{package}[protobuf,objectstore]")]
+    session.install("--resolution=lowest-direct", *packages)
+    session.install(*group("test"))
+    session.run("uv", "pip", "list", external=True)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation builds without a warning; its code blocks run in `tests`."""
+    session.install(*group("docs"))
+    session.run("mkdocs", *(session.posargs or ["build", "--strict"]))
+
+
+@nox.session(venv_backend="uv")
+@nox.parametrize("package", [package.name for package in PACKAGES], ids=[package.name for package in PACKAGES])
+def package(session: nox.Session, package: str) -> None:
+    """One package: build sdist and wheel, look into them, and try the wheel alone in this clean environment."""
+    built = Path(session.create_tmp()).resolve()
+    # uv makes the wheel from the sdist, so that the sdist is known to hold all it needs.
+    session.run("uv", "build", "--quiet", "--clear", "--out-dir", str(built), f"packages/{package}", external=True)
+    (wheel,) = built.glob("*.whl")
+    session.install(str(wheel), *group("package"))
+    session.run(
+        "pytest",
+        "tests/test_packaging.py",
+        *session.posargs,
+        env={"RIVERS_PACKAGE": package, "RIVERS_BUILT": str(built)},
+    )
+
+
+@nox.session(python="3.11")  # the generator is old on purpose and has no wheels for the newest Pythons
+def proto(session: nox.Session) -> None:
+    """The generated protocol code is what the .proto files say."""
+    session.install(*group("proto"))
+    session.run("python", "proto/generate.py")
+    session.run("git", "diff", "--exit-code", "--stat", external=True)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Hostile bytes raise SpecDecodeError and nothing else; a short form is among the tests."""
+    session.install("-e", f"{CORE}[protobuf]")
+    session.run(
+        "python", "fuzz/fuzz_protocol.py", *(session.posargs or ["--bytes", "1000000", "--structures", "50000"])
+    )
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """What a step costs, as ratios in one run on one machine."""
+    session.install("-e", f"{CORE}[objectstore]")
+    session.run("python", "bench/run.py", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A real pipeline over the flights that left New York in 2013."""
+    session.install(CORE, *group("demo"))
+    session.chdir("examples/flights")
+    session.run("python", "-m", "flights", *session.posargs)

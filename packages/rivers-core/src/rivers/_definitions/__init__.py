@@ -1,0 +1,1 @@
+"""What the user writes: assets, tasks, jobs, executors, resources, retries."""

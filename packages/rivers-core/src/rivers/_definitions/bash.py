@@ -1,0 +1,56 @@
+"""Running a `BashTask`'s command; what its step calls in the worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+
+from rivers.exceptions import ExecutionError
+
+__all__ = ["run_bash"]
+
+_STDERR_TAIL = 4096
+
+
+def run_bash(
+    command: str | list[str],
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    variables: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> str:
+    """Run the command and return its stdout.
+
+    Raises:
+        ExecutionError: the command ended with another code than 0, by a signal, or could not be started.
+        TimeoutError: it ran for more than `timeout` seconds; it and the processes of its session were killed.
+    """
+    full = {**os.environ, **(env or {}), **(variables or {})}
+    try:
+        process = subprocess.Popen(  # noqa: S603 - running the user's command is what a BashTask is for
+            ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+            env=full,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ExecutionError(f"the command could not be started: {error}: {command!r:.200}") from error
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"the command ran for more than {timeout} s: {command!r:.200}") from None
+    finally:
+        if process.returncode is None:  # overdue, or interrupted: nothing of it may go on
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    if process.returncode != 0:
+        code = process.returncode
+        ended = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+        tail = err[-_STDERR_TAIL:].decode(errors="replace").strip()
+        raise ExecutionError(f"the command ended {ended}: {command!r:.200}" + (f"\n{tail}" if tail else ""))
+    return out.decode(errors="replace")

@@ -1,0 +1,200 @@
+"""What a body hands over besides plain values, and how outputs and upstreams are declared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from rivers._definitions.names import check_name
+from rivers._io.base import BaseIOHandler
+from rivers.exceptions import AssetDefinitionError, InvalidMetadataError, ResultDefinitionError
+
+__all__ = ["AssetDef", "DepDef", "DynamicOutput", "Output", "check_metadata"]
+
+MAX_METADATA_BYTES = 256 * 1024
+
+
+def check_metadata(metadata: dict[str, Any]) -> bytes:
+    """Return metadata as JSON text; raise InvalidMetadataError naming the key that is none."""
+    if not isinstance(metadata, dict):
+        raise InvalidMetadataError(f"metadata must be a dict of JSON values, not {type(metadata).__name__}")
+    for key, value in metadata.items():
+        if not isinstance(key, str):
+            raise InvalidMetadataError(f"metadata keys are strings, not {type(key).__name__}: {key!r:.80}")
+        try:
+            msgspec.json.encode(value)
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            raise InvalidMetadataError(
+                f"metadata {key!r} is no JSON value: {value!r:.80} ({type(value).__name__}): {error}",
+                hint="use str, int, float, bool, None, or lists and dicts of them",
+            ) from None
+    text = msgspec.json.encode(metadata)
+    if len(text) > MAX_METADATA_BYTES:
+        raise InvalidMetadataError(f"metadata is {len(text)} bytes as JSON; at most {MAX_METADATA_BYTES} are kept")
+    return text
+
+
+class Output:
+    """A value with facts about it; what an asset returns or yields instead of the bare value.
+
+    A multi-asset yields one for each output and names it by `output_name`.
+
+    Raises:
+        ResultDefinitionError: `output_name` or `data_version` is no string.
+        InvalidMetadataError: `metadata` is no JSON.
+    """
+
+    __slots__ = ("data_version", "metadata", "output_name", "value")
+
+    def __init__(
+        self,
+        value: Any = None,
+        *,
+        output_name: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        data_version: str | None = None,
+    ) -> None:
+        for what, given in (("output_name", output_name), ("data_version", data_version)):
+            if given is not None and not isinstance(given, str):
+                raise ResultDefinitionError(f"Output({what}={given!r:.80}): must be a str, not {type(given).__name__}")
+        if metadata is not None:
+            check_metadata(metadata)
+        self.value = value
+        self.output_name = output_name
+        self.metadata = metadata
+        self.data_version = data_version
+
+    def __repr__(self) -> str:
+        return f"Output({self.value!r:.80}, output_name={self.output_name!r})"
+
+
+class DynamicOutput:
+    """One element of an output that is mapped over, under a key of your own instead of its position.
+
+    Raises:
+        ResultDefinitionError: `key` is no string of 1 to 128 printable characters without `[` and `]`.
+    """
+
+    __slots__ = ("key", "value")
+
+    def __init__(self, key: str, value: Any) -> None:
+        if not isinstance(key, str):
+            raise ResultDefinitionError(
+                f"DynamicOutput(key={key!r:.80}): a mapping key is a str, not {type(key).__name__}",
+                hint="write key=str(...)",
+            )
+        if not 1 <= len(key) <= 128 or not key.isprintable() or "[" in key or "]" in key:
+            raise ResultDefinitionError(
+                f"DynamicOutput(key={key!r:.80}): a mapping key is 1 to 128 printable characters without '[' and ']'"
+            )
+        self.key = key
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"DynamicOutput({self.key!r}, {self.value!r:.80})"
+
+
+class DepDef:
+    """One upstream: made by `AssetDef.input` (its value is loaded) or `AssetDef.dep` (order only)."""
+
+    __slots__ = ("io_handler", "is_input", "metadata", "name")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        is_input: bool,
+        io_handler: BaseIOHandler | str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        self.name = check_name(name, "upstream", error=AssetDefinitionError)
+        self.is_input = is_input
+        self.io_handler = check_io_handler(io_handler, f"upstream {name!r}")
+        self.metadata = check_static_metadata(metadata, f"upstream {name!r}")
+
+    def __repr__(self) -> str:
+        return f"AssetDef.{'input' if self.is_input else 'dep'}({self.name!r})"
+
+
+class AssetDef:
+    """One output of a multi-asset: an asset of its own, made together with its siblings.
+
+    `type_hint` is checked like a return hint. `deps` are upstreams of the multi-asset for the sake of this output.
+
+    Raises:
+        AssetDefinitionError: the name or a value is not acceptable.
+    """
+
+    __slots__ = ("code_version", "deps", "group", "io_handler", "kinds", "metadata", "name", "tags", "type_hint")
+
+    def __init__(
+        self,
+        name: str,
+        tags: Sequence[str] | None = None,
+        kinds: str | Sequence[str] | None = None,
+        group: str | None = None,
+        code_version: str | None = None,
+        io_handler: BaseIOHandler | str | None = None,
+        metadata: dict[str, str] | None = None,
+        deps: Sequence[DepDef] = (),
+        type_hint: Any = None,
+    ) -> None:
+        self.name = check_name(name, "output", error=AssetDefinitionError)
+        self.tags = check_strings(tags, "tags", name)
+        self.kinds = check_strings([kinds] if isinstance(kinds, str) else kinds, "kinds", name)
+        self.group = group
+        self.code_version = code_version
+        self.io_handler = check_io_handler(io_handler, f"output {name!r}")
+        self.metadata = check_static_metadata(metadata, f"output {name!r}")
+        self.deps = tuple(deps)
+        if isinstance(type_hint, str):
+            raise AssetDefinitionError(f"output {name!r}: type_hint is a type, not the string {type_hint!r}")
+        self.type_hint = type_hint
+
+    @staticmethod
+    def input(
+        name: str, io_handler: BaseIOHandler | str | None = None, metadata: dict[str, str] | None = None
+    ) -> DepDef:
+        """Declare an upstream whose value is loaded into the parameter of its name, by `io_handler` if one is given."""
+        return DepDef(name, is_input=True, io_handler=io_handler, metadata=metadata)
+
+    @staticmethod
+    def dep(name: str) -> DepDef:
+        """Declare an upstream for the order only: it comes first, its value is not loaded."""
+        return DepDef(name, is_input=False)
+
+    def __repr__(self) -> str:
+        return f"AssetDef({self.name!r})"
+
+
+def check_strings(values: Sequence[str] | None, what: str, name: object) -> tuple[str, ...]:
+    """A list of strings as a tuple; a single string is the mistake this is here to catch."""
+    if values is None:
+        return ()
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise AssetDefinitionError(f"{name!r}: {what}={values!r:.80}: a list of str is allowed")
+    return tuple(values)
+
+
+def check_io_handler(io_handler: object, what: str) -> BaseIOHandler | str | None:
+    """An IO handler, the name of a resource that is one, or None."""
+    if io_handler is None or isinstance(io_handler, BaseIOHandler | str):
+        return io_handler
+    raise AssetDefinitionError(
+        f"{what}: io_handler={io_handler!r:.80}: allowed are an instance of a BaseIOHandler or a resource's name",
+        hint=f"write {io_handler.__name__}(...)" if isinstance(io_handler, type) else None,
+    )
+
+
+def check_static_metadata(metadata: dict[str, str] | None, what: str) -> dict[str, str] | None:
+    """Metadata of a definition: strings under strings."""
+    if metadata is None:
+        return None
+    if not isinstance(metadata, dict):
+        raise InvalidMetadataError(f"{what}: metadata={metadata!r:.80}: a dict of str to str is allowed")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InvalidMetadataError(f"{what}: metadata {key!r:.80}: {value!r:.80}: keys and values are str")
+    return dict(metadata)

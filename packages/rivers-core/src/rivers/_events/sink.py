@@ -1,0 +1,67 @@
+"""Whoever is told: ready-made sinks for `on_event=`; any callable that takes an event is one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TypeAlias
+
+import msgspec
+
+from rivers._events.event import Event, RunWarning, StepFailed, StepLog, StepRetrying
+
+__all__ = ["EventSink", "JsonLinesSink", "ListSink", "LoggingSink"]
+
+EventSink: TypeAlias = Callable[[Event], None]
+
+
+class ListSink:
+    """Keeps every event in `events`, in order; for tests and notebooks."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class LoggingSink:
+    """Writes every event to a `logging` logger (default `rivers.run`): failures as errors, retries as warnings."""
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self.logger = logger or logging.getLogger("rivers.run")
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepLog):
+            self.logger.log(event.level or logging.INFO, "%s: %s", event.step, event.message)
+            return
+        level = logging.INFO
+        if isinstance(event, StepFailed):
+            level = logging.ERROR
+        elif isinstance(event, RunWarning | StepRetrying):
+            level = logging.WARNING
+        self.logger.log(level, "%s", event)
+
+
+class JsonLinesSink:
+    """Writes every event as one line of JSON to a file, flushed at once; a context manager that closes the file."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: IO[bytes] = self.path.open("ab", buffering=0)
+        self._encoder = msgspec.json.Encoder()
+
+    def __call__(self, event: Event) -> None:
+        self._file.write(self._encoder.encode(event) + b"\n")
+
+    def close(self) -> None:
+        """Close the file; further events raise ValueError."""
+        self._file.close()
+
+    def __enter__(self) -> JsonLinesSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,115 @@
+"""The SPI: what carries an `Executor` out. A page of signatures.
+
+    core                                        backend
+    ────                                        ───────
+    preflight(specs) ───────────────────────▶   problems, found before anything starts
+    open(run, sink) ────────────────────────▶   get ready
+    submit(spec) ───────────────────────────▶   run one attempt somewhere
+            sink(StepStarted) ◀──────────────   it has begun
+            sink(LogRecord)   ◀──────────────   … live, where it can
+            sink(StepResult)  ◀──────────────   how it ended: exactly once per submit
+    cancel(attempt_id, grace) ──────────────▶   end it: ask, then after `grace` seconds kill
+    close(deadline) ────────────────────────▶   leave nothing behind
+
+Core owns order, retries, backoff, timeouts' policy and state; a backend gets one attempt run and says how it ended.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from rivers._definitions.executor import Executor
+from rivers._io.base import Reach
+from rivers.exceptions import Problem
+from rivers.protocol.result import StepEvent
+from rivers.protocol.spec import StepSpec
+
+__all__ = ["Capabilities", "ExecutorBackend", "Run", "Sink"]
+
+Sink: TypeAlias = Callable[[StepEvent], None]
+"""Where a backend reports; safe to call from any thread, never blocks for long, never raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do; core plans and warns accordingly.
+
+    `blocking`: submit() runs the step in the calling thread and returns when it has ended.
+    `isolation`: what a crash of the body takes with it.
+    `timeout`: `kill` ends an overdue body, `cooperative` only an async one, `none` notices when the body returns.
+    `closures`: `local` passes live objects, `pickled` ships cloudpickles, `none` refuses what has no module scope.
+    `reach`: how far from the controller the body runs; IO handlers must reach as far.
+    `streams`: a `collect_stream` consumer can be fed while it runs.
+    `max_sync`, `max_async`: places for sync and async steps; None is no limit. `provisions`: honours `Compute`.
+    """
+
+    blocking: bool = False
+    isolation: Literal["none", "process", "container"] = "process"
+    timeout: Literal["none", "cooperative", "kill"] = "kill"
+    closures: Literal["local", "pickled", "none"] = "none"
+    reach: Reach = Reach.MACHINE
+    live_logs: bool = True
+    streams: bool = False
+    provisions: bool = False
+    max_sync: int | None = None
+    max_async: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a backend is told about the run it is opened for.
+
+    `local` holds the live objects behind `LocalRef`s, for backends that share this process. `next_item(attempt_id,
+    parameter, n)` gives the n-th mapping key of a live stream, waiting for it, or None at the stream's end, and raises
+    StepCancelledError when an instance has failed; for backends with `streams`.
+    `keep_error(attempt_id, error)` takes a body's live exception, for backends in this process.
+    `grace` is how many seconds a cancelled body gets to end by itself. `key` signs pickled refs of this run.
+    """
+
+    run_id: str
+    local: Mapping[str, Any] = field(default_factory=dict)
+    next_item: Callable[[str, str, int], str | None] | None = None
+    keep_error: Callable[[str, BaseException], None] | None = None
+    grace: float = 10.0
+    key: bytes = b""
+
+
+class ExecutorBackend(ABC):
+    """One executor's carrier, made anew for each run from the user's `Executor` value.
+
+    Registered under the entry-point group `rivers.executors`, with the executor's kind as the name.
+    """
+
+    executor_type: ClassVar[type[Executor]]
+    """The class of the values this backend carries out; its default value is `executor_type()`."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this backend can do, known before `open`."""
+
+    def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
+        """Find what would fail, before anything starts; starts nothing itself."""
+        return ()
+
+    @abstractmethod
+    def open(self, run: Run, sink: Sink) -> None:
+        """Get ready for the steps of one run; raise to refuse the run."""
+
+    @abstractmethod
+    def submit(self, spec: StepSpec) -> None:
+        """Run one attempt and report to the sink; raise nothing for what the attempt itself does."""
+
+    @abstractmethod
+    def cancel(self, attempt_id: str, grace: float) -> None:
+        """End an attempt: ask it to stop, kill it after `grace` seconds. Its `ended` event still comes, once."""
+
+    @abstractmethod
+    def close(self, deadline: float) -> None:
+        """Leave nothing behind: processes, threads, files, sockets. Takes at most `deadline` seconds."""

@@ -1,0 +1,82 @@
+"""The in-process backend: every step in the thread that submits it, through the same door as everywhere else."""
+
+from __future__ import annotations
+
+import threading
+
+from rivers._definitions.executor import Executor
+from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
+from rivers._io.base import Reach
+from rivers._runner.runner import Runner
+from rivers._runner.surroundings import Surroundings
+from rivers.protocol.result import Ending, LogRecord, StepResult
+from rivers.protocol.spec import StepSpec
+
+__all__ = ["InProcessBackend"]
+
+_CAPABILITIES = Capabilities(
+    blocking=True,
+    isolation="none",
+    timeout="cooperative",
+    closures="local",
+    reach=Reach.PROCESS,
+    streams=True,
+    max_sync=1,
+    max_async=1,
+)
+
+
+class InProcessBackend(ExecutorBackend):
+    """Carries out `Executor.in_process()`.
+
+    A body cannot be killed here: a timeout or a cancel reaches an async body at its next await, and a sync body when
+    it returns, before anything is stored.
+    """
+
+    executor_type = Executor.InProcess
+
+    def __init__(self, executor: Executor) -> None:
+        super().__init__(executor)
+        self._runner: Runner | None = None
+        self._sink: Sink | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return _CAPABILITIES
+
+    def open(self, run: Run, sink: Sink) -> None:
+        self._sink = sink
+        self._guard = threading.current_thread() is threading.main_thread()
+        self._runner = Runner(
+            sink,
+            local=run.local,
+            next_item=run.next_item,
+            keep_error=run.keep_error,
+            grace=run.grace,
+            pickle_key=run.key,
+        )
+
+    def submit(self, spec: StepSpec) -> None:
+        assert self._runner is not None and self._sink is not None
+        before = Surroundings() if self._guard else None
+        try:
+            result = self._runner.run_step(spec)
+        except KeyboardInterrupt:
+            self._sink(StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, worker=self._runner.worker))
+            raise
+        finally:
+            for change in before.restore() if before is not None else ():
+                self._sink(
+                    LogRecord(attempt_id=spec.attempt_id, message=f"after the step: {change}", level=30, logger="rivers")
+                )
+        self._sink(result)
+
+    def cancel(self, attempt_id: str, grace: float) -> None:
+        if self._runner is not None:
+            self._runner.stop(attempt_id)
+
+    def close(self, deadline: float) -> None:
+        if self._runner is not None and self._sink is not None:
+            for problem in self._runner.close():
+                self._sink(LogRecord(attempt_id="", message=problem, level=30, logger="rivers"))
+        self._runner = None

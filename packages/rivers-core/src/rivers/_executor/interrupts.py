@@ -1,0 +1,88 @@
+"""Ctrl-C and SIGTERM while a run goes on: the first one cancels it, the second one ends the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["Interrupts"]
+
+
+class Interrupts:
+    """Handlers for SIGINT and SIGTERM, in place during a run in the main thread and restored after it.
+
+    Where the application has handlers of its own they are left alone. The first signal interrupts the body that runs in
+    this thread, if one does, and makes `pending` true; a second one exits with 130 or 143, in an interactive session it
+    raises KeyboardInterrupt instead.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.pending = False
+        self._wake = wake
+        self._in_body = 0
+        self._shielded = 0
+        self._deferred = False
+        self._terminated = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            ours = ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL))
+            for number, default in ours:
+                if signal.getsignal(number) is default:
+                    self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._previous.clear()
+
+    def enter_body(self) -> None:
+        """From here on a body runs in this thread, and a signal may interrupt it."""
+        self._in_body += 1
+
+    def leave_body(self) -> None:
+        """The body has returned."""
+        self._in_body -= 1
+
+    def shield(self) -> None:
+        """From here on the run's own state changes: a signal waits until `unshield`."""
+        self._shielded += 1
+
+    def unshield(self) -> None:
+        """The run's state is whole again; a signal that came meanwhile interrupts the body now."""
+        self._shielded -= 1
+        if self._deferred and not self._shielded and threading.current_thread() is threading.main_thread():
+            self._deferred = False
+            if self._in_body:
+                raise KeyboardInterrupt
+
+    def note(self) -> None:
+        """A body raised KeyboardInterrupt: the run is to end as after Ctrl-C."""
+        self.pending = True
+
+    def raise_if_any(self) -> None:
+        """After the run: pass on what ended it."""
+        if self._terminated:
+            raise SystemExit(128 + signal.SIGTERM)
+        if self.pending:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.pending:
+            if hasattr(sys, "ps1"):
+                raise KeyboardInterrupt
+            os._exit(128 + number)
+        self.pending = True
+        self._terminated = number == signal.SIGTERM
+        self._wake()
+        if self._in_body:
+            self._deferred = self._shielded > 0
+            if not self._deferred:
+                raise KeyboardInterrupt

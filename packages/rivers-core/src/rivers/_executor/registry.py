@@ -1,0 +1,69 @@
+"""Which executors are installed: core's own, and those that packages register under the group `rivers.executors`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from rivers._definitions.executor import Executor
+from rivers._executor.backend import ExecutorBackend
+from rivers._executor.in_process import InProcessBackend
+from rivers.exceptions import ConfigurationError, ExecutorNotInstalledError
+
+__all__ = ["GROUP", "backend_for", "default_of", "installed"]
+
+GROUP = "rivers.executors"
+_PACKAGES = {"parallel": "parallel", "kubernetes": "kubernetes"}
+
+
+@cache
+def installed() -> dict[str, EntryPoint]:
+    """The entry points of installed executor packages by kind; looked up once, the first time one is needed."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def backend_type(kind: str) -> type[ExecutorBackend]:
+    """The backend class of a kind, loading its package if need be.
+
+    Raises:
+        ExecutorNotInstalledError: no installed package has it, or its package cannot be imported; says what to install.
+        ConfigurationError: the package registers something that is no ExecutorBackend.
+    """
+    if kind == "in_process":
+        return InProcessBackend
+    point = installed().get(kind)
+    if point is None:
+        extra = _PACKAGES.get(kind)
+        have = ", ".join(sorted(["in_process", *installed()]))
+        raise ExecutorNotInstalledError(
+            f"the executor {kind!r} is not installed; installed are {have}",
+            hint=f"pip install 'rivers-core[{extra}]'" if extra else f"install the package that provides {kind!r}",
+        )
+    try:
+        found = point.load()
+    except Exception as error:
+        raise ExecutorNotInstalledError(
+            f"the executor {kind!r} is registered as {point.value!r}, but loading it raised {type(error).__name__}: {error}",
+            hint="reinstall the package that provides it",
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, ExecutorBackend)):
+        raise ConfigurationError(
+            f"the entry point {kind!r} = {point.value!r} in group {GROUP!r} is {found!r:.80}, which is no rivers.spi.ExecutorBackend"
+        )
+    executor_type = getattr(found, "executor_type", None)
+    if not (isinstance(executor_type, type) and issubclass(executor_type, Executor) and executor_type.kind == kind):
+        raise ConfigurationError(
+            f"{point.value!r} is registered as executor {kind!r}, but its executor_type is {executor_type!r:.80}",
+            hint=f"executor_type must be a subclass of rs.Executor with kind = {kind!r}",
+        )
+    return found
+
+
+def backend_for(executor: Executor) -> ExecutorBackend:
+    """A backend that carries this value out, made anew for each run."""
+    return backend_type(executor.kind)(executor)
+
+
+def default_of(kind: str) -> Executor:
+    """The default value of a plug-in's kind."""
+    return backend_type(kind).executor_type()

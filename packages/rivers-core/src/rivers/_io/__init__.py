@@ -1,0 +1,1 @@
+"""IO handlers and the contexts they are given."""

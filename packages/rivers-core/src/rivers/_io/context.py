@@ -1,0 +1,85 @@
+"""What an IO handler is told about the value it stores or loads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["InputContext", "OutputContext"]
+
+
+class OutputContext:
+    """Passed to `BaseIOHandler.handle_output`.
+
+    `asset_name` is the storage key: the asset's name, `graph/task` for a task inside a graph asset, and
+    `graph/task[mapping key]` for a mapped instance. `run_id`, `step`, `attempt` and `attempt_id` say who writes;
+    an attempt id is never used twice, so a handler of your own can build a staging name from it.
+    """
+
+    __slots__ = (
+        "asset_metadata",
+        "asset_name",
+        "attempt",
+        "attempt_id",
+        "data_version",
+        "output_metadata",
+        "run_id",
+        "step",
+        "type_hint",
+    )
+
+    def __init__(
+        self,
+        asset_name: str,
+        asset_metadata: dict[str, str] | None = None,
+        type_hint: Any = None,
+        *,
+        run_id: str = "",
+        step: str = "",
+        attempt: int = 1,
+        attempt_id: str = "",
+    ) -> None:
+        self.asset_name = asset_name
+        self.asset_metadata = asset_metadata
+        self.type_hint = type_hint
+        self.run_id = run_id
+        self.step = step
+        self.attempt = attempt
+        self.attempt_id = attempt_id
+        self.output_metadata: dict[str, Any] | None = None
+        self.data_version: str | None = None
+
+    def add_output_metadata(self, metadata: dict[str, Any]) -> None:
+        """Attach facts about what was stored (path, size, duration): JSON values under string keys."""
+        if self.output_metadata is None:
+            self.output_metadata = dict(metadata)
+        else:
+            self.output_metadata.update(metadata)
+
+    def register_data_version(self, version: str) -> None:
+        """Record a content-addressable version of the stored value."""
+        self.data_version = version
+
+
+class InputContext:
+    """Passed to `BaseIOHandler.load_input`.
+
+    `asset_name` is the storage key as in `OutputContext`, `downstream_asset` who asks, `type_hint` the annotation of
+    its parameter. `run_id` is the run whose version is meant, or None for the latest committed one.
+    """
+
+    __slots__ = ("asset_metadata", "asset_name", "downstream_asset", "run_id", "type_hint")
+
+    def __init__(
+        self,
+        asset_name: str,
+        downstream_asset: str = "",
+        asset_metadata: dict[str, str] | None = None,
+        type_hint: Any = None,
+        *,
+        run_id: str | None = None,
+    ) -> None:
+        self.asset_name = asset_name
+        self.downstream_asset = downstream_asset
+        self.asset_metadata = asset_metadata
+        self.type_hint = type_hint
+        self.run_id = run_id

@@ -1,0 +1,74 @@
+"""Local files as bytes: whole reads and writes by descriptor, and what the ends of stored files say."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import msgspec
+
+from rivers._io.trailer import TAIL_BYTES, Damaged, Names, names_in
+from rivers._io.value_files import Chunks, Marker
+
+__all__ = ["marker_at", "names_at", "read_file", "write_all"]
+
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_CHUNK = 65536  # what is smaller is read and written in one call
+
+
+def write_all(fd: int, chunks: Chunks) -> None:
+    """Write all bytes, also where the kernel takes them in parts."""
+    body, trailer = chunks
+    if len(body) < _CHUNK:
+        body, trailer = body + trailer, b""
+    for chunk in (body, trailer):
+        written = os.write(fd, chunk) if chunk else 0
+        while written < len(chunk):
+            written += os.write(fd, memoryview(chunk)[written:])
+
+
+def read_file(path: str) -> memoryview | None:
+    """The file's bytes, or None where there is no file."""
+    try:
+        fd = os.open(path, _READ)
+    except FileNotFoundError:
+        return None
+    try:
+        data = os.read(fd, _CHUNK)
+        if len(data) < _CHUNK:
+            return memoryview(data)
+        whole = bytearray(os.fstat(fd).st_size)
+        whole[:_CHUNK] = data
+        rest = memoryview(whole)[_CHUNK:]
+        while rest:
+            count = os.readv(fd, [rest[: 1 << 30]])
+            if not count:
+                break
+            rest = rest[count:]
+        return memoryview(whole)[: len(whole) - len(rest)]
+    finally:
+        os.close(fd)
+
+
+def names_at(path: str) -> Names | None:
+    """Who wrote the value at `path`, or None where there is none."""
+    try:
+        fd = os.open(path, _READ)
+    except FileNotFoundError:
+        return None
+    try:
+        start = max(0, os.fstat(fd).st_size - TAIL_BYTES)
+        return names_in(memoryview(os.pread(fd, TAIL_BYTES, start)))
+    except Damaged as error:
+        raise OSError(errno.EBADMSG, str(error), path) from error
+    finally:
+        os.close(fd)
+
+
+def marker_at(path: str) -> Marker | None:
+    """What a step's marker says, or None where there is none."""
+    data = read_file(path)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=Marker)
+    except msgspec.DecodeError as error:
+        raise OSError(errno.EBADMSG, f"not a commit marker ({error})", path) from error

@@ -1,0 +1,96 @@
+"""From a storage key to a name in a store: injective, readable where it can be, never outside the prefix.
+
+A key is a printable string of at most 512 bytes; `/` separates its segments. Two different keys never get the same
+name, on a store that tells upper from lower case; what could be taken for something else is percent-encoded, and what
+is too long for a file name (255 bytes) or an object name (1,024 bytes) ends in a SHA-256 instead.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from urllib.parse import quote
+
+from rivers.exceptions import ConfigurationError
+
+__all__ = ["SUFFIX", "flat_name", "object_path"]
+
+SUFFIX = ".pkl"
+
+_MAX_KEY_BYTES = 512
+_MAX_SEGMENT_BYTES = 200
+_MAX_PATH_BYTES = 700
+_MAX_FLAT = 120  # two of them, a separator and a suffix make one file name of at most 255 bytes
+
+# `%-` starts a digest: percent-encoding never puts a dash behind the percent sign, so nothing else looks like it.
+_DIGEST = "%-"
+_RESERVED = re.compile(r'[%\\:*?"<>|]')
+# What most keys are: nothing in them needs more than its slashes looked at.
+_SIMPLE = re.compile(r"[A-Za-z0-9_\-=,+@()\[\]]+(?:/[A-Za-z0-9_\-=,+@()\[\]]+)*").fullmatch
+_FLAT_SAFE = "[]=,+@()"
+
+
+def object_path(key: str) -> str:
+    """Return the path of `key`'s latest value below the prefix; its segments stay readable.
+
+    A name with the suffix is always a value and one without it always a folder, so that `a` and `a.pkl/b` do not
+    collide. No segment starts with a dot, which keeps `.rivers` free for what rivers itself keeps there.
+
+    Raises ConfigurationError for a key that is empty, too long, not printable, or has a `..` segment.
+    """
+    if len(key) <= _MAX_FLAT and _SIMPLE(key):
+        return key + SUFFIX
+    _check(key)
+    segments = key.split("/")
+    if ".." in segments:
+        raise ConfigurationError(
+            f"storage key {key!r} has a '..' segment and would leave the store's prefix",
+            hint="rename the asset or the mapping key; '/' may be used, '..' between slashes may not",
+        )
+    names = [_segment(segment) for segment in segments]
+    folders = [f"{name[:-4]}%2Epkl" if name.endswith(SUFFIX) else name for name in names[:-1]]
+    path = "/".join((*folders, names[-1]))
+    if len(path.encode()) > _MAX_PATH_BYTES:
+        path = f"{_DIGEST}key-{sha256(key.encode()).hexdigest()}"
+    return path + SUFFIX
+
+
+def flat_name(name: str) -> str:
+    """Return one file name for a key, a run id or an attempt id: ASCII, no `/`, no `~`, at most 120 characters."""
+    if _SIMPLE(name):
+        flat = name.replace("/", "%2F")
+    elif not name:
+        return "%"
+    else:
+        _check(name)
+        flat = quote(name, safe=_FLAT_SAFE).replace("~", "%7E")
+        if flat.startswith("."):
+            flat = "%2E" + flat[1:]
+    if len(flat) > _MAX_FLAT:
+        flat = f"{flat[:40]}{_DIGEST}{sha256(name.encode()).hexdigest()}"
+    return flat
+
+
+def _segment(segment: str) -> str:
+    if not segment:
+        return "%"
+    name = _RESERVED.sub(lambda found: f"%{ord(found[0]):02X}", segment)
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    encoded = name.encode()
+    if len(encoded) > _MAX_SEGMENT_BYTES:
+        head = encoded[:100].decode(errors="ignore")
+        name = f"{head}{_DIGEST}{sha256(segment.encode()).hexdigest()}"
+    return name
+
+
+def _check(key: str) -> None:
+    if not key or not key.isprintable():
+        raise ConfigurationError(
+            f"storage key {key[:200]!r} is {'not printable' if key else 'empty'}",
+            hint="a key may hold any printable character, no control characters, newlines or lone surrogates",
+        )
+    if len(key.encode()) > _MAX_KEY_BYTES:
+        raise ConfigurationError(
+            f"storage key {key[:60]!r}… has {len(key.encode()):,} bytes; at most {_MAX_KEY_BYTES} are allowed"
+        )

@@ -1,0 +1,377 @@
+"""Atomic values on the local file system: hard links decide, renames publish.
+
+    write staged file → fsync → link to the run's name → fsync folder → rename to the latest name → fsync folder
+                                └ the commit: one attempt wins                 └ a reader sees old or new, whole
+
+A staged name that is still there after its commit says that publication was cut short; whoever comes next finishes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from rivers._io.file_bytes import marker_at, names_at, read_file, write_all
+from rivers._io.key import SUFFIX, flat_name, object_path
+from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over
+from rivers.exceptions import OutputCommitError
+
+__all__ = ["LocalFiles"]
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_REMEMBERED = 4096  # keys whose paths are kept ready
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_HOPELESS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EOPNOTSUPP}
+)
+
+
+class LocalFiles:
+    """Values below `root`. `sweep_after` is the age in seconds at which another run's leftovers are removed."""
+
+    def __init__(self, root: str, *, fsync: bool, sweep_after: float) -> None:
+        self._root = root.rstrip("/")
+        self._runs = f"{self._root}/.rivers/runs"
+        self._ended = f"{self._root}/.rivers/ended"
+        self._fsync = fsync
+        self._sweep_after = sweep_after
+        self._places: dict[str, tuple[str, str, str]] = {}
+        self._writable: set[str] = set()
+
+    def path(self, key: str) -> str:
+        return self._place(key)[0]
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read(self, run_id: str | None, key: str) -> memoryview | None:
+        latest, _, flat = self._place(key)
+        if run_id:
+            data = read_file(f"{self._runs}/{flat_name(run_id)}/{flat}{SUFFIX}")
+            if data is not None:
+                return data
+        return read_file(latest)
+
+    def committed(self, run_id: str, step: str) -> str | None:
+        run = self._run(run_id)
+        try:
+            return self._finish(run, step) if run_id else None
+        except OSError as error:
+            raise self._refusal(error, run, (b"", b""), run_id, step) from error
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def store(self, run_id: str, attempt_id: str, key: str, chunks: Chunks) -> None:
+        _, folder, flat = self._place(key)
+        run = self._run(run_id)
+        staged = f"{run}/{flat_name(attempt_id or uuid.uuid4().hex)}~{flat}"
+        try:
+            if folder not in self._writable:
+                self._make_writable(folder)
+            self._write(staged, chunks)
+            if run_id:
+                self._commit_one(run, staged, f"{run}/{flat}{SUFFIX}", run_id, key, attempt_id)
+            else:
+                self._publish(staged, key)
+        except OSError as error:
+            raise self._refusal(error, staged, chunks, run_id, key) from error
+
+    def stage(self, run_id: str, step: str, attempt_id: str, key: str, chunks: Chunks) -> None:
+        _, folder, flat = self._place(key)
+        staged = f"{self._run(run_id)}/{flat_name(attempt_id)}~{flat}"
+        try:
+            if folder not in self._writable:
+                self._make_writable(folder)
+            self._write(staged, chunks)
+        except OSError as error:
+            raise self._refusal(error, staged, chunks, run_id, step) from error
+
+    def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        run = self._run(run_id)
+        marker = f"{run}/{flat_name(step)}.commit"
+        staged = {key: self._staged(run, attempt_id, key) for key in keys}
+        try:
+            missing = [key for key, path in staged.items() if not os.path.exists(path)]
+            if missing:
+                self._nothing_staged(run, run_id, step, attempt_id, missing)
+            elif not run_id:
+                for key, path in staged.items():
+                    self._publish(path, key)
+            elif tuple(keys) == (step,):
+                self._commit_one(run, staged[step], f"{run}/{flat_name(step)}{SUFFIX}", run_id, step, attempt_id)
+            else:
+                self._commit_several(run, marker, run_id, step, attempt_id, tuple(keys))
+        except OSError as error:
+            raise self._refusal(error, marker, (b"", b""), run_id, step) from error
+
+    def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        run = self._run(run_id)
+        with suppress(OSError):
+            if run_id and self._finish(run, step) == attempt_id:
+                return
+        self._unlink(self._staged(run, attempt_id, key) for key in keys)
+
+    def end_run(self, run_id: str) -> None:
+        if not run_id or not os.path.isdir(self._runs):
+            return
+        with suppress(OSError):
+            # Before the folder goes: an attempt that makes it anew finds this and is refused.
+            self._make_folders(self._ended)
+            os.close(os.open(f"{self._ended}/{flat_name(run_id)}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        with suppress(OSError):
+            self._remove_run(self._run(run_id))
+        self._sweep()
+
+    # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _commit_one(self, run: str, staged: str, version: str, run_id: str, key: str, attempt_id: str) -> None:
+        """Commit a step whose one output has the step's name: the link is commit, marker and version in one."""
+        try:
+            os.link(staged, version)
+        except FileExistsError:
+            os.unlink(staged)
+            names = names_at(version)
+            winner = names.attempt_id if names else "unknown"
+            if winner == attempt_id:
+                # This attempt stores a second time: what it has committed stays, its publication is made sure of.
+                os.link(version, staged)
+            self._finish(run, key)
+            if winner != attempt_id:
+                raise lost(run_id, key, attempt_id, winner) from None
+            return
+        self._sync(run)
+        self._publish(staged, key)
+
+    def _commit_several(
+        self, run: str, marker: str, run_id: str, step: str, attempt_id: str, keys: tuple[str, ...]
+    ) -> None:
+        """Commit by a marker that names all keys; the link of the marker is the commit."""
+        written = f"{run}/{flat_name(attempt_id)}~.commit"
+        self._write(written, (msgspec.json.encode(Marker(attempt_id=attempt_id, keys=keys)), b""))
+        try:
+            os.link(written, marker)
+        except FileExistsError:
+            self._unlink([written])
+            winner = self._finish(run, step)
+            if winner != attempt_id:
+                self._unlink(self._staged(run, attempt_id, key) for key in keys)
+                raise lost(run_id, step, attempt_id, winner or "unknown") from None
+            return
+        os.unlink(written)
+        self._sync(run)
+        folders = {run}
+        for key in keys:
+            staged = self._staged(run, attempt_id, key)
+            with suppress(FileExistsError):
+                os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
+            folders.add(self._rename(staged, key))
+        for folder in folders:
+            self._sync(folder)
+
+    def _publish(self, staged: str, key: str) -> None:
+        self._sync(self._rename(staged, key))
+
+    def _rename(self, staged: str, key: str) -> str:
+        """Make the staged file the latest value; return the folder that is to be synced."""
+        latest, folder, _ = self._place(key)
+        try:
+            os.rename(staged, latest)
+        except FileNotFoundError:
+            # Either the folder was removed under us, or somebody has finished this publication: then the name is gone.
+            self._make_folders(folder)
+            with suppress(FileNotFoundError):
+                os.rename(staged, latest)
+        return folder
+
+    def _finish(self, run: str, step: str) -> str | None:
+        """Publish what the winner of `step` has committed and not yet published; return the winner."""
+        marker = marker_at(f"{run}/{flat_name(step)}.commit")
+        if marker is None:
+            names = names_at(f"{run}/{flat_name(step)}{SUFFIX}")
+            if names is None:
+                return None
+            marker = Marker(attempt_id=names.attempt_id, keys=(step,))
+        for key in marker.keys:
+            self._republish(run, self._staged(run, marker.attempt_id, key), key)
+        return marker.attempt_id
+
+    def _republish(self, run: str, staged: str, key: str) -> None:
+        """Finish one publication, unless the latest value has been written after it."""
+        with suppress(FileNotFoundError):
+            written = os.stat(staged).st_mtime_ns
+            with suppress(FileExistsError):
+                os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
+            with suppress(FileNotFoundError):
+                if os.stat(self._place(key)[0]).st_mtime_ns > written:
+                    os.unlink(staged)
+                    return
+            self._publish(staged, key)
+            # A rename between two names of one file leaves both.
+            os.unlink(staged)
+
+    def _nothing_staged(self, run: str, run_id: str, step: str, attempt_id: str, missing: Sequence[str]) -> None:
+        """Tell an attempt that has committed before, and so has nothing staged, from one that cannot commit."""
+        winner = self._finish(run, step) if run_id else None
+        if winner == attempt_id:
+            return
+        if winner is not None:
+            raise lost(run_id, step, attempt_id, winner)
+        if self._is_over(run):
+            raise run_over(run_id, step)
+        raise commit_error(f"attempt {attempt_id!r} has not staged {missing}", run_id, step, retryable=True)
+
+    # ── ends and leftovers ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _remove_run(self, run: str) -> None:
+        """Finish what is committed and unpublished, then remove the run's folder."""
+        names = os.listdir(run)
+        if any("~" in name for name in names):
+            for name in names:
+                with suppress(OSError):
+                    self._finish_from(run, name)
+            names = os.listdir(run)
+        self._unlink(f"{run}/{name}" for name in names)
+        with suppress(OSError):
+            os.rmdir(run)
+
+    def _finish_from(self, run: str, name: str) -> None:
+        """Finish the publication that a marker or a staged file owes."""
+        path = f"{run}/{name}"
+        if name.endswith(".commit") and "~" not in name:
+            marker = marker_at(path)
+            if marker is not None:
+                for key in marker.keys:
+                    self._republish(run, self._staged(run, marker.attempt_id, key), key)
+        elif "~" in name and os.stat(path).st_nlink > 1:
+            names = names_at(path)
+            if names:
+                self._republish(run, path, names.key)
+
+    def _sweep(self) -> None:
+        """Remove what killed runs have left, once it is `sweep_after` old."""
+        before = time.time() - self._sweep_after
+        for parent in (self._runs, self._ended):
+            with suppress(FileNotFoundError), os.scandir(parent) as entries:
+                for entry in entries:
+                    with suppress(OSError):
+                        if entry.stat(follow_symlinks=False).st_mtime < before:
+                            self._remove_run(entry.path) if parent == self._runs else os.unlink(entry.path)
+
+    def _unlink(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            try:
+                os.unlink(path)
+            except OSError:
+                continue
+
+    # ── files and folders ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _place(self, key: str) -> tuple[str, str, str]:
+        """Where a key goes: the latest value's path, its folder, and the flat name used inside a run's folder."""
+        place = self._places.get(key)
+        if place is None:
+            latest = f"{self._root}/{object_path(key)}"
+            place = (latest, latest.rpartition("/")[0], flat_name(key))
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            self._places[key] = place
+        return place
+
+    def _run(self, run_id: str) -> str:
+        return f"{self._runs}/{flat_name(run_id)}"
+
+    def _is_over(self, run: str) -> bool:
+        return os.path.exists(f"{self._ended}/{run.rpartition('/')[2]}")
+
+    def _staged(self, run: str, attempt_id: str, key: str) -> str:
+        return f"{run}/{flat_name(attempt_id)}~{flat_name(key)}"
+
+    def _write(self, path: str, chunks: Chunks) -> None:
+        """Write a new file and force it to disk; leave nothing when that fails."""
+        try:
+            fd = os.open(path, _CREATE, 0o666)
+        except FileNotFoundError:
+            run = path.rpartition("/")[0]
+            self._make_folders(run)
+            if self._is_over(run):
+                with suppress(OSError):
+                    os.rmdir(run)
+                raise _RunEnded from None
+            fd = os.open(path, _CREATE, 0o666)
+        except FileExistsError:
+            # Left by an earlier call of this attempt. Never truncated: the run's version may be the same file.
+            os.unlink(path)
+            fd = os.open(path, _CREATE, 0o666)
+        try:
+            try:
+                write_all(fd, chunks)
+                if self._fsync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+        except BaseException:
+            self._unlink([path])
+            raise
+
+    def _make_writable(self, folder: str) -> None:
+        """Make the folder of the latest value before anything is committed, so that publication cannot fail for it."""
+        self._make_folders(folder)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        if len(self._writable) >= _REMEMBERED:
+            self._writable.clear()
+        self._writable.add(folder)
+
+    def _make_folders(self, folder: str) -> None:
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self._make_folders(folder.rpartition("/")[0] or "/")
+            with suppress(FileExistsError):
+                os.mkdir(folder)
+        self._sync(folder.rpartition("/")[0] or "/")
+
+    def _sync(self, folder: str) -> None:
+        if self._fsync:
+            fd = os.open(folder, _FOLDER)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _refusal(self, error: OSError, path: str, chunks: Chunks, run_id: str, step: str) -> OutputCommitError:
+        if isinstance(error, _RunEnded):
+            return run_over(run_id, step)
+        if isinstance(error, FileNotFoundError) and run_id and not os.path.exists(self._run(run_id)):
+            return run_over(run_id, step)
+        place = error.filename or path
+        if error.errno in _FULL:
+            needed = len(chunks[0]) + len(chunks[1])
+            return commit_error(
+                f"no space left to write {place}: {needed:,} bytes needed ({error.strerror})",
+                run_id,
+                step,
+                retryable=True,
+                hint="free space, raise the quota, or put the store elsewhere",
+            )
+        hint = None
+        if error.errno in _HOPELESS:
+            hint = f"make {Path(place).parent} writable for this user (its file system must have hard links)"
+        return commit_error(
+            f"cannot write {place}: {error.strerror or error}", run_id, step, retryable=hint is None, hint=hint
+        )
+
+
+class _RunEnded(OSError):
+    pass

@@ -1,0 +1,121 @@
+"""Values in this process's memory: the fastest handler, for steps that run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rivers._io.base import AtomicIOHandler, Reach
+from rivers._io.context import InputContext, OutputContext
+from rivers._io.value_files import commit_error, lost
+from rivers.exceptions import InputLoadError
+
+__all__ = ["InMemoryIOHandler"]
+
+_MISSING = object()
+
+
+class _Run:
+    """What one run has committed, what is staged in it, and which attempt won each step."""
+
+    __slots__ = ("commits", "staged", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.commits: dict[str, tuple[str]] = {}
+        self.staged: dict[tuple[str, str], Any] = {}
+
+
+class InMemoryIOHandler(AtomicIOHandler):
+    """Keeps values in this process, as the objects they are: nothing is copied, and they live as long as the handler.
+
+    A step that runs in another process cannot reach them; `resolve()` refuses that.
+
+    Errors: OutputCommitError for an attempt that comes second, InputLoadError (`retryable`) for a missing value.
+    """
+
+    def model_post_init(self, context: Any, /) -> None:
+        # Plain attributes, not pydantic's private ones: reading those costs more than a microsecond.
+        self._latest: dict[str, Any] = {}
+        self._runs: dict[str, _Run] = {}
+
+    @property
+    def reach(self) -> Reach:
+        return Reach.PROCESS
+
+    def handle_output(self, context: OutputContext, obj: Any) -> None:
+        key = context.asset_name
+        run_id = context.run_id
+        if run_id:
+            run = self._runs.get(run_id) or self._run(run_id)
+            claim = (context.attempt_id,)
+            # One setdefault, so that of two threads one wins.
+            winner = run.commits.setdefault(context.step or key, claim)
+            if winner is not claim:
+                self._refuse_second(run_id, context.step or key, winner[0], context.attempt_id)
+                return
+            run.values[key] = obj
+        self._latest[key] = obj
+
+    def load_input(self, context: InputContext) -> Any:
+        key = context.asset_name
+        if context.run_id is not None:
+            run = self._runs.get(context.run_id)
+            if run is not None:
+                value = run.values.get(key, _MISSING)
+                if value is not _MISSING:
+                    return value
+        value = self._latest.get(key, _MISSING)
+        if value is _MISSING:
+            reader = f", an input of {context.downstream_asset!r}," if context.downstream_asset else ""
+            error = InputLoadError(
+                f"the value of {key!r}{reader} does not exist in memory",
+                hint=f"materialize {key!r} first with this handler, or include it in the selection; values in memory "
+                "end with the process",
+                run_id=context.run_id,
+            )
+            error.retryable = True
+            raise error
+        return value
+
+    def stage(self, context: OutputContext, obj: Any) -> None:
+        self._run(context.run_id).staged[context.attempt_id, context.asset_name] = obj
+
+    def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        run = self._run(run_id)
+        claim = (attempt_id,)
+        winner = run.commits.get(step) if run_id else None
+        missing = [key for key in keys if (attempt_id, key) not in run.staged]
+        if missing and winner is None:
+            raise commit_error(f"attempt {attempt_id!r} has not staged {missing}", run_id, step, retryable=True)
+        if run_id:
+            winner = run.commits.setdefault(step, claim)
+        staged = {key: run.staged.pop((attempt_id, key), None) for key in keys}
+        if winner is not None and winner is not claim:
+            self._refuse_second(run_id, step, winner[0], attempt_id)
+            return
+        if run_id:
+            run.values.update(staged)
+        self._latest.update(staged)
+
+    def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            for key in keys:
+                run.staged.pop((attempt_id, key), None)
+
+    def committed(self, run_id: str, step: str) -> str | None:
+        run = self._runs.get(run_id)
+        winner = run.commits.get(step) if run else None
+        return winner[0] if winner else None
+
+    def end_run(self, run_id: str) -> None:
+        self._runs.pop(run_id, None)
+
+    def _run(self, run_id: str) -> _Run:
+        return self._runs.setdefault(run_id, _Run())
+
+    def _refuse_second(self, run_id: str, step: str, winner: str, attempt_id: str) -> None:
+        """An attempt that has won and stores again changes nothing; another one is told that it has lost."""
+        if winner != attempt_id:
+            raise lost(run_id, step, attempt_id, winner)

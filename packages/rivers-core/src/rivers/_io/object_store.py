@@ -1,0 +1,320 @@
+"""Atomic values on object stores: a conditional create decides, server-side copies publish.
+
+    one output that has its step's name     create <step>.pkl, the value itself          → copy to the latest name
+    the same, large or staged before        put staged → create <step>.pkl, a pointer    → copy to the latest name
+    several outputs                         put staged → create <step>.commit → pointers → copies to the latest names
+                                                         └ the commit: one attempt wins
+
+A pointer is a value without a pickle: its trailer names the attempt whose staged object holds the value.
+
+This module is the only one that sees obstore (extra `objectstore`), and is imported when a handler first uses a store.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import from_url
+
+from rivers._io.key import SUFFIX, flat_name, object_path
+from rivers._io.store_address import address_of
+from rivers._io.trailer import TAIL_BYTES, Damaged, names_in, pointed_to, seal
+from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over
+from rivers.exceptions import OutputCommitError
+
+__all__ = ["ObjectFiles"]
+
+_MISSING = (NotFoundError, FileNotFoundError)
+_EXISTS = (AlreadyExistsError, FileExistsError)
+_DENIED = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+_FAILED = (BaseError, OSError)
+
+_RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+_TICK = timedelta(microseconds=1)
+_ONE_REQUEST = 8 * 2**20  # bytes; above, an upload in parts is quicker and survives a client's time limit per request
+
+
+class _Commit(NamedTuple):
+    """A step's commit: who won, where each key's value lies, and when that was."""
+
+    attempt_id: str
+    sources: dict[str, str]
+    time: datetime
+
+
+class ObjectFiles:
+    """Values below `prefix` of a bucket. `sweep_after` is the age in seconds at which leftovers are removed."""
+
+    def __init__(self, store: Any, *, prefix: str, sweep_after: float) -> None:
+        self._store = _open(store)
+        self._url = address_of(store)
+        self._base = f"{prefix}/" if prefix else ""
+        self._sweep_after = timedelta(seconds=sweep_after)
+
+    def path(self, key: str) -> str:
+        return f"{self._url}/{self._latest(key)}"
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read(self, run_id: str | None, key: str) -> memoryview | None:
+        try:
+            data = self._get(self._version(self._run(run_id), key)) if run_id else None
+            if data is None or run_id is None:
+                return self._get(self._latest(key))
+            attempt_id = pointed_to(data)
+            return data if attempt_id is None else self._get(self._staged(self._run(run_id), attempt_id, key))
+        except _DENIED as error:
+            raise OSError(errno.EACCES, _brief(error), self.path(key)) from error
+        except _FAILED as error:
+            raise OSError(errno.EIO, _brief(error), self.path(key)) from error
+
+    def committed(self, run_id: str, step: str) -> str | None:
+        with self._errors(run_id, step, step):
+            return self._finish(self._run(run_id), step) if run_id else None
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def store(self, run_id: str, attempt_id: str, key: str, chunks: Chunks) -> None:
+        if run_id and len(chunks[0]) > _ONE_REQUEST:
+            self.stage(run_id, key, attempt_id, key, chunks)
+            self.commit(run_id, key, attempt_id, (key,))
+            return
+        with self._errors(run_id, key, key):
+            if run_id:
+                version = self._version(self._run(run_id), key)
+                self._create(version, b"".join(chunks), run_id, key, attempt_id)
+                obstore.copy(self._store, version, self._latest(key))
+            else:
+                obstore.put(self._store, self._latest(key), b"".join(chunks))
+
+    def stage(self, run_id: str, step: str, attempt_id: str, key: str, chunks: Chunks) -> None:
+        with self._errors(run_id, step, key):
+            obstore.put(self._store, self._staged(self._run(run_id), attempt_id, key), b"".join(chunks))
+
+    def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        run = self._run(run_id)
+        staged = {key: self._staged(run, attempt_id, key) for key in keys}
+        with self._errors(run_id, step, step):
+            try:
+                if run_id and tuple(keys) == (step,):
+                    pointer = seal(b"", attempt_id, step)
+                    self._create(self._version(run, step), pointer, run_id, step, attempt_id)
+                elif run_id:
+                    marker = msgspec.json.encode(Marker(attempt_id=attempt_id, keys=tuple(keys)))
+                    self._create(self._marker(run, step), marker, run_id, step, attempt_id)
+                    self._point(run, attempt_id, keys)
+            except OutputCommitError:
+                self._delete(staged.values())
+                raise
+            for key, path in staged.items():
+                obstore.copy(self._store, path, self._latest(key))
+        if not run_id:
+            self._delete(staged.values())
+
+    def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        run = self._run(run_id)
+        with suppress(*_FAILED):
+            if run_id and self._finish(run, step) == attempt_id:
+                return
+        self._delete(self._staged(run, attempt_id, key) for key in keys)
+
+    def end_run(self, run_id: str) -> None:
+        if not run_id:
+            return
+        with suppress(*_FAILED):
+            # Before the run's objects go: an attempt that creates one anew looks here and is refused.
+            obstore.put(self._store, self._tombstone(run_id), b"")
+            self._delete(self._list(self._run(run_id)))
+            self._sweep()
+
+    # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _create(self, path: str, data: bytes, run_id: str, step: str, attempt_id: str) -> None:
+        """Create the object that is the commit; refuse where another attempt or the run's end came first.
+
+        Where it exists with this attempt's name, the answer to an earlier request was lost, and all is well.
+        """
+        try:
+            obstore.put(self._store, path, data, mode="create", use_multipart=False)
+        except _EXISTS:
+            winner = self._finish(self._run(run_id), step)
+            if winner != attempt_id:
+                raise lost(run_id, step, attempt_id, winner or "unknown") from None
+        if self._get(self._tombstone(run_id)) is not None:
+            self._delete([path])
+            raise run_over(run_id, step)
+
+    def _point(self, run: str, attempt_id: str, keys: Iterable[str]) -> None:
+        """Give each key of a commit its name in the run: a pointer to what was staged."""
+        for key in keys:
+            obstore.put(self._store, self._version(run, key), seal(b"", attempt_id, key))
+
+    def _finish(self, run: str, step: str) -> str | None:
+        """Publish what the winner of `step` has committed and not yet published; return the winner."""
+        commit = self._by_marker(run, self._marker(run, step))
+        if commit is not None:
+            self._point(run, commit.attempt_id, commit.sources)
+        else:
+            commit = self._by_version(run, self._version(run, step))
+        if commit is None:
+            return None
+        self._republish(commit)
+        return commit.attempt_id
+
+    def _by_marker(self, run: str, path: str) -> _Commit | None:
+        try:
+            found = obstore.get(self._store, path)
+        except _MISSING:
+            return None
+        marker = msgspec.json.decode(memoryview(found.bytes()), type=Marker)
+        sources = {key: self._staged(run, marker.attempt_id, key) for key in marker.keys}
+        return _Commit(marker.attempt_id, sources, found.meta["last_modified"])
+
+    def _by_version(self, run: str, path: str) -> _Commit | None:
+        try:
+            meta = obstore.head(self._store, path)
+            start = max(0, meta["size"] - TAIL_BYTES)
+            tail = memoryview(obstore.get_range(self._store, path, start=start, end=meta["size"]))
+        except _MISSING:
+            return None
+        names = names_in(tail)
+        source = path if pointed_to(tail) is None else self._staged(run, names.attempt_id, names.key)
+        return _Commit(names.attempt_id, {names.key: source}, meta["last_modified"])
+
+    def _republish(self, commit: _Commit, *, within: timedelta = _TICK) -> None:
+        """Finish the publication of a commit, except for keys whose latest value has been written after it.
+
+        Stores tell times in whole seconds: a latest value of the same second counts as older unless `within` is zero.
+        """
+        for key, source in commit.sources.items():
+            with suppress(*_MISSING):
+                if obstore.head(self._store, self._latest(key))["last_modified"] >= commit.time + within:
+                    continue
+            obstore.copy(self._store, source, self._latest(key))
+
+    # ── leftovers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _sweep(self) -> None:
+        """Remove what killed runs have left, once it is `sweep_after` old; finish what they committed first."""
+        before = datetime.now(UTC) - self._sweep_after
+        runs = f"{self._base}.rivers/runs"
+        for run in obstore.list_with_delimiter(self._store, runs)["common_prefixes"]:
+            paths = self._list(run, before)
+            for path in paths:
+                with suppress(*_FAILED, Damaged, msgspec.DecodeError):
+                    by = self._by_version if path.endswith(SUFFIX) else self._by_marker
+                    commit = None if "~" in path.rpartition("/")[2] else by(run, path)
+                    if commit is not None:
+                        self._republish(commit, within=timedelta(0))
+            self._delete(paths)
+        for chunk in obstore.list(self._store, f"{self._base}.rivers/ended"):
+            self._delete([item["path"] for item in chunk if item["last_modified"] < before])
+
+    def _list(self, run: str, before: datetime | None = None) -> list[str]:
+        """The names of a run's objects; none of them where one is younger than `before`."""
+        paths: list[str] = []
+        for chunk in obstore.list(self._store, run):
+            if before is not None and any(item["last_modified"] >= before for item in chunk):
+                return []
+            paths += [item["path"] for item in chunk]
+        return paths
+
+    # ── names and requests ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _latest(self, key: str) -> str:
+        return self._base + object_path(key)
+
+    def _run(self, run_id: str) -> str:
+        return f"{self._base}.rivers/runs/{flat_name(run_id)}"
+
+    def _version(self, run: str, key: str) -> str:
+        return f"{run}/{flat_name(key)}{SUFFIX}"
+
+    def _marker(self, run: str, step: str) -> str:
+        return f"{run}/{flat_name(step)}.commit"
+
+    def _staged(self, run: str, attempt_id: str, key: str) -> str:
+        return f"{run}/{flat_name(attempt_id)}~{flat_name(key)}"
+
+    def _tombstone(self, run_id: str) -> str:
+        return f"{self._base}.rivers/ended/{flat_name(run_id)}"
+
+    def _get(self, path: str) -> memoryview | None:
+        try:
+            return memoryview(obstore.get(self._store, path).bytes())
+        except _MISSING:
+            return None
+
+    def _delete(self, paths: Iterable[str]) -> None:
+        names = list(paths)
+        if names:
+            with suppress(*_FAILED):
+                obstore.delete(self._store, names)
+
+    @contextmanager
+    def _errors(self, run_id: str, step: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except _MISSING as error:
+            # A copy finds no source: the run's objects were removed under this attempt, or were never staged.
+            if run_id and self._get(self._tombstone(run_id)) is not None:
+                raise run_over(run_id, step) from error
+            raise commit_error(f"nothing staged for {key!r}", run_id, step, retryable=True) from error
+        except (Damaged, msgspec.DecodeError) as error:
+            raise commit_error(
+                f"the commit of step {step!r} is damaged: {error}", run_id, step, retryable=False
+            ) from error
+        except _DENIED as error:
+            raise commit_error(
+                f"{self.path(key)}: access denied: {_brief(error)}",
+                run_id,
+                step,
+                retryable=False,
+                hint="give this process credentials that may get, put, list and delete below the prefix",
+            ) from error
+        except _FAILED as error:
+            raise commit_error(f"{self.path(key)}: {_brief(error)}", run_id, step, retryable=True) from error
+
+
+def _open(store: Any) -> Any:
+    if isinstance(store, str):
+        store = {"url": store}
+    if isinstance(store, dict):
+        options: dict[str, Any] = {
+            "retry_config": _RETRIES,
+            **{name: value for name, value in store.items() if name != "url"},
+        }
+        options["retry_config"] = _durations(options["retry_config"])
+        return from_url(store["url"], **options)
+    return store
+
+
+def _durations(retry: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, as JSON has them, back into the durations obstore wants."""
+    durations = ("retry_timeout", "init_backoff", "max_backoff")
+    return {
+        name: _durations(value)
+        if isinstance(value, dict)
+        else timedelta(seconds=value)
+        if name in durations and not isinstance(value, timedelta)
+        else value
+        for name, value in retry.items()
+    }
+
+
+def _brief(error: BaseException) -> str:
+    """The first lines of an obstore error, without its debug dump."""
+    return str(error).partition("\n\nDebug source")[0][:2000]

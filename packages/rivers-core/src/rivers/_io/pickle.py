@@ -1,0 +1,196 @@
+"""Values as pickles on a local folder or an object store, committed atomically."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field, field_serializer, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from rivers._io import store_address
+from rivers._io.base import AtomicIOHandler, Reach
+from rivers._io.context import InputContext, OutputContext
+from rivers._io.local_files import LocalFiles
+from rivers._io.trailer import Damaged, seal, unseal
+from rivers._io.value_files import Chunks, ValueFiles, commit_error
+from rivers.exceptions import ConfigurationError, InputLoadError
+
+__all__ = ["PickleIOHandler"]
+
+_UNSET: Any = object()
+
+
+class PickleIOHandler(AtomicIOHandler):
+    """Stores each value as a pickle (protocol 5) under a folder, or a bucket of S3, GCS or Azure.
+
+        rs.PickleIOHandler("data")                              a folder; also "/data" or "file:///data"
+        rs.PickleIOHandler("s3://bucket/folder", prefix="x")    also gs:// and az://; needs rivers-core[objectstore]
+        rs.PickleIOHandler(obstore.store.S3Store("bucket"))     any obstore store
+
+    The latest value of `a/b` is `<store>/<prefix>/a/b.pkl` and can be read with `pickle.load`. Until a run has ended,
+    what it has written is kept apart for it, so that a run reads its own values even while another one writes. All
+    outputs of a step become visible together or not at all, and the first attempt of a step that commits wins. A
+    digest is stored with each value and checked when it is loaded. Keys differ by case: so must the file system.
+
+    Whoever can write to the store can run code where its values are loaded: that is what unpickling means.
+
+    Fields also come from the environment: RIVERS_PICKLE_STORE, RIVERS_PICKLE_PREFIX, … Credentials of a bucket come
+    from the environment of each process, as the store's own client looks for them, and never travel to a worker.
+
+    Errors: OutputCommitError when a value cannot be pickled or stored, InputLoadError when it is missing (`retryable`)
+    or damaged; ConfigurationError for a key with a `..` segment.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RIVERS_PICKLE_", arbitrary_types_allowed=True, frozen=True)
+
+    store: Any
+    """A path, a URL, an obstore store, or `{"url": …, "config": {…}}` with obstore's options."""
+
+    prefix: str = ""
+    """A folder within the store."""
+
+    fsync: bool = True
+    """Local folders: force each value to disk before it is committed, so that it survives a power cut."""
+
+    sweep_after: float = Field(default=7 * 86400.0, gt=0)
+    """Seconds after which what a killed run has left is removed, at the end of a later run. It must be longer than any
+    run goes without storing anything here."""
+
+    def __init__(self, store: Any = _UNSET, **values: Any) -> None:
+        if store is not _UNSET:
+            values["store"] = store
+        super().__init__(**values)
+
+    def model_post_init(self, context: Any, /) -> None:
+        # A plain attribute, not one of pydantic's private ones: reading those costs more than a microsecond.
+        self._files: ValueFiles | None = None
+
+    @property
+    def reach(self) -> Reach:
+        """A folder is reached from this machine, memory from this process, a bucket from anywhere."""
+        scheme = store_address.scheme_of(self.store)
+        return {"file": Reach.MACHINE, "memory": Reach.PROCESS}.get(scheme, Reach.ANYWHERE)
+
+    def handle_output(self, context: OutputContext, obj: Any) -> None:
+        key, run_id = context.asset_name, context.run_id
+        if run_id and context.step != key:
+            super().handle_output(context, obj)
+            return
+        chunks = self._seal(context, obj)
+        files = self._files or self._open()
+        files.store(run_id, context.attempt_id, key, chunks)
+        self._describe(context, files, chunks)
+
+    def load_input(self, context: InputContext) -> Any:
+        key = context.asset_name
+        files = self._files or self._open()
+        try:
+            data = files.read(context.run_id, key)
+            if data is not None:
+                # The store is trusted as code is; the digest tells damage, not friend from foe.
+                return pickle.loads(unseal(data, key))  # noqa: S301
+        except Damaged as error:
+            raise self._load_error(context, f"is damaged: {error}", retryable=False) from error
+        except OSError as error:
+            retryable = not isinstance(error, PermissionError)
+            raise self._load_error(context, f"cannot be read: {error}", retryable=retryable) from error
+        except Exception as error:  # unpickling runs what the value's classes ask for
+            message = f"cannot be unpickled: {type(error).__name__}: {error}"
+            raise self._load_error(context, message, retryable=False) from error
+        raise self._load_error(
+            context, "does not exist", retryable=True, hint=f"materialize {key!r} first, or include it in the selection"
+        )
+
+    def stage(self, context: OutputContext, obj: Any) -> None:
+        chunks = self._seal(context, obj)
+        files = self._files or self._open()
+        files.stage(context.run_id, context.step, context.attempt_id, context.asset_name, chunks)
+        self._describe(context, files, chunks)
+
+    def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        (self._files or self._open()).commit(run_id, step, attempt_id, keys)
+
+    def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        (self._files or self._open()).discard(run_id, step, attempt_id, keys)
+
+    def committed(self, run_id: str, step: str) -> str | None:
+        return (self._files or self._open()).committed(run_id, step)
+
+    def end_run(self, run_id: str) -> None:
+        (self._files or self._open()).end_run(run_id)
+
+    # ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _check_store(cls, value: object) -> object:
+        return store_address.normalise(value)
+
+    @field_validator("prefix")
+    @classmethod
+    def _check_prefix(cls, value: str) -> str:
+        segments = [segment for segment in value.split("/") if segment]
+        if any(segment in {".", ".."} for segment in segments) or not value.isprintable():
+            raise ConfigurationError(f"prefix {value!r} has a '.' or '..' segment or a character that is not printable")
+        return "/".join(segments)
+
+    @field_serializer("store")
+    def _serialise_store(self, value: Any) -> store_address.Address:
+        return store_address.serialise(value)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # What is open here is opened again over there.
+        state = super().__getstate__()
+        return {**state, "__dict__": {**state["__dict__"], "_files": None}}
+
+    # ── values ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _open(self) -> ValueFiles:
+        if store_address.scheme_of(self.store) == "file":
+            root = store_address.local_root(self.store)
+            root = f"{root.rstrip('/')}/{self.prefix}" if self.prefix else root
+            self._files = LocalFiles(root, fsync=self.fsync, sweep_after=self.sweep_after)
+        else:
+            try:
+                from rivers._io.object_store import ObjectFiles
+            except ModuleNotFoundError as error:
+                raise ConfigurationError(
+                    f"{store_address.address_of(self.store)} needs the package obstore, which is not installed",
+                    hint="pip install 'rivers-core[objectstore]'",
+                ) from error
+            self._files = ObjectFiles(self.store, prefix=self.prefix, sweep_after=self.sweep_after)
+        return self._files
+
+    def _seal(self, context: OutputContext, obj: Any) -> Chunks:
+        key = context.asset_name
+        try:
+            body = pickle.dumps(obj, 5)
+        except Exception as error:  # pickling runs what the value's classes ask for
+            raise commit_error(
+                f"the value of {key!r}, a {type(obj).__module__}.{type(obj).__qualname__}, cannot be pickled: {error}",
+                context.run_id,
+                context.step or key,
+                retryable=False,
+                hint="return data, without open files, locks, connections or local classes, or use another IO handler",
+            ) from error
+        return body, seal(body, context.attempt_id, key)
+
+    def _describe(self, context: OutputContext, files: ValueFiles, chunks: Chunks) -> None:
+        size = len(chunks[0]) + len(chunks[1])
+        context.add_output_metadata(
+            {"path": files.path(context.asset_name), "size_bytes": size, "serializer": "pickle"}
+        )
+
+    def _load_error(
+        self, context: InputContext, what: str, *, retryable: bool, hint: str | None = None
+    ) -> InputLoadError:
+        key = context.asset_name
+        reader = f", an input of {context.downstream_asset!r}," if context.downstream_asset else ""
+        path = (self._files or self._open()).path(key)
+        if hint is None and not retryable:
+            hint = f"materialize {key!r} again"
+        error = InputLoadError(f"the value of {key!r}{reader} {what} ({path})", hint=hint, run_id=context.run_id)
+        error.retryable = retryable
+        return error

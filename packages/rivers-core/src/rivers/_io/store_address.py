@@ -1,0 +1,164 @@
+"""Where a store is, as a value that another process can open: a path, a URL, or a URL with options.
+
+An obstore store object is taken apart into the same: its class and bucket make the URL, its own settings the options.
+What is secret stays out of it; a worker finds credentials where the store's own client looks for them: its environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote, unquote, urlsplit
+
+from rivers.exceptions import ConfigurationError
+
+__all__ = ["Address", "address_of", "is_store", "local_root", "normalise", "scheme_of", "serialise"]
+
+Address: TypeAlias = str | dict[str, Any]
+"""A URL, or `{"url": …, "config": …, "client_options": …, "retry_config": …}` as obstore's `from_url` takes them."""
+
+_SCHEMES = ("file", "memory", "s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss")
+_ALIASES = {"gcs": "gs"}
+_KINDS = {
+    "LocalStore": ("file", ""),
+    "MemoryStore": ("memory", ""),
+    "S3Store": ("s3", "bucket"),
+    "GCSStore": ("gs", "bucket"),
+    "AzureStore": ("az", "container_name"),
+}  # an obstore class → the scheme of its URL, and the setting that holds the bucket
+_OPTIONS = frozenset({"url", "config", "client_options", "retry_config"})
+_SECRET = ("secret", "token", "password", "_key", "sas_", "bearer", "default_headers")
+_NO_SECRET = ("_id", "_file", "_url", "_enabled")
+
+
+def is_store(value: object) -> bool:
+    """Whether `value` is an obstore store object of a kind that can be used here."""
+    return _kind(value) is not None
+
+
+def normalise(value: object) -> object:
+    """Check what was given as `store` and return it as a URL, an Address with options, or the obstore store itself.
+
+    A relative path is made absolute, as a worker may run in another directory. Raises ConfigurationError.
+    """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return _url(value)
+    if isinstance(value, Mapping):
+        unknown = sorted(set(value) - _OPTIONS)
+        if unknown or not isinstance(value.get("url"), str):
+            raise ConfigurationError(
+                f"a store as a mapping needs 'url' and may have {sorted(_OPTIONS - {'url'})}; got {sorted(value)}"
+            )
+        return {**value, "url": _url(value["url"])}
+    if is_store(value):
+        return value
+    raise ConfigurationError(
+        f"store is {value!r}; it must be a path, a URL ({', '.join(f'{name}://' for name in _SCHEMES)}) or an obstore "
+        "LocalStore, MemoryStore, S3Store, GCSStore or AzureStore"
+    )
+
+
+def scheme_of(store: object) -> str:
+    """`file`, `memory`, or the scheme of a bucket's URL."""
+    kind = _kind(store)
+    if kind is not None:
+        return _KINDS[kind][0]
+    url = store["url"] if isinstance(store, dict) else str(store)
+    return urlsplit(url).scheme
+
+
+def local_root(store: Any) -> str:
+    """The folder of a `file` store."""
+    if is_store(store):
+        return str(store.prefix or "/")
+    return unquote(urlsplit(store["url"] if isinstance(store, dict) else store).path)
+
+
+def address_of(store: Any) -> str:
+    """The store's URL for people: no options, no secrets."""
+    if not is_store(store):
+        return str(store["url"] if isinstance(store, dict) else store).rstrip("/")
+    scheme = scheme_of(store)
+    if scheme == "memory":
+        return "memory:/"
+    if scheme == "file":
+        return "file://" + quote(local_root(store))
+    bucket = store.config[_KINDS[_kind(store) or ""][1]]
+    return f"{scheme}://{bucket}/{store.prefix}" if store.prefix else f"{scheme}://{bucket}"
+
+
+def serialise(store: Any) -> Address:
+    """Return what another process opens the same store from; ConfigurationError where that needs a secret."""
+    if isinstance(store, str):
+        return store
+    if isinstance(store, dict):
+        options = {name: store[name] for name in store if name != "url"}
+    elif scheme_of(store) == "file":
+        return address_of(store)
+    elif scheme_of(store) == "memory":
+        raise ConfigurationError(
+            "an obstore MemoryStore lives in this process only and cannot be given to another",
+            hint="use a path or a bucket for steps that run elsewhere",
+        )
+    else:
+        if getattr(store, "credential_provider", None) is not None:
+            raise _secret("credential_provider")
+        options = {name: getattr(store, name) for name in ("config", "client_options", "retry_config")}
+    for name in ("config", "client_options"):
+        for key in options.get(name) or {}:
+            if any(mark in key for mark in _SECRET) and not key.endswith(_NO_SECRET):
+                raise _secret(f"{name}[{key!r}]")
+    kept = {name: _plain(value) for name, value in options.items() if value}
+    return {"url": address_of(store), **kept} if kept else address_of(store)
+
+
+def _kind(value: object) -> str | None:
+    """The name of the obstore class that `value` is an instance of; asked without importing obstore."""
+    for cls in type(value).__mro__:
+        if cls.__module__.partition(".")[0] == "obstore" and cls.__name__ in _KINDS:
+            return cls.__name__
+    return None
+
+
+def _url(text: str) -> str:
+    if any(not character.isprintable() for character in text) or not text:
+        raise ConfigurationError(f"store {text[:200]!r} is {'not printable' if text else 'empty'}")
+    if "://" not in text:
+        return "file://" + quote(os.path.abspath(text))
+    url = urlsplit(text)
+    if url.scheme not in _SCHEMES:
+        close = difflib.get_close_matches(url.scheme, _SCHEMES, 1)
+        raise ConfigurationError(
+            f"store {url.scheme}://… has an unknown scheme{f'; did you mean {close[0]}://?' if close else ''} "
+            f"Allowed: {', '.join(f'{name}://' for name in _SCHEMES)}, or a path"
+        )
+    if url.password is not None or url.query or url.fragment:
+        raise ConfigurationError(
+            f"a store's URL holds a bucket and a path only; got credentials, '?' or '#' in {url.scheme}://{url.hostname}/…",
+            hint="credentials come from the environment; a folder with such a character can be given as a plain path",
+        )
+    if url.scheme == "file" and (url.netloc not in {"", "localhost"} or not url.path.startswith("/")):
+        raise ConfigurationError(f"store {text!r}: a file URL has three slashes and an absolute path, file:///data")
+    return f"{_ALIASES.get(url.scheme, url.scheme)}://{text.partition('://')[2]}"
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON: durations become seconds."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _secret(where: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the store's {where} may be secret and does not travel to a worker",
+        hint="leave it out of the store and set it in the environment of every process that opens the store",
+    )

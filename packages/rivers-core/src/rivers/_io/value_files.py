@@ -1,0 +1,93 @@
+"""What `PickleIOHandler` needs of a place that keeps bytes; `LocalFiles` and `ObjectFiles` are the two there are.
+
+Below the root, the same names on both:
+
+    <key>.pkl                                   the latest value: what a reader without a run id gets
+    .rivers/runs/<run>/<key>.pkl                the value this run committed
+    .rivers/runs/<run>/<step>.commit            which attempt won, and its keys; not for a step whose one output has the
+                                                step's own name: there the value itself, with its trailer, says so
+    .rivers/runs/<run>/<attempt>~<key>          staged, or committed and not yet published
+    .rivers/ended/<run>                         the run is over: an attempt that wakes up later is refused
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from rivers.exceptions import OutputCommitError
+
+__all__ = ["Chunks", "Marker", "ValueFiles", "commit_error", "lost", "run_over"]
+
+Chunks: TypeAlias = tuple[bytes, bytes]
+"""A pickle and its trailer."""
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """What a `.commit` file says, as JSON: the attempt that won the step, and the keys it stored."""
+
+    attempt_id: str
+    keys: tuple[str, ...]
+
+
+class ValueFiles(Protocol):
+    """Bytes under keys, in versions by run; commits are atomic and the first attempt of a step wins.
+
+    Writing raises OutputCommitError; reading raises OSError.
+    """
+
+    def path(self, key: str) -> str:
+        """The path or URL of the key's latest value, for people."""
+
+    def read(self, run_id: str | None, key: str) -> memoryview | None:
+        """The run's version where it has one, else the latest; None where there is neither."""
+
+    def store(self, run_id: str, attempt_id: str, key: str, chunks: Chunks) -> None:
+        """Stage and commit the one output of the step `key`."""
+
+    def stage(self, run_id: str, step: str, attempt_id: str, key: str, chunks: Chunks) -> None:
+        """Write where no reader looks."""
+
+    def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        """Publish what the attempt staged."""
+
+    def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        """Remove what the attempt staged, unless it has won."""
+
+    def committed(self, run_id: str, step: str) -> str | None:
+        """The attempt that won, its publication finished."""
+
+    def end_run(self, run_id: str) -> None:
+        """Remove what was kept for the run, and what runs that were killed have left."""
+
+
+def commit_error(
+    message: str, run_id: str, step: str, *, retryable: bool, hint: str | None = None
+) -> OutputCommitError:
+    """An OutputCommitError that says where it belongs and whether another try can help."""
+    error = OutputCommitError(message, hint=hint, run_id=run_id or None, step=step)
+    error.retryable = retryable
+    return error
+
+
+def lost(run_id: str, step: str, attempt_id: str, winner: str) -> OutputCommitError:
+    """The error of an attempt that comes second: its output is dropped, the winner's stays."""
+    return commit_error(
+        f"attempt {attempt_id!r} comes too late: attempt {winner!r} has committed this step",
+        run_id,
+        step,
+        retryable=False,
+    )
+
+
+def run_over(run_id: str, step: str) -> OutputCommitError:
+    """The error of an attempt that wakes up after its run has ended."""
+    return commit_error(
+        "this attempt comes too late: the run has ended",
+        run_id,
+        step,
+        retryable=False,
+        hint="the id of a run that has ended cannot be used again",
+    )

@@ -1,0 +1,1 @@
+"""The ordered work: graph, levels and batches, the frontier, specs."""

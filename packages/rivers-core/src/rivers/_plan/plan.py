@@ -1,0 +1,244 @@
+"""The plan of one run: the selected steps in order, each with its executor, in levels and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rivers._definitions.asset import Asset, GraphAsset, MultiAsset
+from rivers._definitions.executor import Executor
+from rivers._definitions.names import closest
+from rivers._definitions.retry import RetryPolicy
+from rivers._definitions.task import BashTask, Task
+from rivers._plan.graph import AssetGraph, Node
+from rivers._plan.placement import Placement
+from rivers.exceptions import AssetNotFoundError, ConfigurationError, GraphValidationError
+
+__all__ = ["Batch", "Plan", "Step", "make_plan", "select"]
+
+
+class Step:
+    """One node of a run: what it is (`node`), where it runs, what it waits for.
+
+    `deps` are the indices of the steps it comes after; `streams` those of them whose results it takes as they come.
+    `inner` holds the nodes of a graph asset that runs as one step. `placed` is the index of its executor in the plan.
+    """
+
+    __slots__ = ("deps", "executor", "index", "inner", "level", "mapped_over", "node", "placed", "retry", "streams")
+
+    def __init__(self, index: int, node: Node, executor: Executor, placed: int, retry: RetryPolicy | None) -> None:
+        self.index = index
+        self.node = node
+        self.executor = executor
+        self.placed = placed
+        self.retry = retry
+        self.level = 0
+        self.deps: tuple[int, ...] = ()
+        self.streams: tuple[int, ...] = ()
+        self.mapped_over: int | None = None
+        self.inner: tuple[Node, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The step's name: the asset's, or `graph/task`."""
+        return self.node.key if not self.inner else self.node.owner.name
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """The assets it makes."""
+        owner = self.node.owner
+        names = owner.output_names if isinstance(owner, Asset) else (owner.name,)
+        return tuple(output.key for output in self.node.outputs if output.key in names)
+
+    def __repr__(self) -> str:
+        return f"<Step {self.key!r} on {self.executor.kind}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Steps of one level on one executor: they run at once, as far as it allows."""
+
+    executor: Executor
+    steps: tuple[Step, ...]
+
+    def __repr__(self) -> str:
+        return f"{self.executor!r}: {', '.join(step.key for step in self.steps)}"
+
+
+class Plan:
+    """The ordered work of one run. `print(plan)` shows levels and batches.
+
+    A step starts as soon as its own inputs are stored; levels and batches show the shape, they are no barrier.
+    """
+
+    def __init__(self, steps: Sequence[Step], executors: Sequence[Executor]) -> None:
+        self.steps: tuple[Step, ...] = tuple(steps)
+        self.executors: tuple[Executor, ...] = tuple(executors)
+
+    @property
+    def levels(self) -> list[list[Batch]]:
+        """For each level, its batches by executor, in the order the executors first appear in the plan."""
+        found: list[dict[int, list[Step]]] = []
+        for step in self.steps:
+            while len(found) <= step.level:
+                found.append({})
+            found[step.level].setdefault(step.placed, []).append(step)
+        return [
+            [Batch(self.executors[placed], tuple(steps)) for placed, steps in sorted(level.items())] for level in found
+        ]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __str__(self) -> str:
+        lines: list[str] = []
+        for number, level in enumerate(self.levels):
+            lines.append(f"level {number}")
+            lines.extend(f"  {batch!r}" for batch in level)
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Plan of {len(self.steps)} steps>"
+
+
+def select(
+    graph: AssetGraph, selection: Iterable[Asset | Task | BashTask | str] | None, include_upstream: bool
+) -> set[int]:
+    """The nodes that a selection names: assets, outputs of multi-assets, tasks; all nodes when it is None.
+
+    Raises:
+        AssetNotFoundError: a name that is none, with the closest one.
+        ConfigurationError: an external asset, which no step makes, or something that is no name.
+    """
+    if selection is None:
+        return set(range(len(graph.nodes)))
+    if isinstance(selection, str | Asset | Task | BashTask):
+        selection = [selection]
+    found: set[int] = set()
+    members: dict[str, list[int]] | None = None
+    for item in selection:
+        name = item if isinstance(item, str) else getattr(item, "name", None)
+        if not isinstance(name, str):
+            raise ConfigurationError(f"selection holds {item!r:.80}: an asset or the name of one is allowed")
+        definition = graph.assets.get(name)
+        if definition is None:
+            near = closest(name, graph.assets)
+            raise AssetNotFoundError(
+                f"no asset {name!r} in the repository" + (f"; did you mean {near!r}?" if near else ""),
+                hint=f"it has {', '.join(sorted(graph.assets)[:10])}{', …' if len(graph.assets) > 10 else ''}",
+            )
+        if name in graph.externals:
+            raise ConfigurationError(f"asset {name!r} is external: it is made elsewhere, and no step here makes it")
+        if isinstance(definition, GraphAsset):
+            if members is None:
+                members = _members(graph)
+            found.update(members.get(name, ()))
+        else:
+            found.add(graph.results[definition.name])
+    return graph.upstream_of(found) if include_upstream else found
+
+
+def _members(graph: AssetGraph) -> dict[str, list[int]]:
+    members: dict[str, list[int]] = {}
+    for node in graph.nodes:
+        if node.composition is not None:
+            members.setdefault(node.composition, []).append(node.index)
+    return members
+
+
+def make_plan(
+    graph: AssetGraph,
+    selected: set[int],
+    placement: Placement,
+    retry_of: Callable[[Node], RetryPolicy | None],
+) -> Plan:
+    """Order the selected nodes, place them, and fuse the graph assets that run as one step."""
+    fused = _fusions(graph, selected, placement)
+    steps: list[Step] = []
+    executors: dict[Executor, int] = {}
+    step_of: dict[int, int] = {}
+    for index in graph.order:
+        if index not in selected:
+            continue
+        node = graph.nodes[index]
+        fusion = fused.get(node.composition) if node.composition is not None else None
+        if fusion is None:
+            executor, inner = placement.of(node), ()
+        else:
+            executor, inner = fusion
+            if index != graph.results[node.owner.name]:
+                continue
+        placed = executors.setdefault(executor, len(executors))
+        step = Step(len(steps), node, executor, placed, retry_of(node))
+        step.inner = inner
+        step_of[index] = step.index
+        for member in inner:
+            step_of[member.index] = step.index
+        steps.append(step)
+    ordered = _connect(steps, step_of)
+    return Plan(ordered, list(executors))
+
+
+def _fusions(
+    graph: AssetGraph, selected: set[int], placement: Placement
+) -> dict[str, tuple[Executor, tuple[Node, ...]]]:
+    fused: dict[str, tuple[Executor, tuple[Node, ...]]] = {}
+    for name, indices in _members(graph).items():
+        asset = graph.assets[name]
+        if indices[0] not in selected or not isinstance(asset, GraphAsset):
+            continue
+        members = set(indices)
+        nodes = [graph.nodes[index] for index in graph.order if index in members]
+        executor = placement.fused(asset, nodes)
+        if executor is not None:
+            fused[name] = (executor, tuple(nodes))
+    return fused
+
+
+def _connect(steps: list[Step], step_of: Mapping[int, int]) -> list[Step]:
+    """Turn edges between nodes into edges between steps of this plan, and give each its level."""
+    for step in steps:
+        found: list[int] = []
+        for node in step.inner or (step.node,):
+            for upstream in node.upstream:
+                index = step_of.get(upstream)
+                if index is not None and index != step.index and index not in found:
+                    found.append(index)
+        step.deps = tuple(found)
+        if not step.inner:
+            node = step.node
+            if node.mapped_over is not None:
+                step.mapped_over = step_of.get(node.mapped_over)
+            if node.composition is not None:
+                step.streams = tuple(
+                    step_of[source.node]
+                    for source in node.inputs
+                    if source.how == "stream" and source.node is not None and source.node in step_of
+                )
+    for step in _in_order(steps):
+        step.level = 1 + max((steps[index].level for index in step.deps), default=-1)
+    return steps
+
+
+def _in_order(steps: list[Step]) -> Iterable[Step]:
+    """The steps so that each comes after its deps; they stand so already unless a graph asset was fused."""
+    if not any(step.inner for step in steps):
+        return steps
+    waiting = [len(step.deps) for step in steps]
+    children: list[list[int]] = [[] for _ in steps]
+    for step in steps:
+        for index in step.deps:
+            children[index].append(step.index)
+    order = [step for step in steps if waiting[step.index] == 0]
+    for step in order:
+        for child in children[step.index]:
+            waiting[child] -= 1
+            if waiting[child] == 0:
+                order.append(steps[child])
+    if len(order) < len(steps):
+        stuck = next(step for step in steps if step.inner and waiting[step.index])
+        raise GraphValidationError(
+            f"graph asset {stuck.key!r} runs as one step of {stuck.executor.kind}, but some of its tasks need assets "
+            f"that need {stuck.key!r}"
+        )
+    return order

@@ -1,0 +1,60 @@
+"""What became of a step: the part of a RunResult that belongs to it."""
+
+from __future__ import annotations
+
+import enum
+
+from rivers.protocol.failure import Failure
+from rivers.protocol.result import OutputRecord, Timings
+
+__all__ = ["StepReport", "StepState"]
+
+
+class StepState(enum.StrEnum):
+    """How a step ended; compares equal to its word."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class StepReport:
+    """What became of one step.
+
+    `executor` is the kind it ran on, `attempts` how many were charged, `timings` the seconds of the last attempt by
+    phase, `worker` where that ran. `failures` holds every attempt's failure, `failure` the one it failed with.
+    `cause` names the step for whose sake this one was skipped. `outputs` are what it committed.
+    """
+
+    __slots__ = ("attempts", "cause", "executor", "failures", "outputs", "state", "step", "timings", "worker")
+
+    def __init__(
+        self,
+        step: str,
+        state: StepState,
+        executor: str,
+        attempts: int = 0,
+        timings: Timings = Timings(),  # noqa: B008 - frozen
+        worker: str = "",
+        failures: tuple[Failure, ...] = (),
+        cause: str | None = None,
+        outputs: tuple[OutputRecord, ...] = (),
+    ) -> None:
+        self.step = step
+        self.state = state
+        self.executor = executor
+        self.attempts = attempts
+        self.timings = timings
+        self.worker = worker
+        self.failures = failures
+        self.cause = cause
+        self.outputs = outputs
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure that the step ended with, None unless it failed."""
+        return self.failures[-1] if self.state is StepState.FAILED and self.failures else None
+
+    def __repr__(self) -> str:
+        return f"<StepReport {self.step!r} {self.state.value} on {self.executor}, {self.attempts} attempts>"

@@ -1,0 +1,1 @@
+"""The code repository and its runs."""

@@ -1,0 +1,146 @@
+"""What resolve() and a run check beyond the graph itself: retries, reach of IO handlers, config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from rivers._definitions.asset import GraphAsset
+from rivers._definitions.executor import Executor
+from rivers._definitions.job import Job
+from rivers._definitions.names import closest
+from rivers._definitions.retry import RetryPolicy
+from rivers._executor.registry import backend_for
+from rivers._io.base import Reach
+from rivers._plan.graph import AssetGraph, Node
+from rivers._plan.plan import Plan, Step
+from rivers.exceptions import AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError, Problem
+
+__all__ = ["check_configs", "check_reach", "check_retries"]
+
+_REACH_OF_KIND = {"in_process": Reach.PROCESS, "parallel": Reach.MACHINE, "kubernetes": Reach.ANYWHERE}
+"""How far a built-in kind runs, so that it can be checked where its package is not installed."""
+_WORD = {Reach.PROCESS: "this process", Reach.MACHINE: "this machine", Reach.ANYWHERE: "anywhere"}
+
+
+def check_retries(
+    graph: AssetGraph, jobs: Sequence[Job], default: RetryPolicy | str | None, retries: Mapping[str, RetryPolicy]
+) -> None:
+    """Complain of every name of a retry policy that is none."""
+    seen: set[int] = set()
+    for node in graph.nodes:
+        for definition in (node.definition, node.owner):
+            if isinstance(definition.retry, str) and definition.retry not in retries and id(definition) not in seen:
+                seen.add(id(definition))
+                graph.complain(
+                    f"retry={definition.retry!r} is no policy of the repository", definition, retries, closest(definition.retry, retries)
+                )
+    for what, given in (("default_retry_policy", default), *((f"job {job.name!r}: retry", job.retry) for job in jobs)):
+        if isinstance(given, str) and given not in retries:
+            graph.complain(f"{what}={given!r} is no policy of the repository", None, retries, closest(given, retries))
+
+
+def check_reach(graph: AssetGraph, plan: Plan, collect: bool = False) -> list[Problem]:
+    """Find values that a step could not reach: stored in this process, needed or made in another.
+
+    The problems are added to the graph's, or with `collect` only returned.
+    """
+    found: list[Problem] = []
+    reaches = [_reach(executor) for executor in plan.executors]
+    if all(reach is Reach.PROCESS for reach in reaches):
+        return found
+    told = {(problem.asset, problem.message) for problem in graph.problems}
+    for step in plan.steps:
+        needed = reaches[step.placed]
+        if needed is Reach.PROCESS:
+            continue
+        for key, handler, verb in _handlers(step):
+            if handler.reach >= needed:
+                continue
+            message = (
+                f"it {verb} {key!r} with {type(handler).__name__}, whose values are within {_WORD[handler.reach]} only, "
+                f"but its executor {step.executor.kind!r} runs {'on this machine' if needed is Reach.MACHINE else 'elsewhere'}, "
+                f"in another process; write io_handler=rs.PickleIOHandler(...) on {key!r} instead"
+            )
+            problem = Problem(message, step.node.owner.name, step.node.owner.where)
+            if (problem.asset, message) not in told:
+                told.add((problem.asset, message))
+                found.append(problem)
+    if not collect:
+        graph.problems.extend(found)
+    return found
+
+
+def _handlers(step: Step) -> Iterable[tuple[str, Any, str]]:
+    for output in step.node.outputs:
+        yield output.key, output.io_handler, "stores"
+    inner = {node.index for node in step.inner}
+    for node in step.inner or (step.node,):
+        for source in node.inputs:
+            if source.io_handler is not None and source.node not in inner:
+                yield source.key, source.io_handler, "loads"
+
+
+def _reach(executor: Executor) -> Reach:
+    try:
+        return backend_for(executor).capabilities.reach
+    except ExecutorNotInstalledError:
+        return _REACH_OF_KIND.get(executor.kind, Reach.MACHINE)
+
+
+def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Mapping[str, Any]] | None) -> dict[str, str]:
+    """The config of each asset and task of a plan as JSON text, checked against its model where it has one.
+
+    Raises:
+        ConfigurationError: something in it is unknown, of the wrong type, or required and missing.
+        AssetNotFoundError: it names an asset that is none.
+    """
+    given = dict(config) if config is not None else {}
+    found: dict[str, str] = {}
+    known: dict[str, Node] = {}
+    for step in plan.steps:
+        for node in step.inner or (step.node,):
+            known.setdefault(node.definition.name, node)
+    for name, fields in given.items():
+        if name not in known:
+            _refuse_unknown(name, graph, known)
+        if not isinstance(fields, Mapping):
+            raise ConfigurationError(f"config[{name!r}]={fields!r:.80}: a dict of fields is allowed")
+    for name, node in known.items():
+        signature = node.definition.signature
+        model = signature.config_model if signature is not None and signature.context is not None else None
+        fields = given.get(name)
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            try:
+                instance = model.model_validate(dict(fields or {}))
+            except ValidationError as error:
+                raise ConfigurationError(
+                    f"config[{name!r}] does not fit {model.__name__} ({node.definition.where}): {_told(error)}",
+                    hint=f"its fields are {', '.join(model.model_fields)}",
+                ) from None
+            if fields or node.definition.name in given:
+                found[name] = instance.model_dump_json()
+        elif fields is not None:
+            try:
+                found[name] = msgspec.json.encode(dict(fields)).decode()
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ConfigurationError(f"config[{name!r}] is no JSON: {error}") from None
+    return found
+
+
+def _refuse_unknown(name: str, graph: AssetGraph, known: Mapping[str, Node]) -> None:
+    if isinstance(graph.assets.get(name), GraphAsset):
+        raise ConfigurationError(f"config[{name!r}]: a graph asset's function only composes", hint="give config to its tasks")
+    if name in graph.assets:
+        raise ConfigurationError(f"config[{name!r}]: the asset is not part of this run; it has {', '.join(sorted(known)[:10])}")
+    near = closest(name, [*graph.assets, *known])
+    raise AssetNotFoundError(f"config names {name!r}, which is no asset" + (f"; did you mean {near!r}?" if near else ""))
+
+
+def _told(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}" for problem in error.errors(include_url=False))
+
+

@@ -1,0 +1,384 @@
+"""The code repository: everything that belongs together, checked together, run together."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rivers._definitions.asset import Asset, check_retry
+from rivers._definitions.executor import Executor
+from rivers._definitions.job import Job, check_executor, check_tags
+from rivers._definitions.names import closest
+from rivers._definitions.resource import Resource
+from rivers._definitions.retry import RetryPolicy
+from rivers._definitions.task import BashTask, Task
+from rivers._events.sink import EventSink
+from rivers._executor.drive import RunLoop
+from rivers._executor.registry import backend_for, default_of, installed
+from rivers._io.base import BaseIOHandler
+from rivers._io.context import InputContext
+from rivers._io.memory import InMemoryIOHandler
+from rivers._plan.build import build_graph
+from rivers._plan.graph import AssetGraph, Node
+from rivers._plan.placement import Placement
+from rivers._plan.plan import Plan, make_plan, select
+from rivers._repository.checks import check_configs, check_reach, check_retries
+from rivers._repository.run import RunHandle, RunResult, result_of
+from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError, RiversError
+
+__all__ = ["CodeRepository"]
+
+Selection = Sequence[Asset | Task | BashTask | str] | Asset | Task | BashTask | str | None
+Tags = Mapping[str, str] | Sequence[tuple[str, str]] | None
+Config = Mapping[str, Mapping[str, Any]] | None
+SHUTDOWN_DEADLINE = 30.0
+PLANS_KEPT = 16
+
+
+class CodeRepository:
+    """Assets, tasks, jobs, resources and executors that belong together.
+
+    `default_executor` serves jobs and assets that say nothing; `executors` names further ones for `rivers/executor`;
+    `retries` names policies for `retry="name"`; `default_retry_policy` counts where nothing nearer is given. A context
+    manager: leaving it calls `shutdown`.
+
+    Raises:
+        ConfigurationError: an argument is of the wrong kind. Everything else that is wrong is told by `resolve()`.
+    """
+
+    def __init__(
+        self,
+        assets: Sequence[Asset],
+        tasks: Sequence[Task | BashTask] | None = None,
+        jobs: Sequence[Job] | None = None,
+        default_executor: Executor | None = None,
+        executors: Mapping[str, Executor] | None = None,
+        resources: Mapping[str, Any] | None = None,
+        retries: Mapping[str, RetryPolicy] | None = None,
+        default_retry_policy: RetryPolicy | str | None = None,
+    ) -> None:
+        self._assets = _checked_list("assets", assets, (Asset,), "decorate it with @rs.Asset")
+        self._tasks = _checked_list("tasks", tasks or (), (Task, BashTask), "decorate it with @rs.Task")
+        self._jobs = _checked_list("jobs", jobs or (), (Job,), "make it with rs.Job(name, assets=[...])")
+        self._default_executor = check_executor(default_executor, "default_executor")
+        self._executors = _checked_dict("executors", executors, (Executor,), "an Executor such as rs.Executor.parallel()")
+        self._resources = _checked_dict("resources", resources, (Resource, BaseIOHandler), "an rs.Resource or an IO handler")
+        self._retries = _checked_dict("retries", retries, (RetryPolicy,), "an rs.RetryPolicy")
+        self._default_retry = check_retry(default_retry_policy, "default_retry_policy", ConfigurationError)
+        self._default_store = InMemoryIOHandler()
+        self._graph: AssetGraph | None = None
+        self._plans: dict[Any, Plan] = {}
+        self._handles: set[RunHandle] = set()
+        self._lock = threading.RLock()
+        self._closed = False
+
+    # ── looking at it ──
+
+    @property
+    def assets(self) -> dict[str, Asset]:
+        """The assets by name; a multi-asset under its own name."""
+        return {asset.name: asset for asset in self._assets}
+
+    def validate(self) -> None:
+        """Check everything without side effects, as often as you like.
+
+        Raises:
+            GraphValidationError: all that is wrong, each with asset, place, what is allowed and the closest name.
+        """
+        self._checked()
+
+    def resolve(self) -> None:
+        """Check everything once and keep the graph; runs call it themselves.
+
+        Raises:
+            GraphValidationError: as `validate`.
+        """
+        with self._lock:
+            if self._graph is None:
+                self._graph = self._checked()
+
+    def plan(
+        self, selection: Selection = None, *, include_upstream: bool = False, executor: Executor | None = None
+    ) -> Plan:
+        """The steps of a run in levels and batches, each with its executor; nothing is run.
+
+        Raises:
+            GraphValidationError: the repository is not valid.
+            AssetNotFoundError: the selection names something unknown.
+        """
+        return self._plan(selection, include_upstream, check_executor(executor, "executor"), None, None)
+
+    def get_job(self, name: str) -> Job:
+        """The job of that name, ready to `execute`.
+
+        Raises:
+            NodeNotFoundError: there is none; with the closest name.
+        """
+        names = [job.name for job in self._jobs]
+        for job in self._jobs:
+            if job.name == name:
+                return job.bound(self._execute_job)
+        near = closest(name, names)
+        raise NodeNotFoundError(
+            f"no job {name!r} in the repository" + (f"; did you mean {near!r}?" if near else ""),
+            hint=f"it has {', '.join(names) or 'no jobs'}",
+        )
+
+    def load_node(self, name: str, *, type_hint: Any = None) -> Any:
+        """The value last stored for an asset, an output of a multi-asset or a task (`graph/task`).
+
+        Raises:
+            NodeNotFoundError: nothing bears that name.
+            InputLoadError: it has no stored value, or none that can be read.
+        """
+        handler = self.io_handler_for_output(name)
+        definition = self._graph.assets.get(name) if self._graph is not None else None
+        return handler.load_input(InputContext(name, "", getattr(definition, "metadata", None), type_hint))
+
+    def io_handler_for_output(self, name: str) -> BaseIOHandler:
+        """The IO handler that stores an asset's or a task's value here.
+
+        Raises:
+            NodeNotFoundError: nothing bears that name.
+        """
+        graph = self._resolved()
+        key = name.partition("[")[0]
+        if key in graph.externals:
+            handler = graph.externals[key].io_handler
+            return self._resources[handler] if isinstance(handler, str) else handler  # type: ignore[return-value]  # resolve() has checked it
+        index = graph.producer.get(key)
+        if index is None:
+            near = closest(key, graph.producer)
+            raise NodeNotFoundError(f"no node {name!r} in the repository" + (f"; did you mean {near!r}?" if near else ""))
+        return next(output.io_handler for output in graph.nodes[index].outputs if output.key == key)
+
+    # ── running it ──
+
+    def materialize(
+        self,
+        selection: Selection = None,
+        tags: Tags = None,
+        raise_on_error: bool = True,
+        config: Config = None,
+        include_upstream: bool = False,
+        retry: RetryPolicy | str | None = None,
+        executor: Executor | None = None,
+        on_event: EventSink | None = None,
+    ) -> RunResult:
+        """Make assets, here and now, and return what became of it.
+
+        Without `selection` all of them; with it only those, loading what they need from earlier runs, or making that
+        too with `include_upstream`. `config` is `{asset: {field: value}}`, `retry` and `executor` are this run's
+        defaults, `on_event` is told everything as it happens.
+
+        Raises:
+            GraphValidationError, AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError: the run was
+                refused, and nothing was started.
+            Exception: with `raise_on_error`, the first failure's own exception, once the run is over; its notes say
+                where, its `result` is the RunResult.
+        """
+        loop = self._loop(selection, tags, config, include_upstream, retry, executor, on_event, None)
+        return _run(loop, raise_on_error)
+
+    def submit(
+        self,
+        selection: Selection = None,
+        tags: Tags = None,
+        config: Config = None,
+        include_upstream: bool = False,
+        retry: RetryPolicy | str | None = None,
+        executor: Executor | None = None,
+        on_event: EventSink | None = None,
+    ) -> RunHandle:
+        """Like `materialize`, in a thread of its own; returns a handle at once."""
+        loop = self._loop(selection, tags, config, include_upstream, retry, executor, on_event, None)
+        handle = RunHandle(loop.run_id, lambda: _run(loop, False), loop.cancel)
+        with self._lock:
+            self._handles = {other for other in self._handles if other.status == "running"} | {handle}
+        return handle
+
+    def shutdown(self) -> None:
+        """Cancel the runs that go on, wait for their end (30 s at most) and refuse new ones."""
+        with self._lock:
+            self._closed = True
+            handles = [handle for handle in self._handles if handle.status == "running"]
+        for handle in handles:
+            handle.cancel()
+        deadline = time.monotonic() + SHUTDOWN_DEADLINE
+        for handle in handles:
+            handle.wait(max(0.0, deadline - time.monotonic()))
+
+    def __enter__(self) -> CodeRepository:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        return f"<CodeRepository of {len(self._assets)} assets, {len(self._tasks)} tasks, {len(self._jobs)} jobs>"
+
+    # ── inside ──
+
+    def _execute_job(self, job: Job, *, tags: Tags, raise_on_error: bool, config: Config, on_event: EventSink | None) -> RunResult:
+        merged = {**job.tags, **check_tags(tags)}
+        loop = self._loop(list(job.selection), merged, config, False, None, None, on_event, job)
+        return _run(loop, raise_on_error)
+
+    def _checked(self) -> AssetGraph:
+        graph = build_graph(self._assets, self._tasks, self._resources, self._default_store)
+        placements = {job.name: self._placement(job.executor) for job in self._jobs}
+        base = self._placement(None)
+        base.check(graph)
+        check_retries(graph, self._jobs, self._default_retry, self._retries)
+        seen: set[str] = set()
+        for job in self._jobs:
+            if job.name in seen:
+                graph.complain(f"two jobs are called {job.name!r}")
+            seen.add(job.name)
+        if not graph.problems:
+            plans = [self._make(graph, None, False, base, None, None)]
+            for job in self._jobs:
+                try:
+                    plans.append(self._make(graph, list(job.selection), False, placements[job.name], job, None))
+                except RiversError as error:
+                    graph.complain(f"job {job.name!r}: {error.message}")
+            for plan in plans:
+                check_reach(graph, plan)
+        if graph.problems:
+            raise GraphValidationError(graph.problems)
+        return graph
+
+    def _resolved(self) -> AssetGraph:
+        self.resolve()
+        assert self._graph is not None
+        return self._graph
+
+    def _placement(self, executor: Executor | None) -> Placement:
+        plugins: dict[str, Callable[[], Executor]] = {
+            kind: (lambda kind=kind: default_of(kind)) for kind in installed() if kind not in ("parallel", "kubernetes")
+        }
+        return Placement(executor, self._default_executor, self._executors, plugins)
+
+    def _plan(
+        self, selection: Selection, include_upstream: bool, executor: Executor | None, job: Job | None, retry: RetryPolicy | str | None
+    ) -> Plan:
+        graph = self._resolved()
+        names = None if selection is None else _names(selection)
+        key = (names, include_upstream, executor, job.name if job is not None else None, retry)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._make(graph, names, include_upstream, self._placement(executor), job, retry)
+            with self._lock:
+                if len(self._plans) >= PLANS_KEPT:
+                    self._plans.clear()
+                self._plans[key] = plan
+        return plan
+
+    def _make(
+        self,
+        graph: AssetGraph,
+        selection: Any,
+        include_upstream: bool,
+        placement: Placement,
+        job: Job | None,
+        retry: RetryPolicy | str | None,
+    ) -> Plan:
+        fallback = next(
+            (self._policy(given) for given in (job.retry if job else None, retry, self._default_retry) if given is not None), None
+        )
+
+        def retry_of(node: Node) -> RetryPolicy | None:
+            own = node.definition.retry
+            if own is None and node.owner is not node.definition:
+                own = node.owner.retry
+            return self._policy(own) if own is not None else fallback
+
+        return make_plan(graph, select(graph, selection, include_upstream), placement, retry_of)
+
+    def _policy(self, given: RetryPolicy | str) -> RetryPolicy:
+        if isinstance(given, RetryPolicy):
+            return given
+        found = self._retries.get(given)
+        if found is None:
+            near = closest(given, self._retries)
+            raise ConfigurationError(
+                f"retry={given!r}: no policy of that name" + (f"; did you mean {near!r}?" if near else ""),
+                hint=f"CodeRepository(retries=...) has {', '.join(self._retries) or 'none'}",
+            )
+        return found
+
+    def _loop(
+        self,
+        selection: Selection,
+        tags: Tags,
+        config: Config,
+        include_upstream: bool,
+        retry: RetryPolicy | str | None,
+        executor: Executor | None,
+        on_event: EventSink | None,
+        job: Job | None,
+    ) -> RunLoop:
+        """Everything that can be refused is refused here, before anything starts."""
+        if self._closed:
+            raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
+        checked = check_executor(executor, "executor") or (job.executor if job is not None else None)
+        check_retry(retry, "materialize", ConfigurationError)
+        plan = self._plan(selection, include_upstream, checked, job, retry)
+        graph = self._resolved()
+        problems = check_reach(graph, plan, collect=True) if executor is not None else ()
+        if problems:
+            raise GraphValidationError(problems)
+        configs = check_configs(graph, plan, config)
+        if on_event is not None and not callable(on_event):
+            raise ConfigurationError(f"on_event={on_event!r:.80}: a function that takes an event is allowed")
+        return RunLoop(
+            plan,
+            [backend_for(one) for one in plan.executors],
+            run_id=secrets.token_hex(16),
+            key=secrets.token_bytes(32),
+            random=random.random,
+            sinks=() if on_event is None else (on_event,),
+            configs=configs,
+            tags=check_tags(tags),
+            job=job.name if job is not None else None,
+        )
+
+
+def _run(loop: RunLoop, raise_on_error: bool) -> RunResult:
+    loop.run()
+    result, error = result_of(loop.plan, loop)
+    if raise_on_error and error is not None:
+        raise error
+    return result
+
+
+def _names(selection: Any) -> tuple[Any, ...]:
+    items = [selection] if isinstance(selection, str | Asset | Task | BashTask) else list(selection)
+    return tuple(getattr(item, "name", item) for item in items)
+
+
+def _checked_list(what: str, given: Any, kinds: tuple[type, ...], hint: str) -> list[Any]:
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise ConfigurationError(f"{what}={given!r:.80}: a list is allowed", hint=hint)
+    for item in given:
+        if not isinstance(item, kinds):
+            raise ConfigurationError(f"{what} holds {item!r:.80}, which is no {kinds[0].__name__}", hint=hint)
+    return list(given)
+
+
+def _checked_dict(what: str, given: Any, kinds: tuple[type, ...], allowed: str) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{what}={given!r:.80}: a dict by name is allowed")
+    for name, value in given.items():
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"{what}: the name {name!r:.80} is no str, or empty")
+        if not isinstance(value, kinds):
+            raise ConfigurationError(f"{what}[{name!r}]={value!r:.80}: {allowed} is allowed")
+    return dict(given)

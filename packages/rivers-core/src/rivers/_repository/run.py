@@ -1,0 +1,141 @@
+"""What a run gives back: its result, or a handle while it goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
+
+from rivers._executor.drive import RunLoop
+from rivers._plan.plan import Plan
+from rivers._plan.report import StepReport, StepState
+from rivers._repository.errors import exception_of
+from rivers.exceptions import RiversError, RunCancelledError
+
+__all__ = ["RunHandle", "RunResult", "RunStatus", "result_of"]
+
+RunStatus: TypeAlias = Literal["running", "success", "failure", "cancelled"]
+
+
+class RunResult:
+    """What became of a run.
+
+    `materialized_assets` are the assets whose values were stored, in the order they were; `failed_assets` pairs each
+    asset that failed with its message; `steps` has a report for every step, also for each mapped instance
+    (`graph/task[key]`).
+    """
+
+    __slots__ = ("failed_assets", "materialized_assets", "run_id", "status", "steps")
+
+    def __init__(
+        self,
+        run_id: str,
+        status: RunStatus,
+        materialized_assets: list[str],
+        failed_assets: list[tuple[str, str]],
+        steps: dict[str, StepReport],
+    ) -> None:
+        self.run_id = run_id
+        self.status = status
+        self.materialized_assets = materialized_assets
+        self.failed_assets = failed_assets
+        self.steps = steps
+
+    @property
+    def success(self) -> bool:
+        """Whether every step succeeded."""
+        return self.status == "success"
+
+    def __repr__(self) -> str:
+        counts = {state: sum(report.state is state for report in self.steps.values()) for state in StepState}
+        told = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
+        return f"<RunResult {self.run_id[:8]} {self.status}: {told or 'no steps'}>"
+
+
+def result_of(plan: Plan, loop: RunLoop) -> tuple[RunResult, BaseException | None]:
+    """A finished run's result, and the exception to raise for it, if any."""
+    steps = {step.key: step for step in plan.steps}
+    made: list[str] = []
+    failed: dict[str, str] = {}
+    reports = loop.frontier.reports
+    for key, report in reports.items():
+        step = steps[key.partition("[")[0]]
+        if report.state is StepState.SUCCEEDED:
+            made.extend(step.assets)
+        elif report.state is StepState.FAILED and report.failure is not None:
+            for name in step.assets or (step.node.owner.name,):
+                failed.setdefault(name, report.failure.message)
+    assert loop.status != "running"
+    result = RunResult(loop.run_id, loop.status, made, list(failed.items()), reports)
+    return result, _exception(result, loop)
+
+
+def _exception(result: RunResult, loop: RunLoop) -> BaseException | None:
+    failures = [report for report in result.steps.values() if report.state is StepState.FAILED]
+    error: BaseException | None = None
+    if failures:
+        first, *_ = failures
+        others: Iterable[StepReport] = (report for report in result.steps.values() if report is not first)
+        error = exception_of(first, result.run_id, loop.errors.get(first.step), list(others))
+    elif result.status == "cancelled":
+        error = RunCancelledError("the run was cancelled", run_id=result.run_id)
+    if error is not None:
+        try:
+            error.result = result  # type: ignore[attr-defined]  # also on exceptions that are not ours
+        except AttributeError:
+            error.add_note("the RunResult could not be attached to this exception")
+    return error
+
+
+class RunHandle:
+    """A run that goes on in a thread of its own: `wait` for it, look at its `status`, `cancel` it."""
+
+    def __init__(self, run_id: str, run: Callable[[], RunResult], cancel: Callable[[], None]) -> None:
+        self.run_id = run_id
+        self._run = run
+        self._cancel = cancel
+        self._result: RunResult | None = None
+        self._error: BaseException | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=f"rivers-submit-{run_id[:8]}", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._result = self._run()
+        except BaseException as error:  # noqa: BLE001 - raised to whoever waits
+            self._error = error
+        finally:
+            self._done.set()
+
+    @property
+    def status(self) -> RunStatus:
+        """`running`, then `success`, `failure` or `cancelled`."""
+        if not self._done.is_set():
+            return "running"
+        if self._result is not None:
+            return self._result.status
+        return "cancelled" if isinstance(self._error, KeyboardInterrupt) else "failure"
+
+    def wait(self, timeout: float | None = None) -> RunResult:
+        """Wait for the end and return the result, also of a run that failed.
+
+        Raises:
+            TimeoutError: the run still goes on after `timeout` seconds; it is not cancelled.
+            GraphValidationError, ExecutorNotInstalledError: the run was refused before anything started.
+        """
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"run {self.run_id} still goes on after {timeout} s")
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        if self._result is None:
+            raise RiversError("the run ended without a result", run_id=self.run_id)
+        return self._result
+
+    def cancel(self) -> None:
+        """Ask the run to end: nothing more is started, what runs is stopped. Returns at once; `wait` for the end."""
+        self._cancel()
+
+    def __repr__(self) -> str:
+        return f"<RunHandle {self.run_id[:8]} {self.status}>"

@@ -1,0 +1,1 @@
+"""The worker's side: run one StepSpec, here and now."""

@@ -1,0 +1,131 @@
+"""Loading a step's inputs: each by its own way, into the arguments of the call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from rivers._io.base import BaseIOHandler
+from rivers._io.context import InputContext
+from rivers._runner.refs import Resolver
+from rivers._runner.resources import Resources
+from rivers.exceptions import InputLoadError, RefResolutionError, StepCancelledError
+from rivers.protocol.ref import Ref
+from rivers.protocol.spec import (
+    CollectInput,
+    Input,
+    LiteralInput,
+    ObjectInput,
+    ResourceInput,
+    StepSpec,
+    StoredInput,
+    StreamInput,
+)
+
+__all__ = ["Inputs", "LoadFailedError", "Stream"]
+
+
+class LoadFailedError(InputLoadError):
+    """An IO handler raised while it loaded; the cause is what it raised."""
+
+    retryable = True
+
+
+class Stream:
+    """An iterator over mapped instances' values, loaded one by one as it is asked for them.
+
+    `broken` is set when an instance failed, so that the step cannot succeed even if its body went on.
+    """
+
+    def __init__(self, keys: Iterator[str], load: Callable[[str], Any]) -> None:
+        self._keys = keys
+        self._load = load
+        self.broken: StepCancelledError | None = None
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            key = next(self._keys)
+        except StepCancelledError as error:
+            self.broken = error
+            raise
+        return self._load(key)
+
+
+class Inputs:
+    """Loads what specs ask for, with the worker's resolver and resources."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        resources: Resources,
+        next_item: Callable[[str, str, int], str | None] | None,
+    ) -> None:
+        self._resolver = resolver
+        self._resources = resources
+        self._next_item = next_item
+
+    def load(self, spec: StepSpec, hints: dict[str, Any]) -> tuple[dict[str, Any], list[Stream]]:
+        """The arguments of a step's call by parameter name, and the streams among them."""
+        arguments: dict[str, Any] = {}
+        streams: list[Stream] = []
+        for given in spec.inputs:
+            kind = type(given)
+            if kind is StoredInput:
+                arguments[given.parameter] = self.stored(given, spec.step, hints.get(given.parameter))  # type: ignore[arg-type]  # told apart by `kind`
+            else:
+                value = arguments[given.parameter] = self.other(given, spec, hints)
+                if kind is StreamInput:
+                    streams.append(value)
+        return arguments, streams
+
+    def stored(self, given: StoredInput, step: str, hint: Any) -> Any:
+        """Load one value."""
+        return self._load(given.io_handler, given.key, step, given.run_id, given.metadata, hint)
+
+    def other(self, given: Input, spec: StepSpec, hints: dict[str, Any]) -> Any:
+        """The value of any input that is not simply one stored value."""
+        if isinstance(given, StoredInput):
+            return self.stored(given, spec.step, hints.get(given.parameter))
+        if isinstance(given, ResourceInput):
+            return self._resources.get(given.name, given.ref)
+        if isinstance(given, LiteralInput):
+            return msgspec.json.decode(given.json)
+        if isinstance(given, ObjectInput):
+            return self._resolver.resolve(given.ref)
+
+        def element(key: str) -> Any:
+            assert isinstance(given, CollectInput | StreamInput)
+            return self._load(given.io_handler, f"{given.key}[{key}]", spec.step, given.run_id, None, None)
+
+        if isinstance(given, CollectInput):
+            return [element(key) for key in given.map_keys]
+        if isinstance(given, StreamInput):
+            return Stream(self._live_keys(spec.attempt_id, given) if given.live else iter(given.map_keys), element)
+        raise RefResolutionError(f"input {given.parameter!r} exists inside a fused graph only")
+
+    def _live_keys(self, attempt_id: str, given: StreamInput) -> Iterator[str]:
+        if self._next_item is None:
+            raise RefResolutionError(f"input {given.parameter!r} is a live stream, and this worker has no line to the run")
+        position = 0
+        while (key := self._next_item(attempt_id, given.parameter, position)) is not None:
+            yield key
+            position += 1
+
+    def _load(
+        self, ref: Ref, key: str, step: str, run_id: str | None, metadata: dict[str, str] | None, hint: Any
+    ) -> Any:
+        handler: BaseIOHandler = self._resolver.resolve(ref)
+        try:
+            return handler.load_input(InputContext(key, step, metadata, hint, run_id=run_id))
+        except InputLoadError:
+            raise
+        except Exception as error:
+            raise LoadFailedError(
+                f"loading {key!r} with {type(handler).__name__} raised {type(error).__name__}: {error}",
+                hint=f"is {key!r} materialized? select it, too, or pass include_upstream=True",
+            ) from error

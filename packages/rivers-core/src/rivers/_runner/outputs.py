@@ -1,0 +1,213 @@
+"""Storing a step's outputs: take apart what the body returned, check it, and commit it all together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rivers._definitions.output import DynamicOutput, Output, check_metadata
+from rivers._io.base import AtomicIOHandler, BaseIOHandler
+from rivers._io.context import OutputContext
+from rivers._runner.callee import Callee
+from rivers._runner.refs import Resolver
+from rivers.exceptions import (
+    AssetOutputValidationError,
+    OutputCommitError,
+    ResultDefinitionError,
+)
+from rivers.protocol.result import OutputRecord
+from rivers.protocol.spec import NodeKind, OutputMode, StepSpec
+from rivers.protocol.spec import Output as OutputSpec
+
+__all__ = ["StoreFailedError", "checked", "store"]
+
+
+class StoreFailedError(OutputCommitError):
+    """An IO handler raised while it stored; the cause is what it raised."""
+
+
+def checked(spec: StepSpec, callee: Callee | None, value: Any) -> dict[str, Output]:
+    """What the body returned as one `Output` for each output of the spec, checked against the hints.
+
+    Raises:
+        AssetOutputValidationError: a type does not fit, an output is missing or unknown.
+        ResultDefinitionError: what was returned cannot be read as outputs.
+    """
+    whole = callee.checks[""] if callee is not None else None
+    if spec.node is not NodeKind.MULTI:
+        name = spec.outputs[0].name if spec.outputs else ""
+        output = value if isinstance(value, Output) else Output(value)
+        if output.output_name is not None and output.output_name != name:
+            raise AssetOutputValidationError(f"the body returned an output named {output.output_name!r}; it has {name!r}")
+        if whole is not None:
+            _check(whole, output.value, name)
+        return {name: output}
+    outputs = _by_name(spec, value, whole)
+    for name, output in outputs.items():
+        check = callee.checks.get(name) if callee is not None else None
+        if check is not None:
+            _check(check, output.value, name)
+    return outputs
+
+
+def store(
+    spec: StepSpec, outputs: dict[str, Output], resolver: Resolver, extra: dict[str, Any] | None, version: str | None
+) -> tuple[OutputRecord, ...]:
+    """Store all outputs and return what was stored; on an error nothing of an atomic handler is visible.
+
+    `extra` is the metadata and `version` the data version that the body registered with its context.
+    """
+    if len(spec.outputs) == 1 and spec.outputs[0].mode is OutputMode.VALUE:
+        declared = spec.outputs[0]
+        output = outputs[declared.name]
+        handler: BaseIOHandler = resolver.resolve(declared.io_handler)
+        context = _context(spec, declared, declared.key)
+        _call(handler, context, _plain(output.value), handler.handle_output)
+        return (_record(declared, output, context, extra, version),)
+    return _store_many(spec, outputs, resolver, extra, version)
+
+
+def _store_many(
+    spec: StepSpec, outputs: dict[str, Output], resolver: Resolver, extra: dict[str, Any] | None, version: str | None
+) -> tuple[OutputRecord, ...]:
+    staged: dict[int, tuple[AtomicIOHandler, list[str]]] = {}
+    records: list[OutputRecord] = []
+    try:
+        for declared in spec.outputs:
+            handler: BaseIOHandler = resolver.resolve(declared.io_handler)
+            output = outputs[declared.name]
+            map_keys: tuple[str, ...] | None = None
+            if declared.mode is OutputMode.DYNAMIC:
+                elements = _elements(output.value, declared.name)
+                map_keys = tuple(elements)
+                parts = [(f"{declared.key}[{key}]", value) for key, value in elements.items()]
+            else:
+                parts = [(declared.key, _plain(output.value))]
+            context = _context(spec, declared, declared.key)
+            for key, value in parts:
+                context = _context(spec, declared, key)
+                if isinstance(handler, AtomicIOHandler):
+                    staged.setdefault(id(handler), (handler, []))[1].append(key)
+                    _call(handler, context, value, handler.stage)
+                else:
+                    _call(handler, context, value, handler.handle_output)
+            records.append(_record(declared, output, context, extra, version, map_keys))
+    except BaseException:
+        for handler, keys in staged.values():
+            handler.discard(spec.run_id, spec.step, spec.attempt_id, keys)
+        raise
+    # Memory cannot fail to commit, so it comes after what can.
+    for handler, keys in sorted(staged.values(), key=lambda item: -item[0].reach):
+        handler.commit(spec.run_id, spec.step, spec.attempt_id, keys)
+    return tuple(records)
+
+
+def _plain(value: Any) -> Any:
+    """A list of DynamicOutputs read as a whole is the list of their values."""
+    if type(value) is list and value and isinstance(value[0], DynamicOutput):
+        return [item.value if isinstance(item, DynamicOutput) else item for item in value]
+    return value
+
+
+def _call(handler: BaseIOHandler, context: OutputContext, value: Any, how: Any) -> None:
+    try:
+        how(context, value)
+    except OutputCommitError:
+        raise
+    except Exception as error:
+        raise StoreFailedError(
+            f"storing {context.asset_name!r} with {type(handler).__name__} raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _context(spec: StepSpec, declared: OutputSpec, key: str) -> OutputContext:
+    return OutputContext(
+        key,
+        declared.metadata,
+        None,
+        run_id=spec.run_id,
+        step=spec.step,
+        attempt=spec.attempt,
+        attempt_id=spec.attempt_id,
+    )
+
+
+def _record(
+    declared: OutputSpec,
+    output: Output,
+    context: OutputContext,
+    extra: dict[str, Any] | None,
+    version: str | None,
+    map_keys: tuple[str, ...] | None = None,
+) -> OutputRecord:
+    """On a key that several set, the IO handler's value counts, then the Output's, then the context's."""
+    stored = context.output_metadata
+    metadata: str | None = None
+    if extra or output.metadata or stored:
+        merged = {**(extra or {}), **(output.metadata or {}), **(stored or {})}
+        metadata = check_metadata(merged).decode()
+    return OutputRecord(
+        name=declared.name,
+        key=declared.key,
+        metadata=metadata,
+        data_version=context.data_version or output.data_version or version,
+        map_keys=map_keys,
+    )
+
+
+def _check(check: Any, value: Any, name: str) -> None:
+    problem = check(value)
+    if problem is not None:
+        raise AssetOutputValidationError(f"output {name!r}: {problem}; nothing was stored")
+
+
+def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
+    """The outputs of a multi-asset: a dict by name, a tuple in order, or a list of yielded Outputs."""
+    names = [output.name for output in spec.outputs]
+    if whole is not None:
+        _check(whole, value, spec.step)
+    if isinstance(value, Output):
+        value = [value]
+    if isinstance(value, dict):
+        pairs: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list) and all(isinstance(item, Output) for item in value):
+        pairs = [(item.output_name, item) for item in value]
+        if len(value) == len(names) == 1 and value[0].output_name is None:
+            pairs = [(names[0], value[0])]
+    elif isinstance(value, tuple | list):
+        if len(value) != len(names):
+            raise AssetOutputValidationError(f"the body returned {len(value)} values for {len(names)} outputs: {', '.join(names)}")
+        pairs = zip(names, value, strict=True)
+    else:
+        raise ResultDefinitionError(
+            f"a multi-asset returns a dict, a tuple or yields rs.Output(value, output_name=...), not {type(value).__name__}"
+        )
+    found: dict[str, Output] = {}
+    for name, item in pairs:
+        if name not in names:
+            raise AssetOutputValidationError(f"the body returned an output {name!r}; declared are {', '.join(names)}")
+        if name in found:
+            raise AssetOutputValidationError(f"the body returned output {name!r} twice")
+        found[name] = item if isinstance(item, Output) else Output(item)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise AssetOutputValidationError(f"the body did not return {', '.join(map(repr, missing))}; nothing was stored")
+    return found
+
+
+def _elements(value: Any, name: str) -> dict[str, Any]:
+    """The elements of an output that is mapped over, by mapping key: DynamicOutput's own, else the position."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ResultDefinitionError(
+            f"output {name!r} is mapped over, so it must be a list or yield its elements, not {type(value).__name__}"
+        )
+    found: dict[str, Any] = {}
+    for position, item in enumerate(value):
+        key, element = (item.key, item.value) if isinstance(item, DynamicOutput) else (str(position), item)
+        if key in found:
+            raise ResultDefinitionError(
+                f"output {name!r} has the mapping key {key!r} twice", hint="each DynamicOutput needs a key of its own"
+            )
+        found[key] = element
+    return found
+

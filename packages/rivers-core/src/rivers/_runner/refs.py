@@ -1,0 +1,126 @@
+"""Following refs: from a name to the live object, in the worker.
+
+A ref from the network is not obeyed blindly: a worker can limit the modules it imports (`allowed`), and pickles are
+loaded only where the worker itself was started with the key of the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import importlib
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from rivers.exceptions import RefResolutionError
+from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref
+
+__all__ = ["Resolver", "sign"]
+
+
+def sign(payload: bytes, key: bytes) -> PickledRef:
+    """Make a PickledRef of a payload that was pickled here."""
+    digest = hashlib.sha256(payload).digest()
+    return PickledRef(payload=payload, sha256=digest, hmac=hmac.new(key, payload, hashlib.sha256).digest())
+
+
+class Resolver:
+    """Turns refs into objects and remembers them, so that a ref is the same object for as long as the resolver lives.
+
+    `local` holds the objects behind LocalRefs; `allowed` are module prefixes (empty: any importable module);
+    `pickle_key` is the run's key where pickles are allowed, empty where they are not.
+    """
+
+    def __init__(
+        self, local: Mapping[str, Any] | None = None, *, allowed: Sequence[str] = (), pickle_key: bytes = b""
+    ) -> None:
+        self._local = local if local is not None else {}
+        self._allowed = tuple(allowed)
+        self._pickle_key = pickle_key
+        self._found: dict[Ref, Any] = {}
+
+    def resolve(self, ref: Ref) -> Any:
+        """The object a ref leads to.
+
+        Raises:
+            RefResolutionError: it cannot be found, imported, built or trusted; the cause is the original error.
+        """
+        if type(ref) is LocalRef:
+            try:
+                return self._local[ref.token]
+            except KeyError:
+                raise RefResolutionError(f"{ref.token!r} lives in another process and cannot be reached from here") from None
+        found = self._found.get(ref, _MISSING)
+        if found is _MISSING:
+            found = self._found[ref] = self._resolve(ref)
+        return found
+
+    def _resolve(self, ref: Ref) -> Any:
+        if isinstance(ref, ImportRef):
+            return self._import(ref)
+        if isinstance(ref, ConfiguredRef):
+            return self._configured(ref)
+        assert isinstance(ref, PickledRef)
+        return self._unpickle(ref)
+
+    def _import(self, ref: ImportRef) -> Any:
+        if self._allowed and not any(ref.module == name or ref.module.startswith(f"{name}.") for name in self._allowed):
+            raise RefResolutionError(
+                f"module {ref.module!r} is outside what this worker may import: {', '.join(self._allowed)}",
+                hint="start the worker with that module allowed, or move the function",
+            )
+        module = sys.modules.get(ref.module)
+        if module is None:
+            try:
+                module = importlib.import_module(ref.module)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                raise RefResolutionError(
+                    f"importing {ref.module!r} in the worker raised {type(error).__name__}: {error}",
+                    hint="the worker needs the same packages and modules as the controller",
+                ) from error
+        found: Any = module
+        for name in ref.qualname.split("."):
+            try:
+                found = getattr(found, name)
+            except AttributeError:
+                raise RefResolutionError(
+                    f"module {ref.module!r} has no {ref.qualname!r}",
+                    hint="is the worker's code the same version as the controller's?",
+                ) from None
+        return found
+
+    def _configured(self, ref: ConfiguredRef) -> Any:
+        cls = self.resolve(ref.cls)
+        if not (isinstance(cls, type) and issubclass(cls, BaseModel)):
+            raise RefResolutionError(f"{ref.cls.module}:{ref.cls.qualname} is no pydantic class, but {cls!r:.80}")
+        try:
+            return cls.model_validate_json(ref.json)
+        except ValidationError as error:
+            fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+            raise RefResolutionError(f"{cls.__name__} cannot be built from its fields here; wrong are {fields}") from None
+
+    def _unpickle(self, ref: PickledRef) -> Any:
+        """The one place that unpickles code, and only bytes that the controller of this run has signed."""
+        if not self._pickle_key:
+            raise RefResolutionError(
+                "a pickled function was sent, and this worker does not allow pickles", hint="move the function to module scope"
+            )
+        expected = hmac.new(self._pickle_key, ref.payload, hashlib.sha256).digest()
+        if not hmac.compare_digest(expected, ref.hmac) or hashlib.sha256(ref.payload).digest() != ref.sha256:
+            raise RefResolutionError("a pickled function does not bear this run's signature; it was not loaded")
+        try:
+            return pickle.loads(ref.payload)  # noqa: S301 - signed with this run's key, verified above
+        except Exception as error:
+            raise RefResolutionError(
+                f"a pickled function could not be loaded: {type(error).__name__}: {error}",
+                hint="the worker needs the same Python and packages as the controller; module scope avoids this",
+            ) from error
+
+
+_MISSING = object()

@@ -1,0 +1,217 @@
+"""Specs and events as bytes: msgpack, with a gate for the version and limits on both sides.
+
+    bytes ──▶ size ──▶ scan ──▶ version ──▶ typed decode ──▶ limits of fields ──▶ StepSpec
+                       depth, number of values: before an object is built
+
+Whatever the bytes hold, decoding raises nothing but `SpecDecodeError` and its children and imports nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from rivers.exceptions import SpecDecodeError, SpecTooDeepError, SpecTooLargeError, SpecVersionError
+from rivers.protocol.limits import LIMITS, Limits, check_limits
+from rivers.protocol.result import LogRecord, StepEvent, StepResult, StepStarted
+from rivers.protocol.spec import PROTOCOL_VERSION, StepSpec
+
+__all__ = [
+    "LIMITS",
+    "Limits",
+    "check_size",
+    "check_version",
+    "decode_event",
+    "decode_spec",
+    "encode_event",
+    "encode_spec",
+    "malformed",
+    "too_many_values",
+]
+
+
+class _Version(msgspec.Struct):
+    protocol_version: int = PROTOCOL_VERSION
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_VERSION = msgspec.msgpack.Decoder(_Version)
+_SPEC = msgspec.msgpack.Decoder(StepSpec)
+_EVENT: msgspec.msgpack.Decoder[StepEvent] = msgspec.msgpack.Decoder(StepEvent)
+
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MemoryError, OverflowError)
+"""All that msgspec was seen to raise on hostile bytes; a third of mutants end in UnicodeDecodeError."""
+
+
+def encode_spec(spec: StepSpec) -> bytes:
+    """Encode a spec as msgpack, within the limits that `decode_spec` enforces.
+
+    Raises:
+        SpecTooLargeError: more than 1 MiB, or more than 20,000 values; the biggest field is named.
+        SpecLimitError: a field is outside its limit, or holds a LocalRef.
+        SpecDecodeError: a field holds what its type does not allow.
+    """
+    if not isinstance(spec, StepSpec):
+        raise TypeError(f"encode_spec takes a StepSpec, not {type(spec).__name__}")
+    check_version(spec.protocol_version)
+    return _encode(spec)
+
+
+def decode_spec(data: bytes) -> StepSpec:
+    """Decode a spec from msgpack; unknown fields are ignored, left-out ones take their defaults.
+
+    Raises:
+        SpecVersionError: the other side speaks another major version of the protocol.
+        SpecTooLargeError, SpecTooDeepError: it measures more than `LIMITS` allows; found before anything is built.
+        SpecLimitError: a field is outside its limit; it is named, with what is allowed.
+        SpecDecodeError: it is no msgpack, or no spec.
+    """
+    check_size(len(data))
+    _scan(data)
+    try:
+        check_version(_VERSION.decode(data).protocol_version)
+        spec = _SPEC.decode(data)
+    except DECODE_ERRORS as error:
+        raise malformed("StepSpec", error) from None
+    check_limits(spec)
+    return spec
+
+
+def encode_event(event: StepEvent) -> bytes:
+    """Encode an event or a result as msgpack; raises as `encode_spec` does."""
+    if not isinstance(event, StepStarted | LogRecord | StepResult):
+        raise TypeError(f"encode_event takes a StepStarted, LogRecord or StepResult, not {type(event).__name__}")
+    return _encode(event)
+
+
+def decode_event(data: bytes) -> StepEvent:
+    """Decode an event or a result from msgpack; raises as `decode_spec` does, but for the version."""
+    check_size(len(data))
+    _scan(data)
+    try:
+        event = _EVENT.decode(data)
+    except DECODE_ERRORS as error:
+        raise malformed("StepEvent", error) from None
+    check_limits(event)
+    return event
+
+
+def check_size(size: int, value: StepSpec | StepEvent | None = None) -> None:
+    """Raise SpecTooLargeError above `LIMITS.size` bytes, naming the biggest field of `value` where it is at hand."""
+    if size <= LIMITS.size:
+        return
+    raise SpecTooLargeError(
+        f"{size} bytes, allowed are {LIMITS.size}{_biggest_field(value)}",
+        hint="hand large values over as assets or files: only names and settings travel in a spec or a result",
+    )
+
+
+def too_many_values(value: StepSpec | StepEvent | None = None) -> SpecTooLargeError:
+    """The error for more values than `LIMITS.nodes`; names the biggest field of `value` where it is at hand."""
+    return SpecTooLargeError(
+        f"more than {LIMITS.nodes} values{_biggest_field(value)}",
+        hint="split the step, or collect fewer mapping keys at once",
+    )
+
+
+def check_version(version: int) -> None:
+    """Raise SpecVersionError if the other side's major version is not ours."""
+    if version == PROTOCOL_VERSION:
+        return
+    older = "this side" if version > PROTOCOL_VERSION else "the other side"
+    raise SpecVersionError(
+        f"the spec has protocol version {version}; this side speaks version {PROTOCOL_VERSION}",
+        hint=f"{older} is older: install the same version of rivers-core in the controller and in the worker",
+    )
+
+
+def malformed(what: str, error: BaseException) -> SpecDecodeError:
+    """The error for bytes that a decoder refused: its own words, shortened, as they may quote a megabyte."""
+    text = str(error) or type(error).__name__
+    return SpecDecodeError(f"no {what}: {text if len(text) <= 300 else text[:200] + '…' + text[-80:]}")
+
+
+def _encode(value: StepSpec | StepEvent) -> bytes:
+    try:
+        data = _ENCODER.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        check_limits(value)
+        raise malformed(type(value).__name__, error) from None
+    check_size(len(data), value)
+    check_limits(value)
+    try:
+        _scan(data)
+    except SpecTooLargeError:
+        raise too_many_values(value) from None
+    return data
+
+
+def _biggest_field(value: StepSpec | StepEvent | None) -> str:
+    if value is None:
+        return ""
+    sizes = {name: len(_ENCODER.encode(getattr(value, name))) for name in value.__struct_fields__}
+    name = max(sizes, key=sizes.__getitem__)
+    return f"; the biggest field is {name} with {sizes[name]} bytes"
+
+
+def _fixed_sizes() -> list[int]:
+    """How many bytes a msgpack value takes, by its first byte; 0 where the following bytes decide."""
+    sizes = [1] * 256
+    sizes[0x80:0xA0] = [0] * 32  # fixmap, fixarray
+    sizes[0xA0:0xC0] = range(1, 33)  # fixstr
+    sizes[0xC4:0xCA] = [0] * 6  # bin, ext
+    sizes[0xCA:0xD4] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9]  # float, uint, int
+    sizes[0xD4:0xD9] = [3, 4, 6, 10, 18]  # fixext
+    sizes[0xD9:0xE0] = [0] * 7  # str, array, map
+    return sizes
+
+
+_FIXED = _fixed_sizes()
+_LENGTH = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+"""Bytes of the length that follows, for str, bin and ext; an ext has one more for its type."""
+_COUNT = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
+_NO_CONTAINER = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or byte in _COUNT))
+
+
+def _scan(data: bytes) -> None:
+    """Hold depth and number of values to `LIMITS` without recursion and without building anything.
+
+    Most specs pass at the first look: no value takes less than a byte, and no more containers can be nested than there
+    are bytes that could open one. The others are walked value by value.
+    """
+    if len(data) <= LIMITS.nodes and len(data.translate(None, _NO_CONTAINER)) <= LIMITS.depth:
+        return
+    try:
+        _walk(data)
+    except IndexError:
+        raise SpecDecodeError("the bytes end in the middle of a value") from None
+
+
+def _walk(data: bytes) -> None:
+    at, left, nodes, size = 0, 1, 1, len(data)
+    outer: list[int] = []
+    while left or outer:
+        if not left:
+            left = outer.pop()
+            continue
+        left -= 1
+        head = data[at]
+        if step := _FIXED[head]:
+            at += step
+        elif width := _LENGTH.get(head):
+            at += 1 + width + int.from_bytes(data[at + 1 : at + 1 + width], "big") + (0xC7 <= head <= 0xC9)
+        else:
+            width = _COUNT.get(head, 0)
+            count = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else head & 0x0F
+            if head >= 0xDE or head <= 0x8F:
+                count *= 2
+            at += 1 + width
+            if count > size - at:
+                raise SpecDecodeError(f"a container declares {count} values where {max(size - at, 0)} bytes are left")
+            nodes += count
+            if nodes > LIMITS.nodes:
+                raise too_many_values()
+            if count:
+                outer.append(left)
+                left = count
+                if len(outer) > LIMITS.depth:
+                    raise SpecTooDeepError(f"containers are nested more than {LIMITS.depth} deep")

@@ -1,0 +1,109 @@
+"""Why an attempt failed: what was seen (`Evidence`), what it means (`classify`), how it is told (`Failure`)."""
+
+from __future__ import annotations
+
+import enum
+import signal
+
+import msgspec
+
+__all__ = ["Evidence", "Failure", "FailureReason", "classify", "describe"]
+
+_LOST_POD_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "NodeLost", "Terminated", "Deleted"})
+
+
+class FailureReason(enum.Enum):
+    """Why a step failed; what a retry policy and an operator go by.
+
+    Only what the body raised is ERROR. CANCELLED is never retried.
+    """
+
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    INFRASTRUCTURE = "infrastructure"
+    CANCELLED = "cancelled"
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What was seen of a worker that ended without reporting a result; whatever is not known is None.
+
+    `memory_peak` and `memory_limit` are bytes, `oom_kills` is how far the cgroup's counter moved during the attempt,
+    `container_reason` is the platform's word (`OOMKilled`, `Evicted`), `native_traceback` is faulthandler's text.
+    """
+
+    exit_code: int | None = None
+    signal: int | None = None
+    container_reason: str | None = None
+    node: str | None = None
+    worker: str | None = None
+    memory_peak: int | None = None
+    memory_limit: int | None = None
+    oom_kills: int | None = None
+    timed_out: bool = False
+    cancelled: bool = False
+    native_traceback: str | None = None
+    detail: str | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One attempt's failure as a value.
+
+    `type` is `module.qualname` of the exception (builtins without module), `mro` the same for it and its bases,
+    `args` those of the exception's arguments that are plain values, as a JSON array (None when one is not),
+    `traceback` the worker's text with causes, at most 64 KiB. `transient` is False where another attempt cannot help.
+    """
+
+    reason: FailureReason
+    type: str
+    message: str
+    mro: tuple[str, ...] = ()
+    args: str | None = None
+    traceback: str | None = None
+    notes: tuple[str, ...] = ()
+    evidence: Evidence | None = None
+    transient: bool = True
+
+
+def classify(evidence: Evidence) -> FailureReason:
+    """Turn evidence into a reason: one rule for every executor (the table of the docs page on failure reasons).
+
+    A lost pod wins over a container's OOMKilled, as the kill may be the eviction's; a bare 137 or 143 is
+    infrastructure; exit 0 without a result is infrastructure, too.
+    """
+    if evidence.timed_out:
+        return FailureReason.TIMEOUT
+    if evidence.cancelled:
+        return FailureReason.CANCELLED
+    if evidence.container_reason in _LOST_POD_REASONS:
+        return FailureReason.INFRASTRUCTURE
+    if evidence.container_reason == "OOMKilled" or (evidence.oom_kills or 0) > 0:
+        return FailureReason.OUT_OF_MEMORY
+    return FailureReason.INFRASTRUCTURE
+
+
+def describe(evidence: Evidence) -> str:
+    """One line a person can act on: what ended the worker, with signal names instead of numbers."""
+    parts: list[str] = []
+    if evidence.signal is not None:
+        try:
+            name = signal.Signals(evidence.signal).name
+        except ValueError:
+            name = "an unknown signal"
+        parts.append(f"killed by {name} ({evidence.signal})")
+    elif evidence.exit_code is not None:
+        parts.append(f"exited with code {evidence.exit_code} before committing")
+    if evidence.container_reason:
+        parts.append(f"container reason {evidence.container_reason}")
+    if evidence.oom_kills:
+        parts.append(f"{evidence.oom_kills} OOM kill{'s' if evidence.oom_kills > 1 else ''} in its cgroup")
+    if evidence.memory_limit is not None:
+        peak = "?" if evidence.memory_peak is None else f"{evidence.memory_peak / 2**20:.0f}"
+        parts.append(f"memory {peak} of {evidence.memory_limit / 2**20:.0f} MiB")
+    if evidence.node:
+        parts.append(f"on node {evidence.node}")
+    if evidence.worker:
+        parts.append(f"worker {evidence.worker}")
+    if evidence.detail:
+        parts.append(evidence.detail)
+    return "; ".join(parts) if parts else "the worker ended without reporting a result"

@@ -1,0 +1,197 @@
+"""StepSpec: one attempt of one step, as a value that crosses a process.
+
+A spec is enough: the worker's side never sees the plan, the repository or the controller's memory. To add a field, add
+it here with a default, to `proto/rivers/protocol/v1/step.proto` under the next free number, and to the golden corpus;
+`tests/protocol` fails until all three agree.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias
+
+import msgspec
+
+from rivers.protocol.ref import Ref
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "CollectInput",
+    "Compute",
+    "ElementInput",
+    "InnerStep",
+    "Input",
+    "LiteralInput",
+    "LogSettings",
+    "NodeKind",
+    "ObjectInput",
+    "Output",
+    "OutputMode",
+    "ResourceInput",
+    "StepSpec",
+    "StoredInput",
+    "StreamInput",
+]
+
+PROTOCOL_VERSION = 1
+"""The major version. Another major is refused before anything is imported; fields are added under the same major."""
+
+
+class NodeKind(enum.Enum):
+    """Which definition the step comes from; it decides the context type and how return values are read."""
+
+    ASSET = "asset"
+    MULTI = "multi"
+    TASK = "task"
+    BASH = "bash"
+    GRAPH = "graph"
+
+
+class OutputMode(enum.Enum):
+    """VALUE stores the value under `key`; DYNAMIC stores each element under `key[mapping key]` and reports the keys."""
+
+    VALUE = "value"
+    DYNAMIC = "dynamic"
+
+
+class StoredInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="stored", tag_field="kind"):
+    """A parameter whose value an IO handler loads.
+
+    `key` is the storage key (asset name, `graph/task`, `graph/task[mapping key]`); `run_id` names the run whose version
+    is meant, or is None for the latest one.
+    """
+
+    parameter: str
+    key: str
+    io_handler: Ref
+    run_id: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+class CollectInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="collect", tag_field="kind"):
+    """A parameter that gets the list of all mapped instances' values, in the order of `map_keys`."""
+
+    parameter: str
+    key: str
+    io_handler: Ref
+    map_keys: tuple[str, ...] = ()
+    run_id: str | None = None
+
+
+class StreamInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="stream", tag_field="kind"):
+    """A parameter that gets an iterator over mapped instances' values as they finish.
+
+    `map_keys` are the instances known to be done when the spec was made (all of them where the backend has no live
+    streams: `live` is False); further ones are asked of the run by position.
+    """
+
+    parameter: str
+    key: str
+    io_handler: Ref
+    map_keys: tuple[str, ...] = ()
+    live: bool = False
+    run_id: str | None = None
+
+
+class LiteralInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="literal", tag_field="kind"):
+    """A parameter given as a constant in a graph's composition, as JSON text."""
+
+    parameter: str
+    json: str
+
+
+class ObjectInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="object", tag_field="kind"):
+    """A parameter given as an object that is no JSON constant."""
+
+    parameter: str
+    ref: Ref
+
+
+class ResourceInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="resource", tag_field="kind"):
+    """A parameter that gets a resource of the repository, set up before its first use; `name` is its name there."""
+
+    parameter: str
+    name: str
+    ref: Ref
+
+
+class ElementInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="inner", tag_field="kind"):
+    """Inside a fused graph only: the value of inner step `step`, kept in the worker's memory.
+
+    `how` is `value`, `element` (this instance's element), `collect` or `stream`.
+    """
+
+    parameter: str
+    step: str
+    how: str = "value"
+
+
+Input: TypeAlias = StoredInput | CollectInput | StreamInput | LiteralInput | ObjectInput | ResourceInput | ElementInput
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One output of a step: its `name` for the body, the storage `key`, the handler that stores it, its metadata."""
+
+    name: str
+    key: str
+    io_handler: Ref
+    mode: OutputMode = OutputMode.VALUE
+    metadata: dict[str, str] | None = None
+
+
+class InnerStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A task of a graph asset that runs inside one worker; in order, so that inputs come before their use."""
+
+    key: str
+    node: NodeKind
+    function: Ref
+    inputs: tuple[Input, ...] = ()
+    is_async: bool = False
+    mapped_over: str | None = None
+
+
+class Compute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the attempt asks of an executor that provisions: Kubernetes quantities; None is the executor's default."""
+
+    cpu: str | None = None
+    memory: str | None = None
+    gpu: str | None = None
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What to capture while the body runs: log records from `level` upwards (a number of `logging`), printed text."""
+
+    level: int = 20
+    capture: bool = False
+
+
+class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One attempt of one step.
+
+    `attempt` counts from 1 what the retry policy counts; `attempt_id` is unique for every submit, also for one that is
+    repeated free of charge; `epoch` is the controller's fencing number. `config` is the text of a JSON object.
+    `timeout` is in seconds. `function` leads to a function, an Asset or a Task.
+    """
+
+    protocol_version: int = PROTOCOL_VERSION
+    run_id: str
+    step: str
+    attempt: int = 1
+    attempt_id: str
+    epoch: int = 0
+    node: NodeKind = NodeKind.ASSET
+    function: Ref
+    is_async: bool = False
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    config: str | None = None
+    metadata: dict[str, str] | None = None
+    tags: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    group: str | None = None
+    code_version: str | None = None
+    run_tags: dict[str, str] | None = None
+    compute: Compute | None = None
+    timeout: float | None = None
+    logs: LogSettings = LogSettings()
+    inner: tuple[InnerStep, ...] = ()

@@ -1,0 +1,1 @@
+"""Generated from proto/rivers/protocol/v1/step.proto by proto/generate.py."""

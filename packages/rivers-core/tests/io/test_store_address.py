@@ -1,0 +1,134 @@
+"""A handler crosses to another process as JSON: where its store is travels, secrets do not."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from rivers.exceptions import ConfigurationError
+from rivers.io_handlers import InputContext, OutputContext, PickleIOHandler
+
+obstore = pytest.importorskip("obstore.store")
+
+
+def _again(handler: PickleIOHandler) -> PickleIOHandler:
+    return PickleIOHandler.model_validate_json(handler.model_dump_json())
+
+
+def test_path_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler on a folder finds the same values after it was rebuilt elsewhere, from a relative path, too."""
+    monkeypatch.chdir(tmp_path)
+    folder = PickleIOHandler("some dir#1", prefix="/p/", fsync=False)
+    folder.handle_output(OutputContext("k"), 1)
+    text = folder.model_dump_json()
+    monkeypatch.chdir("/")
+    rebuilt = PickleIOHandler.model_validate_json(text)
+
+    assert rebuilt == folder
+    assert 1 == rebuilt.load_input(InputContext("k"))
+    assert (tmp_path / "some dir#1" / "p" / "k.pkl").is_file()
+
+
+def test_obstore_local_is_the_folder(tmp_path: Path) -> None:
+    """An obstore LocalStore and its path are the same place, before and after a round trip."""
+    handler = PickleIOHandler(obstore.LocalStore(tmp_path))
+    handler.handle_output(OutputContext("k"), 1)
+
+    assert 1 == PickleIOHandler(tmp_path).load_input(InputContext("k"))
+    assert 1 == _again(handler).load_input(InputContext("k"))
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a/b", "gs://bucket", "gcs://bucket", "az://c", "file:///x/y", "/x", "memory://"])
+def test_url_round_trip(url: str) -> None:
+    """Every URL survives."""
+    handler = PickleIOHandler(url, prefix="p")
+
+    assert handler == _again(handler)
+
+
+def test_obstore_with_options(s3: object, tmp_path: Path) -> None:
+    """A bucket with options is opened with the same options by the rebuilt handler."""
+    spec = s3.store()  # type: ignore[attr-defined]
+    store = obstore.S3Store(
+        "bucket",
+        prefix="base",
+        config=spec["config"],
+        client_options={"allow_http": True, "timeout": timedelta(seconds=7)},
+        retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=3)},
+    )
+    handler = PickleIOHandler(store)
+    handler.handle_output(OutputContext("k"), 1)
+    rebuilt = _again(handler)
+
+    assert 1 == rebuilt.load_input(InputContext("k"))
+    assert "s3://bucket/base" == rebuilt.store["url"]
+    assert {"allow_http": "true", "timeout": "7s"} == rebuilt.store["client_options"]
+    assert 3.0 == rebuilt.store["retry_config"]["retry_timeout"]
+    assert rebuilt == _again(rebuilt)
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda: obstore.S3Store("b", access_key_id="id", secret_access_key="canary-value"),
+        lambda: obstore.S3Store("b", session_token="canary-value"),
+        lambda: obstore.AzureStore("c", account_name="a", account_key="Y2FuYXJ5LXZhbHVl"),
+        lambda: obstore.S3Store("b", client_options={"default_headers": {"authorization": "canary-value"}}),
+        lambda: {"url": "s3://b", "config": {"aws_secret_access_key": "canary-value"}},
+    ],
+    ids=["key", "token", "account", "header", "mapping"],
+)
+def test_secrets_stay(store: object) -> None:
+    """A store with a secret of its own does not become JSON; the error names the setting, not the value."""
+    handler = PickleIOHandler(store())  # type: ignore[operator]
+
+    with pytest.raises(Exception, match="environment of every process") as caught:
+        handler.model_dump_json()
+    assert "canary" not in str(caught.value)
+
+
+def test_memory_store_stays() -> None:
+    """A store in memory is not handed to another process."""
+    with pytest.raises(Exception, match="lives in this process only"):
+        PickleIOHandler(obstore.MemoryStore()).model_dump_json()
+
+
+def test_environment_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that a store found in the environment do not travel."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "canary-id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-value")
+
+    assert "canary" not in PickleIOHandler(obstore.S3Store("bucket", region="eu")).model_dump_json()
+
+
+def test_copies(tmp_path: Path) -> None:
+    """A handler in use can be copied and pickled; the copy opens its store anew."""
+    handler = PickleIOHandler(tmp_path)
+    handler.handle_output(OutputContext("k"), 1)
+
+    for again in (copy.deepcopy(handler), pickle.loads(pickle.dumps(handler)), handler.model_copy()):
+        assert 1 == again.load_input(InputContext("k"))
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        ("s4://bucket", "did you mean s3://"),
+        ("file://data", "three slashes"),
+        ("s3://id:canary@bucket", "credentials"),
+        ("s3://bucket/?token=canary", "'#' in s3"),
+        ("", "empty"),
+        ("a\nb", "not printable"),
+        (3, "must be a path, a URL"),
+        ({"uri": "s3://b"}, "needs 'url'"),
+    ],
+)
+def test_refused(store: object, message: str) -> None:
+    """A store that cannot be is refused when the handler is made, saying what is allowed."""
+    with pytest.raises(ValueError, match=message) as caught:
+        PickleIOHandler(store)
+    assert ConfigurationError.__name__ not in str(caught.value)

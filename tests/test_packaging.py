@@ -1,0 +1,167 @@
+"""What is built and installed: the files in the distributions, their metadata, and the package alone.
+
+`nox -s package` builds one package and runs this file in a clean environment that has only its wheel: it says which
+package by RIVERS_PACKAGE and where the built files are by RIVERS_BUILT. Without them the files are built here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+JUDGED = [path for path in PACKAGES if path.name == os.environ.get("RIVERS_PACKAGE", path.name)]
+OPTIONAL = ("obstore", "google.protobuf", "cloudpickle", "loky", "kubernetes", "grpc", "numpy", "pandas")
+
+EXAMPLE = """
+import rivers as rs
+
+@rs.Asset
+def numbers() -> list[int]:
+    return [3, 1, 2]
+
+@rs.Asset
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+with rs.CodeRepository(assets=[numbers, total]) as repo:
+    assert repo.materialize().success
+    assert repo.load_node("total") == 6
+"""
+
+
+class Built(NamedTuple):
+    package: Path
+    wheel: list[str]
+    sdist: list[str]
+
+
+def project(package: Path) -> dict[str, object]:
+    table: dict[str, object] = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    return table
+
+
+@pytest.fixture(scope="module", params=JUDGED, ids=lambda path: path.name)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    package: Path = request.param
+    folder = Path(os.environ.get("RIVERS_BUILT") or tmp_path_factory.mktemp(package.name))
+    if "RIVERS_BUILT" not in os.environ:
+        command = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder)]
+        subprocess.run(command, cwd=package, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    (sdist,) = folder.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as opened, tarfile.open(sdist) as archive:
+        # The first part of an sdist's paths is its name and version.
+        inside = [path.partition("/")[2] for path in archive.getnames()]
+        return Built(package, sorted(opened.namelist()), sorted(inside))
+
+
+def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program as a stranger would: isolated from this folder and from the environment's settings."""
+    command = [sys.executable, "-I", "-W", "error", "-c", code]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_wheel_is_the_source_and_nothing_else(built: Built) -> None:
+    """A wheel holds every file below src/ once, and beside it only its own metadata."""
+    src = built.package / "src"
+    files = {str(path.relative_to(src)) for path in src.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+    assert files == {name for name in built.wheel if ".dist-info/" not in name}
+
+
+def test_the_wheel_says_that_it_is_typed_and_how_it_is_licensed(built: Built) -> None:
+    """py.typed and the licence's text are in the wheel."""
+    name = project(built.package)["name"]
+    top = str(name).replace("-", "_") if name != "rivers-core" else "rivers"
+
+    assert f"{top}/py.typed" in built.wheel
+    assert [True] == [path.endswith("/LICENSE") for path in built.wheel if "/licenses/" in path]
+
+
+def test_the_sdist_is_the_allowlist(built: Built) -> None:
+    """An sdist holds the source, the changelog and what a build needs, and nothing else of the working tree."""
+    beside = {path for path in built.sdist if not path.startswith("src/")}
+
+    # Hatchling adds the ignore file, so that a wheel built from the sdist leaves out the same files.
+    assert {"CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"} == beside - {".gitignore"}
+    assert {path for path in built.wheel if ".dist-info/" not in path} == {
+        path.removeprefix("src/") for path in built.sdist if path.startswith("src/")
+    }
+
+
+def test_versions_are_equal() -> None:
+    """All packages of the workspace carry the same version."""
+    assert 1 == len({str(project(package)["version"]) for package in PACKAGES})
+
+
+def test_licences_are_equal() -> None:
+    """Every package carries the workspace's licence, word for word."""
+    assert {(ROOT / "LICENSE").read_text()} == {(package / "LICENSE").read_text() for package in PACKAGES}
+
+
+def test_every_package_has_a_changelog_that_towncrier_can_extend() -> None:
+    """Every package has CHANGELOG.md with towncrier's mark, and a folder for fragments."""
+    for package in PACKAGES:
+        assert "<!-- towncrier release notes start -->" in (package / "CHANGELOG.md").read_text()
+        assert (package / "changes" / "README.md").is_file()
+
+
+def test_the_installed_metadata_is_the_projects() -> None:
+    """What is installed is what pyproject.toml says: version, Python, licence, and three dependencies."""
+    found = metadata.metadata("rivers-core")
+    required = [line for line in metadata.requires("rivers-core") or [] if "extra ==" not in line]
+
+    assert project(ROOT / "packages/rivers-core")["version"] == found["Version"]
+    assert ">=3.11" == found["Requires-Python"]
+    assert "Apache-2.0" == found["License-Expression"]
+    assert ["msgspec", "pydantic", "pydantic-settings"] == sorted(line.partition(">")[0] for line in required)
+    assert ["kubernetes", "objectstore", "parallel", "protobuf"] == sorted(found.get_all("Provides-Extra") or [])
+
+
+def test_importing_rivers_loads_no_optional_dependency(tmp_path: Path) -> None:
+    """`import rivers` works without any extra, and loads none that happens to be installed."""
+    ended = run(f"import sys, rivers; print([name for name in {OPTIONAL!r} if name in sys.modules])", tmp_path)
+
+    assert "[]\n" == ended.stdout, ended.stderr
+
+
+def test_the_documented_names_exist(tmp_path: Path) -> None:
+    """Every name in the `__all__` of each public module is there."""
+    code = """
+import importlib
+for module in ("", ".exceptions", ".io_handlers", ".protocol", ".spi", ".testing"):
+    loaded = importlib.import_module("rivers" + module)
+    missing = [name for name in loaded.__all__ if not hasattr(loaded, name)]
+    assert loaded.__all__ and not missing, (module, missing)
+"""
+    ended = run(code, tmp_path)
+
+    assert 0 == ended.returncode, ended.stderr
+
+
+def test_the_example_runs_outside_the_repository(tmp_path: Path) -> None:
+    """The first example of the README runs from any folder, prints nothing and warns of nothing."""
+    ended = run(EXAMPLE, tmp_path)
+
+    assert (0, "", "") == (ended.returncode, ended.stdout, ended.stderr)
+
+
+@pytest.mark.skipif("RIVERS_PACKAGE" not in os.environ, reason="only in the clean environment of `nox -s package`")
+def test_what_is_installed_is_the_wheel_alone(tmp_path: Path) -> None:
+    """In the clean environment rivers comes from site-packages, and no other package of the workspace is there."""
+    ended = run("import rivers; print(rivers.__file__)", tmp_path)
+    others = {str(project(package)["name"]) for package in PACKAGES} - {"rivers-core", os.environ["RIVERS_PACKAGE"]}
+
+    assert "site-packages" in ended.stdout, ended.stderr
+    assert set() == others & {found.name for found in metadata.distributions()}
