@@ -1,4 +1,4 @@
-"""Write the bytes of golden values that have none yet: `python proto/conformance/fill.py` (needs rivers-core[protobuf]).
+"""Write the bytes of golden values that have none: `python proto/conformance/fill.py`, with rivers-core[protobuf].
 
 Bytes that are there are never touched: they are what a released peer sends, and must be decoded for ever.
 """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -26,7 +27,7 @@ MAP_FLIGHTS = 50
 MAP_SIZES = (500, 5000, 15000)
 """Flights of the circles in the map's legend."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
@@ -150,8 +151,8 @@ def destination_picture(destination_delays: pd.DataFrame, pictures: Pictures) ->
     table = destination_delays[shown].sort_values("flights", ascending=False)  # so that small ones lie on top
     figure = pictures.figure(10, 5.6)
     axes = figure.subplots()
-    look = {"edgecolor": "#555555", "linewidth": 0.5}
-    color = {"c": table["arr_delay"], "cmap": "RdYlBu_r", "vmin": -20, "vmax": 20}
+    look: dict[str, Any] = {"edgecolor": "#555555", "linewidth": 0.5}
+    color: dict[str, Any] = {"c": table["arr_delay"], "cmap": "RdYlBu_r", "vmin": -20, "vmax": 20}
     points = axes.scatter(table["lon"], table["lat"], s=table["flights"] / 40 + 12, **color, **look)
     figure.colorbar(points, ax=axes, label="mean arrival delay (minutes)", extend="max", shrink=0.9)
     marks = [axes.scatter([], [], s=count / 40 + 12, color="#bbbbbb", **look) for count in MAP_SIZES]

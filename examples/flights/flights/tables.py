@@ -97,7 +97,7 @@ def clean_flights(context: rs.AssetExecutionContext, flights: pd.DataFrame) -> p
     status[flights["arr_delay"].isna()] = "diverted"
     status[flights["dep_time"].isna()] = "cancelled"
     table["status"] = status.astype("category")
-    context.add_output_metadata({name: int(count) for name, count in table["status"].value_counts().items()})
+    context.add_output_metadata({str(name): int(count) for name, count in table["status"].value_counts().items()})
     return table
 
 

@@ -1,17 +1,17 @@
 """Every error that rivers raises on purpose; all derive from `RiversError`.
 
-    RiversError
-    ├── DefinitionError            what the user wrote is wrong; found before anything runs
-    │   ├── AssetDefinitionError · TaskDefinitionError · ResultDefinitionError
-    │   ├── ConfigurationError · InvalidMetadataError
-    │   ├── GraphValidationError   several of them at once, in `.problems`
-    │   └── AssetNotFoundError · NodeNotFoundError · RefResolutionError
-    ├── ExecutorNotInstalledError
-    ├── ExecutionError             a run or a step went wrong
-    │   ├── StepFailedError → StepTimeoutError · StepOutOfMemoryError · StepCrashedError · StepCancelledError
-    │   ├── AssetOutputValidationError · InputLoadError · OutputCommitError
-    │   └── RunCancelledError
-    └── SpecDecodeError → SpecVersionError · SpecTooLargeError · SpecTooDeepError · SpecLimitError
+RiversError
+├── DefinitionError            what the user wrote is wrong; found before anything runs
+│   ├── AssetDefinitionError · TaskDefinitionError · ResultDefinitionError
+│   ├── ConfigurationError · InvalidMetadataError
+│   ├── GraphValidationError   several of them at once, in `.problems`
+│   └── AssetNotFoundError · NodeNotFoundError · RefResolutionError
+├── ExecutorNotInstalledError
+├── ExecutionError             a run or a step went wrong
+│   ├── StepFailedError → StepTimeoutError · StepOutOfMemoryError · StepCrashedError · StepCancelledError
+│   ├── AssetOutputValidationError · InputLoadError · OutputCommitError
+│   └── RunCancelledError
+└── SpecDecodeError → SpecVersionError · SpecTooLargeError · SpecTooDeepError · SpecLimitError
 """
 
 from __future__ import annotations
@@ -144,7 +144,11 @@ class Problem:
     closest: str | None = None
 
     def __str__(self) -> str:
-        head = " ".join(part for part in (f"asset {self.asset!r}" if self.asset else "", f"({self.where})" if self.where else "") if part)
+        head = " ".join(
+            part
+            for part in (f"asset {self.asset!r}" if self.asset else "", f"({self.where})" if self.where else "")
+            if part
+        )
         text = f"{head}: {self.message}" if head else self.message
         if self.closest:
             text += f"; did you mean {self.closest!r}?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import enum
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -93,12 +94,17 @@ def test_rejected_value(case: dict[str, Any], form: str) -> None:
     assert expected is type(there.value)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("case", [case for case in cases("rejected.json") if "takes" in case.values[0]])
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [
+        pytest.param(case.values[0], form, id=f"{case.id} {form}")
+        for case in cases("rejected.json")
+        for form in FORMS
+        if form in case.values[0]
+    ],
+)
 def test_rejected_bytes(case: dict[str, Any], form: str) -> None:
     """Bytes that are no acceptable value raise their error and no other."""
-    if form not in case:
-        pytest.skip("these bytes exist in the other form only")
     decode, _ = CODECS[form, takes(case)]
     with pytest.raises(SpecDecodeError) as raised:
         decode(base64.b64decode(case[form]))
@@ -116,9 +122,9 @@ def test_every_field_and_variant_is_covered() -> None:
     for name in pb.step_pb2.DESCRIPTOR.message_types_by_name.values():
         if not {"StringMap", "StringList", "Ref", "Input", "StepEvent"} & {name.name}:
             wanted |= {f"{name.name}.{field.name}" for field in name.fields}
-    for enum in pb.step_pb2.DESCRIPTOR.enum_types_by_name.values():
-        wanted |= {value.name for value in enum.values if value.number}
-    assert set() == wanted - seen
+    for kind in pb.step_pb2.DESCRIPTOR.enum_types_by_name.values():
+        wanted |= {value.name for value in kind.values if value.number}
+    assert {"StepSpec.protocol_version"} == wanted - seen  # another one is another major, which is refused
 
 
 def collect(value: Any, seen: set[str]) -> None:
@@ -132,5 +138,6 @@ def collect(value: Any, seen: set[str]) -> None:
             if field.required or item != field.default:
                 seen.add(f"{type(value).__name__}.{field.name}")
             collect(item, seen)
-    elif type(value) in pb._NUMBERS:
-        seen.add(pb.step_pb2.DESCRIPTOR.enum_types_by_name[type(value).__name__].values_by_number[pb._NUMBERS[type(value)][value]].name)
+    elif isinstance(value, enum.Enum):
+        values = pb.step_pb2.DESCRIPTOR.enum_types_by_name[type(value).__name__].values_by_number
+        seen.add(values[pb._NUMBERS[type(value)][value]].name)

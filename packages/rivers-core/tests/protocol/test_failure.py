@@ -55,7 +55,10 @@ TEXTS = [
     ),
     (Evidence(oom_kills=1, memory_limit=2**20), "1 OOM kill in its cgroup; memory ? of 1 MiB"),
     (Evidence(oom_kills=2), "2 OOM kills in its cgroup"),
-    (Evidence(exit_code=70, detail="worker log ends with: boom"), "exited with code 70 before committing; worker log ends with: boom"),
+    (
+        Evidence(exit_code=70, detail="worker log ends with: boom"),
+        "exited with code 70 before committing; worker log ends with: boom",
+    ),
 ]
 
 

@@ -145,7 +145,9 @@ class Asset:
 
     @overload
     @staticmethod
-    def from_multi(function: Callable[..., Any], /, *, output_defs: Sequence[AssetDef], **settings: Any) -> MultiAsset: ...
+    def from_multi(
+        function: Callable[..., Any], /, *, output_defs: Sequence[AssetDef], **settings: Any
+    ) -> MultiAsset: ...
     @overload
     @staticmethod
     def from_multi(*, output_defs: Sequence[AssetDef], **settings: Any) -> MultiAsset: ...
@@ -243,7 +245,9 @@ class ExternalAsset(Asset):
     __slots__ = ()
     _needs_function = False
 
-    def __init__(self, function: Callable[..., Any] | None = None, *, io_handler: BaseIOHandler | str, **settings: Any) -> None:
+    def __init__(
+        self, function: Callable[..., Any] | None = None, *, io_handler: BaseIOHandler | str, **settings: Any
+    ) -> None:
         super().__init__(function, io_handler=io_handler, **settings)
         if io_handler is None:
             raise AssetDefinitionError(f"external asset {self.name!r}: io_handler is what loads it, and is not given")
@@ -272,7 +276,9 @@ def check_timeout(timeout: object, what: str, error: type[DefinitionError]) -> f
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= MAX_TIMEOUT:
-        raise error(f"{what}: timeout={timeout!r:.80}: seconds above 0 and up to {MAX_TIMEOUT:.0f} (30 days) are allowed")
+        raise error(
+            f"{what}: timeout={timeout!r:.80}: seconds above 0 and up to {MAX_TIMEOUT:.0f} (30 days) are allowed"
+        )
     return float(timeout)
 
 

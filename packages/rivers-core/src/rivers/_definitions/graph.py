@@ -1,10 +1,10 @@
 """The composition of a graph asset: its function is called once with stand-ins, and the calls are written down.
 
-    @rs.Asset.from_graph
-    def total(numbers):                 Upstream("numbers")
-        parts = split(numbers)          Call split      ← Upstream
-        done = parts.map(double)        Call double     ← Element of split, once per element
-        return add(done.collect())      Call add        ← Collected of double
+@rs.Asset.from_graph
+def total(numbers):                 Upstream("numbers")
+    parts = split(numbers)          Call split      ← Upstream
+    done = parts.map(double)        Call double     ← Element of split, once per element
+    return add(done.collect())      Call add        ← Collected of double
 """
 
 from __future__ import annotations
@@ -18,7 +18,18 @@ from rivers._definitions.output import DynamicOutput
 from rivers._definitions.task import BashTask, Task, recording
 from rivers.exceptions import AssetDefinitionError, TaskDefinitionError
 
-__all__ = ["Call", "Collected", "Composition", "Constant", "Element", "FromCall", "MappedOutput", "NodeOutput", "Upstream", "compose"]
+__all__ = [
+    "Call",
+    "Collected",
+    "Composition",
+    "Constant",
+    "Element",
+    "FromCall",
+    "MappedOutput",
+    "NodeOutput",
+    "Upstream",
+    "compose",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +207,9 @@ def compose(asset: GraphAsset) -> Composition:
         AssetDefinitionError: it takes a context, or does not return the output of a task.
     """
     if asset.function is None or asset.signature is None:
-        raise AssetDefinitionError(f"graph asset {asset.name!r} has no function to compose", hint="decorate one with it")
+        raise AssetDefinitionError(
+            f"graph asset {asset.name!r} has no function to compose", hint="decorate one with it"
+        )
     if asset.signature.context is not None:
         raise AssetDefinitionError(
             f"graph asset {asset.name!r} takes a context, but its function only composes",
@@ -245,7 +258,9 @@ def _map(
     if max_concurrency is not None and (
         isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1
     ):
-        raise TaskDefinitionError(f".map(max_concurrency={max_concurrency!r:.80}): a whole number above 0 or None is allowed")
+        raise TaskDefinitionError(
+            f".map(max_concurrency={max_concurrency!r:.80}): a whole number above 0 or None is allowed"
+        )
     if not task.signature.parameters:
         raise TaskDefinitionError(f"task {task.name!r} is mapped, but has no parameter for the element")
     element = _Stand(Element(source))
@@ -271,7 +286,9 @@ def _bind(
     bound = {name: _argument(task, value) for name, value in zip(names, args, strict=False)}
     for name, value in kwargs.items():
         if name not in names:
-            raise TaskDefinitionError(f"task {task.name!r} has no parameter {name!r}; it has {', '.join(names) or 'none'}")
+            raise TaskDefinitionError(
+                f"task {task.name!r} has no parameter {name!r}; it has {', '.join(names) or 'none'}"
+            )
         if name in bound:
             raise TaskDefinitionError(f"task {task.name!r}: {name!r} is given twice")
         bound[name] = _argument(task, value)

@@ -73,7 +73,8 @@ class Job:
         """
         if self._execute is None:
             raise ExecutionError(
-                f"job {self.name!r} belongs to no repository yet", hint=f"call repository.get_job({self.name!r}).execute()"
+                f"job {self.name!r} belongs to no repository yet",
+                hint=f"call repository.get_job({self.name!r}).execute()",
             )
         return self._execute(self, tags=tags, raise_on_error=raise_on_error, config=config, on_event=on_event)
 

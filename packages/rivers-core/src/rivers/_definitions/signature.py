@@ -141,12 +141,15 @@ def _hints(function: Any) -> dict[str, Any]:
             found[name] = _PLAIN[annotation]
         else:
             try:
-                found[name] = typing.get_type_hints(types.SimpleNamespace(__annotations__={name: annotation}), names)[name]
+                found[name] = typing.get_type_hints(types.SimpleNamespace(__annotations__={name: annotation}), names)[
+                    name
+                ]
             except Exception:  # noqa: BLE001, S112 - evaluating a user's annotation may raise anything; it only cannot be checked
                 continue
     return found
 
 
 _PLAIN: dict[str, Any] = {
-    name: getattr(builtins, name) for name in ("int", "float", "str", "bytes", "bool", "list", "dict", "set", "tuple", "object")
+    name: getattr(builtins, name)
+    for name in ("int", "float", "str", "bytes", "bool", "list", "dict", "set", "tuple", "object")
 } | {"None": type(None)}

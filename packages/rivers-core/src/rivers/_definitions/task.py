@@ -41,7 +41,18 @@ class Task:
         TaskDefinitionError: a setting or the function's signature is not acceptable.
     """
 
-    __slots__ = ("compute", "function", "io_handler", "metadata", "name", "retry", "signature", "tags", "timeout", "where")
+    __slots__ = (
+        "compute",
+        "function",
+        "io_handler",
+        "metadata",
+        "name",
+        "retry",
+        "signature",
+        "tags",
+        "timeout",
+        "where",
+    )
 
     def __init__(
         self,
@@ -111,7 +122,19 @@ class BashTask:
         TaskDefinitionError: a setting is not acceptable.
     """
 
-    __slots__ = ("command", "compute", "cwd", "env", "io_handler", "metadata", "name", "retry", "tags", "timeout", "where")
+    __slots__ = (
+        "command",
+        "compute",
+        "cwd",
+        "env",
+        "io_handler",
+        "metadata",
+        "name",
+        "retry",
+        "tags",
+        "timeout",
+        "where",
+    )
     function: None = None
     signature: None = None
 
@@ -133,7 +156,9 @@ class BashTask:
         what = f"bash task {name!r}"
         words = [command] if isinstance(command, str) else list(command)
         if not words or not all(isinstance(word, str) and word for word in words):
-            raise TaskDefinitionError(f"{what}: command={command!r:.80}: a text or a list of texts is allowed, none empty")
+            raise TaskDefinitionError(
+                f"{what}: command={command!r:.80}: a text or a list of texts is allowed, none empty"
+            )
         if env is not None and not all(isinstance(k, str) and isinstance(v, str) for k, v in env.items()):
             raise TaskDefinitionError(f"{what}: env={env!r:.80}: names and values are str")
         self.command: str | list[str] = command if isinstance(command, str) else words
@@ -153,7 +178,9 @@ class BashTask:
         recorder = recording.get()
         if recorder is not None:
             return recorder.call(self, args, kwargs)
-        return run_bash(self.command, self.env, self.cwd, {name: str(value) for name, value in kwargs.items()}, self.timeout)
+        return run_bash(
+            self.command, self.env, self.cwd, {name: str(value) for name, value in kwargs.items()}, self.timeout
+        )
 
     def __repr__(self) -> str:
         return f"<BashTask {self.name!r}>"

@@ -32,7 +32,7 @@ class _Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
     time: float
 
 
-class RunStarted(_Fact):
+class RunStarted(_Fact, frozen=True, kw_only=True, gc=False):
     """The run begins; `steps` is how many are planned (mapped instances come on top)."""
 
     job: str | None = None
@@ -40,20 +40,20 @@ class RunStarted(_Fact):
     tags: dict[str, str] | None = None
 
 
-class RunFinished(_Fact):
+class RunFinished(_Fact, frozen=True, kw_only=True, gc=False):
     """The run is over; `status` is `success`, `failure` or `cancelled`. The last event of a run."""
 
     status: str
 
 
-class RunWarning(_Fact):
+class RunWarning(_Fact, frozen=True, kw_only=True, gc=False):
     """Something a person should know that fails nothing."""
 
     message: str
     step: str | None = None
 
 
-class StepStarted(_Fact):
+class StepStarted(_Fact, frozen=True, kw_only=True, gc=False):
     """An attempt has reached its worker; `attempt` counts from 1."""
 
     step: str
@@ -63,7 +63,7 @@ class StepStarted(_Fact):
     worker: str = ""
 
 
-class StepLog(_Fact):
+class StepLog(_Fact, frozen=True, kw_only=True, gc=False):
     """What a body logged or printed; `stream` is `log`, `stdout` or `stderr`, `level` a number of `logging`."""
 
     step: str
@@ -74,7 +74,7 @@ class StepLog(_Fact):
     stream: str = "log"
 
 
-class StepSucceeded(_Fact):
+class StepSucceeded(_Fact, frozen=True, kw_only=True, gc=False):
     """The step's outputs are committed."""
 
     step: str
@@ -84,7 +84,7 @@ class StepSucceeded(_Fact):
     worker: str = ""
 
 
-class StepFailed(_Fact):
+class StepFailed(_Fact, frozen=True, kw_only=True, gc=False):
     """The step has failed for good."""
 
     step: str
@@ -92,7 +92,7 @@ class StepFailed(_Fact):
     failure: Failure
 
 
-class StepRetrying(_Fact):
+class StepRetrying(_Fact, frozen=True, kw_only=True, gc=False):
     """An attempt has failed, and another starts in `delay` seconds; `free` when it is not charged to the policy."""
 
     step: str
@@ -102,14 +102,14 @@ class StepRetrying(_Fact):
     free: bool = False
 
 
-class StepSkipped(_Fact):
+class StepSkipped(_Fact, frozen=True, kw_only=True, gc=False):
     """The step was not run, because `cause`, a step upstream of it, failed or was cancelled."""
 
     step: str
     cause: str
 
 
-class StepCancelled(_Fact):
+class StepCancelled(_Fact, frozen=True, kw_only=True, gc=False):
     """The step was cancelled, before or while it ran."""
 
     step: str

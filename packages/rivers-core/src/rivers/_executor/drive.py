@@ -29,7 +29,8 @@ from rivers._executor.interrupts import Interrupts
 from rivers._executor.recovery import recovered
 from rivers._plan.frontier import Frontier
 from rivers._plan.plan import Plan
-from rivers._plan.specify import Refs, Specifier
+from rivers._plan.refs import Refs
+from rivers._plan.specify import Specifier
 from rivers._plan.unit import Owed, Place, Unit
 from rivers.exceptions import GraphValidationError, Problem, RiversError, StepCancelledError
 from rivers.protocol.failure import Failure, FailureReason
@@ -115,7 +116,9 @@ class RunLoop:
                 opened.append(backend)
             with self._interrupts:
                 self._tell(
-                    RunStarted(run_id=self.run_id, time=time.time(), job=self._job, steps=len(self.plan), tags=self._tags)
+                    RunStarted(
+                        run_id=self.run_id, time=time.time(), job=self._job, steps=len(self.plan), tags=self._tags
+                    )
                 )
                 self._start_pump()
                 self._apply(self.frontier.begin(time.monotonic(), time.time()))
@@ -172,7 +175,9 @@ class RunLoop:
             return
         step = unit.step
         try:
-            spec = self._specifier.spec(unit, self.frontier.groups, bool(step.streams) and self._can[step.placed].streams)
+            spec = self._specifier.spec(
+                unit, self.frontier.groups, bool(step.streams) and self._can[step.placed].streams
+            )
         except RiversError as error:
             self._take(_refused(unit, error))
             return
@@ -202,7 +207,9 @@ class RunLoop:
                 self._run_local(unit)
                 continue
             if self._pump is None and self.frontier.next_due is None:
-                raise RiversError(f"the stream {parameter!r} waits for an instance that nothing runs", run_id=self.run_id)
+                raise RiversError(
+                    f"the stream {parameter!r} waits for an instance that nothing runs", run_id=self.run_id
+                )
             try:
                 other = self._local.get(timeout=self._patience())
                 if other is not None:
@@ -343,7 +350,7 @@ class RunLoop:
             except Exception as error:  # noqa: BLE001 - a sink is the user's code, and a run does not fail for it
                 self._sinks.remove(sink)
                 warnings.warn(
-                    f"the event sink {sink!r} raised {type(error).__name__}: {error}; run {self.run_id} goes on without it",
+                    f"the event sink {sink!r} raised {type(error).__name__}: {error}; the run goes on without it",
                     RuntimeWarning,
                     stacklevel=2,
                 )

@@ -57,7 +57,8 @@ class InProcessBackend(ExecutorBackend):
         )
 
     def submit(self, spec: StepSpec) -> None:
-        assert self._runner is not None and self._sink is not None
+        assert self._runner is not None
+        assert self._sink is not None
         before = Surroundings() if self._guard else None
         try:
             result = self._runner.run_step(spec)
@@ -67,7 +68,9 @@ class InProcessBackend(ExecutorBackend):
         finally:
             for change in before.restore() if before is not None else ():
                 self._sink(
-                    LogRecord(attempt_id=spec.attempt_id, message=f"after the step: {change}", level=30, logger="rivers")
+                    LogRecord(
+                        attempt_id=spec.attempt_id, message=f"after the step: {change}", level=30, logger="rivers"
+                    )
                 )
         self._sink(result)
 

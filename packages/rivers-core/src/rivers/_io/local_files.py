@@ -169,7 +169,8 @@ class LocalFiles:
         folders = {run}
         for key in keys:
             staged = self._staged(run, attempt_id, key)
-            with suppress(FileExistsError):
+            # Somebody who has lost or looks after us may be publishing the same: then these names are there or gone.
+            with suppress(FileExistsError, FileNotFoundError):
                 os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
             folders.add(self._rename(staged, key))
         for folder in folders:

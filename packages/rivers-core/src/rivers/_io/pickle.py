@@ -43,7 +43,8 @@ class PickleIOHandler(AtomicIOHandler):
     or damaged; ConfigurationError for a key with a `..` segment.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RIVERS_PICKLE_", arbitrary_types_allowed=True, frozen=True)
+    # What was given as a store may hold a secret by mistake: errors do not repeat it.
+    model_config = SettingsConfigDict(env_prefix="RIVERS_PICKLE_", frozen=True, hide_input_in_errors=True)
 
     store: Any
     """A path, a URL, an obstore store, or `{"url": …, "config": {…}}` with obstore's options."""

@@ -133,9 +133,9 @@ def _url(text: str) -> str:
         return "file://" + quote(os.path.abspath(text))
     url = urlsplit(text)
     if url.scheme not in _SCHEMES:
-        close = difflib.get_close_matches(url.scheme, _SCHEMES, 1)
+        close = difflib.get_close_matches(url.scheme, _SCHEMES, 1, 0.5)
         raise ConfigurationError(
-            f"store {url.scheme}://… has an unknown scheme{f'; did you mean {close[0]}://?' if close else ''} "
+            f"store {url.scheme}://… has an unknown scheme{f'; did you mean {close[0]}://?' if close else '.'} "
             f"Allowed: {', '.join(f'{name}://' for name in _SCHEMES)}, or a path"
         )
     if url.password is not None or url.query or url.fragment:

@@ -1,7 +1,7 @@
 """The trailer behind every stored pickle: which attempt wrote which key, and a digest that proves it whole.
 
-    pickle | attempt id \\n key | SHA-256 of all before it | length of the names | RIV1
-                                 32 bytes                   4 bytes, little      4 bytes
+    pickle | attempt id \\n key | length of the names | SHA-256 of all before it | RIV1
+                                 4 bytes, little       32 bytes                   4 bytes
 
 `pickle.load` stops at the end of the pickle, so the file can be read without rivers, too.
 """
@@ -34,30 +34,30 @@ class Damaged(Exception):
 def seal(body: bytes, attempt_id: str, key: str) -> bytes:
     """Return the trailer to write behind `body`."""
     names = f"{attempt_id}\n{key}".encode(errors="replace")  # what cannot be encoded is refused as a path
+    names += len(names).to_bytes(4, "little")
     digest = sha256(body)
     digest.update(names)
-    return b"%b%b%b%b" % (names, digest.digest(), len(names).to_bytes(4, "little"), _MAGIC)
+    return b"%b%b%b" % (names, digest.digest(), _MAGIC)
 
 
 def unseal(data: memoryview, key: str) -> memoryview:
     """Return the pickle; raise Damaged where a byte is missing, added or changed, or where it is another key's."""
     fixed = bytes(data[-_FIXED:])
-    size = int.from_bytes(fixed[32:36], "little")
+    size = int.from_bytes(fixed[:4], "little")
     if fixed[36:] != _MAGIC or size + _FIXED > len(data):
         raise _cut_short(data)
-    sealed = data[:-_FIXED]
-    found = sha256(sealed).digest()
-    if found != fixed[:32]:
-        raise Damaged(f"SHA-256 expected {fixed[:32].hex()}, found {found.hex()}")
-    end = len(sealed) - size
-    if not bytes(sealed[end:]).endswith(b"\n" + key.encode()):
+    found = sha256(data[:-36]).digest()
+    if found != fixed[4:36]:
+        raise Damaged(f"SHA-256 expected {fixed[4:36].hex()}, found {found.hex()}")
+    end = len(data) - _FIXED - size
+    if not bytes(data[end:-_FIXED]).endswith(b"\n" + key.encode()):
         raise Damaged(f"it holds the value of {names_in(data).key!r}")
-    return sealed[:end]
+    return data[:end]
 
 
 def names_in(data: memoryview) -> Names:
     """Read the names from the end of a value, without looking at the rest; raise Damaged without a whole trailer."""
-    size = int.from_bytes(data[-8:-4], "little")
+    size = int.from_bytes(data[-_FIXED : 4 - _FIXED], "little")
     if data[-4:] != _MAGIC or size + _FIXED > len(data):
         raise _cut_short(data)
     text = bytes(data[-_FIXED - size : -_FIXED]).decode(errors="replace")
@@ -67,7 +67,7 @@ def names_in(data: memoryview) -> Names:
 
 def pointed_to(data: memoryview) -> str | None:
     """The attempt whose staged object holds the value, where the pickle is empty; None for a value or damaged bytes."""
-    size = int.from_bytes(data[-8:-4], "little")
+    size = int.from_bytes(data[-_FIXED : 4 - _FIXED], "little")
     if data[-4:] != _MAGIC or size + _FIXED != len(data):
         return None
     return names_in(data).attempt_id

@@ -76,7 +76,9 @@ class _Builder:
             self.handlers[definition.name] = own
         return True
 
-    def _handler(self, given: BaseIOHandler | str | None, definition: Definition, fallback: BaseIOHandler | None) -> BaseIOHandler:
+    def _handler(
+        self, given: BaseIOHandler | str | None, definition: Definition, fallback: BaseIOHandler | None
+    ) -> BaseIOHandler:
         if given is None:
             return fallback or self.default
         if isinstance(given, BaseIOHandler):
@@ -121,21 +123,33 @@ class _Builder:
             found: list[Source] = []
             for parameter in definition.signature.parameters:
                 dep = loaded.pop(parameter.name, None)
-                override = self._handler(dep.io_handler, definition, None) if dep and dep.io_handler is not None else None
+                override = (
+                    self._handler(dep.io_handler, definition, None) if dep and dep.io_handler is not None else None
+                )
                 source = self._named(parameter, parameter.name, definition, override, dep.metadata if dep else None)
                 if source is not None:
                     found.append(source)
             node.inputs = tuple(found)
         for name in loaded:
             names = [p.name for p in definition.signature.parameters] if definition.signature else []
-            self.graph.complain(f"AssetDef.input({name!r}): its function has no parameter of that name", definition, names, closest(name, names))
+            self.graph.complain(
+                f"AssetDef.input({name!r}): its function has no parameter of that name",
+                definition,
+                names,
+                closest(name, names),
+            )
         if deps:
             node.order = tuple(dep.name for dep in deps if not dep.is_input and self._exists(dep.name, definition))
 
     def _exists(self, name: str, definition: Definition) -> bool:
         if name in self.graph.assets:
             return True
-        self.graph.complain(f"it comes after {name!r}, which is no asset of the repository", definition, (), closest(name, self.graph.assets))
+        self.graph.complain(
+            f"it comes after {name!r}, which is no asset of the repository",
+            definition,
+            (),
+            closest(name, self.graph.assets),
+        )
         return False
 
     def _named(
@@ -153,16 +167,27 @@ class _Builder:
                 self.graph.complain(f"parameter {name!r} could be the asset or the resource of that name", definition)
             if isinstance(upstream, MultiAsset) and name not in self.handlers:
                 self.graph.complain(
-                    f"parameter {name!r} names a multi-asset, which has no value of its own", definition, upstream.output_names
+                    f"parameter {name!r} names a multi-asset, which has no value of its own",
+                    definition,
+                    upstream.output_names,
                 )
                 return None
-            return Source(parameter.name, "value", name, override or self.handlers[name], metadata or getattr(upstream, "metadata", None))
+            return Source(
+                parameter.name,
+                "value",
+                name,
+                override or self.handlers[name],
+                metadata or getattr(upstream, "metadata", None),
+            )
         if name in self.resources:
             return Source(parameter.name, "resource", name, value=self.resources[name])
         if not parameter.has_default:
             candidates = [*self.graph.assets, *self.resources]
             self.graph.complain(
-                f"parameter {name!r} is neither an asset nor a resource of the repository", definition, (), closest(name, candidates)
+                f"parameter {name!r} is neither an asset nor a resource of the repository",
+                definition,
+                (),
+                closest(name, candidates),
             )
         return None
 
@@ -198,7 +223,7 @@ class _Builder:
             ) + tuple(dep.name for dep in asset.deps if call.index == 0 and self._exists(dep.name, asset))
         self.graph.results[asset.name] = nodes[composition.result].index
 
-    def _call_outputs(self, composition: Composition, call: Call, mapped: set[int | None]) -> tuple[NodeOutput, ...]:
+    def _call_outputs(self, composition: Composition, call: Call, mapped: set[int]) -> tuple[NodeOutput, ...]:
         asset = composition.asset
         key = f"{asset.name}/{call.name}"
         own = self._handler(asset.node_io_handler, asset, self.handlers[asset.name])
@@ -260,7 +285,10 @@ class _Builder:
             if found is not None:
                 found.parameter = parameter
             elif declared.has_default:
-                self.graph.complain(f"parameter {argument.name!r} has a default, but a composition has no values; no asset or resource bears that name", asset)
+                self.graph.complain(
+                    f"parameter {argument.name!r} is no asset and no resource, and a composition cannot use its default",
+                    asset,
+                )
             return found
         node = nodes[argument.call]
         if isinstance(argument, FromCall):

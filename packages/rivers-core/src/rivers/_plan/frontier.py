@@ -175,7 +175,7 @@ class Frontier:
                 self._cancel_group(self.plan.steps[index], group, owed, now, wall)
         for step in self.plan.steps:
             if not self._over[step.index] and step.index not in busy and step.index not in self.groups:
-                unit = self._queued.pop(step.index, None) or Unit(step, step.key, None, now)
+                unit = self._queued.get(step.index) or Unit(step, step.key, None, now)
                 self._close(unit, StepState.CANCELLED, owed, now, wall, None)
         return owed
 
@@ -198,18 +198,16 @@ class Frontier:
         """Start, in the place of a consumer that waits for its stream, one ready unit that the stream needs."""
         consumer = self.running[attempt_id]
         source = next(source for source in consumer.step.node.inputs if source.parameter == parameter)
-        family = set()
         index: int | None = self._step_of(consumer.step, source.node)
-        while index is not None:
-            family.add(index)
+        while index is not None:  # the nearest first, so that the next item comes as soon as it can
+            for lane in self._lanes[consumer.step.placed]:
+                for position, unit in enumerate(lane.queue):
+                    if unit.step.index == index:
+                        del lane.queue[position]
+                        self._start(unit)
+                        lane.free -= 1
+                        return unit
             index = self.plan.steps[index].mapped_over
-        for lane in self._lanes[consumer.step.placed]:
-            for position, unit in enumerate(lane.queue):
-                if unit.step.index in family:
-                    del lane.queue[position]
-                    self._start(unit)
-                    lane.free -= 1
-                    return unit
         return None
 
     # ── how it changes ──

@@ -1,19 +1,19 @@
-"""The asset graph: every definition of a repository as nodes with inputs, outputs and edges, all mistakes found at once.
+"""The asset graph: all definitions of a repository as nodes with inputs, outputs and edges, all mistakes found at once.
 
-    Asset · Task            one node
-    MultiAsset              one node, several outputs
-    GraphAsset              a node per call of its composition; the last one stores the asset
-    ExternalAsset           no node: whoever needs it loads it
+Asset · Task            one node
+MultiAsset              one node, several outputs
+GraphAsset              a node per call of its composition; the last one stores the asset
+ExternalAsset           no node: whoever needs it loads it
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rivers._definitions.asset import Asset, ExternalAsset, GraphAsset, MultiAsset
+from rivers._definitions.asset import Asset, ExternalAsset
 from rivers._definitions.task import BashTask, Task
 from rivers._io.base import BaseIOHandler
 from rivers.exceptions import Problem
@@ -88,7 +88,9 @@ class Node:
         "upstream",
     )
 
-    def __init__(self, index: int, key: str, kind: NodeKind, owner: Asset | Task | BashTask, definition: Asset | Task | BashTask) -> None:
+    def __init__(
+        self, index: int, key: str, kind: NodeKind, owner: Asset | Task | BashTask, definition: Asset | Task | BashTask
+    ) -> None:
         self.index = index
         self.key = key
         self.kind = kind
@@ -126,7 +128,13 @@ class AssetGraph:
         self.order: list[int] = []
         self.problems: list[Problem] = []
 
-    def complain(self, message: str, asset: Asset | Task | BashTask | None = None, allowed: Iterable[str] = (), closest: str | None = None) -> None:
+    def complain(
+        self,
+        message: str,
+        asset: Asset | Task | BashTask | None = None,
+        allowed: Iterable[str] = (),
+        closest: str | None = None,
+    ) -> None:
         """Note a problem and go on, so that all of them are told together."""
         self.problems.append(
             Problem(
@@ -174,7 +182,7 @@ class AssetGraph:
 
 
 def _topological(nodes: Sequence[Node]) -> list[int]:
-    """Kahn's algorithm, in the order of definition where there is a choice; shorter than `nodes` when there is a cycle."""
+    """Kahn's algorithm, in the order of definition where there is a choice; too short when there is a cycle."""
     waiting = [len(node.upstream) for node in nodes]
     children: list[list[int]] = [[] for _ in nodes]
     for node in nodes:

@@ -93,7 +93,10 @@ class Placement:
                     seen.add((id(definition), key, value))
                     if self.named(value) is None:
                         graph.complain(
-                            f"metadata {key!r}: {value!r} is no executor", definition, self.names, closest(value, self.names)
+                            f"metadata {key!r}: {value!r} is no executor",
+                            definition,
+                            self.names,
+                            closest(value, self.names),
                         )
 
 

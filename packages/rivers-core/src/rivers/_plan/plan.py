@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rivers._definitions.asset import Asset, GraphAsset, MultiAsset
+from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.executor import Executor
 from rivers._definitions.names import closest
 from rivers._definitions.retry import RetryPolicy
@@ -162,12 +162,10 @@ def make_plan(
             continue
         node = graph.nodes[index]
         fusion = fused.get(node.composition) if node.composition is not None else None
-        if fusion is None:
-            executor, inner = placement.of(node), ()
-        else:
-            executor, inner = fusion
-            if index != graph.results[node.owner.name]:
-                continue
+        if fusion is not None and index != graph.results[node.owner.name]:
+            continue
+        executor = placement.of(node) if fusion is None else fusion[0]
+        inner: tuple[Node, ...] = () if fusion is None else fusion[1]
         placed = executors.setdefault(executor, len(executors))
         step = Step(len(steps), node, executor, placed, retry_of(node))
         step.inner = inner

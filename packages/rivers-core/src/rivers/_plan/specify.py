@@ -1,37 +1,24 @@
-"""From a unit of work to its StepSpec: objects become refs, sources become inputs.
-
-Which ref an object gets depends on how far away it will run: a backend in this process may share live objects, any
-other gets names and JSON, or nothing.
-"""
+"""From a unit of work to its StepSpec: definitions become refs, sources become inputs."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import importlib
-import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TypeAlias
 
-import msgspec
-from pydantic import BaseModel, ValidationError
-
-from rivers._definitions.asset import Asset, MultiAsset
+from rivers._definitions.asset import Asset
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import Node, Source
 from rivers._plan.plan import Step
+from rivers._plan.refs import Closures, Refs
 from rivers._plan.unit import Group, Unit
-from rivers.exceptions import ConfigurationError, RefResolutionError
-from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref
+from rivers.protocol.ref import ImportRef, Ref
 from rivers.protocol.spec import (
     CollectInput,
     ElementInput,
     InnerStep,
     Input,
-    LiteralInput,
     LogSettings,
     NodeKind,
-    ObjectInput,
     Output,
     ResourceInput,
     StepSpec,
@@ -39,178 +26,10 @@ from rivers.protocol.spec import (
     StreamInput,
 )
 
-__all__ = ["Refs", "Specifier"]
+__all__ = ["Specifier"]
 
-Closures = Literal["local", "pickled", "none"]
+Definition: TypeAlias = Asset | Task | BashTask
 _BASH = ImportRef(module="rivers._definitions.bash", qualname="run_bash")
-
-
-class Refs:
-    """Makes refs for one run; `local` collects the live objects behind LocalRefs."""
-
-    def __init__(self, key: bytes) -> None:
-        self.local: dict[str, Any] = {}
-        self._key = key
-        self._made: dict[tuple[int, Closures], Ref] = {}
-        self._kept: list[Any] = []
-        self._names: dict[str, dict[int, str]] = {}
-
-    def function(self, definition: Asset | Task, closures: Closures) -> Ref:
-        """The ref of an asset's or task's function: by import where it lives at module scope.
-
-        Raises:
-            RefResolutionError: it does not, and the executor takes nothing else.
-        """
-        ref = self._made.get((id(definition), closures))
-        if ref is None:
-            ref = self._remember(definition, closures, self._function(definition, closures))
-        return ref
-
-    def object(self, found: Any, closures: Closures, what: str) -> Ref:
-        """The ref of an IO handler or a resource: live in this process, else its class and its fields as JSON.
-
-        Raises:
-            RefResolutionError: its class cannot be imported by name.
-            ConfigurationError: its fields do not survive the way as JSON; names them.
-        """
-        ref = self._made.get((id(found), closures))
-        if ref is None:
-            made = self._local(found, what) if closures == "local" else self._configured(found, what)
-            ref = self._remember(found, closures, made)
-        return ref
-
-    def constant(self, parameter: str, value: Any, closures: Closures) -> Input:
-        """A constant of a composition: as JSON when that gives the same value back, else like a closure."""
-        try:
-            text = msgspec.json.encode(value)
-            if msgspec.json.decode(text) == value and _plain(value):
-                return LiteralInput(parameter=parameter, json=text.decode())
-        except (TypeError, ValueError, RecursionError, OverflowError):
-            pass  # no JSON value: it goes as an object
-        if closures == "local":
-            return ObjectInput(parameter=parameter, ref=self._local(value, f"constant {parameter}"))
-        if closures == "pickled":
-            return ObjectInput(parameter=parameter, ref=self._pickled(value, f"constant {parameter!r}"))
-        raise RefResolutionError(
-            f"the constant {value!r:.80} for parameter {parameter!r} is no JSON value, so it cannot leave this process",
-            hint="make it inside a task, or give it as an upstream",
-        )
-
-    def _remember(self, found: Any, closures: Closures, ref: Ref) -> Ref:
-        self._kept.append(found)  # an id is only unique while the object lives
-        self._made[id(found), closures] = ref
-        return ref
-
-    def _local(self, found: Any, what: str) -> LocalRef:
-        token = f"{len(self.local)}:{what}"
-        self.local[token] = found
-        return LocalRef(token=token)
-
-    def _function(self, definition: Asset | Task, closures: Closures) -> Ref:
-        function: Any = definition.function
-        module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "<unnamed>")
-        if module is not None and module != "__main__":
-            name = self._name_of(definition, function, module, qualname)
-            if name is not None:
-                return ImportRef(module=module, qualname=name)
-        if closures == "local":
-            return self._local(definition, definition.name)
-        if closures == "pickled":
-            return self._pickled(function, f"the function of {definition.name!r}")
-        raise RefResolutionError(
-            f"{module}:{qualname} ({definition.where}) cannot be imported by name, as a worker elsewhere has to",
-            hint="move the function to module scope of an importable module",
-        )
-
-    def _name_of(self, definition: Any, function: Any, module: str, qualname: str) -> str | None:
-        """The name under which importing the module gives this very definition, or else its plain function."""
-        loaded = sys.modules.get(module)
-        if loaded is None:
-            return None
-        found: Any = loaded
-        for part in qualname.split("."):
-            found = getattr(found, part, None)
-        if found is definition:
-            return qualname
-        names = self._names.get(module)
-        if names is None:
-            names = self._names[module] = {id(value): name for name, value in vars(loaded).items() if isinstance(value, Asset | Task)}
-        name = names.get(id(definition))
-        if name is not None:
-            return name
-        if found is function and not isinstance(definition, MultiAsset):
-            return qualname
-        return None
-
-    def _pickled(self, found: Any, what: str) -> PickledRef:
-        try:
-            cloudpickle = importlib.import_module("cloudpickle")
-        except ImportError:
-            raise RefResolutionError(
-                f"{what} has no module scope, and pickling it needs the package cloudpickle", hint="pip install cloudpickle"
-            ) from None
-        try:
-            payload: bytes = cloudpickle.dumps(found, protocol=5)
-        except Exception as error:
-            raise RefResolutionError(
-                f"{what} has no module scope and cannot be pickled: {type(error).__name__}: {error}",
-                hint="move it to module scope of an importable module",
-            ) from error
-        digest = hashlib.sha256(payload).digest()
-        return PickledRef(payload=payload, sha256=digest, hmac=hmac.new(self._key, payload, hashlib.sha256).digest())
-
-    def _configured(self, found: Any, what: str) -> ConfiguredRef:
-        cls = type(found)
-        ref = ImportRef(module=cls.__module__, qualname=cls.__qualname__)
-        loaded: Any = sys.modules.get(cls.__module__)
-        for part in cls.__qualname__.split("."):
-            loaded = getattr(loaded, part, None)
-        if loaded is not cls or cls.__module__ == "__main__":
-            raise RefResolutionError(
-                f"{what}: its class {cls.__module__}:{cls.__qualname__} cannot be imported by name, as a worker elsewhere has to",
-                hint="move the class to module scope of an importable module",
-            )
-        if not isinstance(found, BaseModel):
-            raise ConfigurationError(f"{what}: a {cls.__name__} cannot leave this process", hint="make it an rs.Resource")
-        return ConfiguredRef(cls=ref, json=_as_json(found, what))
-
-
-def _as_json(found: BaseModel, what: str) -> str:
-    """The fields as JSON, if building it again from them gives equal fields."""
-    try:
-        text = found.model_dump_json()
-        again = type(found).model_validate_json(text)
-    except ValidationError as error:
-        fields = [".".join(map(str, problem["loc"])) for problem in error.errors()]
-    except Exception as error:
-        fields = [name for name in type(found).model_fields if not _survives(found, name)]
-        if not fields:
-            raise ConfigurationError(f"{what}: its fields cannot be written as JSON: {error}") from error
-    else:
-        fields = [name for name in type(found).model_fields if getattr(found, name) != getattr(again, name)]
-        if not fields:
-            return text
-    raise ConfigurationError(
-        f"{what} ({type(found).__name__}) cannot be rebuilt in a worker from its fields as JSON; these differ: {', '.join(fields)}",
-        hint="keep plain values in fields, secrets in the environment, and make connections in setup()",
-    )
-
-
-def _survives(found: BaseModel, name: str) -> bool:
-    try:
-        found.model_dump_json(include={name})
-    except Exception:  # noqa: BLE001 - any error means that this field is one of those to name
-        return False
-    return True
-
-
-def _plain(value: Any) -> bool:
-    """Whether a value is JSON through and through: a tuple equals no list, but would come back as one."""
-    if isinstance(value, dict):
-        return all(type(key) is str and _plain(item) for key, item in value.items())
-    if type(value) is list:
-        return all(_plain(item) for item in value)
-    return type(value) in (str, int, float, bool, type(None))
 
 
 class Specifier:
@@ -242,48 +61,50 @@ class Specifier:
         """The spec of a unit's next attempt; `live` if its streams are fed while it runs."""
         step = unit.step
         node = step.node
-        definition = node.owner if step.inner else node.definition
+        fused = bool(step.inner)
+        definition = node.owner if fused else node.definition
         closures = self._closures[step.placed]
         suffix = "" if unit.map_key is None else f"[{unit.map_key}]"
-        config = self._configs.get(definition.name) if self._configs else None
-        is_asset = isinstance(definition, Asset)
+        asset = definition if isinstance(definition, Asset) else None
         return StepSpec(
             run_id=self._run_id,
             step=unit.key,
             attempt=unit.charged + 1,
             attempt_id=unit.attempt_id,
-            node=NodeKind.GRAPH if step.inner else node.kind,
-            function=self._function(node, closures) if not step.inner else self._refs.function(definition, closures),
+            node=NodeKind.GRAPH if fused else node.kind,
+            function=self._function(definition, closures),
             is_async=node.is_async,
-            inputs=() if step.inner else tuple([self._input(s, step, suffix, closures, groups, live) for s in node.inputs]),
-            outputs=tuple(
-                [
-                    Output(
-                        name=output.name,
-                        key=output.key + suffix,
-                        io_handler=self._refs.object(output.io_handler, closures, f"the IO handler of {output.key!r}"),
-                        mode=output.mode,
-                        metadata=output.metadata,
-                    )
-                    for output in node.outputs
-                ]
-            ),
-            config=config,
+            inputs=() if fused else tuple([self._input(s, step, suffix, closures, groups, live) for s in node.inputs]),
+            outputs=self._outputs(node, suffix, closures),
+            config=self._configs.get(definition.name),
             metadata=definition.metadata,
             tags=definition.tags,
-            kinds=definition.kinds if is_asset else (),
-            group=definition.group if is_asset else None,
-            code_version=definition.code_version if is_asset else None,
+            kinds=asset.kinds if asset is not None else (),
+            group=asset.group if asset is not None else None,
+            code_version=asset.code_version if asset is not None else None,
             run_tags=self._tags,
             compute=unit.compute.to_protocol() if unit.compute is not None else None,
             timeout=definition.timeout,
             logs=self._logs,
-            inner=tuple([self._inner(inner, step, closures) for inner in step.inner]) if step.inner else (),
+            inner=tuple([self._inner(inner, step, closures) for inner in step.inner]),
         )
 
-    def _function(self, node: Node, closures: Closures) -> Ref:
-        definition = node.definition
+    def _function(self, definition: Definition, closures: Closures) -> Ref:
         return _BASH if isinstance(definition, BashTask) else self._refs.function(definition, closures)
+
+    def _outputs(self, node: Node, suffix: str, closures: Closures) -> tuple[Output, ...]:
+        return tuple(
+            [
+                Output(
+                    name=output.name,
+                    key=output.key + suffix,
+                    io_handler=self._refs.object(output.io_handler, closures, f"the IO handler of {output.key!r}"),
+                    mode=output.mode,
+                    metadata=output.metadata,
+                )
+                for output in node.outputs
+            ]
+        )
 
     def _handler(self, source: Source, closures: Closures) -> Ref:
         return self._refs.object(source.io_handler, closures, f"the IO handler of {source.key!r}")
@@ -292,7 +113,7 @@ class Specifier:
         self, source: Source, step: Step, suffix: str, closures: Closures, groups: Mapping[int, Group], live: bool
     ) -> Input:
         how = source.how
-        if how == "value" or how == "element":
+        if how in {"value", "element"}:
             in_run = source.node is not None and self._in_run(source.node)
             return StoredInput(
                 parameter=source.parameter,
@@ -306,7 +127,9 @@ class Specifier:
             return ResourceInput(parameter=source.parameter, name=source.key, ref=ref)
         if how == "constant":
             return self._refs.constant(source.parameter or source.key, source.value, closures)
-        group = next((groups[index] for index in step.deps if index in groups and groups[index].node == source.node), None)
+        group = next(
+            (groups[index] for index in step.deps if index in groups and groups[index].node == source.node), None
+        )
         keys = group.keys if group is not None else ()
         handler = self._handler(source, closures)
         if how == "collect":
@@ -336,9 +159,8 @@ class Specifier:
         return InnerStep(
             key=node.key,
             node=node.kind,
-            function=self._function(node, closures),
+            function=self._function(node.definition, closures),
             inputs=tuple(inputs),
             is_async=node.is_async,
             mapped_over=siblings[node.mapped_over].key if node.mapped_over is not None else None,
         )
-

@@ -135,4 +135,3 @@ def unreported(unit: Unit, cancelled: bool) -> Failure:
         evidence=Evidence(timed_out=unit.overdue, cancelled=cancelled, detail="no report after cancel"),
         transient=not cancelled,
     )
-

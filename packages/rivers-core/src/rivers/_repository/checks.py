@@ -36,7 +36,10 @@ def check_retries(
             if isinstance(definition.retry, str) and definition.retry not in retries and id(definition) not in seen:
                 seen.add(id(definition))
                 graph.complain(
-                    f"retry={definition.retry!r} is no policy of the repository", definition, retries, closest(definition.retry, retries)
+                    f"retry={definition.retry!r} is no policy of the repository",
+                    definition,
+                    retries,
+                    closest(definition.retry, retries),
                 )
     for what, given in (("default_retry_policy", default), *((f"job {job.name!r}: retry", job.retry) for job in jobs)):
         if isinstance(given, str) and given not in retries:
@@ -61,9 +64,10 @@ def check_reach(graph: AssetGraph, plan: Plan, collect: bool = False) -> list[Pr
             if handler.reach >= needed:
                 continue
             message = (
-                f"it {verb} {key!r} with {type(handler).__name__}, whose values are within {_WORD[handler.reach]} only, "
-                f"but its executor {step.executor.kind!r} runs {'on this machine' if needed is Reach.MACHINE else 'elsewhere'}, "
-                f"in another process; write io_handler=rs.PickleIOHandler(...) on {key!r} instead"
+                f"it {verb} {key!r} with {type(handler).__name__}, whose values stay within {_WORD[handler.reach]}, "
+                f"but its executor {step.executor.kind!r} runs it in another process"
+                f"{'' if needed is Reach.MACHINE else ', perhaps on another machine'}; "
+                f"write io_handler=rs.PickleIOHandler(...) on {key!r} instead"
             )
             problem = Problem(message, step.node.owner.name, step.node.owner.where)
             if (problem.asset, message) not in told:
@@ -112,20 +116,20 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Mapping[st
     for name, node in known.items():
         signature = node.definition.signature
         model = signature.config_model if signature is not None and signature.context is not None else None
-        fields = given.get(name)
+        values = given.get(name)
         if isinstance(model, type) and issubclass(model, BaseModel):
             try:
-                instance = model.model_validate(dict(fields or {}))
+                instance = model.model_validate(dict(values or {}))
             except ValidationError as error:
                 raise ConfigurationError(
                     f"config[{name!r}] does not fit {model.__name__} ({node.definition.where}): {_told(error)}",
                     hint=f"its fields are {', '.join(model.model_fields)}",
                 ) from None
-            if fields or node.definition.name in given:
+            if name in given:
                 found[name] = instance.model_dump_json()
-        elif fields is not None:
+        elif values is not None:
             try:
-                found[name] = msgspec.json.encode(dict(fields)).decode()
+                found[name] = msgspec.json.encode(dict(values)).decode()
             except (TypeError, ValueError, RecursionError) as error:
                 raise ConfigurationError(f"config[{name!r}] is no JSON: {error}") from None
     return found
@@ -133,14 +137,20 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Mapping[st
 
 def _refuse_unknown(name: str, graph: AssetGraph, known: Mapping[str, Node]) -> None:
     if isinstance(graph.assets.get(name), GraphAsset):
-        raise ConfigurationError(f"config[{name!r}]: a graph asset's function only composes", hint="give config to its tasks")
+        raise ConfigurationError(
+            f"config[{name!r}]: a graph asset's function only composes", hint="give config to its tasks"
+        )
     if name in graph.assets:
-        raise ConfigurationError(f"config[{name!r}]: the asset is not part of this run; it has {', '.join(sorted(known)[:10])}")
+        raise ConfigurationError(
+            f"config[{name!r}]: the asset is not part of this run; it has {', '.join(sorted(known)[:10])}"
+        )
     near = closest(name, [*graph.assets, *known])
-    raise AssetNotFoundError(f"config names {name!r}, which is no asset" + (f"; did you mean {near!r}?" if near else ""))
+    raise AssetNotFoundError(
+        f"config names {name!r}, which is no asset" + (f"; did you mean {near!r}?" if near else "")
+    )
 
 
 def _told(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}" for problem in error.errors(include_url=False))
-
-
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}" for problem in error.errors(include_url=False)
+    )

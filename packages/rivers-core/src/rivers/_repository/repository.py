@@ -6,7 +6,8 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -62,13 +63,19 @@ class CodeRepository:
         retries: Mapping[str, RetryPolicy] | None = None,
         default_retry_policy: RetryPolicy | str | None = None,
     ) -> None:
-        self._assets = _checked_list("assets", assets, (Asset,), "decorate it with @rs.Asset")
-        self._tasks = _checked_list("tasks", tasks or (), (Task, BashTask), "decorate it with @rs.Task")
-        self._jobs = _checked_list("jobs", jobs or (), (Job,), "make it with rs.Job(name, assets=[...])")
+        self._assets: list[Asset] = _checked_list("assets", assets, (Asset,), "decorate it with @rs.Asset")
+        self._tasks: list[Task | BashTask] = _checked_list(
+            "tasks", tasks or (), (Task, BashTask), "decorate it with @rs.Task"
+        )
+        self._jobs: list[Job] = _checked_list("jobs", jobs or (), (Job,), "make it with rs.Job(name, assets=[...])")
         self._default_executor = check_executor(default_executor, "default_executor")
-        self._executors = _checked_dict("executors", executors, (Executor,), "an Executor such as rs.Executor.parallel()")
-        self._resources = _checked_dict("resources", resources, (Resource, BaseIOHandler), "an rs.Resource or an IO handler")
-        self._retries = _checked_dict("retries", retries, (RetryPolicy,), "an rs.RetryPolicy")
+        self._executors: dict[str, Executor] = _checked_dict(
+            "executors", executors, (Executor,), "an Executor such as rs.Executor.parallel()"
+        )
+        self._resources = _checked_dict(
+            "resources", resources, (Resource, BaseIOHandler), "an rs.Resource or an IO handler"
+        )
+        self._retries: dict[str, RetryPolicy] = _checked_dict("retries", retries, (RetryPolicy,), "an rs.RetryPolicy")
         self._default_retry = check_retry(default_retry_policy, "default_retry_policy", ConfigurationError)
         self._default_store = InMemoryIOHandler()
         self._graph: AssetGraph | None = None
@@ -154,7 +161,9 @@ class CodeRepository:
         index = graph.producer.get(key)
         if index is None:
             near = closest(key, graph.producer)
-            raise NodeNotFoundError(f"no node {name!r} in the repository" + (f"; did you mean {near!r}?" if near else ""))
+            raise NodeNotFoundError(
+                f"no node {name!r} in the repository" + (f"; did you mean {near!r}?" if near else "")
+            )
         return next(output.io_handler for output in graph.nodes[index].outputs if output.key == key)
 
     # ── running it ──
@@ -216,7 +225,9 @@ class CodeRepository:
     def __enter__(self) -> CodeRepository:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.shutdown()
 
     def __repr__(self) -> str:
@@ -224,7 +235,9 @@ class CodeRepository:
 
     # ── inside ──
 
-    def _execute_job(self, job: Job, *, tags: Tags, raise_on_error: bool, config: Config, on_event: EventSink | None) -> RunResult:
+    def _execute_job(
+        self, job: Job, *, tags: Tags, raise_on_error: bool, config: Config, on_event: EventSink | None
+    ) -> RunResult:
         merged = {**job.tags, **check_tags(tags)}
         loop = self._loop(list(job.selection), merged, config, False, None, None, on_event, job)
         return _run(loop, raise_on_error)
@@ -259,13 +272,16 @@ class CodeRepository:
         return self._graph
 
     def _placement(self, executor: Executor | None) -> Placement:
-        plugins: dict[str, Callable[[], Executor]] = {
-            kind: (lambda kind=kind: default_of(kind)) for kind in installed() if kind not in ("parallel", "kubernetes")
-        }
+        plugins = {kind: partial(default_of, kind) for kind in installed() if kind not in ("parallel", "kubernetes")}
         return Placement(executor, self._default_executor, self._executors, plugins)
 
     def _plan(
-        self, selection: Selection, include_upstream: bool, executor: Executor | None, job: Job | None, retry: RetryPolicy | str | None
+        self,
+        selection: Selection,
+        include_upstream: bool,
+        executor: Executor | None,
+        job: Job | None,
+        retry: RetryPolicy | str | None,
     ) -> Plan:
         graph = self._resolved()
         names = None if selection is None else _names(selection)
@@ -289,7 +305,12 @@ class CodeRepository:
         retry: RetryPolicy | str | None,
     ) -> Plan:
         fallback = next(
-            (self._policy(given) for given in (job.retry if job else None, retry, self._default_retry) if given is not None), None
+            (
+                self._policy(given)
+                for given in (job.retry if job else None, retry, self._default_retry)
+                if given is not None
+            ),
+            None,
         )
 
         def retry_of(node: Node) -> RetryPolicy | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 
 from rivers._definitions.asset import Asset, MultiAsset
 from rivers._definitions.output import Output
@@ -72,9 +77,8 @@ def _make(hint: Any) -> Check | None:
     if hint in (Any, object, Output) or isinstance(hint, typing.TypeVar):
         return None
     origin = typing.get_origin(hint)
-    if isinstance(hint, type) and origin is None:
-        if issubclass(hint, BaseModel) or not typing.is_typeddict(hint):
-            return _by_class(hint)
+    if isinstance(hint, type) and origin is None and not typing.is_typeddict(hint):
+        return _by_class(hint)
     if isinstance(origin, type) and issubclass(origin, _STREAMS):
         return None
     try:
@@ -93,7 +97,9 @@ def _make(hint: Any) -> Check | None:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
-            return f"expected {_shown(hint)}, got {type(value).__name__}" + (f": at {place}: {first['msg']}" if place else "")
+            return f"expected {_shown(hint)}, got {type(value).__name__}" + (
+                f": at {place}: {first['msg']}" if place else ""
+            )
         return None
 
     return check
@@ -115,6 +121,6 @@ def _by_class(cls: type) -> Check:
 
 
 def _shown(hint: Any) -> str:
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
         return "None" if hint is type(None) else hint.__qualname__
     return str(hint).replace("typing.", "")

@@ -69,7 +69,12 @@ class StepOutput:
         clipped = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
         self._emit(
             LogRecord(
-                attempt_id=self._attempt_id, message=clipped, level=level, logger=logger, stream=stream, time=time.time()
+                attempt_id=self._attempt_id,
+                message=clipped,
+                level=level,
+                logger=logger,
+                stream=stream,
+                time=time.time(),
             )
         )
 

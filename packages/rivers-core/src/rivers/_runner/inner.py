@@ -65,7 +65,9 @@ def _elements(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     return {
-        item.key if isinstance(item, DynamicOutput) else str(position): item.value if isinstance(item, DynamicOutput) else item
+        item.key if isinstance(item, DynamicOutput) else str(position): item.value
+        if isinstance(item, DynamicOutput)
+        else item
         for position, item in enumerate(value)
     }
 

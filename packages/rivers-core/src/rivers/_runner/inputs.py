@@ -110,7 +110,9 @@ class Inputs:
 
     def _live_keys(self, attempt_id: str, given: StreamInput) -> Iterator[str]:
         if self._next_item is None:
-            raise RefResolutionError(f"input {given.parameter!r} is a live stream, and this worker has no line to the run")
+            raise RefResolutionError(
+                f"input {given.parameter!r} is a live stream, and this worker has no line to the run"
+            )
         position = 0
         while (key := self._next_item(attempt_id, given.parameter, position)) is not None:
             yield key

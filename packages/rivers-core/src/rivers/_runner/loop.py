@@ -1,4 +1,4 @@
-"""One event loop for a worker's async bodies: with a timeout, cancellation that is repeated once, and nothing left over."""
+"""One event loop for a worker's async bodies: with a timeout, a cancellation that is repeated, and nothing left over."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ class BodyLoop:
             self._loop.run_until_complete(asyncio.wait([supervisor], timeout=self._grace))
             raise
 
-    async def _supervise(self, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None) -> T:
+    async def _supervise(  # noqa: ASYNC109 - a body may swallow what asyncio.timeout throws; here it is cancelled again
+        self, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None
+    ) -> T:
         before = asyncio.all_tasks()
         with self._lock:
             self._stop = asyncio.Event()
@@ -130,7 +132,9 @@ class BodyLoop:
                     task.exception()  # looked at, so that asyncio does not report it as never retrieved
                 return
         self._abandoned.add(task)
-        self.warnings.append("an async body swallowed its cancellation twice and was abandoned; it may still hold resources")
+        self.warnings.append(
+            "an async body swallowed its cancellation twice and was abandoned; it may still hold resources"
+        )
 
     async def _sweep(self, known: set[asyncio.Task[Any]]) -> None:
         """Background tasks that the body left are cancelled and awaited."""

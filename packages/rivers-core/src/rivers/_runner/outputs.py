@@ -38,7 +38,9 @@ def checked(spec: StepSpec, callee: Callee | None, value: Any) -> dict[str, Outp
         name = spec.outputs[0].name if spec.outputs else ""
         output = value if isinstance(value, Output) else Output(value)
         if output.output_name is not None and output.output_name != name:
-            raise AssetOutputValidationError(f"the body returned an output named {output.output_name!r}; it has {name!r}")
+            raise AssetOutputValidationError(
+                f"the body returned an output named {output.output_name!r}; it has {name!r}"
+            )
         if whole is not None:
             _check(whole, output.value, name)
         return {name: output}
@@ -176,11 +178,13 @@ def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
             pairs = [(names[0], value[0])]
     elif isinstance(value, tuple | list):
         if len(value) != len(names):
-            raise AssetOutputValidationError(f"the body returned {len(value)} values for {len(names)} outputs: {', '.join(names)}")
+            raise AssetOutputValidationError(
+                f"the body returned {len(value)} values for {len(names)} outputs: {', '.join(names)}"
+            )
         pairs = zip(names, value, strict=True)
     else:
         raise ResultDefinitionError(
-            f"a multi-asset returns a dict, a tuple or yields rs.Output(value, output_name=...), not {type(value).__name__}"
+            f"a multi-asset returns a dict or a tuple, or yields rs.Output(..., output_name=...), not {type(value).__name__}"
         )
     found: dict[str, Output] = {}
     for name, item in pairs:
@@ -210,4 +214,3 @@ def _elements(value: Any, name: str) -> dict[str, Any]:
             )
         found[key] = element
     return found
-

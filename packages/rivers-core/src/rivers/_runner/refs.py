@@ -53,7 +53,9 @@ class Resolver:
             try:
                 return self._local[ref.token]
             except KeyError:
-                raise RefResolutionError(f"{ref.token!r} lives in another process and cannot be reached from here") from None
+                raise RefResolutionError(
+                    f"{ref.token!r} lives in another process and cannot be reached from here"
+                ) from None
         found = self._found.get(ref, _MISSING)
         if found is _MISSING:
             found = self._found[ref] = self._resolve(ref)
@@ -103,13 +105,16 @@ class Resolver:
             return cls.model_validate_json(ref.json)
         except ValidationError as error:
             fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-            raise RefResolutionError(f"{cls.__name__} cannot be built from its fields here; wrong are {fields}") from None
+            raise RefResolutionError(
+                f"{cls.__name__} cannot be built from its fields here; wrong are {fields}"
+            ) from None
 
     def _unpickle(self, ref: PickledRef) -> Any:
         """The one place that unpickles code, and only bytes that the controller of this run has signed."""
         if not self._pickle_key:
             raise RefResolutionError(
-                "a pickled function was sent, and this worker does not allow pickles", hint="move the function to module scope"
+                "a pickled function was sent, and this worker does not allow pickles",
+                hint="move the function to module scope",
             )
         expected = hmac.new(self._pickle_key, ref.payload, hashlib.sha256).digest()
         if not hmac.compare_digest(expected, ref.hmac) or hashlib.sha256(ref.payload).digest() != ref.sha256:

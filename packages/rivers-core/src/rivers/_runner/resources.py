@@ -47,7 +47,7 @@ class Resources:
                         found.setup()
                     except Exception as error:
                         raise ResourceSetupError(
-                            f"setup() of resource {name!r} ({type(found).__name__}) raised {type(error).__name__}: {error}"
+                            f"setup() of {type(found).__name__} {name!r} raised {type(error).__name__}: {error}"
                         ) from error
                 self._users[id(found)] = users + 1
         self._ready[name] = found

@@ -28,7 +28,13 @@ from rivers._runner.loop import BodyLoop, OverdueError, StoppedError, collected
 from rivers._runner.outputs import StoreFailedError, checked, store
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources, ResourceSetupError
-from rivers.exceptions import InputLoadError, OutputCommitError, RefResolutionError, StepCancelledError, StepTimeoutError
+from rivers.exceptions import (
+    InputLoadError,
+    OutputCommitError,
+    RefResolutionError,
+    StepCancelledError,
+    StepTimeoutError,
+)
 from rivers.protocol.failure import Evidence, Failure, FailureReason
 from rivers.protocol.ref import Ref
 from rivers.protocol.result import Ending, OutputRecord, StepEvent, StepResult, StepStarted, Timings
@@ -71,7 +77,7 @@ class Runner:
         self._running = ""
 
     def run_step(self, spec: StepSpec) -> StepResult:
-        """Run one attempt to its end. Whatever the body raises is in the result; only KeyboardInterrupt is raised on."""
+        """Run one attempt to its end; what the body raises is in the result, only KeyboardInterrupt is raised on."""
         self._emit(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
         self._running = spec.attempt_id
         attempt = _Attempt(spec)
@@ -88,7 +94,7 @@ class Runner:
                 output.finish()
 
     def stop(self, attempt_id: str) -> None:
-        """Ask the running attempt to stop; safe from any thread. A sync body is stopped when it returns, before it stores."""
+        """Ask an attempt to stop, from any thread; a sync body is stopped when it returns, before it stores."""
         self._stopped.add(attempt_id)
         if self._loop is not None and self._running == attempt_id:
             self._loop.stop()
@@ -180,7 +186,9 @@ class Runner:
         arguments[callee.context] = context
         return context
 
-    def _call(self, spec: StepSpec, callee: Callee | None, arguments: dict[str, Any], scope: contextvars.Context) -> Any:
+    def _call(
+        self, spec: StepSpec, callee: Callee | None, arguments: dict[str, Any], scope: contextvars.Context
+    ) -> Any:
         if callee is None:
             return self._bash(spec, arguments)
         positional = [arguments.pop(name) for name in _positional(callee, arguments)]
@@ -295,4 +303,3 @@ def _judge(error: BaseException, spec: StepSpec, attempt: _Attempt) -> tuple[Bas
     if isinstance(error, MemoryError):
         return error, FailureReason.OUT_OF_MEMORY, True
     return error, FailureReason.ERROR, True
-

@@ -7,11 +7,12 @@ import signal
 import sys
 import threading
 import warnings
+from _signal import getsignal  # type: ignore[import-not-found]  # signal.getsignal costs 3 µs more, for looking each handler up in an enum
 from typing import Any
 
 __all__ = ["Surroundings"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (int(signal.SIGINT), int(signal.SIGTERM))
 
 
 class Surroundings:
@@ -27,7 +28,7 @@ class Surroundings:
         self._env = _environment().copy()
         self._path = sys.path[:]
         self._filters = warnings.filters[:]
-        self._signals = [signal.getsignal(number) for number in _SIGNALS]
+        self._signals = [getsignal(number) for number in _SIGNALS]
         self._threads = threading.active_count()
 
     def restore(self) -> list[str]:
@@ -46,11 +47,13 @@ class Surroundings:
             changed.append("the warning filters were restored")
             warnings.filters[:] = self._filters  # type: ignore[index]  # typed as a Sequence, is a list
         for number, handler in zip(_SIGNALS, self._signals, strict=True):
-            if signal.getsignal(number) is not handler and handler is not None:
-                changed.append(f"the handler of {number.name} was restored")
+            if getsignal(number) is not handler and handler is not None:
+                changed.append(f"the handler of {signal.Signals(number).name} was restored")
                 signal.signal(number, handler)
         if threading.active_count() > self._threads:
-            names = [thread.name for thread in threading.enumerate() if not thread.daemon][-(threading.active_count() - self._threads) :]
+            names = [thread.name for thread in threading.enumerate() if not thread.daemon][
+                -(threading.active_count() - self._threads) :
+            ]
             if names and names != ["MainThread"]:
                 changed.append(f"threads go on that the step started: {', '.join(names)}")
         return changed

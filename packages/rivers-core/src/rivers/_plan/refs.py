@@ -1,0 +1,199 @@
+"""Making refs: from a live object to the name, the JSON or the pickle that a worker finds it by.
+
+Which ref an object gets depends on how far away it will be followed: a backend in this process may share live objects,
+any other gets names and JSON, or a signed pickle where it allows that, or nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import importlib
+import sys
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from rivers._definitions.asset import Asset, MultiAsset
+from rivers._definitions.task import Task
+from rivers.exceptions import ConfigurationError, RefResolutionError
+from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref
+from rivers.protocol.spec import Input, LiteralInput, ObjectInput
+
+__all__ = ["Closures", "Refs"]
+
+Closures: TypeAlias = Literal["local", "pickled", "none"]
+
+
+class Refs:
+    """Makes refs for one run; `local` collects the live objects behind LocalRefs."""
+
+    def __init__(self, key: bytes) -> None:
+        self.local: dict[str, Any] = {}
+        self._key = key
+        self._made: dict[tuple[int, Closures], Ref] = {}
+        self._kept: list[Any] = []
+        self._names: dict[str, dict[int, str]] = {}
+
+    def function(self, definition: Asset | Task, closures: Closures) -> Ref:
+        """The ref of an asset's or task's function: by import where it lives at module scope.
+
+        Raises:
+            RefResolutionError: it does not, and the executor takes nothing else.
+        """
+        ref = self._made.get((id(definition), closures))
+        if ref is None:
+            ref = self._remember(definition, closures, self._function(definition, closures))
+        return ref
+
+    def object(self, found: Any, closures: Closures, what: str) -> Ref:
+        """The ref of an IO handler or a resource: live in this process, else its class and its fields as JSON.
+
+        Raises:
+            RefResolutionError: its class cannot be imported by name.
+            ConfigurationError: its fields do not survive the way as JSON; names them.
+        """
+        ref = self._made.get((id(found), closures))
+        if ref is None:
+            made = self._local(found, what) if closures == "local" else self._configured(found, what)
+            ref = self._remember(found, closures, made)
+        return ref
+
+    def constant(self, parameter: str, value: Any, closures: Closures) -> Input:
+        """A constant of a composition: as JSON when that gives the same value back, else like a closure."""
+        try:
+            text = msgspec.json.encode(value)
+            if msgspec.json.decode(text) == value and _plain(value):
+                return LiteralInput(parameter=parameter, json=text.decode())
+        except (TypeError, ValueError, RecursionError, OverflowError):
+            pass  # no JSON value: it goes as an object
+        if closures == "local":
+            return ObjectInput(parameter=parameter, ref=self._local(value, f"constant {parameter}"))
+        if closures == "pickled":
+            return ObjectInput(parameter=parameter, ref=self._pickled(value, f"constant {parameter!r}"))
+        raise RefResolutionError(
+            f"the constant {value!r:.80} for parameter {parameter!r} is no JSON value, so it cannot leave this process",
+            hint="make it inside a task, or give it as an upstream",
+        )
+
+    def _remember(self, found: Any, closures: Closures, ref: Ref) -> Ref:
+        self._kept.append(found)  # an id is only unique while the object lives
+        self._made[id(found), closures] = ref
+        return ref
+
+    def _local(self, found: Any, what: str) -> LocalRef:
+        token = f"{len(self.local)}:{what}"
+        self.local[token] = found
+        return LocalRef(token=token)
+
+    def _function(self, definition: Asset | Task, closures: Closures) -> Ref:
+        function: Any = definition.function
+        module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "<unnamed>")
+        if module is not None and module != "__main__":
+            name = self._name_of(definition, function, module, qualname)
+            if name is not None:
+                return ImportRef(module=module, qualname=name)
+        if closures == "local":
+            return self._local(definition, definition.name)
+        if closures == "pickled":
+            return self._pickled(function, f"the function of {definition.name!r}")
+        raise RefResolutionError(
+            f"{module}:{qualname} ({definition.where}) cannot be imported by name, as a worker elsewhere has to",
+            hint="move the function to module scope of an importable module",
+        )
+
+    def _name_of(self, definition: Any, function: Any, module: str, qualname: str) -> str | None:
+        """The name under which importing the module gives this very definition, or else its plain function."""
+        loaded = sys.modules.get(module)
+        if loaded is None:
+            return None
+        found: Any = loaded
+        for part in qualname.split("."):
+            found = getattr(found, part, None)
+        if found is definition:
+            return qualname
+        names = self._names.get(module)
+        if names is None:
+            names = self._names[module] = {
+                id(value): name for name, value in vars(loaded).items() if isinstance(value, Asset | Task)
+            }
+        name = names.get(id(definition))
+        if name is not None:
+            return name
+        if found is function and not isinstance(definition, MultiAsset):
+            return qualname
+        return None
+
+    def _pickled(self, found: Any, what: str) -> PickledRef:
+        try:
+            cloudpickle = importlib.import_module("cloudpickle")
+        except ImportError:
+            raise RefResolutionError(
+                f"{what} has no module scope, and pickling it needs the package cloudpickle",
+                hint="pip install cloudpickle",
+            ) from None
+        try:
+            payload: bytes = cloudpickle.dumps(found, protocol=5)
+        except Exception as error:
+            raise RefResolutionError(
+                f"{what} has no module scope and cannot be pickled: {type(error).__name__}: {error}",
+                hint="move it to module scope of an importable module",
+            ) from error
+        digest = hashlib.sha256(payload).digest()
+        return PickledRef(payload=payload, sha256=digest, hmac=hmac.new(self._key, payload, hashlib.sha256).digest())
+
+    def _configured(self, found: Any, what: str) -> ConfiguredRef:
+        cls = type(found)
+        ref = ImportRef(module=cls.__module__, qualname=cls.__qualname__)
+        loaded: Any = sys.modules.get(cls.__module__)
+        for part in cls.__qualname__.split("."):
+            loaded = getattr(loaded, part, None)
+        if loaded is not cls or cls.__module__ == "__main__":
+            raise RefResolutionError(
+                f"{what}: its class {cls.__module__}:{cls.__qualname__} cannot be imported by name, as a worker has to",
+                hint="move the class to module scope of an importable module",
+            )
+        if not isinstance(found, BaseModel):
+            raise ConfigurationError(
+                f"{what}: a {cls.__name__} cannot leave this process", hint="make it an rs.Resource"
+            )
+        return ConfiguredRef(cls=ref, json=_as_json(found, what))
+
+
+def _as_json(found: BaseModel, what: str) -> str:
+    """The fields as JSON, if building it again from them gives equal fields."""
+    try:
+        text = found.model_dump_json()
+        again = type(found).model_validate_json(text)
+    except ValidationError as error:
+        fields = [".".join(map(str, problem["loc"])) for problem in error.errors()]
+    except Exception as error:
+        fields = [name for name in type(found).model_fields if not _survives(found, name)]
+        if not fields:
+            raise ConfigurationError(f"{what}: its fields cannot be written as JSON: {error}") from error
+    else:
+        fields = [name for name in type(found).model_fields if getattr(found, name) != getattr(again, name)]
+        if not fields:
+            return text
+    raise ConfigurationError(
+        f"{what} ({type(found).__name__}) cannot be rebuilt from its fields as JSON; these differ: {', '.join(fields)}",
+        hint="keep plain values in fields, secrets in the environment, and make connections in setup()",
+    )
+
+
+def _survives(found: BaseModel, name: str) -> bool:
+    try:
+        found.model_dump_json(include={name})
+    except Exception:  # noqa: BLE001 - any error means that this field is one of those to name
+        return False
+    return True
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is JSON through and through: a tuple equals no list, but would come back as one."""
+    if isinstance(value, dict):
+        return all(type(key) is str and _plain(item) for key, item in value.items())
+    if type(value) is list:
+        return all(_plain(item) for item in value)
+    return type(value) in (str, int, float, bool, type(None))

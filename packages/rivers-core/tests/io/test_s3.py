@@ -1,0 +1,151 @@
+"""An object store that answers 503, loses answers, denies, or is cut off half way (fault O8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rivers.exceptions import InputLoadError, OutputCommitError
+from rivers.io_handlers import InputContext, OutputContext, PickleIOHandler
+
+pytest.importorskip("obstore")
+
+
+def _out(key: str = "k", attempt_id: str = "a1", run_id: str = "run1", step: str | None = None) -> OutputContext:
+    return OutputContext(key, run_id=run_id, step=step or key, attempt_id=attempt_id)
+
+
+def _read(handler: PickleIOHandler, key: str = "k", run_id: str | None = None) -> Any:
+    return handler.load_input(InputContext(key, run_id=run_id))
+
+
+@pytest.mark.parametrize("kind", ["PUT", "COPY", "GET", "HEAD"])
+def test_passing_503(s3: Any, kind: str) -> None:
+    """Two 503 in a row are retried and not noticed, whatever the request."""
+    handler = PickleIOHandler(s3.store())
+    s3.fail(kind, times=2)
+    handler.handle_output(_out(), "value")
+
+    assert "value" == _read(handler, run_id="run1") == _read(handler)
+    assert "a1" == handler.committed("run1", "k")
+
+
+def test_lasting_503(s3: Any) -> None:
+    """A store that stays away is given up after a bounded number of requests, with errors that may be retried."""
+    handler = PickleIOHandler(s3.store())
+    s3.fail("PUT")
+    s3.fail("GET")
+
+    with pytest.raises(OutputCommitError, match=r"s3://bucket/base/k.pkl: .*503") as stored:
+        handler.handle_output(_out(), 1)
+    with pytest.raises(InputLoadError, match=r"the value of 'k' cannot be read.*503") as loaded:
+        _read(handler)
+
+    assert stored.value.retryable
+    assert loaded.value.retryable
+    assert len(s3.requests) <= 6
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_denied(s3: Any, status: int) -> None:
+    """Access denied is not retried and says which rights are needed."""
+    handler = PickleIOHandler(s3.store())
+    s3.fail("PUT", status=status)
+    s3.fail("GET", status=status)
+
+    with pytest.raises(OutputCommitError, match="access denied") as stored:
+        handler.handle_output(_out(), 1)
+    with pytest.raises(InputLoadError, match="cannot be read") as loaded:
+        _read(handler)
+
+    assert not stored.value.retryable
+    assert not loaded.value.retryable
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_lost_answer(s3: Any, several: bool) -> None:
+    """When the answer to the conditional create is lost, the repeated request finds its own commit and is content."""
+    handler = PickleIOHandler(s3.store())
+    s3.fail("PUT", r"run1/(k\.pkl|multi\.commit)$", times=1, after=True)
+    if several:
+        handler.stage(_out(step="multi"), "value")
+        handler.commit("run1", "multi", "a1", ("k",))
+    else:
+        handler.handle_output(_out(), "value")
+
+    assert "value" == _read(handler, run_id="run1") == _read(handler)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("finisher", ["committed", "rival"])
+def test_cut_short(s3: Any, several: bool, finisher: str) -> None:
+    """A commit whose publication failed is finished by whoever comes next."""
+    handler = PickleIOHandler(s3.store())
+    handler.handle_output(_out(run_id="run0", attempt_id="a0"), "old")
+    s3.fail("COPY", status=403, times=1)
+    step = "multi" if several else "k"
+    with pytest.raises(OutputCommitError, match="access denied"):
+        _store(handler, "a1", step)
+    assert "old" == _read(handler)
+
+    if finisher == "committed":
+        assert "a1" == handler.committed("run1", step)
+    else:
+        with pytest.raises(OutputCommitError, match="'a1' has committed"):
+            _store(handler, "a2", step)
+
+    assert "a1" == _read(handler) == _read(handler, run_id="run1")
+
+
+def _store(handler: PickleIOHandler, attempt: str, step: str) -> None:
+    if step == "k":
+        handler.handle_output(_out(attempt_id=attempt), attempt)
+    else:
+        handler.stage(_out(attempt_id=attempt, step=step), attempt)
+        handler.commit("run1", step, attempt, ("k",))
+
+
+def test_conditional_create_decides(s3: Any) -> None:
+    """Commits are PUTs with `If-None-Match: *`; the server's 412 makes the second attempt lose."""
+    handler = PickleIOHandler(s3.store())
+    handler.handle_output(_out(attempt_id="a1"), "first")
+
+    with pytest.raises(OutputCommitError, match="'a1' has committed"):
+        handler.handle_output(_out(attempt_id="a2"), "second")
+    assert "first" == _read(handler)
+
+
+def test_large(s3: Any) -> None:
+    """A value of 9 MB goes up in parts, and wins or loses as a small one does."""
+    handler = PickleIOHandler(s3.store())
+    handler.handle_output(_out(attempt_id="a1"), bytes(9_000_000))
+    with pytest.raises(OutputCommitError, match="'a1' has committed"):
+        handler.handle_output(_out(attempt_id="a2"), "small")
+    handler.end_run("run1")
+
+    assert 9_000_000 == len(_read(handler))
+    assert ["base/.rivers/ended/run1", "base/k.pkl"] == sorted(s3.objects)
+
+
+def test_truncated_object(s3: Any) -> None:
+    """An object that was cut short is an InputLoadError that is not retried."""
+    handler = PickleIOHandler(s3.store())
+    handler.handle_output(_out(), "value")
+    data, modified = s3.objects["base/k.pkl"]
+    s3.objects["base/k.pkl"] = (data[:-5], modified)
+
+    with pytest.raises(InputLoadError, match="'k' is damaged.*cut short") as caught:
+        _read(handler)
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("key", ["a b", "ü/é", "a%2Fb", "x[y=1&z]", "#?+;", "'\"<>&", "a.pkl/b", "€" * 170])
+def test_odd_keys(s3: Any, key: str) -> None:
+    """Keys with characters that URLs and XML are touchy about go through, and are removed by name."""
+    handler = PickleIOHandler(s3.store())
+    handler.handle_output(_out(key), key)
+
+    assert key == _read(handler, key, "run1") == _read(handler, key)
+    handler.end_run("run1")
+    assert 2 == len(s3.objects)
