@@ -119,7 +119,7 @@ def golden() -> list[Seed]:
 def mutate_bytes(rng: random.Random, data: bytes, others: list[Seed]) -> bytes:
     """1 to 6 edits: a byte set, a bit flipped, bytes put in, taken out or doubled, a cut, a piece of another seed."""
     out = bytearray(data)
-    for _ in range(rng.randint(1, 6)):
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         at = rng.randrange(len(out) + 1)
         match rng.randrange(8):
             case 0 | 1 if at < len(out):
@@ -146,7 +146,8 @@ def mutate_bytes(rng: random.Random, data: bytes, others: list[Seed]) -> bytes:
 HOSTILE: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 0.0, 1.5, float("nan"), float("inf"),
     -float("inf"), 5e-324, "", "x", "\n", "\x00", "ü" * 300, "s" * 513, "m" * 256, "__main__", "os.path",
-    "a.<locals>.b", "import", "local", "pickled", "stored", "inner", "asset", "dynamic", b"", b"\x00" * 32, b"\xff\xfe", [], {}, [[]],
+    "a.<locals>.b", "import", "local", "pickled", "stored", "inner", "asset", "dynamic", b"", b"\x00" * 32,
+    b"\xff\xfe", [], {}, [[]],
     {"kind": "local", "token": "t"}, {"kind": "import", "module": "this", "qualname": "c"}, "{}", "[]", "{", "[" * 40,
     '{"a":' + "[" * 40 + "]" * 40 + "}", '{"a":' + "[" * 5000, "NaN", "1e999", "9" * 5000, '"\\ud800"', "x" * 70_000,
     msgspec.msgpack.Ext(5, b"x"), msgspec.Raw(b"\xd6\xff\x00\x00\x00\x00"), msgspec.Raw(b"\x93\x01"), {"": {}}, {1: 2},
@@ -345,7 +346,7 @@ def bombs() -> Iterator[tuple[str, tuple[str, str], bytes]]:
     yield "many small arrays", spec, wide + b"\xdc\x4e\x00" + b"\x90" * 0x4E00
     yield "many empty inputs", spec, b"\x81\xa6inputs\xdc\x27\x10" + b"\x80" * 10_000
     yield "many 32 deep", spec, wide + b"\xdc\x02\x00" + (b"\x91" * 30 + b"\x00") * 512
-    yield "text that is none", spec, b"\x81\xa6run_id\xdb" + (full - 12).to_bytes(4, "big") + b"\xff" * (full - 12)
+    yield "text that is none", spec, b"\x81\xa6run_id\xdb" + (full - 13).to_bytes(4, "big") + b"\xff" * (full - 13)
     yield "long enum value", spec, pack({**base, "node": "z" * (full - 200)})
     yield "long unknown kind", event, pack({"kind": "z" * (full - 200)})
     yield "19,000 tags", spec, pack({**base, "tags": ["t" * 40] * 19_000})

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, cast
+
+from typing_extensions import TypeVar
 
 from rivers._definitions.output import check_metadata
 
 __all__ = ["AssetExecutionContext", "TaskExecutionContext"]
 
-ConfigT = TypeVar("ConfigT")
+ConfigT = TypeVar("ConfigT", default=Any)
 
 
 class _Context(Generic[ConfigT]):

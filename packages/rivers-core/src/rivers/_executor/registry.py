@@ -43,12 +43,12 @@ def backend_type(kind: str) -> type[ExecutorBackend]:
         found = point.load()
     except Exception as error:
         raise ExecutorNotInstalledError(
-            f"the executor {kind!r} = {point.value!r} is registered, but loading it raised {type(error).__name__}: {error}",
+            f"the executor {kind!r} is registered, but loading {point.value!r} raised {type(error).__name__}: {error}",
             hint="reinstall the package that provides it",
         ) from error
     if not (isinstance(found, type) and issubclass(found, ExecutorBackend)):
         raise ConfigurationError(
-            f"the entry point {kind!r} = {point.value!r} in group {GROUP!r} is no rivers.spi.ExecutorBackend: {found!r:.80}"
+            f"the entry point {kind!r} = {point.value!r} in {GROUP!r} is no rivers.spi.ExecutorBackend: {found!r:.80}"
         )
     executor_type = getattr(found, "executor_type", None)
     if not (isinstance(executor_type, type) and issubclass(executor_type, Executor) and executor_type.kind == kind):

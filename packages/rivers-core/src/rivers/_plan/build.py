@@ -286,7 +286,7 @@ class _Builder:
                 found.parameter = parameter
             elif declared.has_default:
                 self.graph.complain(
-                    f"parameter {argument.name!r} is no asset and no resource, and a composition cannot use its default",
+                    f"parameter {argument.name!r} is no asset or resource, and a composition cannot use its default",
                     asset,
                 )
             return found

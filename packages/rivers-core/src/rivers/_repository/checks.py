@@ -14,7 +14,7 @@ from rivers._definitions.job import Job
 from rivers._definitions.names import closest
 from rivers._definitions.retry import RetryPolicy
 from rivers._executor.registry import backend_for
-from rivers._io.base import Reach
+from rivers._io.base import BaseIOHandler, Reach
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.plan import Plan, Step
 from rivers.exceptions import AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError, Problem
@@ -46,7 +46,7 @@ def check_retries(
             graph.complain(f"{what}={given!r} is no policy of the repository", None, retries, closest(given, retries))
 
 
-def check_reach(graph: AssetGraph, plan: Plan, collect: bool = False) -> list[Problem]:
+def check_reach(graph: AssetGraph, plan: Plan, default_store: BaseIOHandler, collect: bool = False) -> list[Problem]:
     """Find values that a step could not reach: stored in this process, needed or made in another.
 
     The problems are added to the graph's, or with `collect` only returned.
@@ -63,8 +63,9 @@ def check_reach(graph: AssetGraph, plan: Plan, collect: bool = False) -> list[Pr
         for key, handler, verb in _handlers(step):
             if handler.reach >= needed:
                 continue
+            name = "the repository's default store" if handler is default_store else type(handler).__name__
             message = (
-                f"it {verb} {key!r} with {type(handler).__name__}, whose values stay within {_WORD[handler.reach]}, "
+                f"it {verb} {key!r} with {name}, whose values stay within {_WORD[handler.reach]}, "
                 f"but its executor {step.executor.kind!r} runs it in another process"
                 f"{'' if needed is Reach.MACHINE else ', perhaps on another machine'}; "
                 f"write io_handler=rs.PickleIOHandler(...) on {key!r} instead"

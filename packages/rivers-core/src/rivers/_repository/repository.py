@@ -261,7 +261,7 @@ class CodeRepository:
                 except RiversError as error:
                     graph.complain(f"job {job.name!r}: {error.message}")
             for plan in plans:
-                check_reach(graph, plan)
+                check_reach(graph, plan, self._default_store)
         if graph.problems:
             raise GraphValidationError(graph.problems)
         return graph
@@ -351,7 +351,7 @@ class CodeRepository:
         check_retry(retry, "materialize", ConfigurationError)
         plan = self._plan(selection, include_upstream, checked, job, retry)
         graph = self._resolved()
-        problems = check_reach(graph, plan, collect=True) if executor is not None else ()
+        problems = check_reach(graph, plan, self._default_store, collect=True) if executor is not None else ()
         if problems:
             raise GraphValidationError(problems)
         configs = check_configs(graph, plan, config)

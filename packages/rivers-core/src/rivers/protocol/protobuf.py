@@ -49,9 +49,9 @@ def to_protobuf(value: StepSpec | StepEvent) -> Message:
         SpecLimitError: a field is outside its limit, or holds a LocalRef.
         SpecTooLargeError: more than 1 MiB; the biggest field is named.
     """
+    check_limits(value)
     if isinstance(value, StepSpec):
         check_version(value.protocol_version)
-    check_limits(value)
     message = step_pb2.StepSpec() if isinstance(value, StepSpec) else step_pb2.StepEvent()
     _fill(message, value)
     check_size(message.ByteSize(), value)
