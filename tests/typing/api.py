@@ -50,7 +50,7 @@ def numbers() -> list[int]:
 
 @rs.Asset(
     name="total",
-    tags={"team": "a"},
+    tags=["team-a"],
     kinds=["python"],
     group="sums",
     code_version="1",

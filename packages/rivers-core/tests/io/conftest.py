@@ -159,8 +159,12 @@ class S3Requests(BaseHTTPRequestHandler):
                     f"<Contents><Key>{escape(name)}</Key><LastModified>{modified.isoformat()}</LastModified>"
                     f"<ETag>e</ETag><Size>{len(data)}</Size></Contents>"
                 )
-        common = "".join(f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>" for name in sorted(folders))
-        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{''.join(contents)}{common}</ListBucketResult>".encode()
+        common = "".join(
+            f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>" for name in sorted(folders)
+        )
+        return (
+            f"<ListBucketResult><IsTruncated>false</IsTruncated>{''.join(contents)}{common}</ListBucketResult>".encode()
+        )
 
     def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

@@ -14,7 +14,29 @@ from rivers.exceptions import ConfigurationError
 PRINTABLE = st.characters(exclude_categories=["C", "Zl", "Zp"]).filter(str.isprintable)
 # What is likely to collide: separators, dots, the escapes and the suffix themselves.
 TRICKY = st.lists(
-    st.sampled_from(["/", ".", "..", "~", "%", "%2F", "%2E", "%-", ".pkl", "a", "A", ".rivers", "[", "]", "é", "\\", ":", "key-", " "]),
+    st.sampled_from(
+        [
+            "/",
+            ".",
+            "..",
+            "~",
+            "%",
+            "%2F",
+            "%2E",
+            "%-",
+            ".pkl",
+            "a",
+            "A",
+            ".rivers",
+            "[",
+            "]",
+            "é",
+            "\\",
+            ":",
+            "key-",
+            " ",
+        ]
+    ),
     max_size=8,
 ).map("".join)
 KEYS = st.one_of(TRICKY, st.text(PRINTABLE, max_size=60), st.text("a/.", min_size=100, max_size=512)).filter(

@@ -41,7 +41,9 @@ def test_obstore_local_is_the_folder(tmp_path: Path) -> None:
     assert 1 == _again(handler).load_input(InputContext("k"))
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/a/b", "gs://bucket", "gcs://bucket", "az://c", "file:///x/y", "/x", "memory://"])
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/a/b", "gs://bucket", "gcs://bucket", "az://c", "file:///x/y", "/x", "memory://"]
+)
 def test_url_round_trip(url: str) -> None:
     """Every URL survives."""
     handler = PickleIOHandler(url, prefix="p")

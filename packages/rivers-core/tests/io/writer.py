@@ -1,12 +1,12 @@
 """A process that stores values and is killed, stopped or starved while it does. Run by the tests, one mode each.
 
-    kills FOLDER COUNT      fork COUNT writers, SIGKILL each at a random moment, check everything after each
-    races FOLDER COUNT      two processes commit the same COUNT steps at the same time
-    runs FOLDER COUNT       two processes store the same keys in two runs at the same time
-    die FOLDER CALL AFTER   SIGKILL this process at the (AFTER+1)-th call of os.CALL, while it commits
-    stop FOLDER             SIGSTOP this process before its commit
-    once FOLDER             store one value and leave
-    small FOLDER / big FOLDER / nobody FOLDER    store 1 B / 3 MB / as a user without rights; print the error
+kills FOLDER COUNT      fork COUNT writers, SIGKILL each at a random moment, check everything after each
+races FOLDER COUNT      two processes commit the same COUNT steps at the same time
+runs FOLDER COUNT       two processes store the same keys in two runs at the same time
+die FOLDER CALL AFTER   SIGKILL this process at the (AFTER+1)-th call of os.CALL, while it commits
+stop FOLDER             SIGSTOP this process before its commit
+once FOLDER             store one value and leave
+small FOLDER / big FOLDER / nobody FOLDER    store 1 B / 3 MB / as a user without rights; print the error
 """
 
 from __future__ import annotations
@@ -76,7 +76,11 @@ def kills(folder: str, count: int) -> None:
         handler.end_run(run)
         left = os.listdir(f"{folder}/.rivers/runs")
         assert not left, left
-    strays = [path for path in Path(folder).rglob("*") if path.is_file() and path.suffix != ".pkl" and "ended" not in str(path)]
+    strays = [
+        path
+        for path in Path(folder).rglob("*")
+        if path.is_file() and path.suffix != ".pkl" and "ended" not in str(path)
+    ]
     assert not strays, strays
     print(f"kills {count} reported {reported} committed {committed} unfinished {lost}")
 

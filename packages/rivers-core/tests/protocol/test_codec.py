@@ -116,8 +116,16 @@ class TestSize:
     def test_names_the_biggest_field(self, spec: StepSpec, encode: Callable[[StepSpec], bytes]) -> None:
         """A spec of more than 1 MiB is refused before it is sent, with the field that is to blame."""
         literals = tuple(LiteralInput(parameter=f"p{n}", json=f'"{"x" * 200_000}"') for n in range(6))
-        with pytest.raises(SpecTooLargeError, match="allowed are 1048576; the biggest field is inputs with 12000"):
+        with pytest.raises(
+            SpecTooLargeError, match="allowed are 1048576; the biggest field is inputs with 1200235 bytes"
+        ):
             encode(replace(spec, inputs=literals, config='{"a": 1}'))
+
+    @pytest.mark.parametrize("encode", ENCODERS)
+    def test_one_huge_field(self, spec: StepSpec, encode: Callable[[StepSpec], bytes]) -> None:
+        """What is too large as a whole is told as such, also where its one field has a limit of its own."""
+        with pytest.raises(SpecTooLargeError, match="the biggest field is config with 2000008 bytes"):
+            encode(replace(spec, config='"' + "x" * 2_000_001 + '"'))
 
     @pytest.mark.parametrize("encode", ENCODERS)
     def test_too_many_values(self, spec: StepSpec, encode: Callable[[StepSpec], bytes]) -> None:

@@ -26,7 +26,7 @@ class Job:
         ConfigurationError: another setting is not acceptable.
     """
 
-    __slots__ = ("_execute", "assets", "executor", "name", "retry", "tags")
+    __slots__ = ("assets", "executor", "name", "retry", "tags")
 
     def __init__(
         self,
@@ -46,18 +46,11 @@ class Job:
         self.executor = check_executor(executor, f"job {name!r}: executor")
         self.retry = check_retry(retry, f"job {name!r}", ConfigurationError)
         self.tags = check_tags(tags)
-        self._execute: Callable[..., Any] | None = None
 
     @property
     def selection(self) -> tuple[str, ...]:
         """The names of what the job runs."""
         return tuple(asset if isinstance(asset, str) else asset.name for asset in self.assets)
-
-    def bound(self, execute: Callable[..., Any]) -> Job:
-        """This job as a repository's own, so that `execute` works; what `CodeRepository.get_job` returns."""
-        job = Job(self.name, self.assets, self.executor, self.retry, self.tags)
-        job._execute = execute
-        return job
 
     def execute(
         self,
@@ -71,12 +64,10 @@ class Job:
         Raises:
             ExecutionError: this job was not obtained from `CodeRepository.get_job`.
         """
-        if self._execute is None:
-            raise ExecutionError(
-                f"job {self.name!r} belongs to no repository yet",
-                hint=f"call repository.get_job({self.name!r}).execute()",
-            )
-        return self._execute(self, tags=tags, raise_on_error=raise_on_error, config=config, on_event=on_event)
+        raise ExecutionError(
+            f"job {self.name!r} belongs to no repository yet",
+            hint=f"call repository.get_job({self.name!r}).execute()",
+        )
 
     def __repr__(self) -> str:
         return f"<Job {self.name!r}>"

@@ -154,7 +154,9 @@ class LocalFiles:
     ) -> None:
         """Commit by a marker that names all keys; the link of the marker is the commit."""
         written = f"{run}/{flat_name(attempt_id)}~.commit"
-        self._write(written, (msgspec.json.encode(Marker(attempt_id=attempt_id, keys=keys)), b""))
+        self._write(
+            written, (msgspec.json.encode(Marker(written=time.time_ns(), attempt_id=attempt_id, keys=keys)), b"")
+        )
         try:
             os.link(written, marker)
         except FileExistsError:
@@ -198,23 +200,23 @@ class LocalFiles:
             names = names_at(f"{run}/{flat_name(step)}{SUFFIX}")
             if names is None:
                 return None
-            marker = Marker(attempt_id=names.attempt_id, keys=(step,))
+            marker = Marker(written=names.written, attempt_id=names.attempt_id, keys=(step,))
         for key in marker.keys:
             self._republish(run, self._staged(run, marker.attempt_id, key), key)
         return marker.attempt_id
 
     def _republish(self, run: str, staged: str, key: str) -> None:
         """Finish one publication, unless the latest value has been written after it."""
+        owed = names_at(staged)
+        if owed is None:
+            return
         with suppress(FileNotFoundError):
-            written = os.stat(staged).st_mtime_ns
             with suppress(FileExistsError):
                 os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
-            with suppress(FileNotFoundError):
-                if os.stat(self._place(key)[0]).st_mtime_ns > written:
-                    os.unlink(staged)
-                    return
-            self._publish(staged, key)
-            # A rename between two names of one file leaves both.
+            latest = names_at(self._place(key)[0])
+            if latest is None or latest.written <= owed.written:
+                self._publish(staged, key)
+            # Still there when it is not published, and after a rename between two names of one file.
             os.unlink(staged)
 
     def _nothing_staged(self, run: str, run_id: str, step: str, attempt_id: str, missing: Sequence[str]) -> None:
@@ -325,7 +327,8 @@ class LocalFiles:
         """Make the folder of the latest value before anything is committed, so that publication cannot fail for it."""
         self._make_folders(folder)
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+            number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(number, os.strerror(number), folder)
         if len(self._writable) >= _REMEMBERED:
             self._writable.clear()
         self._writable.add(folder)
@@ -368,7 +371,8 @@ class LocalFiles:
             )
         hint = None
         if error.errno in _HOPELESS:
-            hint = f"make {Path(place).parent} writable for this user (its file system must have hard links)"
+            folder = place if os.path.isdir(place) else Path(place).parent
+            hint = f"make {folder} writable for this user, on a file system with hard links"
         return commit_error(
             f"cannot write {place}: {error.strerror or error}", run_id, step, retryable=hint is None, hint=hint
         )

@@ -13,6 +13,7 @@ This module is the only one that sees obstore (extra `objectstore`), and is impo
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -31,7 +32,7 @@ from obstore.store import from_url
 
 from rivers._io.key import SUFFIX, flat_name, object_path
 from rivers._io.store_address import address_of
-from rivers._io.trailer import TAIL_BYTES, Damaged, names_in, pointed_to, seal
+from rivers._io.trailer import TAIL_BYTES, Damaged, Names, names_in, pointed_to, seal
 from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over
 from rivers.exceptions import OutputCommitError
 
@@ -43,16 +44,15 @@ _DENIED = (PermissionDeniedError, UnauthenticatedError, PermissionError)
 _FAILED = (BaseError, OSError)
 
 _RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
-_TICK = timedelta(microseconds=1)
 _ONE_REQUEST = 8 * 2**20  # bytes; above, an upload in parts is quicker and survives a client's time limit per request
 
 
 class _Commit(NamedTuple):
-    """A step's commit: who won, where each key's value lies, and when that was."""
+    """A step's commit: when it was (the store's clock, the writer's clock), who won, where each key's value lies."""
 
+    when: tuple[datetime, int]
     attempt_id: str
     sources: dict[str, str]
-    time: datetime
 
 
 class ObjectFiles:
@@ -113,7 +113,9 @@ class ObjectFiles:
                     pointer = seal(b"", attempt_id, step)
                     self._create(self._version(run, step), pointer, run_id, step, attempt_id)
                 elif run_id:
-                    marker = msgspec.json.encode(Marker(attempt_id=attempt_id, keys=tuple(keys)))
+                    marker = msgspec.json.encode(
+                        Marker(written=time.time_ns(), attempt_id=attempt_id, keys=tuple(keys))
+                    )
                     self._create(self._marker(run, step), marker, run_id, step, attempt_id)
                     self._point(run, attempt_id, keys)
             except OutputCommitError:
@@ -181,29 +183,32 @@ class ObjectFiles:
             return None
         marker = msgspec.json.decode(memoryview(found.bytes()), type=Marker)
         sources = {key: self._staged(run, marker.attempt_id, key) for key in marker.keys}
-        return _Commit(marker.attempt_id, sources, found.meta["last_modified"])
+        return _Commit((found.meta["last_modified"], marker.written), marker.attempt_id, sources)
 
     def _by_version(self, run: str, path: str) -> _Commit | None:
+        found = self._look(path)
+        if found is None:
+            return None
+        names, modified, pointer = found
+        source = self._staged(run, names.attempt_id, names.key) if pointer else path
+        return _Commit((modified, names.written), names.attempt_id, {names.key: source})
+
+    def _look(self, path: str) -> tuple[Names, datetime, bool] | None:
+        """Who wrote a value, when it came here, and whether it is a pointer; None where there is none."""
         try:
             meta = obstore.head(self._store, path)
             start = max(0, meta["size"] - TAIL_BYTES)
             tail = memoryview(obstore.get_range(self._store, path, start=start, end=meta["size"]))
         except _MISSING:
             return None
-        names = names_in(tail)
-        source = path if pointed_to(tail) is None else self._staged(run, names.attempt_id, names.key)
-        return _Commit(names.attempt_id, {names.key: source}, meta["last_modified"])
+        return names_in(tail), meta["last_modified"], pointed_to(tail) is not None
 
-    def _republish(self, commit: _Commit, *, within: timedelta = _TICK) -> None:
-        """Finish the publication of a commit, except for keys whose latest value has been written after it.
-
-        Stores tell times in whole seconds: a latest value of the same second counts as older unless `within` is zero.
-        """
+    def _republish(self, commit: _Commit) -> None:
+        """Finish the publication of a commit, except for keys whose latest value has been written after it."""
         for key, source in commit.sources.items():
-            with suppress(*_MISSING):
-                if obstore.head(self._store, self._latest(key))["last_modified"] >= commit.time + within:
-                    continue
-            obstore.copy(self._store, source, self._latest(key))
+            latest = self._look(self._latest(key))
+            if latest is None or (latest[1], latest[0].written) <= commit.when:
+                obstore.copy(self._store, source, self._latest(key))
 
     # ── leftovers ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -218,7 +223,7 @@ class ObjectFiles:
                     by = self._by_version if path.endswith(SUFFIX) else self._by_marker
                     commit = None if "~" in path.rpartition("/")[2] else by(run, path)
                     if commit is not None:
-                        self._republish(commit, within=timedelta(0))
+                        self._republish(commit)
             self._delete(paths)
         for chunk in obstore.list(self._store, f"{self._base}.rivers/ended"):
             self._delete([item["path"] for item in chunk if item["last_modified"] < before])

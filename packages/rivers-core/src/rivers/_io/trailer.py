@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import time
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -21,8 +22,13 @@ TAIL_BYTES = 4096
 
 
 class Names(NamedTuple):
-    """Who wrote the value (an attempt id) and under which storage key."""
+    """When the value was written (nanoseconds since the epoch, the writer's clock), by which attempt, under which key.
 
+    The time tells which of two values is newer where the store's own times do not: file systems tell times in steps of
+    milliseconds, object stores in seconds.
+    """
+
+    written: int
     attempt_id: str
     key: str
 
@@ -33,7 +39,9 @@ class Damaged(Exception):
 
 def seal(body: bytes, attempt_id: str, key: str) -> bytes:
     """Return the trailer to write behind `body`."""
-    names = f"{attempt_id}\n{key}".encode(errors="replace")  # what cannot be encoded is refused as a path
+    names = f"{time.time_ns()}\n{attempt_id}\n{key}".encode(
+        errors="replace"
+    )  # what cannot be encoded is refused as a path
     names += len(names).to_bytes(4, "little")
     digest = sha256(body)
     digest.update(names)
@@ -60,9 +68,8 @@ def names_in(data: memoryview) -> Names:
     size = int.from_bytes(data[-_FIXED : 4 - _FIXED], "little")
     if data[-4:] != _MAGIC or size + _FIXED > len(data):
         raise _cut_short(data)
-    text = bytes(data[-_FIXED - size : -_FIXED]).decode(errors="replace")
-    attempt_id, _, key = text.partition("\n")
-    return Names(attempt_id, key)
+    written, attempt_id, key = bytes(data[-_FIXED - size : -_FIXED]).decode().split("\n")
+    return Names(int(written), attempt_id, key)
 
 
 def pointed_to(data: memoryview) -> str | None:

@@ -26,8 +26,9 @@ Chunks: TypeAlias = tuple[bytes, bytes]
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
-    """What a `.commit` file says, as JSON: the attempt that won the step, and the keys it stored."""
+    """What a `.commit` file says, as JSON: the attempt that won the step, when, and the keys it stored."""
 
+    written: int
     attempt_id: str
     keys: tuple[str, ...]
 

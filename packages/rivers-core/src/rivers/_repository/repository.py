@@ -28,6 +28,7 @@ from rivers._plan.build import build_graph
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.placement import Placement
 from rivers._plan.plan import Plan, make_plan, select
+from rivers._repository.bound_job import BoundJob
 from rivers._repository.checks import check_configs, check_reach, check_retries
 from rivers._repository.run import RunHandle, RunResult, result_of
 from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError, RiversError
@@ -120,7 +121,7 @@ class CodeRepository:
         """
         return self._plan(selection, include_upstream, check_executor(executor, "executor"), None, None)
 
-    def get_job(self, name: str) -> Job:
+    def get_job(self, name: str) -> BoundJob:
         """The job of that name, ready to `execute`.
 
         Raises:
@@ -129,7 +130,7 @@ class CodeRepository:
         names = [job.name for job in self._jobs]
         for job in self._jobs:
             if job.name == name:
-                return job.bound(self._execute_job)
+                return BoundJob(job, self._execute_job)
         near = closest(name, names)
         raise NodeNotFoundError(
             f"no job {name!r} in the repository" + (f"; did you mean {near!r}?" if near else ""),

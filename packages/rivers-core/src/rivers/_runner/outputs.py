@@ -184,7 +184,7 @@ def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
         pairs = zip(names, value, strict=True)
     else:
         raise ResultDefinitionError(
-            f"a multi-asset returns a dict, a tuple or yields rs.Output(..., output_name=...), not {type(value).__name__}"
+            f"a multi-asset returns a dict or tuple, or yields rs.Output(..., output_name=...), not {type(value).__name__}"
         )
     found: dict[str, Output] = {}
     for name, item in pairs:

@@ -135,7 +135,7 @@ def _encode(value: StepSpec | StepEvent) -> bytes:
     try:
         data = _ENCODER.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        check_limits(value)
+        check_limits(value)  # a value of a wrong type fails somewhere in there; this names it
         raise malformed(type(value).__name__, error) from None
     check_size(len(data), value)
     check_limits(value)

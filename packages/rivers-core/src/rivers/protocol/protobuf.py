@@ -49,12 +49,16 @@ def to_protobuf(value: StepSpec | StepEvent) -> Message:
         SpecLimitError: a field is outside its limit, or holds a LocalRef.
         SpecTooLargeError: more than 1 MiB; the biggest field is named.
     """
+    message = step_pb2.StepSpec() if isinstance(value, StepSpec) else step_pb2.StepEvent()
+    try:
+        _fill(message, value)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        check_limits(value)  # a value of a wrong type fails somewhere in there; this names it
+        raise malformed(type(value).__name__, error) from None
+    check_size(message.ByteSize(), value)
     check_limits(value)
     if isinstance(value, StepSpec):
         check_version(value.protocol_version)
-    message = step_pb2.StepSpec() if isinstance(value, StepSpec) else step_pb2.StepEvent()
-    _fill(message, value)
-    check_size(message.ByteSize(), value)
     return message
 
 

@@ -1,0 +1,32 @@
+"""A job as a repository's own, so that it can be executed; what `CodeRepository.get_job` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rivers._definitions.job import Job
+from rivers._events.sink import EventSink
+from rivers._repository.run import RunResult
+
+__all__ = ["BoundJob"]
+
+
+class BoundJob(Job):
+    """A job that knows its repository."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, job: Job, run: Callable[..., RunResult]) -> None:
+        super().__init__(job.name, job.assets, job.executor, job.retry, job.tags)
+        self._run = run
+
+    def execute(
+        self,
+        tags: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        raise_on_error: bool = True,
+        config: Mapping[str, Mapping[str, Any]] | None = None,
+        on_event: EventSink | None = None,
+    ) -> RunResult:
+        """Run the job here and now and return what became of it; see `CodeRepository.materialize`."""
+        return self._run(self, tags=tags, raise_on_error=raise_on_error, config=config, on_event=on_event)
