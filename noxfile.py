@@ -140,8 +140,11 @@ def fuzz(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """What a step costs, as ratios in one run on one machine."""
-    session.install("-e", f"{CORE}[objectstore]")
-    session.run("python", "bench/run.py", *session.posargs)
+    session.install("-e", f"{CORE}[objectstore]", *group("bench"))
+    upstream = Path(session.create_tmp(), "upstream")
+    session.run("python", "-m", "venv", str(upstream), silent=True)
+    session.run(str(upstream / "bin" / "pip"), "install", "--quiet", "rivers==0.6.2", external=True)
+    session.run("python", "bench/run.py", "--peers", "--upstream", str(upstream / "bin" / "python"), *session.posargs)
 
 
 @nox.session
