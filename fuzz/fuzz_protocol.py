@@ -9,6 +9,9 @@ that is returned must encode and decode to itself. No decode may import a module
 CPU time (not wall time: other programs run, too) or, all together, raise the process's peak memory by more than 50 MB.
 
 Prints the seed, counts, the slowest decode and the extra memory; exits with 1 on a violation, with bytes to repeat it.
+
+One file on purpose, though a long one: it is run as a script, and a short form of it is loaded by its path in
+packages/rivers-core/tests/protocol/test_fuzz.py.
 """
 
 from __future__ import annotations
@@ -361,7 +364,7 @@ def bombs() -> Iterator[tuple[str, tuple[str, str], bytes]]:
         literals = [{"kind": "literal", "parameter": "p", "json": text}] * 3
         yield f"JSON of {what}", spec, pack({**base, "inputs": literals, "config": '{"a":' + text + "}"})
     proto, proto_event = ("protobuf", "spec"), ("protobuf", "event")
-    head = encode_spec_protobuf(msgspec.convert(base, type=decode_spec(pack(base)).__class__))
+    head = b"\x12\x01r\x1a\x01s\x2a\x01a\x42\x08\x0a\x06\x0a\x01m\x12\x01q"  # `base` as protobuf
     for number, what in ((10, "inputs"), (11, "outputs"), (22, "inner steps"), (14, "tags"), (1000, "unknown fields")):
         unit = varint(number << 3 | 2) + b"\x00"
         yield f"protobuf of empty {what}", proto, head + unit * ((full - len(head)) // len(unit))

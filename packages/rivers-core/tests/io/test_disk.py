@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a tmpfs needs root and the right to mount")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that a user without rights can walk to: pytest's own is closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def _out(key: str = "k", attempt_id: str = "a1") -> OutputContext:
@@ -76,22 +85,18 @@ def test_read_only(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
 
     for writer in (handler, PickleIOHandler(small_disk)):
-        with pytest.raises(OutputCommitError, match="cannot write .*Read-only file system") as caught:
+        with pytest.raises(OutputCommitError, match=r"cannot write .*Read-only file system") as caught:
             writer.handle_output(_out(attempt_id="a2"), "new")
         assert not caught.value.retryable
     assert "old" == handler.load_input(InputContext("k"))
     handler.end_run("run1")
 
 
-def test_no_permission(tmp_path: Path, writer: Writer) -> None:
+def test_no_permission(open_folder: Path, writer: Writer) -> None:
     """A folder without write permission is an OutputCommitError that is not retried and says what to change."""
-    folder = tmp_path / "data"
+    folder = open_folder / "data"
     folder.mkdir(mode=0o555)
-    if os.geteuid() == 0:
-        # Root may write anywhere: a child that has given up its rights tries. It must be able to walk here.
-        for parent in (tmp_path, *tmp_path.parents):
-            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o111)
+    # Root may write anywhere: then a child that has given up its rights tries.
     process = writer("nobody" if os.geteuid() == 0 else "small", folder)
     said, errors = process.communicate(timeout=20)
 
@@ -101,20 +106,17 @@ def test_no_permission(tmp_path: Path, writer: Writer) -> None:
     assert [] == _files(folder)
 
 
-def test_latest_not_writable(tmp_path: Path, writer: Writer) -> None:
+def test_latest_not_writable(open_folder: Path, writer: Writer) -> None:
     """Nothing is committed where the latest value could not be published for want of permission."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to give a folder to somebody else")
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o111)
-    (tmp_path / "data" / ".rivers" / "runs").mkdir(parents=True)
-    for path in (tmp_path / "data" / ".rivers", tmp_path / "data" / ".rivers" / "runs"):
+    (open_folder / ".rivers" / "runs").mkdir(parents=True)
+    for path in (open_folder / ".rivers", open_folder / ".rivers" / "runs"):
         os.chown(path, 65534, 65534)
-    said, errors = writer("nobody", tmp_path / "data").communicate(timeout=20)
+    said, errors = writer("nobody", open_folder).communicate(timeout=20)
 
     assert "retryable=False" in said, said + errors
-    assert PickleIOHandler(tmp_path / "data").committed("run1", "k") is None
+    assert PickleIOHandler(open_folder).committed("run1", "k") is None
 
 
 @pytest.mark.parametrize("size", [0, 1, 39, 40, 100, 5000, 65535, 65536, 65537])
@@ -164,7 +166,7 @@ def test_class_is_gone(tmp_path: Path) -> None:
     handler.handle_output(_out(), _Gone())
     cls = globals().pop("_Gone")
     try:
-        with pytest.raises(InputLoadError, match="cannot be unpickled: AttributeError: .*_Gone") as caught:
+        with pytest.raises(InputLoadError, match=r"cannot be unpickled: AttributeError: .*_Gone") as caught:
             handler.load_input(InputContext("k"))
     finally:
         globals()["_Gone"] = cls

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,13 @@ class TestEveryStore:
         assert [2, 2] == [load(handler, "k", run) for run in ("run1", "run2")]
         assert handler.committed("run1", "k") is None
 
+    def test_without_a_step(self, handler: AtomicIOHandler, load: Load) -> None:
+        """A context made by hand with a run and no step stores each key for itself."""
+        for key in ("x", "y"):
+            handler.handle_output(OutputContext(key, run_id="run1", attempt_id=f"a-{key}"), key)
+
+        assert ["x", "y"] == [load(handler, key, "run1") for key in ("x", "y")]
+
     def test_without_a_run(self, handler: AtomicIOHandler, load: Load) -> None:
         """A context made by hand, with a key and nothing else, stores; the last write wins."""
         handler.handle_output(OutputContext("k"), 1)
@@ -213,8 +222,6 @@ class TestPickleIOHandler:
 
     def test_plain_pickle(self, tmp_path: Path, out: Out) -> None:
         """The file can be read with pickle alone."""
-        import pickle  # noqa: PLC0415
-
         PickleIOHandler(tmp_path).handle_output(out("k"), {"a": 1})
 
         with (tmp_path / "k.pkl").open("rb") as file:
@@ -262,28 +269,20 @@ class TestPickleIOHandler:
             load(handler, key)
         assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
 
-    def test_run_id_stays_inside(self, tmp_path: Path, out: Out) -> None:
+    def test_run_id_stays_inside(self, tmp_path: Path, out: Out, load: Load) -> None:
         """Run and attempt ids that look like paths stay below the prefix."""
         handler = PickleIOHandler(tmp_path / "in")
         handler.handle_output(out("k", "../../up", "../a"), 1)
         handler.handle_output(out("k", "..", ".."), 2)
 
         assert ["in"] == [path.name for path in tmp_path.iterdir()]
-        assert 1 == handler.load_input(_input("k", "../../up"))
+        assert 1 == load(handler, "k", "../../up")
 
     def test_missing_extra(self, monkeypatch: pytest.MonkeyPatch, out: Out) -> None:
         """Without obstore a bucket's handler can be made; using it names the pip command."""
-        import sys  # noqa: PLC0415
-
         monkeypatch.delitem(sys.modules, "rivers._io.object_store", raising=False)
         monkeypatch.setitem(sys.modules, "obstore", None)
         handler = PickleIOHandler("s3://bucket")
 
         with pytest.raises(ConfigurationError, match=re.escape("pip install 'rivers-core[objectstore]'")):
             handler.handle_output(out("k"), 1)
-
-
-def _input(key: str, run_id: str) -> Any:
-    from rivers.io_handlers import InputContext  # noqa: PLC0415
-
-    return InputContext(key, run_id=run_id)

@@ -105,7 +105,8 @@ def test_refused_or_printable(key: str) -> None:
     try:
         object_path(key)
     except ConfigurationError as error:
-        assert "storage key" in str(error)
+        if "storage key" not in str(error):
+            raise
     else:
         assert key.isprintable()
         assert ".." not in key.split("/")

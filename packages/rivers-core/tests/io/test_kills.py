@@ -1,4 +1,7 @@
-"""A writer that is killed leaves the old value or the new one, whole (faults O1, O6; `RIVERS_TORTURE=1`: 2,000 kills)."""
+"""A writer that is killed leaves the old value or the new one, whole (faults O1, O6).
+
+`RIVERS_TORTURE=1` in the environment kills 2,000 times instead of 200.
+"""
 
 from __future__ import annotations
 
@@ -106,3 +109,12 @@ def test_late_finish_keeps_the_newer(tmp_path: Path, writer: Writer) -> None:
 
     assert "a1" == handler.committed("run1", "k")
     assert ["k", "newer", "newer"] == [_read(handler, "k", run) for run in ("run1", "run2", None)]
+
+
+def test_finish_over_a_damaged_value(tmp_path: Path, writer: Writer) -> None:
+    """A latest value that is damaged does not keep a committed one from being published."""
+    _killed(writer, tmp_path, "rename", 2)
+    (tmp_path / "k.pkl").write_bytes(b"not from here")
+
+    assert "a1" == PickleIOHandler(tmp_path).committed("run1", "k")
+    assert "k" == _read(PickleIOHandler(tmp_path), "k")

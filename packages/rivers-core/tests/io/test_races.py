@@ -50,7 +50,8 @@ def test_threads(handler: AtomicIOHandler, several: bool) -> None:
             else:
                 handler.handle_output(OutputContext("x", run_id="r", step="x", attempt_id=name), name)
         except OutputCommitError as error:
-            assert not error.retryable
+            if error.retryable:
+                raise
         else:
             won.append(name)
 

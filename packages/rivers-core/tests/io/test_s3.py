@@ -135,7 +135,7 @@ def test_truncated_object(s3: Any) -> None:
     data, modified = s3.objects["base/k.pkl"]
     s3.objects["base/k.pkl"] = (data[:-5], modified)
 
-    with pytest.raises(InputLoadError, match="'k' is damaged.*cut short") as caught:
+    with pytest.raises(InputLoadError, match=r"'k' is damaged.*cut short") as caught:
         _read(handler)
     assert not caught.value.retryable
 

@@ -16,6 +16,7 @@ from rivers import exceptions
 from rivers.exceptions import SpecDecodeError
 from rivers.protocol import StepEvent, StepSpec, decode_event, decode_spec, encode_event, encode_spec
 from rivers.protocol import protobuf as pb
+from rivers.protocol.v1 import step_pb2
 
 CORPUS = Path(__file__).resolve().parents[4] / "proto" / "conformance"
 FILES = ("specs.json", "events.json", "rejected.json")
@@ -52,9 +53,10 @@ def unchecked(form: str, value: Any) -> bytes:
     """Bytes as a peer without any checks would send them."""
     if form == "msgpack":
         return msgspec.msgpack.encode(value)
-    message = pb.step_pb2.StepSpec() if isinstance(value, StepSpec) else pb.step_pb2.StepEvent()
+    message = step_pb2.StepSpec() if isinstance(value, StepSpec) else step_pb2.StepEvent()
     pb._fill(message, value)
-    return message.SerializeToString()
+    data: bytes = message.SerializeToString()
+    return data
 
 
 def test_corpus_is_there() -> None:
@@ -119,10 +121,10 @@ def test_every_field_and_variant_is_covered() -> None:
         if case.id.startswith(newest):
             collect(value_of(case.values[0]), seen)
     wanted: set[str] = set()
-    for name in pb.step_pb2.DESCRIPTOR.message_types_by_name.values():
+    for name in step_pb2.DESCRIPTOR.message_types_by_name.values():
         if not {"StringMap", "StringList", "Ref", "Input", "StepEvent"} & {name.name}:
             wanted |= {f"{name.name}.{field.name}" for field in name.fields}
-    for kind in pb.step_pb2.DESCRIPTOR.enum_types_by_name.values():
+    for kind in step_pb2.DESCRIPTOR.enum_types_by_name.values():
         wanted |= {value.name for value in kind.values if value.number}
     assert {"StepSpec.protocol_version"} == wanted - seen  # another one is another major, which is refused
 
@@ -139,5 +141,5 @@ def collect(value: Any, seen: set[str]) -> None:
                 seen.add(f"{type(value).__name__}.{field.name}")
             collect(item, seen)
     elif isinstance(value, enum.Enum):
-        values = pb.step_pb2.DESCRIPTOR.enum_types_by_name[type(value).__name__].values_by_number
+        values = step_pb2.DESCRIPTOR.enum_types_by_name[type(value).__name__].values_by_number
         seen.add(values[pb._NUMBERS[type(value)][value]].name)

@@ -10,24 +10,26 @@ An asset without a function is a decorator: each function it is given becomes a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from rivers._definitions.compute import Compute
-from rivers._definitions.names import check_name, closest, where
+from rivers._definitions.names import called_from, check_name, closest, where
 from rivers._definitions.output import (
     AssetDef,
     DepDef,
     check_io_handler,
     check_static_metadata,
     check_strings,
+    check_text_or_none,
 )
+from rivers._definitions.recording import recording
 from rivers._definitions.retry import RetryPolicy
 from rivers._definitions.signature import Signature
 from rivers._io.base import BaseIOHandler
 from rivers.exceptions import AssetDefinitionError, DefinitionError
 
-__all__ = ["Asset", "ExternalAsset", "GraphAsset", "MultiAsset", "check_placement", "check_retry", "check_timeout"]
+__all__ = ["Asset", "ExternalAsset", "GraphAsset", "MultiAsset", "check_placement", "check_retry", "check_timeout", "named"]
 
 Self = TypeVar("Self", bound="Asset")
 
@@ -51,6 +53,7 @@ class Asset:
     """
 
     __slots__ = (
+        "all_deps",
         "code_version",
         "compute",
         "deps",
@@ -84,25 +87,19 @@ class Asset:
         compute: Compute | None = None,
         timeout: float | None = None,
     ) -> None:
-        if function is not None and not callable(function):
-            raise AssetDefinitionError(
-                f"an asset wraps a function, not {function!r:.80}", hint=f"write @rs.Asset(name={function!r:.80})"
-            )
-        if name is None and function is not None:
-            name = getattr(function, "__name__", None)
-        self.name: str = check_name(name, "asset", error=AssetDefinitionError) if name is not None else ""
+        self.name: str = named(function, name, "asset", AssetDefinitionError)
         what = f"asset {self.name!r}"
         self.function = function
         self.signature = Signature(function, AssetDefinitionError) if function is not None else None
-        self.where = where(function) if function is not None else None
-        self.tags = check_strings(tags, "tags", self.name)
-        self.kinds = check_strings([kinds] if isinstance(kinds, str) else kinds, "kinds", self.name)
-        self.group = _check_text(group, "group", what)
-        self.code_version = _check_text(code_version, "code_version", what)
+        self.where = (where(function) if function is not None else None) or called_from()
+        self.tags = check_strings(tags, "tags", what)
+        self.kinds = check_strings([kinds] if isinstance(kinds, str) else kinds, "kinds", what)
+        self.group = check_text_or_none(group, "group", what)
+        self.code_version = check_text_or_none(code_version, "code_version", what)
         self.io_handler = check_io_handler(io_handler, what)
         self.metadata = check_static_metadata(metadata, what)
         check_placement(self.metadata, what, AssetDefinitionError)
-        self.deps = tuple(_dep(dep, what) for dep in deps or ())
+        self.deps = self.all_deps = _deps(deps, what)
         self.retry = check_retry(retry, what, AssetDefinitionError)
         if compute is not None and not isinstance(compute, Compute):
             raise AssetDefinitionError(f"{what}: compute={compute!r:.80}: an rs.Compute(...) is allowed")
@@ -110,8 +107,17 @@ class Asset:
         self.timeout = check_timeout(timeout, what, AssetDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function; on an asset without one, return a new asset that wraps the given function."""
+        """Call the function; on an asset without one, return a new asset that wraps the given function.
+
+        Raises:
+            AssetDefinitionError: it is called inside a composition, which only wires tasks.
+        """
         if self.function is not None:
+            if recording.get() is not None:
+                raise AssetDefinitionError(
+                    f"asset {self.name!r} is called inside a composition, which would run its body while composing",
+                    hint=f"name it as a parameter of the graph asset's function: def ...({self.name}), or make it a task",
+                )
             return self.function(*args, **kwargs)
         if len(args) != 1 or kwargs or not callable(args[0]):
             raise AssetDefinitionError(f"asset {self.name!r} has no function: it decorates exactly one function")
@@ -191,11 +197,21 @@ class MultiAsset(Asset):
     ) -> None:
         super().__init__(function, **settings)
         what = f"multi-asset {self.name!r}"
-        self.output_defs = tuple(output_defs)
-        if not self.output_defs or not all(isinstance(output, AssetDef) for output in self.output_defs):
+        given = output_defs if isinstance(output_defs, Sequence) else ()
+        if not given or not all(isinstance(output, AssetDef) for output in given):
             raise AssetDefinitionError(
-                f"{what}: output_defs={output_defs!r:.80}: a list of at least one rs.AssetDef is allowed"
+                f"{what}: output_defs={output_defs!r:.80}: a list of at least one rs.AssetDef is allowed",
+                hint='write output_defs=[rs.AssetDef("name"), ...]',
             )
+        self.output_defs = tuple(given)
+        for output in self.output_defs:
+            self.all_deps += _deps(output.deps, f"{what}: output {output.name!r}")
+            placed = [key for key in output.metadata or () if key.startswith("rivers/")]
+            if placed:
+                raise AssetDefinitionError(
+                    f"{what}: output {output.name!r} has metadata {placed[0]!r}, but all outputs are made by one step",
+                    hint="give it to the multi-asset itself",
+                )
         names = [output.name for output in self.output_defs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -253,6 +269,24 @@ class ExternalAsset(Asset):
             raise AssetDefinitionError(f"external asset {self.name!r}: io_handler is what loads it, and is not given")
 
 
+def named(function: object, name: object, what: str, error: type[DefinitionError]) -> str:
+    """The name of what wraps `function`: the given one, else the function's own; empty for a decorator to be.
+
+    Raises:
+        DefinitionError: `function` cannot be wrapped, has no name of its own, or the name is not acceptable.
+    """
+    if function is not None:
+        if not callable(function):
+            raise error(f"{what}s wrap a function, not {function!r:.80}", hint=f"write name={function!r:.80}")
+        if isinstance(getattr(function, "signature", None), Signature):
+            raise error(f"{function!r} is a definition already and cannot become a second one", hint="decorate it once")
+        if name is None:
+            name = getattr(function, "__name__", None)
+            if name is None:
+                raise error(f"{function!r:.80} has no name of its own", hint=f'give the {what} one: name="..."')
+    return check_name(name, what, error=error) if name is not None else ""
+
+
 def check_placement(metadata: dict[str, str] | None, what: str, error: type[DefinitionError]) -> None:
     """Refuse a `rivers/…` key that is none: a typo there would silently run a step elsewhere."""
     for key in metadata or ():
@@ -282,18 +316,22 @@ def check_timeout(timeout: object, what: str, error: type[DefinitionError]) -> f
     return float(timeout)
 
 
-def _check_text(value: object, field: str, what: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise AssetDefinitionError(f"{what}: {field}={value!r:.80}: a str is allowed")
+def _deps(deps: object, what: str) -> tuple[DepDef, ...]:
+    if deps is None:
+        return ()
+    if isinstance(deps, str) or not isinstance(deps, Iterable):
+        raise AssetDefinitionError(
+            f"{what}: deps={deps!r:.80}: a list of upstreams is allowed", hint=f"write deps=[{deps!r:.80}]"
+        )
+    return tuple(_dep(dep, what) for dep in deps)
 
 
-def _dep(dep: DepDef | Asset | str, what: str) -> DepDef:
+def _dep(dep: object, what: str) -> DepDef:
     if isinstance(dep, DepDef):
         return dep
     if isinstance(dep, str):
         return AssetDef.dep(dep)
-    if isinstance(dep, Asset):
+    if isinstance(dep, Asset) and dep.name:
         return AssetDef.dep(dep.name)
     raise AssetDefinitionError(
         f"{what}: deps holds {dep!r:.80}: allowed are rs.AssetDef.dep(...), rs.AssetDef.input(...), an asset or a name"

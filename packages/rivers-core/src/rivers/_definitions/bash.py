@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rivers.exceptions import ExecutionError
 
@@ -20,8 +21,9 @@ def run_bash(
     cwd: str | None = None,
     variables: Mapping[str, str] | None = None,
     timeout: float | None = None,
+    started: Callable[[Callable[[], None]], None] | None = None,
 ) -> str:
-    """Run the command and return its stdout.
+    """Run the command and return its stdout; `started` is given a function that kills it and all it has started.
 
     Raises:
         ExecutionError: the command ended with another code than 0, by a signal, or could not be started.
@@ -40,14 +42,25 @@ def run_bash(
         )
     except OSError as error:
         raise ExecutionError(f"the command could not be started: {error}: {command!r:.200}") from error
+
+    def kill() -> None:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                os.killpg(process.pid, signal.SIGKILL)
+
     try:
+        if started is not None:
+            started(kill)
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"the command ran for more than {timeout} s: {command!r:.200}") from None
     finally:
         if process.returncode is None:  # overdue, or interrupted: nothing of it may go on
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            kill()
+            process.wait()  # not for the end of its output: a process that left its session may hold the pipes
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
     if process.returncode != 0:
         code = process.returncode
         ended = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"

@@ -9,13 +9,15 @@ def total(numbers):                 Upstream("numbers")
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from itertools import islice
+from typing import Any, NoReturn, TypeAlias
 
-from rivers._definitions.asset import GraphAsset
+from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.output import DynamicOutput
-from rivers._definitions.task import BashTask, Task, recording
+from rivers._definitions.recording import recording
+from rivers._definitions.task import BashTask, Task
 from rivers.exceptions import AssetDefinitionError, TaskDefinitionError
 
 __all__ = [
@@ -92,6 +94,7 @@ class Composition:
     asset: GraphAsset
     calls: list[Call] = field(default_factory=list)
     result: int = -1
+    _used: dict[str, int] = field(default_factory=dict)
 
     def call(self, task: Task | BashTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NodeOutput:
         """Write down a call (what `Task.__call__` does inside a composition)."""
@@ -107,22 +110,62 @@ class Composition:
     ) -> Call:
         """Write down a call, mapped or not."""
         arguments, after = _bind(self, task, args, kwargs)
-        used = {call.name for call in self.calls}
-        name, n = task.name, 2
-        while name in used:
-            name, n = f"{task.name}_{n}", n + 1
+        if not task.name:
+            raise TaskDefinitionError(f"{task!r} has neither a name nor a function", hint="decorate a function with it")
+        name = task.name
+        while name in self._used:
+            self._used[task.name] += 1
+            name = f"{task.name}_{self._used[task.name]}"
+        self._used[name] = 1
         call = Call(len(self.calls), name, task, arguments, after, mapped_over, max_concurrency)
         self.calls.append(call)
         return call
 
 
-class NodeOutput:
+class _StandIn:
+    """What has no value while the graph is composed: using it as one is refused, where Python would not do so itself."""
+
+    __slots__ = ("_composition",)
+
+    def __init__(self, composition: Composition) -> None:
+        self._composition = composition
+
+    @property
+    def node_name(self) -> str:
+        """The name of the task or upstream that this is the value of."""
+        raise NotImplementedError
+
+    def _refuse(self, what: str, hint: str) -> NoReturn:
+        raise TaskDefinitionError(
+            f"the value of {self.node_name!r} is not known while the graph is composed, so it cannot be {what}", hint=hint
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        self._refuse("iterated", "use .map(task) to run a task for each element, or do the loop inside a task")
+
+    def __bool__(self) -> bool:
+        self._refuse("tested", "make the decision inside a task")
+
+    def __eq__(self, other: object) -> bool:
+        self._refuse("compared", "make the comparison inside a task")
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __getitem__(self, key: object) -> Any:
+        self._refuse("indexed", "take the part inside a task")
+
+    def __repr__(self) -> str:
+        return f"<the value of {self.node_name!r}>"
+
+
+class NodeOutput(_StandIn):
     """Stands for the value of a step inside a composition: pass it to tasks, or map a task over it."""
 
-    __slots__ = ("_composition", "argument")
+    __slots__ = ("argument",)
 
     def __init__(self, composition: Composition, source: int | str) -> None:
-        self._composition = composition
+        super().__init__(composition)
         self.argument: Argument = Upstream(source) if isinstance(source, str) else FromCall(source)
 
     @property
@@ -144,26 +187,14 @@ class NodeOutput:
         assert isinstance(source.argument, FromCall)
         return _map(self._composition, source.argument.call, task, max_concurrency, arguments)
 
-    def __iter__(self) -> Iterator[Any]:
-        raise TaskDefinitionError(
-            f"the value of {self.node_name!r} is not known while the graph is composed, so it cannot be iterated",
-            hint="use .map(task) to run a task for each element, or do the loop inside a task",
-        )
 
-    def __bool__(self) -> bool:
-        raise TaskDefinitionError(
-            f"the value of {self.node_name!r} is not known while the graph is composed, so it cannot be tested",
-            hint="make the decision inside a task",
-        )
-
-
-class MappedOutput:
+class MappedOutput(_StandIn):
     """Stands for the results of a mapped task: `collect()` them, stream them, or map another task over them."""
 
-    __slots__ = ("_call", "_composition")
+    __slots__ = ("_call",)
 
     def __init__(self, composition: Composition, call: int) -> None:
-        self._composition = composition
+        super().__init__(composition)
         self._call = call
 
     @property
@@ -188,7 +219,7 @@ class _CollectedOutput(NodeOutput):
     __slots__ = ()
 
     def __init__(self, composition: Composition, argument: Collected) -> None:
-        self._composition = composition
+        super().__init__(composition, argument.call)
         self.argument = argument
 
     @property
@@ -200,38 +231,53 @@ class _CollectedOutput(NodeOutput):
         return self._composition.call(_EACH, (self,), {}).map(task, max_concurrency=max_concurrency, **arguments)
 
 
-def compose(asset: GraphAsset) -> Composition:
+def compose(asset: GraphAsset, known: Callable[[str], bool]) -> Composition:
     """Call the graph asset's function with stand-ins and return the calls it made.
 
+    `known` says whether an asset or a resource bears a name: a parameter with a default is left at it otherwise.
+
     Raises:
-        AssetDefinitionError: it takes a context, or does not return the output of a task.
+        AssetDefinitionError: it takes a context, is async or a generator, or does not return the output of a task.
     """
-    if asset.function is None or asset.signature is None:
+    signature = asset.signature
+    if asset.function is None or signature is None:
         raise AssetDefinitionError(
             f"graph asset {asset.name!r} has no function to compose", hint="decorate one with it"
         )
-    if asset.signature.context is not None:
+    if signature.context is not None:
         raise AssetDefinitionError(
             f"graph asset {asset.name!r} takes a context, but its function only composes",
             hint="take the context in the tasks",
         )
+    if signature.needs_loop or signature.is_generator:
+        raise AssetDefinitionError(
+            f"graph asset {asset.name!r} is async or a generator, but its function only composes",
+            hint="write a plain def; its tasks may be async",
+        )
     composition = Composition(asset)
+    given = [p for p in signature.parameters if not p.has_default or known(p.name)]
     token = recording.set(composition)
     try:
-        positional = [NodeOutput(composition, p.name) for p in asset.signature.parameters if p.positional_only]
-        named = {p.name: NodeOutput(composition, p.name) for p in asset.signature.parameters if not p.positional_only}
+        positional = [NodeOutput(composition, p.name) for p in given if p.positional_only]
+        named = {p.name: NodeOutput(composition, p.name) for p in given if not p.positional_only}
         result = asset.function(*positional, **named)
     finally:
         recording.reset(token)
+    composition.result = _result(composition, result)
+    return composition
+
+
+def _result(composition: Composition, result: Any) -> int:
+    """The call whose value is the graph asset's."""
     if isinstance(result, _CollectedOutput):
         result = composition.call(_GATHER, (result,), {})
-    if not isinstance(result, NodeOutput) or not isinstance(result.argument, FromCall):
-        raise AssetDefinitionError(
-            f"graph asset {asset.name!r} must return the output of a task, not {_described(result)}",
-            hint="return what the last task call gave; .collect() what was mapped",
-        )
-    composition.result = result.argument.call
-    return composition
+    if isinstance(result, NodeOutput) and isinstance(result.argument, FromCall):
+        _check_own(composition, result)
+        return result.argument.call
+    raise AssetDefinitionError(
+        f"graph asset {composition.asset.name!r} must return the output of a task, not {_described(result)}",
+        hint="return what the last task call gave; .collect() what was mapped",
+    )
 
 
 def each(values: Any) -> list[Any]:
@@ -264,7 +310,10 @@ def _map(
     if not task.signature.parameters:
         raise TaskDefinitionError(f"task {task.name!r} is mapped, but has no parameter for the element")
     element = _Stand(Element(source))
-    call = composition.add(task, (element,), arguments, mapped_over=source, max_concurrency=max_concurrency)
+    first = task.signature.parameters[0].name
+    if first in arguments:
+        raise TaskDefinitionError(f".map({task.name}, {first}=...): the first parameter gets the element")
+    call = composition.add(task, (), {first: element, **arguments}, mapped_over=source, max_concurrency=max_concurrency)
     return MappedOutput(composition, call.index)
 
 
@@ -277,13 +326,21 @@ def _bind(
     composition: Composition, task: Task | BashTask, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[dict[str, Argument], tuple[Argument, ...]]:
     """Give each argument the name of its parameter, as Python would."""
+
+    def argument(value: Any) -> Argument:
+        return _argument(composition, task, value)
+
     if isinstance(task, BashTask):
-        return {name: _argument(task, value) for name, value in kwargs.items()}, tuple(_argument(task, a) for a in args)
+        return {name: argument(value) for name, value in kwargs.items()}, tuple(argument(value) for value in args)
     assert task.signature is not None
     names = [parameter.name for parameter in task.signature.parameters]
-    if len(args) > len(names):
-        raise TaskDefinitionError(f"task {task.name!r} takes {len(names)} arguments, {len(args)} were given")
-    bound = {name: _argument(task, value) for name, value in zip(names, args, strict=False)}
+    positional = len(names) - task.signature.keyword_only
+    if len(args) > positional:
+        raise TaskDefinitionError(
+            f"task {task.name!r} takes {positional} arguments by position, {len(args)} were given"
+            + (f"; the rest go by name: {', '.join(names[positional:])}" if positional < len(names) else "")
+        )
+    bound = {name: argument(value) for name, value in zip(names, args, strict=False)}
     for name, value in kwargs.items():
         if name not in names:
             raise TaskDefinitionError(
@@ -291,22 +348,62 @@ def _bind(
             )
         if name in bound:
             raise TaskDefinitionError(f"task {task.name!r}: {name!r} is given twice")
-        bound[name] = _argument(task, value)
+        bound[name] = argument(value)
     return bound, ()
 
 
-def _argument(task: Task | BashTask, value: Any) -> Argument:
-    if isinstance(value, NodeOutput | _Stand):
+def _argument(composition: Composition, task: Task | BashTask, value: Any) -> Argument:
+    if isinstance(value, _Stand):
+        return value.argument
+    if isinstance(value, NodeOutput):
+        _check_own(composition, value)
         return value.argument
     if isinstance(value, MappedOutput):
         raise TaskDefinitionError(
             f"task {task.name!r} is given the mapped output of {value.node_name!r}",
             hint="end the fan-out with .collect() or .collect_stream(), or .map() this task, too",
         )
+    _check_constant(task, value, value)
     return Constant(value)
 
 
+def _check_own(composition: Composition, value: _StandIn) -> None:
+    if value._composition is not composition:
+        raise TaskDefinitionError(
+            f"{value!r} belongs to graph asset {value._composition.asset.name!r}, not to {composition.asset.name!r}",
+            hint="name that graph asset as a parameter of this one's function",
+        )
+
+
+_NESTED = 4
+_LOOKED_AT = 1000
+
+
+def _check_constant(task: Task | BashTask, value: Any, whole: Any, depth: int = 0) -> None:
+    """Refuse what is no constant though it looks like one: definitions, and stand-ins within a container."""
+    if isinstance(value, Asset):
+        raise TaskDefinitionError(
+            f"task {task.name!r} is given the asset {value.name!r} itself",
+            hint=f"name it as a parameter of the graph asset's function and pass that: def ...({value.name})",
+        )
+    if isinstance(value, Task | BashTask):
+        raise TaskDefinitionError(
+            f"task {task.name!r} is given the task {value.name!r} itself", hint=f"call it: {value.name}(...)"
+        )
+    if isinstance(value, _StandIn):
+        raise TaskDefinitionError(
+            f"task {task.name!r} is given {whole!r:.80}, and what is in it is not known while the graph is composed",
+            hint="give each value to a parameter of its own",
+        )
+    if depth < _NESTED and isinstance(value, list | tuple | set | frozenset | dict):
+        items: Iterable[Any] = value.values() if isinstance(value, dict) else value
+        for item in islice(items, _LOOKED_AT):
+            _check_constant(task, item, whole, depth + 1)
+
+
 def _described(value: Any) -> str:
+    if isinstance(value, _CollectedOutput):
+        return f"the collected output of {value.node_name!r}"
     if isinstance(value, MappedOutput):
         return f"the mapped output of {value.node_name!r}, which needs .collect()"
     if isinstance(value, NodeOutput):

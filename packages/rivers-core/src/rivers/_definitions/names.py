@@ -2,7 +2,8 @@
 
 check_name      names of assets, tasks, outputs, jobs         closest   "did you mean …?"
 check_count …   parameters of the small frozen values         where     file:line of a definition
-refusal         the error for one parameter                   pasted    a repr that can be pasted back
+refusal         the error for one parameter                   called_from  … of what has no function
+pasted          a repr that can be pasted back
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from rivers.exceptions import ConfigurationError, DefinitionError
 
 __all__ = [
+    "called_from",
     "check_count",
     "check_flag",
     "check_name",
@@ -118,8 +120,8 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
 def where(definition: object) -> str | None:
     """`file:line` where a function or class was written, or None for what has no source (builtins, C code).
 
-    Goes through partials, methods and decorators made with `functools.wraps`. Reads no file, except for a class before
-    Python 3.13.
+    Goes through partials, methods, instances with `__call__` and decorators made with `functools.wraps`. Reads no file,
+    except for a class before Python 3.13.
     """
     for _ in range(100):  # a `__wrapped__` that leads back to itself must not hang us
         if isinstance(definition, partial):
@@ -130,9 +132,21 @@ def where(definition: object) -> str | None:
             break
         definition = inner
     code = getattr(definition, "__code__", None)
+    if code is None and not isinstance(definition, type):
+        code = getattr(getattr(type(definition), "__call__", None), "__code__", None)
     if code is not None:
         return f"{code.co_filename}:{code.co_firstlineno}"
     return _where_class(definition) if isinstance(definition, type) else None
+
+
+def called_from() -> str | None:
+    """`file:line` of the nearest caller outside rivers: where a definition without a function was written."""
+    frame = sys._getframe(1)
+    while str(frame.f_globals.get("__name__")).partition(".")[0] == "rivers":
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _where_class(cls: type) -> str | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from rivers._definitions.names import check_name
 from rivers._io.base import BaseIOHandler
-from rivers.exceptions import AssetDefinitionError, InvalidMetadataError, ResultDefinitionError
+from rivers.exceptions import AssetDefinitionError, DefinitionError, InvalidMetadataError, ResultDefinitionError
 
 __all__ = ["AssetDef", "DepDef", "DynamicOutput", "Output", "check_metadata"]
 
@@ -20,20 +20,29 @@ def check_metadata(metadata: dict[str, Any]) -> bytes:
     """Return metadata as JSON text; raise InvalidMetadataError naming the key that is none."""
     if not isinstance(metadata, dict):
         raise InvalidMetadataError(f"metadata must be a dict of JSON values, not {type(metadata).__name__}")
-    for key, value in metadata.items():
+    for key in metadata:
         if not isinstance(key, str):
             raise InvalidMetadataError(f"metadata keys are strings, not {type(key).__name__}: {key!r:.80}")
-        try:
-            msgspec.json.encode(value)
-        except (TypeError, ValueError, RecursionError, OverflowError) as error:
-            raise InvalidMetadataError(
-                f"metadata {key!r} is no JSON value: {value!r:.80} ({type(value).__name__}): {error}",
-                hint="use str, int, float, bool, None, or lists and dicts of them",
-            ) from None
-    text = msgspec.json.encode(metadata)
+    try:
+        text = msgspec.json.encode(metadata)
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        raise _culprit(metadata) from None
     if len(text) > MAX_METADATA_BYTES:
         raise InvalidMetadataError(f"metadata is {len(text)} bytes as JSON; at most {MAX_METADATA_BYTES} are kept")
     return text
+
+
+def _culprit(metadata: dict[str, Any]) -> InvalidMetadataError:
+    """The error for the first value that is no JSON."""
+    for key, value in metadata.items():
+        try:
+            msgspec.json.encode(value)
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            return InvalidMetadataError(
+                f"metadata {key!r} is no JSON value: {value!r:.80} ({type(value).__name__}): {error}",
+                hint="use str, int, float, bool, None, or lists and dicts of them",
+            )
+    return InvalidMetadataError("metadata is no JSON")
 
 
 class Output:
@@ -138,19 +147,20 @@ class AssetDef:
         code_version: str | None = None,
         io_handler: BaseIOHandler | str | None = None,
         metadata: dict[str, str] | None = None,
-        deps: Sequence[DepDef] = (),
+        deps: Sequence[Any] = (),
         type_hint: Any = None,
     ) -> None:
         self.name = check_name(name, "output", error=AssetDefinitionError)
-        self.tags = check_strings(tags, "tags", name)
-        self.kinds = check_strings([kinds] if isinstance(kinds, str) else kinds, "kinds", name)
-        self.group = group
-        self.code_version = code_version
-        self.io_handler = check_io_handler(io_handler, f"output {name!r}")
-        self.metadata = check_static_metadata(metadata, f"output {name!r}")
-        self.deps = tuple(deps)
+        what = f"output {name!r}"
+        self.tags = check_strings(tags, "tags", what)
+        self.kinds = check_strings([kinds] if isinstance(kinds, str) else kinds, "kinds", what)
+        self.group = check_text_or_none(group, "group", what)
+        self.code_version = check_text_or_none(code_version, "code_version", what)
+        self.io_handler = check_io_handler(io_handler, what)
+        self.metadata = check_static_metadata(metadata, what)
+        self.deps = deps
         if isinstance(type_hint, str):
-            raise AssetDefinitionError(f"output {name!r}: type_hint is a type, not the string {type_hint!r}")
+            raise AssetDefinitionError(f"{what}: type_hint is a type, not the string {type_hint!r}")
         self.type_hint = type_hint
 
     @staticmethod
@@ -169,20 +179,32 @@ class AssetDef:
         return f"AssetDef({self.name!r})"
 
 
-def check_strings(values: Sequence[str] | None, what: str, name: object) -> tuple[str, ...]:
-    """A list of strings as a tuple; a single string is the mistake this is here to catch."""
+def check_strings(
+    values: object, field: str, what: str, error: type[DefinitionError] = AssetDefinitionError
+) -> tuple[str, ...]:
+    """A list of strings as a tuple; a single string or a dict is the mistake this is here to catch."""
     if values is None:
         return ()
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise AssetDefinitionError(f"{name!r}: {what}={values!r:.80}: a list of str is allowed")
-    return tuple(values)
+    found = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping) else (None,)
+    if not all(isinstance(value, str) for value in found):
+        raise error(f"{what}: {field}={values!r:.80}: a list of str is allowed")
+    return found  # type: ignore[return-value]  # checked above
 
 
-def check_io_handler(io_handler: object, what: str) -> BaseIOHandler | str | None:
+def check_text_or_none(value: object, field: str, what: str) -> str | None:
+    """A str or None."""
+    if value is None or isinstance(value, str):
+        return value
+    raise AssetDefinitionError(f"{what}: {field}={value!r:.80}: a str is allowed")
+
+
+def check_io_handler(
+    io_handler: object, what: str, error: type[DefinitionError] = AssetDefinitionError
+) -> BaseIOHandler | str | None:
     """An IO handler, the name of a resource that is one, or None."""
     if io_handler is None or isinstance(io_handler, BaseIOHandler | str):
         return io_handler
-    raise AssetDefinitionError(
+    raise error(
         f"{what}: io_handler={io_handler!r:.80}: allowed are an instance of a BaseIOHandler or a resource's name",
         hint=f"write {io_handler.__name__}(...)" if isinstance(io_handler, type) else None,
     )

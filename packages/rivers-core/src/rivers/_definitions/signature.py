@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import inspect
+import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from rivers._definitions.context import AssetExecutionContext, TaskExecutionContext
 from rivers._definitions.names import where
@@ -24,6 +29,7 @@ class Parameter(NamedTuple):
     name: str
     has_default: bool
     positional_only: bool
+    keyword_only: bool = False
 
 
 class Signature:
@@ -35,11 +41,12 @@ class Signature:
         self.function = function
         self._hints: dict[str, Any] | None = None
         code = getattr(function, "__code__", None)
-        if code is None or hasattr(function, "__wrapped__"):
+        if code is None or hasattr(function, "__wrapped__") or hasattr(function, "__signature__"):
             parameters = _inspected(function, error)
-            self.is_async = inspect.iscoroutinefunction(function)
-            self.is_generator = inspect.isgeneratorfunction(function)
-            self.is_async_generator = inspect.isasyncgenfunction(function)
+            called = function if code is not None or isinstance(function, partial) else type(function).__call__
+            self.is_async = inspect.iscoroutinefunction(called)
+            self.is_generator = inspect.isgeneratorfunction(called)
+            self.is_async_generator = inspect.isasyncgenfunction(called)
         else:
             parameters = _from_code(function, code, error)
             self.is_async = bool(code.co_flags & inspect.CO_COROUTINE)
@@ -49,7 +56,13 @@ class Signature:
         if parameters and self._is_context(parameters[0].name):
             self.context = parameters[0].name
             parameters = parameters[1:]
+            self._resolve_context(self.context)
         self.parameters: tuple[Parameter, ...] = parameters
+
+    @property
+    def keyword_only(self) -> int:
+        """How many of the parameters can only be given by name."""
+        return sum(parameter.keyword_only for parameter in self.parameters)
 
     @property
     def needs_loop(self) -> bool:
@@ -64,24 +77,63 @@ class Signature:
         return self._hints
 
     @property
-    def config_model(self) -> Any:
+    def config_model(self) -> type[BaseModel] | None:
         """The pydantic model in `AssetExecutionContext[Model]`, or None."""
+        model = self._config_argument()
+        return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+    @property
+    def config_problem(self) -> str | None:
+        """What is wrong with `Model` in `AssetExecutionContext[Model]`, or None."""
         if self.context is None:
             return None
-        arguments = typing.get_args(self.hints.get(self.context))
-        return arguments[0] if arguments and isinstance(arguments[0], type) else None
+        annotation = _annotations(self.function).get(self.context)
+        if isinstance(annotation, str) and self.context not in self.hints and "[" in annotation:
+            return f"the annotation {annotation!r} of {self.context!r} cannot be resolved; define or import its model at module scope"
+        model = self._config_argument()
+        if isinstance(model, type) and not issubclass(model, BaseModel | Mapping):
+            return f"{model.__qualname__} in the annotation of {self.context!r} is no pydantic model"
+        return None
+
+    def is_context_type(self, name: str) -> bool:
+        """Whether a parameter is annotated as a context, wherever it stands."""
+        return _is_context(_annotations(self.function).get(name), self.function)
+
+    def _config_argument(self) -> Any:
+        arguments = typing.get_args(self.hints.get(self.context)) if self.context is not None else ()
+        return arguments[0] if arguments else None
 
     def _is_context(self, name: str) -> bool:
-        if name == "context":
-            return True
+        return name == "context" or self.is_context_type(name)
+
+    def _resolve_context(self, name: str) -> None:
+        """Find a config model that is local to the function in which the asset is defined, as in a test, while we can."""
         annotation = _annotations(self.function).get(name)
-        if annotation is None:
-            return False
-        if isinstance(annotation, str) and not any(context in annotation for context in _CONTEXTS):
-            return False
-        hint = self.hints.get(name, annotation)
-        origin = typing.get_origin(hint) or hint
-        return isinstance(origin, type) and issubclass(origin, AssetExecutionContext | TaskExecutionContext)
+        if not isinstance(annotation, str) or "[" not in annotation or name in self.hints:
+            return
+        frame = sys._getframe(1)
+        while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "rivers":
+            frame = frame.f_back
+        found = _resolved(annotation, frame.f_globals, frame.f_locals)
+        if found is not None:
+            self.hints[name] = found
+
+
+def _is_context(annotation: Any, function: Any) -> bool:
+    """Whether an annotation means a context; a text is read by its first name, so that its model may be unknown yet."""
+    if annotation is None:
+        return False
+    if isinstance(annotation, str):
+        head = annotation.partition("[")[0].strip(" '\"")
+        first, *rest = head.split(".")
+        found = getattr(_plain(function), "__globals__", {}).get(first)
+        for name in rest:
+            found = getattr(found, name, None)
+        if found is None:  # imported where only a type checker sees it, or within a function
+            return head.rpartition(".")[2] in _CONTEXTS
+        annotation = found
+    origin = typing.get_origin(annotation) or annotation
+    return isinstance(origin, type) and issubclass(origin, AssetExecutionContext | TaskExecutionContext)
 
 
 def _from_code(function: Any, code: types.CodeType, error: type[DefinitionError]) -> tuple[Parameter, ...]:
@@ -95,7 +147,7 @@ def _from_code(function: Any, code: types.CodeType, error: type[DefinitionError]
     found = [Parameter(names[i], i >= first_default, i < code.co_posonlyargcount) for i in range(first, positional)]
     if keyword_only:
         for name in names[positional : positional + keyword_only]:
-            found.append(Parameter(name, name in keyword_defaults, False))
+            found.append(Parameter(name, name in keyword_defaults, False, True))
     return tuple(found)
 
 
@@ -109,7 +161,10 @@ def _inspected(function: Callable[..., Any], error: type[DefinitionError]) -> tu
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             _refuse_variadic(function, error)
         has_default = parameter.default is not parameter.empty
-        found.append(Parameter(parameter.name, has_default, parameter.kind is parameter.POSITIONAL_ONLY))
+        kind = parameter.kind
+        found.append(
+            Parameter(parameter.name, has_default, kind is parameter.POSITIONAL_ONLY, kind is parameter.KEYWORD_ONLY)
+        )
     return tuple(found)
 
 
@@ -117,36 +172,61 @@ def _refuse_variadic(function: Any, error: type[DefinitionError]) -> typing.NoRe
     raise error(
         f"{getattr(function, '__qualname__', function)} ({where(function)}) takes *args or **kwargs; "
         "upstreams and resources are found by the names of parameters",
-        hint="name each upstream as a parameter of its own",
+        hint="name each upstream as a parameter of its own; a decorator in between needs functools.wraps",
     )
 
 
+def _plain(function: Any) -> Any:
+    """The plain function at the bottom of wrappers, partials, methods and instances with `__call__`."""
+    for _ in range(100):  # a `__wrapped__` that leads back to itself must not hang us
+        if isinstance(function, partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif isinstance(function, types.MethodType):
+            function = function.__func__
+        else:
+            break
+    if hasattr(function, "__code__") or isinstance(function, type):
+        return function
+    return getattr(type(function), "__call__", function)  # noqa: B004 - the function itself is wanted
+
+
 def _annotations(function: Any) -> dict[str, Any]:
-    inner = inspect.unwrap(function) if hasattr(function, "__wrapped__") else function
-    return getattr(inner, "__annotations__", None) or {}
+    plain = function if type(function) is types.FunctionType and not function.__dict__ else _plain(function)
+    try:
+        return getattr(plain, "__annotations__", None) or {}
+    except NameError:  # Python 3.14 evaluates them now, and one is not defined (yet)
+        annotationlib = importlib.import_module("annotationlib")
+        found: dict[str, Any] = annotationlib.get_annotations(plain, format=annotationlib.Format.STRING)
+        return found
 
 
 def _hints(function: Any) -> dict[str, Any]:
     """typing.get_type_hints, but a plain type costs nothing and one bad annotation does not hide the others."""
-    annotations = _annotations(function)
-    if not annotations:
-        return {}
-    inner = inspect.unwrap(function) if hasattr(function, "__wrapped__") else function
-    names = getattr(inner, "__globals__", {})
+    names: dict[str, Any] | None = None
     found: dict[str, Any] = {}
-    for name, annotation in annotations.items():
+    for name, annotation in _annotations(function).items():
         if not isinstance(annotation, str):
             found[name] = type(None) if annotation is None else annotation
         elif annotation in _PLAIN:
             found[name] = _PLAIN[annotation]
         else:
-            try:
-                found[name] = typing.get_type_hints(types.SimpleNamespace(__annotations__={name: annotation}), names)[
-                    name
-                ]
-            except Exception:  # noqa: BLE001, S112 - evaluating a user's annotation may raise anything; it only cannot be checked
-                continue
+            if names is None:
+                names = getattr(_plain(function), "__globals__", {})
+            hint = _resolved(annotation, names, None)
+            if hint is not None:
+                found[name] = hint
     return found
+
+
+def _resolved(annotation: str, names: dict[str, Any], local: Mapping[str, Any] | None) -> Any:
+    """The type that an annotation's text means; None when it cannot be found out."""
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        return typing.get_type_hints(holder, names, local)["it"]
+    except Exception:  # noqa: BLE001 - evaluating a user's annotation may raise anything; it only cannot be checked
+        return None
 
 
 _PLAIN: dict[str, Any] = {

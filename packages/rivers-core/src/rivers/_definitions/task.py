@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from rivers._definitions.asset import check_placement, check_retry, check_timeout
+from rivers._definitions.asset import check_placement, check_retry, check_timeout, named
 from rivers._definitions.bash import run_bash
 from rivers._definitions.compute import Compute
-from rivers._definitions.names import check_name, where
+from rivers._definitions.names import called_from, check_name, where
 from rivers._definitions.output import check_io_handler, check_static_metadata, check_strings
+from rivers._definitions.recording import recording
 from rivers._definitions.retry import RetryPolicy
 from rivers._definitions.signature import Signature
 from rivers._io.base import BaseIOHandler
 from rivers.exceptions import TaskDefinitionError
 
-__all__ = ["BashTask", "Recorder", "Task", "recording"]
-
-
-class Recorder(Protocol):
-    """Whoever writes down the calls that a graph asset's function makes."""
-
-    def call(self, task: Task | BashTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Write one call down and return the stand-in for its output."""
-
-
-recording: ContextVar[Recorder | None] = ContextVar("rivers_recording", default=None)
-"""Set while a graph asset's function is being looked at."""
+__all__ = ["BashTask", "Task"]
 
 
 class Task:
@@ -66,25 +55,17 @@ class Task:
         compute: Compute | None = None,
         timeout: float | None = None,
     ) -> None:
-        if function is not None and not callable(function):
-            raise TaskDefinitionError(
-                f"a task wraps a function, not {function!r:.80}", hint=f"write @rs.Task(name={function!r:.80})"
-            )
-        if name is None and function is not None:
-            name = getattr(function, "__name__", None)
-        self.name: str = check_name(name, "task", error=TaskDefinitionError) if name is not None else ""
+        self.name: str = named(function, name, "task", TaskDefinitionError)
         what = f"task {self.name!r}"
         self.function = function
         self.signature = Signature(function, TaskDefinitionError) if function is not None else None
-        self.where = where(function) if function is not None else None
-        self.tags = check_strings(tags, "tags", self.name)
-        self.io_handler = check_io_handler(io_handler, what)
+        self.where = (where(function) if function is not None else None) or called_from()
+        self.tags = check_strings(tags, "tags", what, TaskDefinitionError)
+        self.io_handler = check_io_handler(io_handler, what, TaskDefinitionError)
         self.metadata = check_static_metadata(metadata, what)
         check_placement(self.metadata, what, TaskDefinitionError)
         self.retry = check_retry(retry, what, TaskDefinitionError)
-        if compute is not None and not isinstance(compute, Compute):
-            raise TaskDefinitionError(f"{what}: compute={compute!r:.80}: an rs.Compute(...) is allowed")
-        self.compute = compute
+        self.compute = _check_compute(compute, what)
         self.timeout = check_timeout(timeout, what, TaskDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -154,23 +135,27 @@ class BashTask:
     ) -> None:
         self.name = check_name(name, "task", error=TaskDefinitionError)
         what = f"bash task {name!r}"
-        words = [command] if isinstance(command, str) else list(command)
+        words = [command] if isinstance(command, str) else list(command) if isinstance(command, Sequence) else []
         if not words or not all(isinstance(word, str) and word for word in words):
             raise TaskDefinitionError(
                 f"{what}: command={command!r:.80}: a text or a list of texts is allowed, none empty"
             )
-        if env is not None and not all(isinstance(k, str) and isinstance(v, str) for k, v in env.items()):
-            raise TaskDefinitionError(f"{what}: env={env!r:.80}: names and values are str")
+        if env is not None and not (
+            isinstance(env, Mapping) and all(isinstance(k, str) and isinstance(v, str) for k, v in env.items())
+        ):
+            raise TaskDefinitionError(f"{what}: env={env!r:.80}: a dict of str to str is allowed")
+        if cwd is not None and not isinstance(cwd, str | os.PathLike):
+            raise TaskDefinitionError(f"{what}: cwd={cwd!r:.80}: a path is allowed")
         self.command: str | list[str] = command if isinstance(command, str) else words
         self.env = dict(env) if env is not None else None
         self.cwd = os.fspath(cwd) if cwd is not None else None
-        self.where: str | None = None
-        self.tags = check_strings(tags, "tags", name)
-        self.io_handler = check_io_handler(io_handler, what)
+        self.where = called_from()
+        self.tags = check_strings(tags, "tags", what, TaskDefinitionError)
+        self.io_handler = check_io_handler(io_handler, what, TaskDefinitionError)
         self.metadata = check_static_metadata(metadata, what)
         check_placement(self.metadata, what, TaskDefinitionError)
         self.retry = check_retry(retry, what, TaskDefinitionError)
-        self.compute = compute
+        self.compute = _check_compute(compute, what)
         self.timeout = check_timeout(timeout, what, TaskDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -184,3 +169,9 @@ class BashTask:
 
     def __repr__(self) -> str:
         return f"<BashTask {self.name!r}>"
+
+
+def _check_compute(compute: object, what: str) -> Compute | None:
+    if compute is None or isinstance(compute, Compute):
+        return compute
+    raise TaskDefinitionError(f"{what}: compute={compute!r:.80}: an rs.Compute(...) is allowed")

@@ -43,7 +43,8 @@ class Capabilities:
     `closures`: `local` passes live objects, `pickled` ships cloudpickles, `none` refuses what has no module scope.
     `reach`: how far from the controller the body runs; IO handlers must reach as far.
     `streams`: a `collect_stream` consumer can be fed while it runs.
-    `max_sync`, `max_async`: places for sync and async steps; None is no limit. `provisions`: honours `Compute`.
+    `max_sync`, `max_async`: places for sync and for async steps; None is no limit. `max_steps`: places that both share,
+    instead of those two. `provisions`: honours `Compute`.
     """
 
     blocking: bool = False
@@ -56,6 +57,7 @@ class Capabilities:
     provisions: bool = False
     max_sync: int | None = None
     max_async: int | None = None
+    max_steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from rivers._definitions.executor import Executor
 from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach
 from rivers._runner.runner import Runner
-from rivers._runner.surroundings import Surroundings
 from rivers.protocol.result import Ending, LogRecord, StepResult
 from rivers.protocol.spec import StepSpec
 
@@ -46,7 +45,6 @@ class InProcessBackend(ExecutorBackend):
 
     def open(self, run: Run, sink: Sink) -> None:
         self._sink = sink
-        self._guard = threading.current_thread() is threading.main_thread()
         self._runner = Runner(
             sink,
             local=run.local,
@@ -54,24 +52,17 @@ class InProcessBackend(ExecutorBackend):
             keep_error=run.keep_error,
             grace=run.grace,
             pickle_key=run.key,
+            guard=threading.current_thread() is threading.main_thread(),
         )
 
     def submit(self, spec: StepSpec) -> None:
         assert self._runner is not None
         assert self._sink is not None
-        before = Surroundings() if self._guard else None
         try:
             result = self._runner.run_step(spec)
         except KeyboardInterrupt:
             self._sink(StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, worker=self._runner.worker))
             raise
-        finally:
-            for change in before.restore() if before is not None else ():
-                self._sink(
-                    LogRecord(
-                        attempt_id=spec.attempt_id, message=f"after the step: {change}", level=30, logger="rivers"
-                    )
-                )
         self._sink(result)
 
     def cancel(self, attempt_id: str, grace: float) -> None:

@@ -59,7 +59,7 @@ def names_at(path: str) -> Names | None:
     try:
         start = max(0, os.fstat(fd).st_size - TAIL_BYTES)
         return names_in(memoryview(os.pread(fd, TAIL_BYTES, start)))
-    except (Damaged, ValueError) as error:
+    except Damaged as error:
         raise OSError(errno.EBADMSG, str(error), path) from error
     finally:
         os.close(fd)

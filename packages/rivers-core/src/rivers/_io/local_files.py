@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -71,7 +70,7 @@ class LocalFiles:
     def store(self, run_id: str, attempt_id: str, key: str, chunks: Chunks) -> None:
         _, folder, flat = self._place(key)
         run = self._run(run_id)
-        staged = f"{run}/{flat_name(attempt_id or uuid.uuid4().hex)}~{flat}"
+        staged = f"{run}/{flat_name(attempt_id or os.urandom(16).hex())}~{flat}"
         try:
             if folder not in self._writable:
                 self._make_writable(folder)
@@ -213,8 +212,7 @@ class LocalFiles:
         with suppress(FileNotFoundError):
             with suppress(FileExistsError):
                 os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
-            latest = names_at(self._place(key)[0])
-            if latest is None or latest.written <= owed.written:
+            if not _is_newer(self._place(key)[0], owed.written):
                 self._publish(staged, key)
             # Still there when it is not published, and after a rename between two names of one file.
             os.unlink(staged)
@@ -380,3 +378,12 @@ class LocalFiles:
 
 class _RunEnded(OSError):
     pass
+
+
+def _is_newer(path: str, written: int) -> bool:
+    """Whether the value at `path` was written after `written`; a damaged one counts as older."""
+    try:
+        names = names_at(path)
+    except OSError:
+        return False
+    return names is not None and names.written > written

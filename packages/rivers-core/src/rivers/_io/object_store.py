@@ -206,7 +206,9 @@ class ObjectFiles:
     def _republish(self, commit: _Commit) -> None:
         """Finish the publication of a commit, except for keys whose latest value has been written after it."""
         for key, source in commit.sources.items():
-            latest = self._look(self._latest(key))
+            latest = None
+            with suppress(Damaged):
+                latest = self._look(self._latest(key))
             if latest is None or (latest[1], latest[0].written) <= commit.when:
                 obstore.copy(self._store, source, self._latest(key))
 

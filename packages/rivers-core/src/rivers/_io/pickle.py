@@ -76,7 +76,7 @@ class PickleIOHandler(AtomicIOHandler):
 
     def handle_output(self, context: OutputContext, obj: Any) -> None:
         key, run_id = context.asset_name, context.run_id
-        if run_id and context.step != key:
+        if run_id and context.step and context.step != key:
             super().handle_output(context, obj)
             return
         chunks = self._seal(context, obj)
@@ -89,20 +89,22 @@ class PickleIOHandler(AtomicIOHandler):
         files = self._files or self._open()
         try:
             data = files.read(context.run_id, key)
-            if data is not None:
-                # The store is trusted as code is; the digest tells damage, not friend from foe.
-                return pickle.loads(unseal(data, key))  # noqa: S301
-        except Damaged as error:
-            raise self._load_error(context, f"is damaged: {error}", retryable=False) from error
         except OSError as error:
             retryable = not isinstance(error, PermissionError)
             raise self._load_error(context, f"cannot be read: {error}", retryable=retryable) from error
+        if data is None:
+            hint = f"materialize {key!r} first, or include it in the selection"
+            raise self._load_error(context, "does not exist", retryable=True, hint=hint)
+        try:
+            # The store is trusted as code is; the digest tells damage, not friend from foe.
+            return pickle.loads(unseal(data, key))  # noqa: S301
+        except MemoryError:
+            raise
+        except Damaged as error:
+            raise self._load_error(context, f"is damaged: {error}", retryable=False) from error
         except Exception as error:  # unpickling runs what the value's classes ask for
             message = f"cannot be unpickled: {type(error).__name__}: {error}"
             raise self._load_error(context, message, retryable=False) from error
-        raise self._load_error(
-            context, "does not exist", retryable=True, hint=f"materialize {key!r} first, or include it in the selection"
-        )
 
     def stage(self, context: OutputContext, obj: Any) -> None:
         chunks = self._seal(context, obj)
@@ -168,6 +170,8 @@ class PickleIOHandler(AtomicIOHandler):
         key = context.asset_name
         try:
             body = pickle.dumps(obj, 5)
+        except MemoryError:
+            raise
         except Exception as error:  # pickling runs what the value's classes ask for
             raise commit_error(
                 f"the value of {key!r}, a {type(obj).__module__}.{type(obj).__qualname__}, cannot be pickled: {error}",

@@ -68,8 +68,11 @@ def names_in(data: memoryview) -> Names:
     size = int.from_bytes(data[-_FIXED : 4 - _FIXED], "little")
     if data[-4:] != _MAGIC or size + _FIXED > len(data):
         raise _cut_short(data)
-    written, attempt_id, key = bytes(data[-_FIXED - size : -_FIXED]).decode().split("\n")
-    return Names(int(written), attempt_id, key)
+    try:
+        written, attempt_id, key = bytes(data[-_FIXED - size : -_FIXED]).decode().split("\n")
+        return Names(int(written), attempt_id, key)
+    except ValueError as error:
+        raise Damaged(f"a trailer with names that rivers does not write: {error}") from error
 
 
 def pointed_to(data: memoryview) -> str | None:

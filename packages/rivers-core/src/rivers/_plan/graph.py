@@ -8,18 +8,21 @@ ExternalAsset           no node: whoever needs it loads it
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rivers._definitions.asset import Asset, ExternalAsset
+from rivers._definitions.names import closest
 from rivers._definitions.task import BashTask, Task
 from rivers._io.base import BaseIOHandler
+from rivers._plan.cycles import find_cycles, in_order
 from rivers.exceptions import Problem
 from rivers.protocol.spec import NodeKind, OutputMode
 
-__all__ = ["AssetGraph", "Node", "NodeOutput", "Source", "find_cycle"]
+__all__ = ["AssetGraph", "Node", "NodeOutput", "Source"]
+
+MOST_SUGGESTIONS = 50
 
 How = Literal["value", "element", "collect", "stream", "resource", "constant"]
 
@@ -114,10 +117,12 @@ class Node:
 class AssetGraph:
     """All nodes of a repository; `producer` leads from a storage key to the node that makes it.
 
-    `externals` are the assets made elsewhere, by name; `problems` what is wrong, in the order it was found.
+    `results` leads from the name of an asset or task to the node that makes its value, `members` from a graph asset's to
+    all its nodes. `externals` are the assets made elsewhere, by name; `aside` the tasks that graph assets use and that
+    run by themselves only when they are selected. `problems` is what is wrong, in the order it was found.
     """
 
-    __slots__ = ("assets", "externals", "nodes", "order", "problems", "producer", "results")
+    __slots__ = ("_steps", "aside", "assets", "externals", "members", "nodes", "order", "problems", "producer", "results")
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -125,116 +130,101 @@ class AssetGraph:
         self.externals: dict[str, ExternalAsset] = {}
         self.producer: dict[str, int] = {}
         self.results: dict[str, int] = {}
+        self.members: dict[str, list[int]] = {}
+        self.aside: set[int] = set()
         self.order: list[int] = []
         self.problems: list[Problem] = []
+        self._steps: dict[str, Node] = {}
+
+    def add(
+        self, key: str, kind: NodeKind, owner: Asset | Task | BashTask, definition: Asset | Task | BashTask
+    ) -> Node:
+        """Add a node; one of the same key is a problem, as both would be one step and store under one key."""
+        node = Node(len(self.nodes), key, kind, owner, definition)
+        self.nodes.append(node)
+        other = self._steps.setdefault(key, node)
+        if other is not node:
+            self.complain(f"its step {key!r} has the name of a step of {other.owner!r} ({other.owner.where})", owner)
+        return node
 
     def complain(
         self,
         message: str,
         asset: Asset | Task | BashTask | None = None,
         allowed: Iterable[str] = (),
-        closest: str | None = None,
+        given: str | None = None,
+        among: Iterable[str] = (),
+        where: str | None = None,
     ) -> None:
-        """Note a problem and go on, so that all of them are told together."""
-        self.problems.append(
-            Problem(
-                message,
-                asset.name if asset is not None else None,
-                asset.where if asset is not None else None,
-                tuple(allowed),
-                closest,
-            )
-        )
+        """Note a problem and go on, so that all of them are told together.
+
+        The one `among` these that is closest to what was `given` is looked for while there are few problems: it takes
+        about 1 µs per candidate, and nobody reads thousands of suggestions.
+        """
+        near = closest(given, among) if given is not None and len(self.problems) < MOST_SUGGESTIONS else None
+        name = asset.name if asset is not None else None
+        place = where or (asset.where if asset is not None else None)
+        self.problems.append(Problem(message, name, place, tuple(allowed), near))
 
     def link(self) -> None:
-        """Turn storage keys into edges and find an order; a cycle is a problem, told by its shortest path."""
+        """Turn storage keys into edges and find an order; each cycle is a problem, told by its shortest path."""
         producer = self.producer
         for node in self.nodes:
-            found: list[int] = []
+            found: dict[int, None] = {}
             for source in node.inputs:
-                if source.how not in ("resource", "constant"):
+                if source.how not in {"resource", "constant"}:
                     source.node = index = producer.get(source.key)
-                    if index is not None and index not in found:
-                        found.append(index)
+                    if index is not None:
+                        found[index] = None
             for key in node.order:
                 index = producer.get(key)
-                if index is not None and index not in found:
-                    found.append(index)
-            if node.mapped_over is not None and node.mapped_over not in found:
-                found.append(node.mapped_over)
+                if index is not None:
+                    found[index] = None
+            if node.mapped_over is not None:
+                found[node.mapped_over] = None
             node.upstream = tuple(found)
-        self.order = _topological(self.nodes)
+        upstream = [node.upstream for node in self.nodes]
+        self.order = in_order(upstream)
         if len(self.order) < len(self.nodes):
-            cycle = find_cycle(self.nodes, set(range(len(self.nodes))) - set(self.order))
-            path = " → ".join(self.nodes[index].key for index in [*cycle, cycle[0]])
-            self.complain(f"assets need each other in a circle: {path}", self.nodes[cycle[0]].owner)
+            for cycle in find_cycles(upstream, self.order):
+                self._complain_of_cycle([self.nodes[index] for index in cycle], [self.nodes[i].key for i in cycle])
+        elif self.members:
+            self._check_assets()
+
+    def _check_assets(self) -> None:
+        """Find graph assets that need what needs them, though by other tasks than those that make their value."""
+        unit = list(range(len(self.nodes)))
+        for indices in self.members.values():
+            for index in indices:
+                unit[index] = indices[0]
+        upstream: list[dict[int, None]] = [{} for _ in self.nodes]
+        for node in self.nodes:
+            mine = unit[node.index]
+            upstream[mine].update((unit[above], None) for above in node.upstream if unit[above] != mine)
+        edges = [tuple(needed) for needed in upstream]
+        order = in_order(edges)
+        if len(order) < len(edges):
+            for cycle in find_cycles(edges, order):
+                nodes = [self.nodes[index] for index in cycle]
+                self._complain_of_cycle(nodes, [node.owner.name for node in nodes])
+
+    def _complain_of_cycle(self, nodes: Sequence[Node], names: Sequence[str]) -> None:
+        path = " → ".join([*names, names[0]])
+        self.complain(f"assets need each other in a circle: {path}", nodes[0].owner)
 
     def upstream_of(self, indices: Iterable[int]) -> set[int]:
-        """These nodes and everything they need, directly or not."""
-        found = set(indices)
-        waiting = list(found)
+        """These nodes and everything they need, directly or not; of a graph asset always all tasks."""
+        found: set[int] = set()
+        whole: set[str] = set()
+        waiting = list(indices)
         while waiting:
-            for index in self.nodes[waiting.pop()].upstream:
-                if index not in found:
-                    found.add(index)
-                    waiting.append(index)
+            index = waiting.pop()
+            if index in found:
+                continue
+            found.add(index)
+            node = self.nodes[index]
+            waiting.extend(node.upstream)
+            if node.composition is not None and node.composition not in whole:
+                whole.add(node.composition)
+                waiting.extend(self.members[node.composition])
         return found
-
-
-def _topological(nodes: Sequence[Node]) -> list[int]:
-    """Kahn's algorithm, in the order of definition where there is a choice; too short when there is a cycle."""
-    waiting = [len(node.upstream) for node in nodes]
-    children: list[list[int]] = [[] for _ in nodes]
-    for node in nodes:
-        for index in node.upstream:
-            children[index].append(node.index)
-    ready = deque(index for index, count in enumerate(waiting) if count == 0)
-    order: list[int] = []
-    while ready:
-        index = ready.popleft()
-        order.append(index)
-        for child in children[index]:
-            waiting[child] -= 1
-            if waiting[child] == 0:
-                ready.append(child)
-    return order
-
-
-def find_cycle(nodes: Sequence[Node], among: set[int]) -> list[int]:
-    """The shortest cycle among nodes that cannot be ordered, each needing the one before it.
-
-    Breadth first from up to 200 of them, so that a huge tangle is told in bounded time; what is downstream of the
-    cycle is peeled off first.
-    """
-    core = set(among)
-    while True:
-        needed = {index for node in core for index in nodes[node].upstream if index in core}
-        if needed == core:
-            break
-        core = needed
-    best: list[int] = []
-    for start in sorted(core)[:200]:
-        path = _shortest_back(nodes, core, start, len(best) or None)
-        if path and (not best or len(path) < len(best)):
-            best = path
-    return best
-
-
-def _shortest_back(nodes: Sequence[Node], core: set[int], start: int, limit: int | None) -> list[int]:
-    came: dict[int, int] = {}
-    level = [start]
-    depth = 1
-    while level and (limit is None or depth < limit):
-        following: list[int] = []
-        for index in level:
-            for upstream in nodes[index].upstream:
-                if upstream == start:
-                    path = [index]
-                    while path[-1] != start:
-                        path.append(came[path[-1]])
-                    return path
-                if upstream in core and upstream not in came:
-                    came[upstream] = index
-                    following.append(upstream)
-        level, depth = following, depth + 1
-    return []

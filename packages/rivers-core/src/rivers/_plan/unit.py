@@ -1,4 +1,4 @@
-"""The parts of a run's frontier: units of work, the lanes they queue in, groups of mapped instances, what is owed."""
+"""The parts of a run's frontier: units of work, groups of mapped instances, what is owed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from rivers._definitions.compute import Compute
 from rivers._events.event import Event
 from rivers._plan.plan import Step
 from rivers.protocol.failure import Evidence, Failure, FailureReason
+from rivers.protocol.result import Ending, StepResult
 
-__all__ = ["Group", "Lane", "Owed", "Place", "StreamState", "Unit", "timed_out", "unreported"]
-
-NO_LIMIT = 1 << 60
+__all__ = ["Group", "Owed", "Place", "StreamState", "Unit", "timed_out", "undispatched", "unreported", "unsaid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,51 +23,43 @@ class Place:
     max_async: int | None = None
     blocking: bool = False
     streams: bool = False
-
-
-class Lane:
-    """The queue of ready units of one executor, sync or async, and how many places are free for them."""
-
-    __slots__ = ("free", "queue")
-
-    def __init__(self, places: int | None) -> None:
-        self.free = NO_LIMIT if places is None else places
-        self.queue: deque[Unit] = deque()
+    max_steps: int | None = None
 
 
 class Unit:
     """One thing to run: a step, or one instance of a mapped step (`map_key`).
 
-    `charged` counts the attempts that the retry policy counts, `dispatches` all submits. `doomed` names the step that
-    makes it pointless.
+    `charged` counts the attempts that the retry policy counts, `unstarted` those since then that never began, which are
+    repeated free of charge until `give_up`. `begun` and `overdue` are of the current attempt. `doomed` names the step
+    that makes the unit pointless.
     """
 
     __slots__ = (
         "attempt_id",
+        "begun",
         "charged",
         "compute",
-        "dispatches",
         "doomed",
         "failures",
         "give_up",
         "key",
         "map_key",
         "overdue",
-        "ready_at",
         "step",
+        "unstarted",
     )
 
-    def __init__(self, step: Step, key: str, map_key: str | None, ready_at: float) -> None:
+    def __init__(self, step: Step, map_key: str | None = None) -> None:
         self.step = step
-        self.key = key
+        self.key = step.key if map_key is None else f"{step.key}[{map_key}]"
         self.map_key = map_key
-        self.ready_at = ready_at
         self.charged = 0
-        self.dispatches = 0
+        self.unstarted = 0
         self.attempt_id = ""
         self.compute: Compute | None = step.node.definition.compute
         self.failures: tuple[Failure, ...] = ()
         self.doomed: str | None = None
+        self.begun = False
         self.overdue = False
         self.give_up: float | None = None
 
@@ -96,11 +87,18 @@ class Group:
 
 @dataclass(slots=True)
 class Owed:
-    """The I/O that a change of state leaves to do, in this order: tell, stop, start."""
+    """The I/O that one change of state leaves to do, in this order: tell, stop, start, give up.
 
+    `now` is the moment of the change in seconds of a monotonic clock, `wall` in seconds of the epoch. `silent` holds an
+    end for each attempt that was stopped and never reported: ask the stores about it, then hand it to `Frontier.ended`.
+    """
+
+    now: float
+    wall: float
     events: list[Event] = field(default_factory=list)
     stops: list[tuple[str, float]] = field(default_factory=list)
     starts: list[Unit] = field(default_factory=list)
+    silent: list[StepResult] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +123,29 @@ def timed_out(unit: Unit, seen: Failure | None) -> Failure:
     )
 
 
-def unreported(unit: Unit, cancelled: bool) -> Failure:
-    """The failure of an attempt whose executor did not say how it ended, long after it was asked to stop it."""
+def unreported(unit: Unit, cancelled: bool) -> StepResult:
+    """The end of an attempt whose executor did not say how it ended, long after it was asked to stop it."""
     reason = FailureReason.TIMEOUT if unit.overdue else FailureReason.INFRASTRUCTURE
-    return Failure(
+    failure = Failure(
         reason=FailureReason.CANCELLED if cancelled else reason,
         type="",
         message="the executor was asked to stop the attempt and never reported its end; it may still run",
         evidence=Evidence(timed_out=unit.overdue, cancelled=cancelled, detail="no report after cancel"),
         transient=not cancelled,
+    )
+    ending = Ending.CANCELLED if cancelled else Ending.FAILED
+    return StepResult(attempt_id=unit.attempt_id, ending=ending, failure=failure)
+
+
+def undispatched(seconds: float) -> Failure:
+    """The failure of an attempt that was handed over again and again and never began."""
+    return Failure(
+        reason=FailureReason.INFRASTRUCTURE, type="", message=f"the executor did not start it within {seconds:.0f} s"
+    )
+
+
+def unsaid() -> Failure:
+    """The failure of an attempt of which its executor only said that it failed."""
+    return Failure(
+        reason=FailureReason.INFRASTRUCTURE, type="", message="the executor reported a failure without saying which"
     )

@@ -38,22 +38,45 @@ def exception_of(
     """
     failure = report.failure
     assert failure is not None
-    error = live if live is not None else _rebuilt(failure) or _generic(report, failure, run_id)
-    error.add_note(
+    own = _rebuilt(failure) if live is None else live
+    notes = _notes(report, failure, run_id, others)
+    # Not what must not leave a run as it is: a body's SystemExit would end the process.
+    if isinstance(own, Exception) and _noted(own, notes if own is live else [*_remote(failure), *notes]):
+        return own
+    error = _generic(report, failure, run_id)
+    error.__cause__ = live
+    _noted(error, [*_remote(failure), *notes])
+    return error
+
+
+def _notes(report: StepReport, failure: Failure, run_id: str, others: list[StepReport]) -> list[str]:
+    where = f", worker {report.worker}" if report.worker else ""
+    notes = [
         f"asset step {report.step!r} failed on executor {report.executor!r}, attempt {report.attempts}, run {run_id}"
-        + (f", worker {report.worker}" if report.worker else "")
-    )
-    if failure.evidence is not None and live is None:
-        error.add_note(describe(failure.evidence))
-    if live is None and failure.traceback:
-        error.add_note(f"traceback of the worker:\n{failure.traceback.rstrip()}")
+        + where
+    ]
     for other in others:
         if other.failure is not None:
-            error.add_note(f"also failed: {other.step!r} ({other.failure.reason.value}: {other.failure.message:.200})")
+            notes.append(f"also failed: {other.step!r} ({other.failure.reason.value}: {other.failure.message:.200})")
     skipped = sum(other.state is StepState.SKIPPED for other in others)
     if skipped:
-        error.add_note(f"{skipped} step{'s were' if skipped > 1 else ' was'} skipped for want of an upstream")
-    return error
+        notes.append(f"{skipped} step{'s were' if skipped > 1 else ' was'} skipped for want of an upstream")
+    return notes
+
+
+def _remote(failure: Failure) -> list[str]:
+    """What the exception would say by itself, had it been raised here."""
+    notes = [describe(failure.evidence)] if failure.evidence is not None else []
+    return [*notes, f"traceback of the worker:\n{failure.traceback.rstrip()}"] if failure.traceback else notes
+
+
+def _noted(error: BaseException, notes: list[str]) -> bool:
+    try:
+        for note in notes:
+            error.add_note(note)
+    except Exception:  # noqa: BLE001 - a user's class may have an add_note or a __notes__ of its own
+        return False
+    return True
 
 
 def _generic(report: StepReport, failure: Failure, run_id: str) -> StepFailedError:

@@ -82,7 +82,7 @@ def _exception(result: RunResult, loop: RunLoop) -> BaseException | None:
     if error is not None:
         try:
             error.result = result  # type: ignore[attr-defined]  # also on exceptions that are not ours
-        except AttributeError:
+        except Exception:  # noqa: BLE001 - a user's class may refuse attributes in any way
             error.add_note("the RunResult could not be attached to this exception")
     return error
 

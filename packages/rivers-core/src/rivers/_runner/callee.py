@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
-from pydantic import (
-    ConfigDict,
-    PydanticSchemaGenerationError,
-    PydanticUserError,
-    TypeAdapter,
-    ValidationError,
-)
-
 from rivers._definitions.asset import Asset, MultiAsset
-from rivers._definitions.output import Output
 from rivers._definitions.signature import Signature
 from rivers._definitions.task import Task
+from rivers._runner.hint import Check, checker
 from rivers.exceptions import AssetDefinitionError, RefResolutionError
 
-__all__ = ["Callee", "checker"]
-
-Check = Callable[[Any], "str | None"]
+__all__ = ["Callee"]
 
 
 class Callee:
@@ -51,76 +39,3 @@ class Callee:
         if isinstance(found, MultiAsset):
             for output in found.output_defs:
                 self.checks[output.name] = checker(output.type_hint) if output.type_hint is not None else None
-
-
-_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
-_STREAMS = (Iterator, Generator, AsyncIterator)
-_cache: dict[Any, Check | None] = {}
-
-
-def checker(hint: Any) -> Check | None:
-    """A function that says what is wrong with a value for this hint, or None where nothing can be checked.
-
-    Plain classes are checked by isinstance (an int is a float, as for type checkers); containers and unions, with all
-    their elements, by pydantic in strict mode.
-    """
-    try:
-        return _cache[hint]
-    except KeyError:
-        found = _cache[hint] = _make(hint)
-        return found
-    except TypeError:  # an unhashable hint
-        return _make(hint)
-
-
-def _make(hint: Any) -> Check | None:
-    if hint in (Any, object, Output) or isinstance(hint, typing.TypeVar):
-        return None
-    origin = typing.get_origin(hint)
-    if isinstance(hint, type) and origin is None and not typing.is_typeddict(hint):
-        return _by_class(hint)
-    if isinstance(origin, type) and issubclass(origin, _STREAMS):
-        return None
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(hint, config=_STRICT)
-    except PydanticUserError:
-        try:  # a TypedDict or a dataclass brings a configuration of its own
-            adapter = TypeAdapter(hint)
-        except (PydanticSchemaGenerationError, PydanticUserError):
-            return None
-    except (PydanticSchemaGenerationError, TypeError, NameError):
-        return _by_class(origin) if isinstance(origin, type) else None
-
-    def check(value: Any) -> str | None:
-        try:
-            adapter.validate_python(value)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            return f"expected {_shown(hint)}, got {type(value).__name__}" + (
-                f": at {place}: {first['msg']}" if place else ""
-            )
-        return None
-
-    return check
-
-
-def _by_class(cls: type) -> Check:
-    allowed: tuple[type, ...] = (cls,)
-    if cls is float:
-        allowed = (float, int)
-    elif cls is complex:
-        allowed = (complex, float, int)
-
-    def check(value: Any) -> str | None:
-        if isinstance(value, allowed):
-            return None
-        return f"expected {_shown(cls)}, got {type(value).__name__}"
-
-    return check
-
-
-def _shown(hint: Any) -> str:
-    if isinstance(hint, type) and typing.get_origin(hint) is None:
-        return "None" if hint is type(None) else hint.__qualname__
-    return str(hint).replace("typing.", "")

@@ -9,7 +9,7 @@ import msgspec
 
 from rivers.protocol.failure import Evidence, Failure, FailureReason
 
-__all__ = ["failure_of"]
+__all__ = ["failure_of", "text_of"]
 
 MAX_TEXT = 64 * 1024
 """Bytes of a message or a traceback that are kept (security.md 3.7)."""
@@ -28,10 +28,10 @@ def failure_of(
         reason=reason,
         type=_name(type(error)),
         mro=tuple(_name(cls) for cls in type(error).__mro__),
-        message=_clip(_message(error)),
+        message=text_of(error),
         args=_args(error),
         traceback=_clip(_traceback(error)),
-        notes=tuple(_clip(str(note)) for note in getattr(error, "__notes__", ())[:MAX_CHAIN]),
+        notes=_notes(error),
         evidence=evidence,
         transient=transient,
     )
@@ -41,13 +41,21 @@ def _name(cls: type) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _message(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """The exception's text, also where making it raises."""
     if isinstance(error, SystemExit):
         return f"the body called sys.exit({error.code!r})"
     try:
-        return str(error)
+        return _clip(str(error))
     except BaseException as problem:  # noqa: BLE001 - a user's __str__ may raise anything
         return f"<{type(error).__name__} whose text could not be made: {type(problem).__name__}>"
+
+
+def _notes(error: BaseException) -> tuple[str, ...]:
+    try:
+        return tuple(_clip(str(note)) for note in list(error.__notes__)[:MAX_CHAIN])
+    except BaseException:  # noqa: BLE001 - there are none, or they are no list of texts
+        return ()
 
 
 def _args(error: BaseException) -> str | None:
@@ -65,10 +73,10 @@ def _args(error: BaseException) -> str | None:
 def _traceback(error: BaseException) -> str:
     try:
         _cut_chain(error)
-        lines = traceback.TracebackException.from_exception(error, limit=-100, compact=True).format()
+        lines = traceback.TracebackException.from_exception(error, limit=-100, compact=True, max_group_width=1000).format()
         return "".join(lines)
     except BaseException:  # noqa: BLE001 - formatting calls the user's __str__ and __repr__
-        return "".join(_frames(error.__traceback__)) + f"{_name(type(error))}: {_message(error)}\n"
+        return "".join(_frames(error.__traceback__)) + f"{_name(type(error))}: {text_of(error)}\n"
 
 
 def _frames(trace: TracebackType | None) -> list[str]:

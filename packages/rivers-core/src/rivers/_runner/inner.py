@@ -10,7 +10,7 @@ import msgspec
 from rivers._definitions.output import DynamicOutput
 from rivers._runner.callee import Callee
 from rivers._runner.inputs import Inputs
-from rivers.exceptions import AssetOutputValidationError
+from rivers._runner.outputs import single
 from rivers.protocol.ref import Ref
 from rivers.protocol.spec import ElementInput, InnerStep, NodeKind, StepSpec
 
@@ -73,8 +73,4 @@ def _elements(value: Any) -> dict[str, Any]:
 
 
 def _checked(value: Any, callee: Callee | None, inner: InnerStep) -> Any:
-    check = callee.checks[""] if callee is not None else None
-    problem = check(value) if check is not None else None
-    if problem is not None:
-        raise AssetOutputValidationError(f"task {inner.key!r}: {problem}; nothing was stored")
-    return value
+    return single(value, callee.checks[""] if callee is not None else None, inner.key).value

@@ -9,6 +9,7 @@ import msgspec
 
 from rivers._io.base import BaseIOHandler
 from rivers._io.context import InputContext
+from rivers._runner.failures import text_of
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
 from rivers.exceptions import InputLoadError, RefResolutionError, StepCancelledError
@@ -128,6 +129,6 @@ class Inputs:
             raise
         except Exception as error:
             raise LoadFailedError(
-                f"loading {key!r} with {type(handler).__name__} raised {type(error).__name__}: {error}",
+                f"loading {key!r} with {type(handler).__name__} raised {type(error).__name__}: {text_of(error)}",
                 hint=f"is {key!r} materialized? select it, too, or pass include_upstream=True",
             ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Coroutine
@@ -32,8 +33,9 @@ class BodyLoop:
         self._loop = asyncio.new_event_loop()
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._stop: asyncio.Event | None = None
+        self._elsewhere: BodyLoop | None = None
         self._lock = threading.Lock()
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
 
     def run(self, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None) -> T:
         """Run a coroutine in a context and return what it returns.
@@ -46,42 +48,43 @@ class BodyLoop:
         """
         if asyncio._get_running_loop() is None:
             return self._run(body, context, timeout)
-        result: list[T] = []
-        failure: list[BaseException] = []
-
-        def run_elsewhere() -> None:
-            other = BodyLoop(self._grace)
-            try:
-                result.append(other._run(body, context, timeout))
-            except BaseException as error:  # noqa: BLE001 - carried over to the waiting thread
-                failure.append(error)
-            finally:
-                other.close()
-                self.warnings.extend(other.warnings)
-
-        thread = threading.Thread(target=run_elsewhere, name="rivers-async-body")
-        thread.start()
-        thread.join()
-        if failure:
-            raise failure[0]
-        return result[0]
+        if self._elsewhere is None:
+            self._elsewhere = BodyLoop(self._grace)
+        return _in_thread(self._elsewhere, body, context, timeout)
 
     def stop(self) -> None:
-        """Cancel the running body; safe from any thread, nothing when none runs."""
+        """Cancel the running bodies; safe from any thread, nothing when none runs."""
         with self._lock:
-            stop = self._stop
-            if stop is not None:
-                self._loop.call_soon_threadsafe(stop.set)
+            if self._stop is not None:
+                self._loop.call_soon_threadsafe(self._stop.set)
+        if self._elsewhere is not None:
+            self._elsewhere.stop()
 
-    def close(self) -> None:
-        """Cancel what is left on the loop, wait for it within the grace, and close the loop."""
+    def told(self) -> list[str]:
+        """What bodies left behind since this was last asked, one line each."""
+        found, self._warnings = self._warnings, []
+        return found + self._elsewhere.told() if self._elsewhere is not None else found
+
+    def close(self) -> list[str]:
+        """Cancel what is left on the loop, wait for it within the grace, close the loop; returns `told()`."""
+        if asyncio._get_running_loop() is not None:
+            thread = threading.Thread(target=self._close, name="rivers-async-close")
+            thread.start()
+            thread.join()
+        else:
+            self._close()
+        return self.told()
+
+    def _close(self) -> None:
+        if self._elsewhere is not None:
+            self._elsewhere._close()
         left = [task for task in asyncio.all_tasks(self._loop) if task not in self._abandoned]
         for task in left:
             task.cancel()
         if left:
             self._loop.run_until_complete(asyncio.wait(left, timeout=self._grace))
         for task in asyncio.all_tasks(self._loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was told of in `warnings` already
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was told of already
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
@@ -89,19 +92,20 @@ class BodyLoop:
         supervisor = self._loop.create_task(self._supervise(body, context, timeout))
         try:
             return self._loop.run_until_complete(supervisor)
-        except KeyboardInterrupt:
-            supervisor.cancel()
-            self._loop.run_until_complete(asyncio.wait([supervisor], timeout=self._grace))
-            raise
+        finally:
+            if not supervisor.done():  # KeyboardInterrupt and SystemExit go through the loop and leave it half way
+                supervisor.cancel()
+                with contextlib.suppress(asyncio.CancelledError, OverdueError, StoppedError):
+                    self._loop.run_until_complete(supervisor)
 
-    async def _supervise(self, body: Coroutine[Any, Any, T], context: contextvars.Context, seconds: float | None) -> T:
+    async def _supervise(self, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None) -> T:
         before = asyncio.all_tasks()
         with self._lock:
             self._stop = asyncio.Event()
         task = self._loop.create_task(body, context=context)
         stopped = self._loop.create_task(self._stop.wait())
         try:
-            await asyncio.wait([task, stopped], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task, stopped], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return self._outcome(task)
             reason: Exception = StoppedError() if stopped.done() else OverdueError()
@@ -126,23 +130,53 @@ class BodyLoop:
             task.cancel()
             done, _ = await asyncio.wait([task], timeout=self._grace)
             if done:
-                if not task.cancelled():
-                    task.exception()  # looked at, so that asyncio does not report it as never retrieved
+                _seen(task)
                 return
         self._abandoned.add(task)
-        self.warnings.append(
-            "an async body swallowed its cancellation twice and was abandoned; it may still hold resources"
-        )
+        self._warnings.append("the async body swallowed its cancellation twice and was abandoned")
 
     async def _sweep(self, known: set[asyncio.Task[Any]]) -> None:
         """Background tasks that the body left are cancelled and awaited."""
         left = [task for task in asyncio.all_tasks() if task not in known and task is not asyncio.current_task()]
+        if not left:
+            return
         for task in left:
             task.cancel()
-        if left:
-            names = ", ".join(sorted(task.get_name() for task in left))
-            self.warnings.append(f"an async body left background tasks, which were cancelled: {names}")
-            await asyncio.wait(left, timeout=self._grace)
+        done, stuck = await asyncio.wait(left, timeout=self._grace)
+        for task in done:
+            _seen(task)
+        self._abandoned |= stuck
+        names = ", ".join(sorted(task.get_name() for task in left))
+        self._warnings.append(f"the async body left background tasks, which were cancelled: {names}")
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Look at a task's exception, so that asyncio does not print that nobody did."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _in_thread(loop: BodyLoop, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None) -> T:
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(loop._run(body, context, timeout))
+        except BaseException as error:  # noqa: BLE001 - carried over to the waiting thread
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="rivers-async-body")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        loop.stop()
+        thread.join()
+        raise
+    if failure:
+        raise failure[0]
+    return result[0]
 
 
 async def collected(generator: AsyncIterator[T]) -> list[T]:

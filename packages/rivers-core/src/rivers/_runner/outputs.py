@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rivers._definitions.output import DynamicOutput, Output, check_metadata
 from rivers._io.base import AtomicIOHandler, BaseIOHandler
 from rivers._io.context import OutputContext
 from rivers._runner.callee import Callee
+from rivers._runner.failures import text_of
+from rivers._runner.hint import Check
 from rivers._runner.refs import Resolver
 from rivers.exceptions import (
     AssetOutputValidationError,
@@ -19,7 +21,7 @@ from rivers.protocol.result import OutputRecord
 from rivers.protocol.spec import NodeKind, OutputMode, StepSpec
 from rivers.protocol.spec import Output as OutputSpec
 
-__all__ = ["StoreFailedError", "checked", "store"]
+__all__ = ["StoreFailedError", "checked", "single", "store"]
 
 
 class StoreFailedError(OutputCommitError):
@@ -36,20 +38,30 @@ def checked(spec: StepSpec, callee: Callee | None, value: Any) -> dict[str, Outp
     whole = callee.checks[""] if callee is not None else None
     if spec.node is not NodeKind.MULTI:
         name = spec.outputs[0].name if spec.outputs else ""
-        output = value if isinstance(value, Output) else Output(value)
-        if output.output_name is not None and output.output_name != name:
-            raise AssetOutputValidationError(
-                f"the body returned an output named {output.output_name!r}; it has {name!r}"
-            )
-        if whole is not None:
-            _check(whole, output.value, name)
-        return {name: output}
+        return {name: single(value, whole, name)}
     outputs = _by_name(spec, value, whole)
     for name, output in outputs.items():
         check = callee.checks.get(name) if callee is not None else None
         if check is not None:
             _check(check, output.value, name)
     return outputs
+
+
+def single(value: Any, check: Check | None, name: str) -> Output:
+    """The one output of a body that has one: what it returned, or the one `Output` it returned or yielded."""
+    if type(value) is list and value and isinstance(value[0], Output):
+        if len(value) > 1:
+            raise AssetOutputValidationError(
+                f"output {name!r}: the body yielded {len(value)} items, the first of them an rs.Output, for one value",
+                hint="yield plain values to get a list of them, or declare the outputs with rs.Asset.from_multi",
+            )
+        value = value[0]
+    output = value if isinstance(value, Output) else Output(value)
+    if output.output_name is not None and output.output_name != name:
+        raise AssetOutputValidationError(f"the body returned an output named {output.output_name!r}; it has {name!r}")
+    if check is not None and (output is not value or check(value) is not None):  # the hint may also say rs.Output
+        _check(check, output.value, name)
+    return output
 
 
 def store(
@@ -118,7 +130,7 @@ def _call(handler: BaseIOHandler, context: OutputContext, value: Any, how: Any) 
         raise
     except Exception as error:
         raise StoreFailedError(
-            f"storing {context.asset_name!r} with {type(handler).__name__} raised {type(error).__name__}: {error}"
+            f"storing {context.asset_name!r} with {type(handler).__name__} raised {type(error).__name__}: {text_of(error)}"
         ) from error
 
 
@@ -172,10 +184,8 @@ def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
         value = [value]
     if isinstance(value, dict):
         pairs: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, list) and all(isinstance(item, Output) for item in value):
-        pairs = [(item.output_name, item) for item in value]
-        if len(value) == len(names) == 1 and value[0].output_name is None:
-            pairs = [(names[0], value[0])]
+    elif isinstance(value, list | tuple) and value and all(isinstance(item, Output) for item in value):
+        pairs = _named(value, names)
     elif isinstance(value, tuple | list):
         if len(value) != len(names):
             raise AssetOutputValidationError(
@@ -184,7 +194,7 @@ def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
         pairs = zip(names, value, strict=True)
     else:
         raise ResultDefinitionError(
-            f"a multi-asset returns a dict or tuple, or yields rs.Output(..., output_name=...), not {type(value).__name__}"
+            f"a multi-asset returns a dict or a tuple or yields rs.Outputs with output_name=, not {type(value).__name__}"
         )
     found: dict[str, Output] = {}
     for name, item in pairs:
@@ -193,9 +203,27 @@ def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
         if name in found:
             raise AssetOutputValidationError(f"the body returned output {name!r} twice")
         found[name] = item if isinstance(item, Output) else Output(item)
+        if found[name].output_name not in (None, name):
+            raise AssetOutputValidationError(
+                f"the body returned an output named {found[name].output_name!r} in the place of {name!r}"
+            )
     missing = [name for name in names if name not in found]
     if missing:
         raise AssetOutputValidationError(f"the body did not return {', '.join(map(repr, missing))}; nothing was stored")
+    return found
+
+
+def _named(value: Sequence[Output], names: list[str]) -> list[tuple[str, Output]]:
+    """Outputs by their own names; unnamed ones by their place, when all of them are there."""
+    if all(item.output_name is None for item in value) and len(value) == len(names):
+        return list(zip(names, value, strict=True))
+    found: list[tuple[str, Output]] = []
+    for item in value:
+        if item.output_name is None:
+            raise AssetOutputValidationError(
+                f"the body returned an rs.Output without output_name; declared are {', '.join(names)}"
+            )
+        found.append((item.output_name, item))
     return found
 
 

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from rivers._definitions.resource import Resource
+from rivers._runner.failures import text_of
 from rivers._runner.refs import Resolver
 from rivers.exceptions import ExecutionError
 from rivers.protocol.ref import Ref
@@ -47,7 +48,7 @@ class Resources:
                         found.setup()
                     except Exception as error:
                         raise ResourceSetupError(
-                            f"setup() of {type(found).__name__} {name!r} raised {type(error).__name__}: {error}"
+                            f"setup() of {type(found).__name__} {name!r} raised {type(error).__name__}: {text_of(error)}"
                         ) from error
                 self._users[id(found)] = users + 1
         self._ready[name] = found
@@ -67,6 +68,6 @@ class Resources:
                 try:
                     found.teardown()
                 except Exception as error:  # noqa: BLE001 - whatever it raises, the others are torn down too
-                    problems.append(f"teardown() of resource {name!r} raised {type(error).__name__}: {error}")
+                    problems.append(f"teardown() of resource {name!r} raised {type(error).__name__}: {text_of(error)}")
         self._ready.clear()
         return problems

@@ -9,6 +9,7 @@ It knows neither plan nor repository: in a pod, in a process and in this thread 
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import time
 import types
@@ -28,7 +29,9 @@ from rivers._runner.loop import BodyLoop, OverdueError, StoppedError, collected
 from rivers._runner.outputs import StoreFailedError, checked, store
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources, ResourceSetupError
+from rivers._runner.surroundings import Surroundings
 from rivers.exceptions import (
+    ExecutionError,
     InputLoadError,
     OutputCommitError,
     RefResolutionError,
@@ -37,7 +40,7 @@ from rivers.exceptions import (
 )
 from rivers.protocol.failure import Evidence, Failure, FailureReason
 from rivers.protocol.ref import Ref
-from rivers.protocol.result import Ending, OutputRecord, StepEvent, StepResult, StepStarted, Timings
+from rivers.protocol.result import Ending, LogRecord, OutputRecord, StepEvent, StepResult, StepStarted, Timings
 from rivers.protocol.spec import NodeKind, StepSpec
 
 __all__ = ["Runner"]
@@ -48,7 +51,8 @@ class Runner:
 
     `emit` is told when an attempt starts and what it prints; `local` and `next_item` are the run's (see `spi.Run`);
     `keep_error` is given the live exception of a failed attempt, for a controller in the same process. `pickle_key` is
-    the run's key where pickled functions are allowed, `allowed` limits the modules that refs may import.
+    the run's key where pickled functions are allowed, `allowed` limits the modules that refs may import. With `guard`,
+    for the main thread only, what a body changes in the process is put back after it, and the rest when it closes.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Runner:
         grace: float = 10.0,
         allowed: tuple[str, ...] = (),
         pickle_key: bytes = b"",
+        guard: bool = False,
     ) -> None:
         self._emit = emit
         self._keep_error = keep_error
@@ -69,51 +74,62 @@ class Runner:
         self.worker = worker or f"pid {os.getpid()}"
         self._resolver = Resolver(local, allowed=allowed, pickle_key=pickle_key)
         self._resources = Resources(self._resolver)
-        self._inputs = Inputs(self._resolver, self._resources, next_item)
+        # Every attempt starts from the context variables of this moment, also one that runs inside another's stream.
+        self._context_vars = contextvars.copy_context()
+        self._inputs = Inputs(self._resolver, self._resources, self._outside(next_item) if next_item else None)
         self._callees: dict[Ref, Callee] = {}
         self._loop: BodyLoop | None = None
         self._capturing = False
         self._stopped: set[str] = set()
-        self._running = ""
+        self._running: set[str] = set()
+        self._processes: dict[str, Callable[[], None]] = {}
+        self._before = Surroundings() if guard else None
 
     def run_step(self, spec: StepSpec) -> StepResult:
         """Run one attempt to its end; what the body raises is in the result, only KeyboardInterrupt is raised on."""
         self._emit(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
-        self._running = spec.attempt_id
+        self._running.add(spec.attempt_id)
         attempt = _Attempt(spec)
         output = self._listen(spec)
+        scope = self._context_vars.copy()
+        if output is not None:
+            scope.run(output.enter)
         try:
-            return self._result(attempt, self._run(attempt, output))
+            return self._result(attempt, scope.run(self._run, attempt))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a body may raise anything, and all of it is the attempt's result
             return self._failed(attempt, error)
         finally:
-            self._running = ""
+            self._running.discard(spec.attempt_id)
             if output is not None:
                 output.finish()
 
     def stop(self, attempt_id: str) -> None:
         """Ask an attempt to stop, from any thread; a sync body is stopped when it returns, before it stores."""
         self._stopped.add(attempt_id)
-        if self._loop is not None and self._running == attempt_id:
+        kill = self._processes.get(attempt_id)
+        if kill is not None:
+            kill()
+        if self._loop is not None and attempt_id in self._running:
             self._loop.stop()
 
     def close(self) -> list[str]:
         """Tear down resources, the loop and the capture; returns what went wrong, one line each."""
         problems = self._resources.close()
         if self._loop is not None:
-            self._loop.close()
-            problems += self._loop.warnings
+            problems += self._loop.close()
             self._loop = None
         if self._capturing:
             self._capturing = False
             Capture.remove()
+        if self._before is not None:
+            problems += [f"after the run: {change}" for change in self._before.restore()]
         return problems
 
     # ── the phases ──
 
-    def _run(self, attempt: _Attempt, output: StepOutput | None) -> tuple[OutputRecord, ...]:
+    def _run(self, attempt: _Attempt) -> tuple[OutputRecord, ...]:
         spec = attempt.spec
         if spec.attempt_id in self._stopped:
             raise StoppedError
@@ -121,20 +137,39 @@ class Runner:
         arguments, streams = self._inputs.load(spec, callee.hints if callee is not None else {})
         context = self._context(spec, callee, arguments)
         attempt.loaded = time.perf_counter()
-        scope = contextvars.copy_context()
-        if output is not None:
-            scope.run(output.enter)
+        before = Surroundings() if self._before is not None else None
         try:
             if spec.inner:
-                value = scope.run(run_inner, spec, self._inputs, self._callee_of, self._call_inner)
+                value = run_inner(spec, self._inputs, self._callee_of, self._call_inner)
             else:
-                value = self._call(spec, callee, arguments, scope)
+                value = self._call(spec, callee, arguments)
         finally:
             attempt.called = time.perf_counter()
+            self._tidy(spec, before)
         self._still_wanted(attempt, streams)
         outputs = checked(spec, callee, value)
         extra, version = (context.output_metadata, context.data_version) if context is not None else (None, None)
         return store(spec, outputs, self._resolver, extra, version)
+
+    def _tidy(self, spec: StepSpec, before: Surroundings | None) -> None:
+        """Tell what the body left behind, and put back what it changed."""
+        left = self._loop.told() if self._loop is not None else []
+        if before is not None:
+            left += before.restore()
+        for message in left:
+            self._emit(
+                LogRecord(
+                    attempt_id=spec.attempt_id,
+                    message=f"after the step: {message}",
+                    level=logging.WARNING,
+                    logger="rivers",
+                    time=time.time(),
+                )
+            )
+
+    def _outside(self, next_item: Callable[[str, str, int], str | None]) -> Callable[[str, str, int], str | None]:
+        """What a run does while a stream's consumer waits, other steps among it, is none of the consumer's."""
+        return lambda attempt_id, parameter, n: self._context_vars.copy().run(next_item, attempt_id, parameter, n)
 
     def _still_wanted(self, attempt: _Attempt, streams: list[Stream]) -> None:
         """Nothing is stored for a body that ran too long, whose run was cancelled or whose stream broke."""
@@ -186,17 +221,16 @@ class Runner:
         arguments[callee.context] = context
         return context
 
-    def _call(
-        self, spec: StepSpec, callee: Callee | None, arguments: dict[str, Any], scope: contextvars.Context
-    ) -> Any:
+    def _call(self, spec: StepSpec, callee: Callee | None, arguments: dict[str, Any]) -> Any:
         if callee is None:
             return self._bash(spec, arguments)
+        scope = contextvars.copy_context()
         positional = [arguments.pop(name) for name in _positional(callee, arguments)]
         value = scope.run(_invoke, callee, positional, arguments)
         return self._awaited(value, scope, spec.timeout)
 
     def _call_inner(self, callee: Callee | None, spec: StepSpec, arguments: dict[str, Any]) -> Any:
-        return self._call(spec, callee, arguments, contextvars.copy_context())
+        return self._call(spec, callee, arguments)
 
     def _awaited(self, value: Any, scope: contextvars.Context, timeout: float | None) -> Any:
         """Run what a body handed over to be awaited, also where a plain wrapper hides an async function."""
@@ -211,10 +245,22 @@ class Runner:
     def _bash(self, spec: StepSpec, arguments: dict[str, Any]) -> str:
         command, env, cwd = arguments.pop("command"), arguments.pop("env"), arguments.pop("cwd")
         variables = {name: str(value) for name, value in arguments.items()}
+
+        def started(kill: Callable[[], None]) -> None:
+            self._processes[spec.attempt_id] = kill
+            if spec.attempt_id in self._stopped:  # it came while the command was being started
+                kill()
+
         try:
-            return run_bash(command, env, cwd, variables, spec.timeout)
+            return run_bash(command, env, cwd, variables, spec.timeout, started)
         except TimeoutError:
             raise OverdueError from None
+        except ExecutionError:
+            if spec.attempt_id in self._stopped:
+                raise StoppedError from None
+            raise
+        finally:
+            self._processes.pop(spec.attempt_id, None)
 
     # ── the end ──
 

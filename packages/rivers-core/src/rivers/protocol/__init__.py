@@ -18,6 +18,7 @@ from rivers.protocol.result import (
     StepResult,
     StepStarted,
     Timings,
+    lost,
 )
 from rivers.protocol.spec import (
     PROTOCOL_VERSION,
@@ -78,4 +79,5 @@ __all__ = [
     "describe",
     "encode_event",
     "encode_spec",
+    "lost",
 ]

@@ -85,6 +85,10 @@ def classify(evidence: Evidence) -> FailureReason:
 def describe(evidence: Evidence) -> str:
     """One line a person can act on: what ended the worker, with signal names instead of numbers."""
     parts: list[str] = []
+    if evidence.timed_out:
+        parts.append("stopped for its timeout")
+    if evidence.cancelled:
+        parts.append("stopped for a cancel")
     if evidence.signal is not None:
         try:
             name = signal.Signals(evidence.signal).name

@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from rivers.protocol.failure import Failure
+from rivers.protocol.failure import Evidence, Failure, FailureReason, classify, describe
 
-__all__ = ["Ending", "LogRecord", "OutputRecord", "StepEvent", "StepResult", "StepStarted", "Timings"]
+__all__ = ["Ending", "LogRecord", "OutputRecord", "StepEvent", "StepResult", "StepStarted", "Timings", "lost"]
 
 
 class Ending(enum.Enum):
@@ -76,3 +76,22 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="log", 
 
 
 StepEvent: TypeAlias = StepStarted | LogRecord | StepResult
+
+
+def lost(attempt_id: str, evidence: Evidence, *, started: bool = True) -> StepResult:
+    """The end of an attempt whose worker went away without reporting one: one rule, the same on every executor.
+
+    `started` is whether the attempt had told its StepStarted. A worker that was killed before that hit an attempt that
+    never ran, which is dispatched again free of charge; one that ended with an exit code could not begin, and another
+    attempt could not either.
+    """
+    reason = classify(evidence)
+    unable = not started and evidence.exit_code is not None
+    if reason is FailureReason.CANCELLED:
+        ending = Ending.CANCELLED
+    elif started or unable:
+        ending = Ending.FAILED
+    else:
+        ending = Ending.NOT_STARTED
+    failure = Failure(reason=reason, type="", message=describe(evidence), evidence=evidence, transient=not unable)
+    return StepResult(attempt_id=attempt_id, ending=ending, failure=failure, worker=evidence.worker or "")

@@ -1,0 +1,135 @@
+"""The worker's side: one task from stdin, its events to a pipe of its own, then gone. It shares nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from types import FrameType
+
+from rivers.exceptions import SpecDecodeError, SpecVersionError
+from rivers.protocol import (
+    LIMITS,
+    Ending,
+    Failure,
+    FailureReason,
+    LogRecord,
+    StepEvent,
+    StepResult,
+    StepSpec,
+    decode_spec,
+    encode_event,
+)
+from rivers.spi import Runner
+
+__all__ = ["main"]
+
+PR_SET_PDEATHSIG = 1
+REJECTED, LOST, OTHER_VERSION = 11, 13, 14
+
+
+class Events:
+    """The pipe to the controller. An event is written whole or not at all; nothing the body prints comes here."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        # A fork of the body must neither tell anything nor keep the pipe open when this process has died.
+        os.register_at_fork(after_in_child=lambda: os.close(descriptor))
+
+    def tell(self, event: StepEvent) -> None:
+        data = encode_event(event)
+        # Being asked to stop raises in whatever the main thread does: it must not cut an event in two.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            with self._lock:
+                os.write(self._descriptor, len(data).to_bytes(4, "big") + data)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def main(controller: int, events: int, crash: int) -> int:
+    """Run one attempt; returns the exit code. `events` and `crash` are file descriptors, `controller` a process id."""
+    # The kernel kills this process when the controller dies, however that happens; or it is dead already.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != controller:
+        return LOST
+    for descriptor in (events, crash):
+        os.set_inheritable(descriptor, False)  # not for what the body starts
+    header, _, data = _stdin().partition(b"\n")
+    task = json.loads(header)
+    sys.path[:] = task["path"]
+    tell = Events(events).tell
+    try:
+        spec = decode_spec(data)
+    except SpecDecodeError as error:
+        tell(_refused(task["attempt_id"], error))
+        return OTHER_VERSION if isinstance(error, SpecVersionError) else REJECTED
+    # The controller offers its key with every task; whether a pickle is loaded here is decided here.
+    allowed = os.environ.get("RIVERS_ALLOW_PICKLE") == "1"
+    runner = Runner(tell, grace=task["grace"], pickle_key=bytes.fromhex(task["key"]) if allowed else b"")
+    result = _run(runner, spec, crash)
+    try:
+        tell(result)  # before anything else can go wrong
+    except SpecDecodeError as error:
+        tell(_refused(spec.attempt_id, error))
+    for problem in [*runner.close(), *_threads()]:
+        tell(LogRecord(attempt_id=spec.attempt_id, message=problem, level=30, logger="rivers"))
+    return 0
+
+
+def _run(runner: Runner, spec: StepSpec, crash: int) -> StepResult:
+    """Run the step in this thread, the main one, where SIGTERM can stop it."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        runner.stop(spec.attempt_id)  # from here on nothing is stored, and an async body is cancelled
+        raise KeyboardInterrupt  # a sync body gets this, wherever it is
+
+    signal.signal(signal.SIGTERM, stop)
+    # What crashes in native code, and what hangs in it when it is asked to stop, leaves its stack.
+    faulthandler.enable(crash)
+    faulthandler.register(signal.SIGTERM, crash, chain=True)
+    try:
+        result = runner.run_step(spec)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        text = traceback.format_exc(limit=-50)[-LIMITS.traceback // 4 :].encode(errors="replace").decode()
+        where = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message="stopped", traceback=text)
+        return StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, failure=where, worker=runner.worker)
+    return result
+
+
+def _refused(attempt_id: str, error: SpecDecodeError) -> StepResult:
+    """The end of an attempt whose spec or result could not cross: another attempt would meet the same."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    failure = Failure(reason=FailureReason.INFRASTRUCTURE, type=name, message=str(error), transient=False)
+    return StepResult(attempt_id=attempt_id, ending=Ending.FAILED, failure=failure)
+
+
+def _stdin() -> bytes:
+    """All of stdin, which is empty for the body from here on."""
+    with os.fdopen(os.dup(0), "rb") as stdin:
+        data = stdin.read()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return data
+
+
+def _threads() -> list[str]:
+    """Threads that the body left and that this process would wait for, as a warning."""
+    names = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.name != "MainThread"]
+    return [f"the step left threads, which end with its worker: {', '.join(names)}"] if names else []
+
+
+if __name__ == "__main__":
+    code = main(*map(int, sys.argv[1:]))
+    if _threads():
+        os._exit(code)  # not waiting for them
+    sys.exit(code)

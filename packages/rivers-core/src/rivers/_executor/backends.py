@@ -1,0 +1,84 @@
+"""All backends of one run: judged, opened and closed together; what one of them raises does not reach the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from rivers._events.audience import Audience
+from rivers._executor.backend import ExecutorBackend
+from rivers._plan.plan import Plan, Step
+from rivers._plan.specify import Specifier
+from rivers._plan.unit import Unit
+from rivers.exceptions import GraphValidationError, Problem, RiversError
+from rivers.protocol.spec import StepSpec
+
+__all__ = ["CLOSE_DEADLINE", "Backends"]
+
+CLOSE_DEADLINE = 20.0
+"""Seconds that a backend gets to leave nothing behind."""
+
+
+class Backends:
+    """The backends that carry out `plan.executors`, in the same order."""
+
+    def __init__(self, plan: Plan, backends: Sequence[ExecutorBackend], audience: Audience) -> None:
+        self._plan = plan
+        self._backends = backends
+        self._audience = audience
+        self._opened: list[ExecutorBackend] = []
+        self.can = [backend.capabilities for backend in backends]
+
+    def __getitem__(self, placed: int) -> ExecutorBackend:
+        return self._backends[placed]
+
+    def preflight(self, specifier: Specifier) -> None:
+        """Ask the backends what would fail, with the specs they would get; those in this process are not asked.
+
+        Raises:
+            GraphValidationError: all that was found.
+        """
+        problems: list[Problem] = []
+        for index, backend in enumerate(self._backends):
+            if self.can[index].blocking and type(backend).preflight is ExecutorBackend.preflight:
+                continue
+            specs = list(self._specs(index, specifier, problems))
+            problems.extend(backend.preflight(specs))
+        if problems:
+            raise GraphValidationError(problems)
+
+    def open(self, open_one: Callable[[int, ExecutorBackend], None]) -> None:
+        """Open all; the first one that raises refuses the run, and `close` closes it like those before it."""
+        for index, backend in enumerate(self._backends):
+            self._opened.append(backend)
+            open_one(index, backend)
+
+    def stop(self, unit: Unit, grace: float) -> None:
+        """Ask for the end of a running attempt; where that raises, the attempt is given up after its grace."""
+        try:
+            self._backends[unit.step.placed].cancel(unit.attempt_id, grace)
+        except Exception as error:  # noqa: BLE001 - a backend by strangers may raise anything
+            self._audience.warn(f"stopping {unit.key!r} raised {type(error).__name__}: {error}", unit.key)
+
+    def close(self) -> None:
+        """Close all that `open` came to."""
+        for backend in self._opened:
+            try:
+                backend.close(CLOSE_DEADLINE)
+            except Exception as error:  # noqa: BLE001 - the others are closed all the same
+                self._audience.warn(f"closing the executor {backend.executor!r} raised {type(error).__name__}: {error}")
+
+    def _specs(self, placed: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:
+        for step in self._plan.steps:
+            if step.placed == placed:
+                try:
+                    yield specifier.spec(_foreseen(step), {}, False)
+                except RiversError as error:
+                    hint = f" ({error.hint})" if error.hint else ""
+                    problems.append(Problem(error.message + hint, step.key, step.node.definition.where))
+
+
+def _foreseen(step: Step) -> Unit:
+    """A unit for preflight; it bears an attempt id, as otherwise its spec could not be encoded."""
+    unit = Unit(step)
+    unit.attempt_id = "preflight"
+    return unit

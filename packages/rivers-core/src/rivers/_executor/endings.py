@@ -1,0 +1,35 @@
+"""Ends that core has to make up, where a backend cannot tell or does not."""
+
+from __future__ import annotations
+
+from rivers._plan.unit import Unit
+from rivers.exceptions import RiversError
+from rivers.protocol.failure import Failure, FailureReason
+from rivers.protocol.result import Ending, StepResult
+
+__all__ = ["interrupted", "refused", "untold"]
+
+
+def refused(unit: Unit, error: Exception) -> StepResult:
+    """The end of an attempt that could not even be handed over."""
+    hint = getattr(error, "hint", None)
+    failure = Failure(
+        reason=FailureReason.INFRASTRUCTURE,
+        type=f"{type(error).__module__}.{type(error).__qualname__}",
+        message=str(getattr(error, "message", error)) + (f" ({hint})" if hint else ""),
+        transient=not isinstance(error, RiversError),
+    )
+    return StepResult(attempt_id=unit.attempt_id, ending=Ending.FAILED, failure=failure)
+
+
+def untold(unit: Unit) -> StepResult:
+    """The end of an attempt whose backend runs it in the calling thread and returned without a word."""
+    failure = Failure(
+        reason=FailureReason.INFRASTRUCTURE, type="", message="the executor returned and did not say how the step ended"
+    )
+    return StepResult(attempt_id=unit.attempt_id, ending=Ending.FAILED, failure=failure)
+
+
+def interrupted(unit: Unit) -> StepResult:
+    """The end of an attempt that Ctrl-C took out of the calling thread."""
+    return StepResult(attempt_id=unit.attempt_id, ending=Ending.CANCELLED)

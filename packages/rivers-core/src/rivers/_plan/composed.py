@@ -1,0 +1,154 @@
+"""The nodes of a graph asset: one for each call of its composition, wired as the calls were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rivers._definitions.graph import Argument, Call, Collected, Composition, Constant, Element, FromCall, Upstream
+from rivers._definitions.names import shown
+from rivers._definitions.signature import Parameter
+from rivers._definitions.task import BashTask
+from rivers._plan.graph import How, Node, NodeOutput, Source
+from rivers._plan.upstreams import Upstreams
+from rivers.protocol.spec import NodeKind, OutputMode
+
+__all__ = ["ComposedNodes", "bash_sources"]
+
+
+class ComposedNodes:
+    """Adds one composition to the graph."""
+
+    def __init__(self, upstreams: Upstreams, composition: Composition) -> None:
+        self._upstreams = upstreams
+        self._graph = upstreams.graph
+        self._composition = composition
+        self._asset = asset = composition.asset
+        self._nodes: list[Node] = []
+        self._mapped = {call.mapped_over for call in composition.calls if call.mapped_over is not None}
+        self._whole = {
+            argument.call
+            for call in composition.calls
+            for argument in (*call.arguments.values(), *call.after)
+            if isinstance(argument, FromCall)
+        } | {composition.result}
+        """The calls whose value is read as one, not by element."""
+        self._own_handler = upstreams.handler(asset.node_io_handler, asset, upstreams.handlers[asset.name])
+        assert asset.signature is not None
+        self._sources = upstreams.sources(asset.signature, asset, asset.all_deps)
+
+    def add(self) -> None:
+        """Add the nodes and wire them."""
+        asset, calls = self._asset, self._composition.calls
+        for call in calls:
+            self._nodes.append(self._node(call))
+        self._graph.members[asset.name] = [node.index for node in self._nodes]
+        self._graph.results[asset.name] = self._nodes[self._composition.result].index
+        used = {
+            argument.name
+            for call in calls
+            for argument in (*call.arguments.values(), *call.after)
+            if isinstance(argument, Upstream)
+        }
+        unused = [source.key for name, source in self._sources.items() if source.how == "value" and name not in used]
+        first = (*self._upstreams.order(asset.all_deps, asset), *unused)
+        for call, node in zip(calls, self._nodes, strict=True):
+            node.inputs = tuple(self._inputs(call))
+            node.order = tuple(key for argument in call.after if (key := self._order_key(argument)) is not None)
+            if call.mapped_over is not None:
+                node.mapped_over = self._nodes[call.mapped_over].index
+            elif not any(isinstance(a, FromCall | Collected) for a in (*call.arguments.values(), *call.after)):
+                node.order += first  # the rest of the graph comes after these calls
+
+    def _node(self, call: Call) -> Node:
+        key = f"{self._asset.name}/{call.name}"
+        kind = NodeKind.BASH if isinstance(call.task, BashTask) else NodeKind.TASK
+        node = self._graph.add(key, kind, self._asset, call.task)
+        node.call = call.index
+        node.composition = self._asset.name
+        node.max_concurrency = call.max_concurrency
+        node.outputs = tuple(self._outputs(call, key))
+        for output in node.outputs:
+            self._graph.producer[output.key] = node.index
+        signature = call.task.signature
+        problem = signature.config_problem if signature is not None and signature.context is not None else None
+        if problem is not None:
+            self._graph.complain(f"task {call.name!r}: {problem}", self._asset, where=call.task.where)
+        return node
+
+    def _outputs(self, call: Call, key: str) -> Iterable[NodeOutput]:
+        asset, task = self._asset, call.task
+        handler = self._upstreams.handler(task.io_handler, task, self._own_handler)
+        elements = call.index in self._mapped and call.mapped_over is None
+        if call.index == self._composition.result:
+            yield NodeOutput(key, asset.name, self._upstreams.handlers[asset.name], metadata=asset.metadata)
+        elif call.index in self._whole or not elements:
+            yield NodeOutput(key, key, handler, metadata=task.metadata)
+        if elements:
+            yield NodeOutput(key, key, handler, OutputMode.DYNAMIC, metadata=task.metadata)
+
+    def _inputs(self, call: Call) -> Iterable[Source]:
+        if isinstance(call.task, BashTask):
+            yield from bash_sources(call.task)
+        for parameter, argument in call.arguments.items():
+            source = self._argument(parameter, argument)
+            if source is not None:
+                yield source
+        if call.task.signature is not None:
+            for declared in call.task.signature.parameters:
+                if declared.name not in call.arguments:
+                    source = self._by_name(declared, call)
+                    if source is not None:
+                        yield source
+
+    def _by_name(self, parameter: Parameter, call: Call) -> Source | None:
+        """A parameter that the composition does not give: a resource or an asset by its name, or its default."""
+        if self._upstreams.knows(parameter.name):
+            return self._upstreams.source(parameter, self._asset, None)
+        if not parameter.has_default:
+            self._graph.complain(
+                f"task {call.name!r} is not given its parameter {parameter.name!r}, and no asset or resource has that name",
+                self._asset,
+                (),
+                parameter.name,
+                self._upstreams.resources,
+            )
+        return None
+
+    def _argument(self, parameter: str, argument: Argument) -> Source | None:
+        if isinstance(argument, Constant):
+            return Source(parameter, "constant", value=argument.value)
+        if isinstance(argument, Upstream):
+            found = self._sources.get(argument.name)
+            if found is None:
+                return None  # complained of already
+            return Source(parameter, found.how, found.key, found.io_handler, found.metadata, found.value)
+        outputs = self._nodes[argument.call].outputs
+        output = outputs[-1] if isinstance(argument, Element) else outputs[0]
+        how: How = "value" if isinstance(argument, FromCall) else "element"
+        ordered = False
+        if isinstance(argument, Collected):
+            how = "stream" if argument.stream else "collect"
+            ordered = argument.ordered
+        return Source(parameter, how, output.key, output.io_handler, output.metadata, ordered=ordered)
+
+    def _order_key(self, argument: Argument) -> str | None:
+        if isinstance(argument, Upstream):
+            found = self._sources.get(argument.name)
+            return found.key if found is not None and found.how == "value" else None
+        if isinstance(argument, Constant):
+            self._graph.complain(
+                f"a bash task is given the constant {shown(argument.value)} by position, where it only comes after steps; "
+                "give it by name, and it is an environment variable",
+                self._asset,
+            )
+            return None
+        return self._nodes[argument.call].outputs[0].key
+
+
+def bash_sources(task: BashTask) -> tuple[Source, ...]:
+    """A bash task's own settings travel as constants: nothing of it needs to be imported."""
+    return (
+        Source("", "constant", "command", value=task.command),
+        Source("", "constant", "env", value=task.env),
+        Source("", "constant", "cwd", value=task.cwd),
+    )
