@@ -1,7 +1,10 @@
 """Atomic values on the local file system: hard links decide, renames publish.
 
-    write staged file → fsync → link to the run's name → fsync folder → rename to the latest name → fsync folder
-                                └ the commit: one attempt wins                 └ a reader sees old or new, whole
+    write staged file → fsync → link to the run's name → rename to the latest name → fsync folder
+                                └ the commit:            └ a reader sees old or new, whole
+                                  one attempt wins
+
+The run's own folder is not forced to disk: it serves the run, and no run of this machine outlives a power cut.
 
 A staged name that is still there after its commit says that publication was cut short; whoever comes next finishes it.
 """
@@ -29,7 +32,16 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _REMEMBERED = 4096  # keys whose paths are kept ready
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _HOPELESS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EOPNOTSUPP}
+    {
+        errno.EACCES,
+        errno.ENOENT,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.EOPNOTSUPP,
+    }
 )
 
 
@@ -145,7 +157,6 @@ class LocalFiles:
             if winner != attempt_id:
                 raise lost(run_id, key, attempt_id, winner) from None
             return
-        self._sync(run)
         self._publish(staged, key)
 
     def _commit_several(
@@ -166,8 +177,7 @@ class LocalFiles:
                 raise lost(run_id, step, attempt_id, winner or "unknown") from None
             return
         os.unlink(written)
-        self._sync(run)
-        folders = {run}
+        folders: set[str] = set()
         for key in keys:
             staged = self._staged(run, attempt_id, key)
             # Somebody who has lost or looks after us may be publishing the same: then these names are there or gone.
@@ -355,7 +365,7 @@ class LocalFiles:
     def _refusal(self, error: OSError, path: str, chunks: Chunks, run_id: str, step: str) -> OutputCommitError:
         if isinstance(error, _RunEnded):
             return run_over(run_id, step)
-        if isinstance(error, FileNotFoundError) and run_id and not os.path.exists(self._run(run_id)):
+        if isinstance(error, FileNotFoundError) and run_id and self._is_over(self._run(run_id)):
             return run_over(run_id, step)
         place = error.filename or path
         if error.errno in _FULL:
