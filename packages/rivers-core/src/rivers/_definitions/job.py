@@ -7,7 +7,7 @@ from typing import Any
 
 from rivers._definitions.asset import Asset, check_retry
 from rivers._definitions.executor import Executor
-from rivers._definitions.names import check_name
+from rivers._definitions.names import called_from, check_name
 from rivers._definitions.retry import RetryPolicy
 from rivers._definitions.task import BashTask, Task
 from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError
@@ -26,7 +26,7 @@ class Job:
         ConfigurationError: another setting is not acceptable.
     """
 
-    __slots__ = ("assets", "executor", "name", "retry", "tags")
+    __slots__ = ("assets", "executor", "name", "retry", "tags", "where")
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Job:
         tags: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
     ) -> None:
         self.name = check_name(name, "job", error=ConfigurationError)
-        if isinstance(assets, str) or not assets:
+        if isinstance(assets, str) or not isinstance(assets, Sequence) or not assets:
             raise GraphValidationError(f"job {name!r}: assets={assets!r:.80}: a list of at least one asset is allowed")
         for asset in assets:
             if not isinstance(asset, Asset | Task | BashTask | str):
@@ -46,6 +46,7 @@ class Job:
         self.executor = check_executor(executor, f"job {name!r}: executor")
         self.retry = check_retry(retry, f"job {name!r}", ConfigurationError)
         self.tags = check_tags(tags)
+        self.where = called_from()
 
     @property
     def selection(self) -> tuple[str, ...]:

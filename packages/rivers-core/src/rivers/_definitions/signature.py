@@ -89,9 +89,12 @@ class Signature:
             return None
         annotation = _annotations(self.function).get(self.context)
         if isinstance(annotation, str) and self.context not in self.hints and "[" in annotation:
-            return f"the annotation {annotation!r} of {self.context!r} cannot be resolved; define or import its model at module scope"
+            return (
+                f"the annotation {annotation!r} of {self.context!r} cannot be resolved; define or import its model at "
+                "module scope"
+            )
         model = self._config_argument()
-        if isinstance(model, type) and not issubclass(model, BaseModel | Mapping):
+        if isinstance(model, type) and model not in {Any, object} and not issubclass(model, BaseModel | Mapping):
             return f"{model.__qualname__} in the annotation of {self.context!r} is no pydantic model"
         return None
 

@@ -12,7 +12,7 @@ from rivers._plan.unit import Unit
 from rivers.exceptions import GraphValidationError, Problem, RiversError
 from rivers.protocol.spec import StepSpec
 
-__all__ = ["CLOSE_DEADLINE", "Backends"]
+__all__ = ["Backends"]
 
 CLOSE_DEADLINE = 20.0
 """Seconds that a backend gets to leave nothing behind."""

@@ -16,24 +16,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from queue import Empty, SimpleQueue
-from typing import Any, Literal, TypeAlias
+from queue import SimpleQueue
+from typing import Literal, TypeAlias
 
 from rivers._events.audience import Audience
 from rivers._events.event import RunFinished, RunStarted
 from rivers._events.sink import EventSink
 from rivers._executor.backend import ExecutorBackend, Run, Sink
-from rivers._executor.backends import CLOSE_DEADLINE, Backends
+from rivers._executor.backends import Backends
 from rivers._executor.endings import interrupted, refused, untold
 from rivers._executor.interrupts import Interrupts
+from rivers._executor.local import LocalQueue
+from rivers._executor.pump import Pump
 from rivers._executor.recovery import recovered
+from rivers._executor.shortfalls import shortfalls
 from rivers._plan.frontier import Frontier
 from rivers._plan.plan import Plan
 from rivers._plan.refs import Refs
 from rivers._plan.specify import Specifier
-from rivers._plan.unit import Owed, Place, Unit
+from rivers._plan.unit import Owed, Place, StreamState, Unit
 from rivers.exceptions import RiversError, StepCancelledError
 from rivers.protocol.result import Ending, LogRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import LogSettings, StepSpec
@@ -41,8 +43,6 @@ from rivers.protocol.spec import LogSettings, StepSpec
 __all__ = ["RunLoop", "Status"]
 
 Status: TypeAlias = Literal["running", "success", "failure", "cancelled"]
-_STOP = object()
-_WAKE = object()
 
 
 class RunLoop:
@@ -77,13 +77,13 @@ class RunLoop:
         self._grace = grace
         self._key = key
         self._lock = threading.RLock()
-        self._local: SimpleQueue[Unit | None] = SimpleQueue()
-        self._aside: deque[Unit] = deque()
-        self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._pump: threading.Thread | None = None
-        self._begun = False
-        self._cancelled_early = False
-        self._bug: BaseException | None = None
+        self._local = LocalQueue()
+        self._hungry: list[SimpleQueue[Unit | None]] = []
+        self._thread = 0
+        self._begun = self._cancelled_early = False
+        self._pump: Pump | None = None
+        if not all(can.blocking for can in self._backends.can):
+            self._pump = Pump(f"rivers-run-{run_id[:8]}", self._pumped, self._patience, self._local.wake)
         self._interrupts = Interrupts(self._wake)
         places = [
             Place(executor.kind, can.max_sync, can.max_async, can.blocking, can.streams, can.max_steps)
@@ -113,14 +113,17 @@ class RunLoop:
         with self._interrupts:
             try:
                 self._backends.open(self._open)
-                self._start_pump()
+                self._thread = threading.get_ident()
+                if self._pump is not None:
+                    self._pump.start()
                 self._begin()
                 self._work()
             except KeyboardInterrupt:
                 self._interrupts.note()
             finally:
                 self._backends.close()
-                self._stop_pump()
+                if self._pump is not None:
+                    self._pump.stop()
                 self._finish()
         self._audience.complain()
         self._interrupts.raise_if_any()
@@ -140,30 +143,26 @@ class RunLoop:
         """Run local steps until the run is over; wait for them, for time and for the pump in between."""
         frontier = self.frontier
         while not frontier.over:
-            if self._bug is not None:
-                raise self._bug
-            if self._interrupts.pending:
-                self.cancel()
+            self._heed()
             unit = self._next_local()
             if unit is not None:
                 self._run_local(unit)
 
+    def _heed(self) -> None:
+        """What ends the run from outside: Ctrl-C, or a bug in the pump."""
+        if self._pump is not None and self._pump.bug is not None:
+            raise self._pump.bug
+        if self._interrupts.pending:
+            self.cancel()
+
     def _next_local(self) -> Unit | None:
-        if self._aside:
-            return self._aside.popleft()
-        try:
-            return self._local.get_nowait()
-        except Empty:
-            pass  # nothing is ready; wait for it below
-        if self.frontier.over:
-            return None
-        if self._pump is None and self.frontier.next_due is not None:
-            self._tick()
-        try:
-            return self._local.get(timeout=self._patience())
-        except Empty:
-            self._tick()
-            return None
+        unit = self._local.next()
+        if unit is None and not self.frontier.over:
+            if self._pump is None:
+                self._tick()
+            if not self._local.wait(self._patience()):
+                self._tick()
+        return unit
 
     def _patience(self) -> float | None:
         """Seconds until there is something to do by the clock; None when only an event can bring it."""
@@ -182,7 +181,7 @@ class RunLoop:
         except RiversError as error:
             self._take(refused(unit, error))
             return
-        end = interrupted(unit)
+        attempt_id, end = unit.attempt_id, interrupted(unit)  # a retry has started with another id by then
         try:
             self._interrupts.enter_body()
             self._backends[unit.step.placed].submit(spec)
@@ -193,7 +192,7 @@ class RunLoop:
             end = refused(unit, error)
         finally:
             self._interrupts.leave_body()
-        if self.frontier.running.get(unit.attempt_id) is unit:  # the backend has not told its end
+        if self.frontier.running.get(attempt_id) is unit:  # the backend has not told its end
             self._take(end)
 
     def _spec(self, unit: Unit) -> StepSpec:
@@ -202,82 +201,67 @@ class RunLoop:
 
     def _next_item(self, attempt_id: str, parameter: str, n: int) -> str | None:
         """A live stream's n-th mapping key; runs local instances meanwhile, as their consumer has their place."""
+        if threading.get_ident() != self._thread:
+            return self._next_item_elsewhere(attempt_id, parameter, n)
         while True:
             self._interrupts.shield()
             try:
                 with self._lock:
                     state = self.frontier.item(attempt_id, parameter, n)
-                    if state.key is not None or state.ended:
-                        return state.key
-                    if state.broken is not None:
-                        raise StepCancelledError(
-                            f"the stream {parameter!r} ended early: {state.broken} did not succeed"
-                        )
-                    lent = self.frontier.lend(attempt_id, parameter)
-                if lent is not None:
-                    self._aside.appendleft(lent)
-                else:
-                    self._wait_aside(parameter)
+                    if state.known:
+                        return _key(state, parameter)
+                    feeders = self.frontier.feeders(attempt_id, parameter)
+                    lent = self._local.of(feeders) or self.frontier.lend(attempt_id, feeders)
+                    if lent is not None:
+                        self._local.first(lent)  # should Ctrl-C come now, it is not lost
+                    else:
+                        self._hungry.append(self._local.incoming)
+                if lent is None:
+                    self._wait_for_item(parameter)
             finally:
                 self._interrupts.unshield()
-            if lent is not None:
-                self._run_local(self._aside.popleft())
+            if lent is not None and self._local.next() is lent:
+                self._run_local(lent)
 
-    def _wait_aside(self, parameter: str) -> None:
-        """Wait for whatever may bring the stream's next item; steps that become ready meanwhile are put aside."""
+    def _wait_for_item(self, parameter: str) -> None:
         if self._pump is None and self.frontier.next_due is None:
             raise RiversError(f"the stream {parameter!r} waits for an instance that nothing runs", run_id=self.run_id)
-        try:
-            unit = self._local.get(timeout=self._patience())
-            if unit is not None:
-                self._aside.append(unit)
-        except Empty:
+        if not self._local.wait(self._patience()):
             self._tick()
-        if self._interrupts.pending:
-            self.cancel()
-        if self._bug is not None:
-            raise self._bug
+        self._heed()
+
+    def _next_item_elsewhere(self, attempt_id: str, parameter: str, n: int) -> str | None:
+        """The same for a consumer in a thread of its backend."""
+        changed: SimpleQueue[Unit | None] = SimpleQueue()
+        while True:
+            with self._lock:
+                state = self.frontier.item(attempt_id, parameter, n)
+                if state.known:
+                    return _key(state, parameter)
+                self._hungry.append(changed)
+            changed.get()  # ends: the instances do, and so does the run
 
     # ── the pump ──
 
-    def _start_pump(self) -> None:
-        if not all(can.blocking for can in self._backends.can):
-            self._pump = threading.Thread(target=self._pump_events, name=f"rivers-run-{self.run_id[:8]}", daemon=True)
-            self._pump.start()
-
-    def _stop_pump(self) -> None:
-        if self._pump is not None:
-            self._inbox.put(_STOP)
-            self._pump.join(CLOSE_DEADLINE)
-            self._pump = None
-
-    def _pump_events(self) -> None:
-        try:
-            while True:
-                try:
-                    event = self._inbox.get(timeout=self._patience())
-                except Empty:
-                    event = _WAKE
-                if event is _STOP:
-                    return
-                if event is not _WAKE:
-                    self._take(event)
-                self._tick()
-                if self.frontier.over:
-                    self._local.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised in the calling thread, which would wait forever otherwise
-            self._bug = error
-            self._local.put(None)
+    def _pumped(self, event: StepEvent | None) -> None:
+        if event is not None:
+            self._take(event)
+        self._tick()
+        if self.frontier.over:
+            self._local.wake()
 
     def _wake(self) -> None:
-        """Let both threads look again; callable from a signal handler, as SimpleQueue.put is reentrant."""
-        self._local.put(None)
-        self._inbox.put(_WAKE)
+        """Let both threads look again; callable from a signal handler."""
+        self._local.wake()
+        if self._pump is not None:
+            self._pump.wake()
 
     # ── what happened, and what is owed for it ──
 
     def _sink_for(self, placed: int) -> Sink:
-        return self._take_here if self._backends.can[placed].blocking else self._inbox.put
+        if self._pump is None or self._backends.can[placed].blocking:
+            return self._take_here
+        return self._pump.put
 
     def _take_here(self, event: StepEvent) -> None:
         self._interrupts.shield()
@@ -346,14 +330,18 @@ class RunLoop:
             else:
                 self._submit(unit)
         if self._pump is not None and self.frontier.next_due is not None:
-            self._inbox.put(_WAKE)
+            self._pump.wake()
+        for queue in self._hungry:
+            queue.put(None)
+        self._hungry.clear()
 
     def _submit(self, unit: Unit) -> None:
         """Hand an attempt to a backend that does not block; what that raises is the attempt's end."""
         try:
             self._backends[unit.step.placed].submit(self._spec(unit))
         except Exception as error:  # noqa: BLE001 - a backend by strangers may raise anything, and no attempt is lost for it
-            self._inbox.put(refused(unit, error))
+            assert self._pump is not None
+            self._pump.put(refused(unit, error))
 
     # ── begin and end ──
 
@@ -370,6 +358,9 @@ class RunLoop:
             self._audience.tell(
                 RunStarted(run_id=self.run_id, time=time.time(), job=self._job, steps=len(self.plan), tags=self._tags)
             )
+            if self._audience:
+                for shortfall in shortfalls(self.plan, self._backends.can):
+                    self._audience.warn(shortfall)
             change = self.frontier.cancel if self._cancelled_early else self.frontier.begin
             self._apply(change(time.monotonic(), time.time()))
 
@@ -403,3 +394,9 @@ class RunLoop:
                 self.status = "cancelled" if self.frontier.cancelling or self._interrupts.pending else "failure"
             if self._begun:
                 self._audience.tell(RunFinished(run_id=self.run_id, time=time.time(), status=self.status))
+
+
+def _key(state: StreamState, parameter: str) -> str | None:
+    if state.broken is not None:
+        raise StepCancelledError(f"the stream {parameter!r} ended early: {state.broken} did not succeed")
+    return state.key

@@ -87,11 +87,9 @@ def _add_single(definition: Definition, upstreams: Upstreams, inner: bool) -> No
     outputs = ((definition.name, definition.metadata),)
     if isinstance(definition, MultiAsset):
         outputs = tuple((output.name, output.metadata) for output in definition.output_defs)
-    node.outputs = tuple(
-        NodeOutput(name, name, upstreams.handlers[name], metadata=metadata) for name, metadata in outputs
+    graph.store(
+        node, [NodeOutput(name, name, upstreams.handlers[name], metadata=metadata) for name, metadata in outputs]
     )
-    for output in node.outputs:
-        graph.producer[output.key] = node.index
     graph.results[definition.name] = node.index
     deps = definition.all_deps if isinstance(definition, Asset) else ()
     sources: Sequence[Source] = ()
@@ -99,7 +97,7 @@ def _add_single(definition: Definition, upstreams: Upstreams, inner: bool) -> No
         sources = bash_sources(definition)
     elif signature is not None:
         sources = tuple(upstreams.sources(signature, definition, deps).values())
-        if signature.context is not None and (problem := signature.config_problem) is not None:
+        if (problem := signature.config_problem) is not None:
             graph.complain(problem, definition)
     node.inputs = tuple(sources)
     if deps:

@@ -66,12 +66,9 @@ class ComposedNodes:
         node.call = call.index
         node.composition = self._asset.name
         node.max_concurrency = call.max_concurrency
-        node.outputs = tuple(self._outputs(call, key))
-        for output in node.outputs:
-            self._graph.producer[output.key] = node.index
+        self._graph.store(node, self._outputs(call, key))
         signature = call.task.signature
-        problem = signature.config_problem if signature is not None and signature.context is not None else None
-        if problem is not None:
+        if signature is not None and (problem := signature.config_problem) is not None and call.name == call.task.name:
             self._graph.complain(f"task {call.name!r}: {problem}", self._asset, where=call.task.where)
         return node
 

@@ -168,14 +168,14 @@ class Frontier:
             return StreamState(broken="the run was cancelled")
         return self._streams.item(unit, parameter, n)
 
-    def lend(self, attempt_id: str, parameter: str) -> Unit | None:
-        """Start, in the place of a consumer that waits for its stream, one ready unit that the stream needs."""
-        consumer = self.running[attempt_id].step
-        for step in self._streams.feeders(consumer, parameter):
-            unit = self._lanes.lend(consumer.placed, step)
-            if unit is not None:
-                return unit
-        return None
+    def feeders(self, attempt_id: str, parameter: str) -> list[Step]:
+        """The mapped steps that a running consumer's stream needs, the nearest first."""
+        return self._streams.feeders(self.running[attempt_id].step, parameter)
+
+    def lend(self, attempt_id: str, steps: Sequence[Step]) -> Unit | None:
+        """Start, in the place of a consumer that waits for its stream, one ready unit of these steps."""
+        placed = self.running[attempt_id].step.placed
+        return next(filter(None, (self._lanes.lend(placed, step) for step in steps)), None)
 
     # ── how one unit goes on ──
 

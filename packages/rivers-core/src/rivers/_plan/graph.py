@@ -122,7 +122,18 @@ class AssetGraph:
     run by themselves only when they are selected. `problems` is what is wrong, in the order it was found.
     """
 
-    __slots__ = ("_steps", "aside", "assets", "externals", "members", "nodes", "order", "problems", "producer", "results")
+    __slots__ = (
+        "_steps",
+        "aside",
+        "assets",
+        "externals",
+        "members",
+        "nodes",
+        "order",
+        "problems",
+        "producer",
+        "results",
+    )
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -146,6 +157,15 @@ class AssetGraph:
         if other is not node:
             self.complain(f"its step {key!r} has the name of a step of {other.owner!r} ({other.owner.where})", owner)
         return node
+
+    def store(self, node: Node, outputs: Iterable[NodeOutput]) -> None:
+        """Give a node its outputs; a key that another node stores under is a problem."""
+        node.outputs = tuple(outputs)
+        for output in node.outputs:
+            index = self.producer.setdefault(output.key, node.index)
+            if index != node.index:
+                other = self.nodes[index].owner
+                self.complain(f"its value {output.key!r} has the name of one of {other!r} ({other.where})", node.owner)
 
     def complain(
         self,

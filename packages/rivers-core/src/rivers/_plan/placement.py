@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rivers._definitions.asset import GraphAsset
+from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.executor import Executor
-from rivers._definitions.names import closest
+from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import AssetGraph, Node
+from rivers.exceptions import RiversError
 
 __all__ = ["Placement"]
 
@@ -32,7 +33,8 @@ class Placement:
     default: Executor | None = None
     executors: Mapping[str, Executor] = field(default_factory=dict)
     plugins: Mapping[str, Callable[[], Executor]] = field(default_factory=dict)
-    _found: dict[str, Executor] = field(default_factory=dict)
+    _found: dict[str, Executor | None] = field(default_factory=dict)
+    _broken: dict[str, str] = field(default_factory=dict)
 
     @property
     def base(self) -> Executor:
@@ -45,22 +47,24 @@ class Placement:
         return sorted({*BUILT_IN, *self.plugins, *self.executors})
 
     def named(self, name: str) -> Executor | None:
-        """The executor of that name: a key of `executors`; else the configured one of that kind; else its default."""
+        """The executor of that name: of a kind or a key of `executors`; None when there is none that can be used."""
         if name not in self._found:
-            found = self._look_up(name)
-            if found is None:
-                return None
-            self._found[name] = found
+            self._found[name] = self._look_up(name)
         return self._found[name]
 
     def _look_up(self, name: str) -> Executor | None:
-        if name in self.executors:
-            return self.executors[name]
-        for configured in (self.job, self.default, *self.executors.values()):
+        """A kind's name is the configured executor of that kind, the nearest first, else one with defaults."""
+        make = BUILT_IN.get(name) or self.plugins.get(name)
+        if make is None:
+            return self.executors.get(name)
+        for configured in (self.job, self.default, self.executors.get(name), *self.executors.values()):
             if configured is not None and configured.kind == name:
                 return configured
-        make = BUILT_IN.get(name) or self.plugins.get(name)
-        return make() if make is not None else None
+        try:
+            return make()
+        except Exception as error:  # noqa: BLE001 - a stranger's package; told with the other mistakes
+            self._broken[name] = error.message if isinstance(error, RiversError) else f"{type(error).__name__}: {error}"
+            return None
 
     def of(self, node: Node) -> Executor:
         """The executor of a step; an unknown name counts as not given (`check` has complained of it)."""
@@ -83,31 +87,40 @@ class Placement:
 
     def check(self, graph: AssetGraph) -> None:
         """Complain of every unknown executor name, each with the valid ones and the closest."""
-        seen: set[tuple[int, str, str]] = set()
+        for name, executor in self.executors.items():
+            if (name in BUILT_IN or name in self.plugins) and executor.kind != name:
+                graph.complain(
+                    f"executors[{name!r}]={executor!r}: {name!r} is the name of a kind, and this is one of kind "
+                    f"{executor.kind!r}; give it another name"
+                )
+        seen: set[int] = set()
         for node in graph.nodes:
-            definitions = [node.definition] if node.definition is node.owner else [node.definition, node.owner]
-            for definition in definitions:
-                for key, value in (definition.metadata or {}).items():
-                    if key not in (ASSET_KEY, NODE_KEY) or (id(definition), key, value) in seen:
-                        continue
-                    seen.add((id(definition), key, value))
-                    if self.named(value) is None:
-                        graph.complain(
-                            f"metadata {key!r}: {value!r} is no executor",
-                            definition,
-                            self.names,
-                            closest(value, self.names),
-                        )
+            for definition in (node.definition, node.owner):
+                if definition.metadata and id(definition) not in seen:
+                    seen.add(id(definition))
+                    self._check(graph, definition, node.owner)
+
+    def _check(self, graph: AssetGraph, definition: Asset | Task | BashTask, owner: Asset | Task | BashTask) -> None:
+        task = f"task {definition.name!r}: " if definition is not owner else ""
+        for key in (ASSET_KEY, NODE_KEY):
+            value = (definition.metadata or {}).get(key)
+            if value is None or self.named(value) is not None:
+                continue
+            if value in self._broken:
+                message = f"{task}metadata {key!r}: {value!r} cannot be used: {self._broken[value]}"
+                graph.complain(message, owner, where=definition.where)
+                continue
+            message = f"{task}metadata {key!r}: {value!r} is no executor"
+            graph.complain(message, owner, self.names, value, self.names, definition.where)
 
 
 def _values(node: Node) -> list[str]:
+    """What a step's metadata and its graph's say of its executor, the nearest first."""
     own = node.definition.metadata
-    if node.definition is node.owner:
-        value = own.get(ASSET_KEY) if own else None
-        return [value] if value is not None else []
+    if isinstance(node.definition, Asset):
+        return [own[ASSET_KEY]] if own and ASSET_KEY in own else []
     found: list[str] = []
-    for metadata in (own, node.owner.metadata):
-        for key in (NODE_KEY, ASSET_KEY):
-            if metadata and key in metadata:
-                found.append(metadata[key])
+    for metadata in (own, node.owner.metadata if node.owner is not node.definition else None):
+        if metadata:
+            found += [metadata[key] for key in (NODE_KEY, ASSET_KEY) if key in metadata]
     return found

@@ -12,7 +12,7 @@ from rivers._definitions.retry import RetryPolicy
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.placement import Placement
-from rivers.exceptions import AssetNotFoundError, ConfigurationError, GraphValidationError
+from rivers.exceptions import AssetNotFoundError, ConfigurationError
 
 __all__ = ["Batch", "Plan", "Step", "make_plan", "select"]
 
@@ -111,46 +111,43 @@ def select(
         ConfigurationError: an external asset, which no step makes, or something that is no name.
     """
     if selection is None:
-        return set(range(len(graph.nodes)))
+        return set(range(len(graph.nodes))) - graph.aside
     if isinstance(selection, str | Asset | Task | BashTask):
         selection = [selection]
     found: set[int] = set()
-    members: dict[str, list[int]] | None = None
     for item in selection:
-        name = item if isinstance(item, str) else getattr(item, "name", None)
-        if not isinstance(name, str):
-            raise ConfigurationError(f"selection holds {item!r:.80}: an asset or the name of one is allowed")
-        definition = graph.assets.get(name)
-        if definition is None:
-            near = closest(name, graph.assets)
-            raise AssetNotFoundError(
-                f"no asset {name!r} in the repository" + (f"; did you mean {near!r}?" if near else ""),
-                hint=f"it has {', '.join(sorted(graph.assets)[:10])}{', …' if len(graph.assets) > 10 else ''}",
-            )
-        if name in graph.externals:
-            raise ConfigurationError(f"asset {name!r} is external: it is made elsewhere, and no step here makes it")
-        if isinstance(definition, GraphAsset):
-            if members is None:
-                members = _members(graph)
-            found.update(members.get(name, ()))
-        else:
-            found.add(graph.results[definition.name])
+        found.update(_selected(graph, item))
     return graph.upstream_of(found) if include_upstream else found
 
 
-def _members(graph: AssetGraph) -> dict[str, list[int]]:
-    members: dict[str, list[int]] = {}
-    for node in graph.nodes:
-        if node.composition is not None:
-            members.setdefault(node.composition, []).append(node.index)
-    return members
+def _selected(graph: AssetGraph, item: object) -> Iterable[int]:
+    name = item if isinstance(item, str) else getattr(item, "name", None)
+    if not isinstance(name, str):
+        raise ConfigurationError(f"selection holds {item!r:.80}: an asset or the name of one is allowed")
+    definition = graph.assets.get(name)
+    if definition is None:
+        near = closest(name, graph.assets)
+        raise AssetNotFoundError(
+            f"no asset {name!r} in the repository" + (f"; did you mean {near!r}?" if near else ""),
+            hint=f"it has {', '.join(sorted(graph.assets)[:10])}{', …' if len(graph.assets) > 10 else ''}",
+        )
+    if name in graph.externals:
+        raise ConfigurationError(f"asset {name!r} is external: it is made elsewhere, and no step here makes it")
+    if isinstance(definition, GraphAsset):
+        return graph.members.get(definition.name, ())
+    index = graph.results.get(definition.name)
+    if index is None:
+        raise ConfigurationError(
+            f"task {name!r} runs within graph assets only: its parameters are no assets or resources of the repository"
+        )
+    return (index,)
 
 
 def make_plan(
     graph: AssetGraph,
     selected: set[int],
     placement: Placement,
-    retry_of: Callable[[Node], RetryPolicy | None],
+    retry_of: Callable[[Node], RetryPolicy | None] = lambda node: None,
 ) -> Plan:
     """Order the selected nodes, place them, and fuse the graph assets that run as one step."""
     fused = _fusions(graph, selected, placement)
@@ -181,12 +178,11 @@ def _fusions(
     graph: AssetGraph, selected: set[int], placement: Placement
 ) -> dict[str, tuple[Executor, tuple[Node, ...]]]:
     fused: dict[str, tuple[Executor, tuple[Node, ...]]] = {}
-    for name, indices in _members(graph).items():
+    for name, indices in graph.members.items():
         asset = graph.assets[name]
         if indices[0] not in selected or not isinstance(asset, GraphAsset):
             continue
-        members = set(indices)
-        nodes = [graph.nodes[index] for index in graph.order if index in members]
+        nodes = [graph.nodes[index] for index in indices]  # in the order of their calls, each after those it needs
         executor = placement.fused(asset, nodes)
         if executor is not None:
             fused[name] = (executor, tuple(nodes))
@@ -196,12 +192,12 @@ def _fusions(
 def _connect(steps: list[Step], step_of: Mapping[int, int]) -> list[Step]:
     """Turn edges between nodes into edges between steps of this plan, and give each its level."""
     for step in steps:
-        found: list[int] = []
+        found: dict[int, None] = {}
         for node in step.inner or (step.node,):
             for upstream in node.upstream:
                 index = step_of.get(upstream)
-                if index is not None and index != step.index and index not in found:
-                    found.append(index)
+                if index is not None and index != step.index:
+                    found[index] = None
         step.deps = tuple(found)
         if not step.inner:
             node = step.node
@@ -233,10 +229,4 @@ def _in_order(steps: list[Step]) -> Iterable[Step]:
             waiting[child] -= 1
             if waiting[child] == 0:
                 order.append(steps[child])
-    if len(order) < len(steps):
-        stuck = next(step for step in steps if step.inner and waiting[step.index])
-        raise GraphValidationError(
-            f"graph asset {stuck.key!r} runs as one step of {stuck.executor.kind}, but some of its tasks need assets "
-            f"that need {stuck.key!r}"
-        )
     return order

@@ -13,7 +13,7 @@ import sys
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from rivers._definitions.asset import Asset, MultiAsset
 from rivers._definitions.task import Task
@@ -162,9 +162,13 @@ class Refs:
 
 
 def _as_json(found: BaseModel, what: str) -> str:
-    """The fields as JSON, if building it again from them gives equal fields."""
+    """The fields as JSON, if building it again from them gives equal fields.
+
+    Secrets are left out: the worker has them from its own environment, or the object is refused.
+    """
+    secrets = {name for name in type(found).model_fields if isinstance(getattr(found, name), SecretStr | SecretBytes)}
     try:
-        text = found.model_dump_json()
+        text = found.model_dump_json(exclude=secrets)
         again = type(found).model_validate_json(text)
     except ValidationError as error:
         fields = [".".join(map(str, problem["loc"])) for problem in error.errors()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rivers._plan.graph import Source
 from rivers._plan.plan import Plan, Step
@@ -45,12 +45,14 @@ class Streams:
             return StreamState(key=group.keys[n]) if group.keys[n] in group.finished else StreamState()
         return StreamState(key=group.done[n]) if n < len(group.done) else StreamState()
 
-    def feeders(self, step: Step, parameter: str) -> Iterator[Step]:
+    def feeders(self, step: Step, parameter: str) -> list[Step]:
         """The mapped steps that a stream needs, the nearest first, so that the next item comes as soon as it can."""
+        found: list[Step] = []
         index: int | None = self._source(step, parameter)[1]
         while index is not None:
-            yield self._steps[index]
+            found.append(self._steps[index])
             index = self._steps[index].mapped_over
+        return found
 
     def _source(self, step: Step, parameter: str) -> tuple[Source, int]:
         source = next(source for source in step.node.inputs if source.parameter == parameter)

@@ -109,6 +109,11 @@ class StreamState:
     ended: bool = False
     broken: str | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether it is one of these."""
+        return self.key is not None or self.ended or self.broken is not None
+
 
 def timed_out(unit: Unit, seen: Failure | None) -> Failure:
     """The failure of an attempt that was stopped for its timeout, whatever its worker made of being stopped."""

@@ -86,9 +86,7 @@ class Upstreams:
         """Whether an asset, a task or a resource bears the name."""
         return name in self.graph.assets or name in self.resources
 
-    def sources(
-        self, signature: Signature, definition: Definition, deps: Sequence[DepDef]
-    ) -> dict[str, Source]:
+    def sources(self, signature: Signature, definition: Definition, deps: Sequence[DepDef]) -> dict[str, Source]:
         """For each parameter of a function the upstream or resource of its name; one left at its default is not there.
 
         `AssetDef.input` among the deps says with which IO handler and metadata an upstream is loaded.

@@ -7,19 +7,20 @@ from typing import Any
 
 import msgspec
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from rivers._definitions.asset import GraphAsset
 from rivers._definitions.executor import Executor
 from rivers._definitions.job import Job
 from rivers._definitions.names import closest
 from rivers._definitions.retry import RetryPolicy
-from rivers._executor.registry import backend_for
+from rivers._executor.registry import backend_for, installed
 from rivers._io.base import BaseIOHandler, Reach
 from rivers._plan.graph import AssetGraph, Node
-from rivers._plan.plan import Plan, Step
+from rivers._plan.plan import Plan, Step, select
 from rivers.exceptions import AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError, Problem
 
-__all__ = ["check_configs", "check_reach", "check_retries"]
+__all__ = ["check_configs", "check_jobs", "check_reach", "check_retries"]
 
 _REACH_OF_KIND = {"in_process": Reach.PROCESS, "parallel": Reach.MACHINE, "kubernetes": Reach.ANYWHERE}
 """How far a built-in kind runs, so that it can be checked where its package is not installed."""
@@ -35,15 +36,34 @@ def check_retries(
         for definition in (node.definition, node.owner):
             if isinstance(definition.retry, str) and definition.retry not in retries and id(definition) not in seen:
                 seen.add(id(definition))
-                graph.complain(
-                    f"retry={definition.retry!r} is no policy of the repository",
-                    definition,
-                    retries,
-                    closest(definition.retry, retries),
-                )
+                message = f"retry={definition.retry!r} is no policy of the repository"
+                graph.complain(message, definition, retries, definition.retry, retries)
     for what, given in (("default_retry_policy", default), *((f"job {job.name!r}: retry", job.retry) for job in jobs)):
         if isinstance(given, str) and given not in retries:
-            graph.complain(f"{what}={given!r} is no policy of the repository", None, retries, closest(given, retries))
+            graph.complain(f"{what}={given!r} is no policy of the repository", None, retries, given, retries)
+
+
+def check_jobs(graph: AssetGraph, jobs: Sequence[Job]) -> dict[Executor, set[int]]:
+    """Complain of jobs' names and of what they hold; returns what runs on the executors that jobs bring along."""
+    seen: dict[str, Job] = {}
+    found: dict[Executor, set[int]] = {}
+    for job in jobs:
+        first = seen.setdefault(job.name, job)
+        if first is not job:
+            graph.complain(f"two jobs are called {job.name!r}; the first is at {first.where}", where=job.where)
+        nodes: set[int] = set()
+        for name in job.selection:
+            if name not in graph.assets:
+                message = f"job {job.name!r}: no asset or task {name!r} in the repository"
+                graph.complain(message, None, (), name, graph.assets, job.where)
+                continue
+            try:
+                nodes |= select(graph, name, False)
+            except ConfigurationError as error:
+                graph.complain(f"job {job.name!r}: {error.message}", where=job.where)
+        if job.executor is not None:
+            found.setdefault(job.executor, set()).update(nodes)
+    return found
 
 
 def check_reach(graph: AssetGraph, plan: Plan, default_store: BaseIOHandler, collect: bool = False) -> list[Problem]:
@@ -61,14 +81,15 @@ def check_reach(graph: AssetGraph, plan: Plan, default_store: BaseIOHandler, col
         if needed is Reach.PROCESS:
             continue
         for key, handler, verb in _handlers(step):
-            if handler.reach >= needed:
+            if handler.reach >= needed or (handler is default_store and _brings_store(step.executor)):
                 continue
             name = "the repository's default store" if handler is default_store else type(handler).__name__
+            store = '"/a/folder"' if needed is Reach.MACHINE else '"s3://bucket/folder"'
             message = (
                 f"it {verb} {key!r} with {name}, whose values stay within {_WORD[handler.reach]}, "
                 f"but its executor {step.executor.kind!r} runs it in another process"
                 f"{'' if needed is Reach.MACHINE else ', perhaps on another machine'}; "
-                f"write io_handler=rs.PickleIOHandler(...) on {key!r} instead"
+                f"write io_handler=rs.PickleIOHandler({store}) on {key!r} instead"
             )
             problem = Problem(message, step.node.owner.name, step.node.owner.where)
             if (problem.asset, message) not in told:
@@ -87,6 +108,11 @@ def _handlers(step: Step) -> Iterable[tuple[str, Any, str]]:
         for source in node.inputs:
             if source.io_handler is not None and source.node not in inner:
                 yield source.key, source.io_handler, "loads"
+
+
+def _brings_store(executor: Executor) -> bool:
+    """Whether the executor's package, which is not installed, will make the default store reach its workers."""
+    return executor.kind == "parallel" and executor.kind not in installed()
 
 
 def _reach(executor: Executor) -> Reach:
@@ -127,13 +153,30 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Mapping[st
                     hint=f"its fields are {', '.join(model.model_fields)}",
                 ) from None
             if name in given:
-                found[name] = instance.model_dump_json()
+                found[name] = _given_as_json(name, instance, dict(values or {}))
         elif values is not None:
             try:
                 found[name] = msgspec.json.encode(dict(values)).decode()
             except (TypeError, ValueError, RecursionError) as error:
                 raise ConfigurationError(f"config[{name!r}] is no JSON: {error}") from None
     return found
+
+
+def _given_as_json(name: str, instance: BaseModel, values: dict[str, Any]) -> str:
+    """The values as they were given, which the worker validates again: a dump of the model would mask its secrets."""
+    try:
+        text = to_json(values).decode()
+        again = type(instance).model_validate_json(text)
+    except (PydanticSerializationError, ValidationError) as error:
+        raise ConfigurationError(f"config[{name!r}] does not survive the way to a worker as JSON: {error}") from None
+    for field in instance.model_fields_set:
+        first, second = getattr(instance, field), getattr(again, field)
+        if first != second and first == first:  # noqa: PLR0124 - a NaN differs from itself
+            raise ConfigurationError(
+                f"config[{name!r}]: {field}={values.get(field)!r:.80} comes back from JSON as another value",
+                hint="give plain values; a secret as str",
+            )
+    return text
 
 
 def _refuse_unknown(name: str, graph: AssetGraph, known: Mapping[str, Node]) -> None:

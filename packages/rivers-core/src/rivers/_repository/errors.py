@@ -10,6 +10,7 @@ import msgspec
 
 from rivers._plan.report import StepReport, StepState
 from rivers.exceptions import (
+    ExecutionError,
     StepCancelledError,
     StepCrashedError,
     StepFailedError,
@@ -40,6 +41,8 @@ def exception_of(
     assert failure is not None
     own = _rebuilt(failure) if live is None else live
     notes = _notes(report, failure, run_id, others)
+    if isinstance(own, ExecutionError) and own.step is None:
+        own.run_id, own.step, own.attempt, own.executor = run_id, report.step, report.attempts, report.executor
     # Not what must not leave a run as it is: a body's SystemExit would end the process.
     if isinstance(own, Exception) and _noted(own, notes if own is live else [*_remote(failure), *notes]):
         return own
@@ -67,6 +70,8 @@ def _notes(report: StepReport, failure: Failure, run_id: str, others: list[StepR
 def _remote(failure: Failure) -> list[str]:
     """What the exception would say by itself, had it been raised here."""
     notes = [describe(failure.evidence)] if failure.evidence is not None else []
+    if failure.evidence is not None and failure.evidence.native_traceback:
+        notes.append(f"native traceback of the worker:\n{failure.evidence.native_traceback.rstrip()}")
     return [*notes, f"traceback of the worker:\n{failure.traceback.rstrip()}"] if failure.traceback else notes
 
 

@@ -6,7 +6,8 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -29,7 +30,7 @@ from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.placement import Placement
 from rivers._plan.plan import Plan, make_plan, select
 from rivers._repository.bound_job import BoundJob
-from rivers._repository.checks import check_configs, check_reach, check_retries
+from rivers._repository.checks import check_configs, check_jobs, check_reach, check_retries
 from rivers._repository.run import RunHandle, RunResult, result_of
 from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError, RiversError
 
@@ -213,7 +214,7 @@ class CodeRepository:
         return handle
 
     def shutdown(self) -> None:
-        """Cancel the runs that go on, wait for their end (30 s at most) and refuse new ones."""
+        """Cancel the submitted runs that go on, wait for their end (30 s at most) and refuse new ones."""
         with self._lock:
             self._closed = True
             handles = [handle for handle in self._handles if handle.status == "running"]
@@ -221,7 +222,10 @@ class CodeRepository:
             handle.cancel()
         deadline = time.monotonic() + SHUTDOWN_DEADLINE
         for handle in handles:
-            handle.wait(max(0.0, deadline - time.monotonic()))
+            if not handle._join(max(0.0, deadline - time.monotonic())):
+                warnings.warn(
+                    f"{handle!r} still goes on {SHUTDOWN_DEADLINE:.0f} s after it was cancelled", RuntimeWarning, 2
+                )
 
     def __enter__(self) -> CodeRepository:
         return self
@@ -245,24 +249,12 @@ class CodeRepository:
 
     def _checked(self) -> AssetGraph:
         graph = build_graph(self._assets, self._tasks, self._resources, self._default_store)
-        placements = {job.name: self._placement(job.executor) for job in self._jobs}
-        base = self._placement(None)
-        base.check(graph)
+        placement = self._placement(None)
+        placement.check(graph)
         check_retries(graph, self._jobs, self._default_retry, self._retries)
-        seen: set[str] = set()
-        for job in self._jobs:
-            if job.name in seen:
-                graph.complain(f"two jobs are called {job.name!r}")
-            seen.add(job.name)
-        if not graph.problems:
-            plans = [self._make(graph, None, False, base, None, None)]
-            for job in self._jobs:
-                try:
-                    plans.append(self._make(graph, list(job.selection), False, placements[job.name], job, None))
-                except RiversError as error:
-                    graph.complain(f"job {job.name!r}: {error.message}")
-            for plan in plans:
-                check_reach(graph, plan, self._default_store)
+        check_reach(graph, make_plan(graph, select(graph, None, False), placement), self._default_store)
+        for executor, nodes in check_jobs(graph, self._jobs).items():
+            check_reach(graph, make_plan(graph, nodes, self._placement(executor)), self._default_store)
         if graph.problems:
             raise GraphValidationError(graph.problems)
         return graph
@@ -372,7 +364,11 @@ class CodeRepository:
 
 
 def _run(loop: RunLoop, raise_on_error: bool) -> RunResult:
-    loop.run()
+    try:
+        loop.run()
+    except KeyboardInterrupt as interrupt:
+        interrupt.result = result_of(loop.plan, loop)[0]  # type: ignore[attr-defined]  # what was made until then
+        raise
     result, error = result_of(loop.plan, loop)
     if raise_on_error and error is not None:
         raise error
@@ -380,8 +376,15 @@ def _run(loop: RunLoop, raise_on_error: bool) -> RunResult:
 
 
 def _names(selection: Any) -> tuple[Any, ...]:
-    items = [selection] if isinstance(selection, str | Asset | Task | BashTask) else list(selection)
-    return tuple(getattr(item, "name", item) for item in items)
+    if isinstance(selection, str | Asset | Task | BashTask):
+        return (getattr(selection, "name", selection),)
+    if not isinstance(selection, Iterable):
+        raise ConfigurationError(f"selection={selection!r:.80}: assets, their names or a list of them is allowed")
+    names = tuple(item.name if isinstance(item, Asset | Task | BashTask) else item for item in selection)
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"selection holds {name!r:.80}: an asset or the name of one is allowed")
+    return names
 
 
 def _checked_list(what: str, given: Any, kinds: tuple[type, ...], hint: str) -> list[Any]:

@@ -124,14 +124,20 @@ class RunHandle:
             TimeoutError: the run still goes on after `timeout` seconds; it is not cancelled.
             GraphValidationError, ExecutorNotInstalledError: the run was refused before anything started.
         """
-        if not self._done.wait(timeout):
+        if not self._join(timeout):
             raise TimeoutError(f"run {self.run_id} still goes on after {timeout} s")
-        self._thread.join()
         if self._error is not None:
             raise self._error
         if self._result is None:
             raise RiversError("the run ended without a result", run_id=self.run_id)
         return self._result
+
+    def _join(self, timeout: float | None = None) -> bool:
+        """Wait for the end, whatever it is; False when the run still goes on after `timeout` seconds."""
+        if not self._done.wait(timeout):
+            return False
+        self._thread.join()
+        return True
 
     def cancel(self) -> None:
         """Ask the run to end: nothing more is started, what runs is stopped. Returns at once; `wait` for the end."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ LAST_BYTES = 4 * 1024 * 1024
 """Of an attempt that floods its output, what is told: the beginning at once, the last of it at the end (faults.md L16)."""
 
 _current: ContextVar[StepOutput | None] = ContextVar("rivers_step_output", default=None)
+# A fork of a body is not the attempt: what it prints goes on to the stream alone, as whoever listens is not in that process.
+os.register_at_fork(after_in_child=lambda: _current.set(None))
 
 
 class StepOutput:
@@ -118,15 +121,12 @@ class StepOutput:
 
 def _clipped(message: str) -> tuple[str, int]:
     """The message within its limit and valid UTF-8, and what it takes: its bytes and about 100 for the record."""
-    if message.isascii():
-        size = len(message)
-    else:
-        data = message.encode("utf-8", "replace")  # a surrogate has no bytes, and would stop a sink that writes
-        size = len(data)
-        message = data[:MAX_MESSAGE].decode("utf-8", "ignore")
-    if size > MAX_MESSAGE:
-        message = message[: MAX_MESSAGE - 4] + "…"
-    return message, min(size, MAX_MESSAGE) + 100
+    if message.isascii() and len(message) <= MAX_MESSAGE:
+        return message, len(message) + 100
+    data = message.encode("utf-8", "replace")  # a surrogate has no bytes, and would stop a sink that writes
+    if len(data) > MAX_MESSAGE:
+        return data[: MAX_MESSAGE - 4].decode("utf-8", "ignore") + "…", MAX_MESSAGE + 100
+    return data.decode(), len(data) + 100
 
 
 class _Router(io.TextIOBase):
@@ -137,10 +137,12 @@ class _Router(io.TextIOBase):
         self.stream = stream
 
     def write(self, text: str) -> int:
-        output = _current.get()
-        if output is not None:
-            output.text(self.stream, text)
-        return self.original.write(text)
+        try:
+            return self.original.write(text)
+        finally:  # also where the terminal is gone
+            output = _current.get()
+            if output is not None:
+                output.text(self.stream, text)
 
     def flush(self) -> None:
         self.original.flush()

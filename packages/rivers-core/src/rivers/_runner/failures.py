@@ -84,12 +84,15 @@ def _frames(trace: TracebackType | None) -> list[str]:
 
 
 def _cut_chain(error: BaseException) -> None:
-    """Longer chains of causes than MAX_CHAIN are cut, as formatting them recurses."""
-    seen: BaseException | None = error
-    for _ in range(MAX_CHAIN):
-        seen = seen.__cause__ or seen.__context__ if seen is not None else None
-    if seen is not None:
-        seen.__cause__ = seen.__context__ = None
+    """Longer chains of causes than MAX_CHAIN are cut, as only so much is kept; one that goes in a circle is not longer."""
+    seen: set[int] = set()
+    here: BaseException | None = error
+    while here is not None and id(here) not in seen:
+        seen.add(id(here))
+        following = here.__cause__ or here.__context__
+        if len(seen) == MAX_CHAIN:
+            here.__cause__ = here.__context__ = None
+        here = following if len(seen) < MAX_CHAIN else None
 
 
 def _clip(text: str) -> str:

@@ -148,7 +148,8 @@ def _annotated(hint: Any, arguments: tuple[Any, ...]) -> Check | None:
 def _a_class(hint: Any, base: Any) -> Check:
     def check(value: Any) -> str | None:
         fits = isinstance(value, type) and (not isinstance(base, type) or issubclass(value, base))
-        return None if fits else f"expected {_shown(hint)}, got {_shown(value) if isinstance(value, type) else value!r:.80}"
+        got = _shown(value) if isinstance(value, type) else f"{value!r:.80}"
+        return None if fits else f"expected {_shown(hint)}, got {got}"
 
     return check
 
@@ -215,16 +216,22 @@ def _typed_dict(hint: Any) -> Check:
     def check(value: Any) -> str | None:
         if not isinstance(value, dict):
             return _wrong(hint, value)
-        missing = sorted(hint.__required_keys__ - value.keys())
-        if missing:
-            return f"expected {_shown(hint)}, got dict without {', '.join(map(repr, missing))}"
-        for name, field in typing.get_type_hints(hint).items():
-            problem = _problem(checker(field), value[name]) if name in value else None
-            if problem is not None:
-                return _inside(hint, value, repr(name), problem)
+        for name, field in typing.get_type_hints(hint, include_extras=True).items():
+            if name in value:
+                problem = _problem(checker(field), value[name])
+                if problem is not None:
+                    return _inside(hint, value, repr(name), problem)
+            elif _is_required(hint, name, field):
+                return f"expected {_shown(hint)}, got dict without {name!r}"
         return None
 
     return check
+
+
+def _is_required(hint: Any, name: str, field: Any) -> bool:
+    # `__required_keys__` takes NotRequired for required where annotations are strings.
+    said = typing.get_origin(field)
+    return said is typing.Required or (said is not typing.NotRequired and name in hint.__required_keys__)
 
 
 def _problem(check: Check | None, value: Any) -> str | None:
@@ -243,6 +250,8 @@ def _inside(hint: Any, value: Any, place: object, problem: str) -> str:
 
 
 def _shown(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(_shown(member) for member in typing.get_args(hint))
     if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
         return "None" if hint is type(None) else hint.__qualname__
     return str(hint).replace("typing.", "")

@@ -34,7 +34,7 @@ class BodyLoop:
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._stop: asyncio.Event | None = None
         self._elsewhere: BodyLoop | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `stop` may come from a signal handler in this very thread
         self._warnings: list[str] = []
 
     def run(self, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None) -> T:

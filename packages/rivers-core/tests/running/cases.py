@@ -1,0 +1,10 @@
+"""All semantic cases: the same body gives the same result, events and failure reason on every executor."""
+
+from __future__ import annotations
+
+from running import bodies, faults, graphs
+from running.case import Case, Fails
+
+__all__ = ["CASES", "Case", "Fails"]
+
+CASES: list[Case] = [*bodies.CASES, *graphs.CASES, *faults.CASES]

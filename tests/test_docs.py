@@ -1,0 +1,165 @@
+"""What the documentation shows is true: its Python runs, its outputs are real, its reference names everything.
+
+A page's blocks run in order in one process of their own, in one namespace, in an empty directory:
+
+    ```python                        runs; what it prints must be in the ```text block right behind it
+    ```python title="shop.py"        is written to that file, for later blocks to import and run
+    ```console                       `$ python shop.py` runs it; the lines below are what it prints
+    ```text                          the output; `…` stands for what differs from run to run
+
+`python tests/test_docs.py docs/start.md` runs one page and says what it prints where that is not what the page shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md"])
+PUBLIC = ("rivers", "rivers.exceptions", "rivers.io_handlers", "rivers.protocol", "rivers.spi", "rivers.testing")
+FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n`]*)$")
+TITLE = re.compile(r'title="([^"]+)"')
+
+
+@dataclass
+class Block:
+    """A fenced block: its language, the line its first line of text is on, its text, the file it is to be written to."""
+
+    language: str
+    line: int
+    title: str | None = None
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(f"{line}\n" for line in self.lines)
+
+
+def blocks_of(page: str) -> Iterator[Block]:
+    """The fenced blocks of a page in order."""
+    block: Block | None = None
+    indent = ""
+    for number, line in enumerate(page.splitlines(), 1):
+        fence = FENCE.match(line)
+        if block is not None and fence and not fence["language"] and fence["indent"] == indent:
+            yield block
+            block = None
+        elif block is not None:
+            block.lines.append(line.removeprefix(indent))
+        elif fence:
+            title = TITLE.search(fence["info"])
+            indent = fence["indent"]
+            block = Block(fence["language"], number + 1, title[1] if title else None)
+    assert block is None, f"the block that begins at line {block.line} does not end"
+
+
+def with_outputs(blocks: list[Block]) -> Iterator[tuple[Block, str]]:
+    """Each block that runs, with the output that the page shows for it."""
+    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        if block.language == "python" and block.title is None:
+            yield block, following.text if following is not None and following.language == "text" else ""
+        elif block.language == "console" and block.lines[0].startswith("$ python "):
+            yield block, "".join(f"{line}\n" for line in block.lines[1:])
+        elif block.title is not None:
+            yield block, ""
+
+
+def matches(shown: str, printed: str) -> bool:
+    """Whether the shown output is the printed one, `…` standing for anything within a line."""
+    pattern = "[^\n]*".join(re.escape(part) for part in shown.rstrip().split("…"))
+    return re.fullmatch(pattern, printed.rstrip()) is not None
+
+
+def printed_by(block: Block, page: Path, namespace: dict[str, object]) -> str:
+    """Run one block in the current directory and return what it prints."""
+    if block.title is not None:
+        Path(block.title).write_text(block.text, encoding="utf-8")
+        return ""
+    if block.language == "console":
+        command = [sys.executable, "-W", "error", *block.lines[0].split()[2:]]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        return ended.stdout
+    out = io.StringIO()
+    # Lines are those of the page, so that a traceback leads there.
+    code = compile("\n" * (block.line - 1) + block.text, str(page), "exec", dont_inherit=True)
+    with contextlib.redirect_stdout(out):
+        exec(code, namespace)
+    return out.getvalue()
+
+
+def run_page(page: Path) -> int:
+    """Run a page's blocks; return how many outputs are not what the page shows, and print those."""
+    shown_module = sys.modules["__main__"] = types.ModuleType("__main__")  # what the blocks define is a script's
+    sys.path.insert(0, ".")
+    wrong = 0
+    for block, shown in with_outputs(list(blocks_of(page.read_text(encoding="utf-8")))):
+        printed = printed_by(block, page, vars(shown_module))
+        if not matches(shown, printed):
+            wrong += 1
+            print(f"{page}:{block.line} shows\n\n{shown}\nand prints\n\n{printed}")
+    return wrong
+
+
+def pytest_generate_tests(metafunc: object) -> None:
+    """One test for each page; without importing pytest, as this module is also run by itself."""
+    if "page" in metafunc.fixturenames:  # type: ignore[attr-defined]  # pytest's Metafunc
+        metafunc.parametrize("page", PAGES, ids=[page.name for page in PAGES])  # type: ignore[attr-defined]
+
+
+def test_blocks(page: Path, tmp_path: Path) -> None:
+    """Every Python block of a page runs, after those before it, and prints what the page shows."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", __file__, str(page)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == ended.returncode, ended.stdout
+
+
+def test_outputs_are_compared() -> None:
+    """A shown output stands for itself and `…` for the rest of a line; nothing else passes."""
+    assert matches("run …: ok\nend\n", "run 8f2a: ok\nend\n")
+    assert not matches("run …: ok\n", "run 8f\n2a: ok\n")
+    assert not matches("", "something\n")
+
+
+def test_blocks_are_found() -> None:
+    """Blocks are found with their lines, titles and outputs, also indented ones, and text elsewhere is no output."""
+    page = '```text\ndrawing\n```\n\n    ```python\n    print(1)\n    ```\n    ```text\n    1\n    ```\n```python title="a.py"\n```\n'
+
+    found = [(block.line, block.title, block.text, shown) for block, shown in with_outputs(list(blocks_of(page)))]
+
+    assert [(6, None, "print(1)\n", "1\n"), (12, "a.py", "", "")] == found
+
+
+def test_reference_names_everything() -> None:
+    """Every name in the `__all__` of a public module has an entry in the reference, and every entry is such a name."""
+    expected = [f"{name}.{exported}" for name in PUBLIC for exported in importlib.import_module(name).__all__]
+    modules = {f"rivers.{exported}" for exported in ("exceptions", "io_handlers", "protocol", "spi", "testing")}
+    entries = re.findall(r"^::: (\S+)$", (ROOT / "docs/reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert sorted({*expected} - modules) == sorted(entries)
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """mkdocs.yml lists each page of docs/ once."""
+    listed = re.findall(r"^  - .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert sorted(page.name for page in PAGES if page.parent.name == "docs") == sorted(listed)
+
+
+if __name__ == "__main__":
+    sys.exit(bool(run_page(Path(sys.argv[1]))))
