@@ -29,6 +29,8 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "m
 LATE_IMPORTS = {
     # module: what it may load at first use, because the core must work without an optional extra
     "rivers._io.pickle": {"rivers._io.object_store"},  # extra [objectstore]
+    "rivers._plan.refs": {"cloudpickle"},  # the fallback for closures, where an executor asks for it
+    "rivers._definitions.signature": {"annotationlib"},  # of Python 3.14, where it evaluates annotations late
 }
 
 UNPICKLERS = {
@@ -222,7 +224,9 @@ def test_pickles_are_loaded_in_listed_modules_only(trees: dict[str, ast.Module])
 
 def test_no_module_imports_the_facade(trees: dict[str, ast.Module]) -> None:
     """`rivers/__init__.py` is for users: no module below it imports it."""
-    assert [] == broken(trees, imports_of_the_facade)
+    below = {module: tree for module, tree in trees.items() if module != "rivers"}
+
+    assert [] == broken(below, imports_of_the_facade)
 
 
 def test_init_files_hold_imports_and_all(trees: dict[str, ast.Module]) -> None:

@@ -21,6 +21,7 @@ import sys
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ TITLE = re.compile(r'title="([^"]+)"')
 
 @dataclass
 class Block:
-    """A fenced block: its language, the line its first line of text is on, its text, the file it is to be written to."""
+    """A fenced block: its language, the line its text begins on, its text, the file it is to be written to."""
 
     language: str
     line: int
@@ -64,7 +65,7 @@ def blocks_of(page: str) -> Iterator[Block]:
 
 def with_outputs(blocks: list[Block]) -> Iterator[tuple[Block, str]]:
     """Each block that runs, with the output that the page shows for it."""
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, following in zip_longest(blocks, blocks[1:]):
         if block.language == "python" and block.title is None:
             yield block, following.text if following is not None and following.language == "text" else ""
         elif block.language == "console" and block.lines[0].startswith("$ python "):
@@ -115,18 +116,42 @@ def pytest_generate_tests(metafunc: object) -> None:
         metafunc.parametrize("page", PAGES, ids=[page.name for page in PAGES])  # type: ignore[attr-defined]
 
 
-def test_blocks(page: Path, tmp_path: Path) -> None:
-    """Every Python block of a page runs, after those before it, and prints what the page shows."""
-    ended = subprocess.run(
+def in_a_process_of_its_own(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-W", "error", __file__, str(page)],
-        cwd=tmp_path,
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
 
+
+def test_blocks(page: Path, tmp_path: Path) -> None:
+    """Every Python block of a page runs, after those before it, and prints what the page shows."""
+    ended = in_a_process_of_its_own(page, tmp_path)
+
     assert 0 == ended.returncode, ended.stdout
+
+
+def test_wrong_pages_fail(tmp_path: Path) -> None:
+    """A block that prints something else, prints what is not shown, or raises fails its page and names its line."""
+    page = tmp_path / "page.md"
+    for text in ("print(1)\n```\n```text\n2", "print(1)", "1 / 0", "import warnings\nwarnings.warn('x')"):
+        page.write_text(f"\n```python\n{text}\n```\n")
+
+        ended = in_a_process_of_its_own(page, tmp_path)
+
+        assert 1 == ended.returncode
+        assert "page.md" in ended.stdout
+
+
+def test_console_blocks_run(tmp_path: Path) -> None:
+    """A file that a page shows is written, and what running it prints is compared."""
+    page = tmp_path / "page.md"
+    page.write_text('```python title="a.py"\nprint(1)\n```\n```console\n$ python a.py\n2\n```\n')
+
+    assert "and prints\n\n1\n" in in_a_process_of_its_own(page, tmp_path).stdout
 
 
 def test_outputs_are_compared() -> None:
@@ -138,7 +163,8 @@ def test_outputs_are_compared() -> None:
 
 def test_blocks_are_found() -> None:
     """Blocks are found with their lines, titles and outputs, also indented ones, and text elsewhere is no output."""
-    page = '```text\ndrawing\n```\n\n    ```python\n    print(1)\n    ```\n    ```text\n    1\n    ```\n```python title="a.py"\n```\n'
+    page = "```text\ndrawing\n```\n\n    ```python\n    print(1)\n    ```\n    ```text\n    1\n    ```\n"
+    page += '```python title="a.py"\n```\n'
 
     found = [(block.line, block.title, block.text, shown) for block, shown in with_outputs(list(blocks_of(page)))]
 
@@ -146,12 +172,34 @@ def test_blocks_are_found() -> None:
 
 
 def test_reference_names_everything() -> None:
-    """Every name in the `__all__` of a public module has an entry in the reference, and every entry is such a name."""
-    expected = [f"{name}.{exported}" for name in PUBLIC for exported in importlib.import_module(name).__all__]
-    modules = {f"rivers.{exported}" for exported in ("exceptions", "io_handlers", "protocol", "spi", "testing")}
-    entries = re.findall(r"^::: (\S+)$", (ROOT / "docs/reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    """Every name in the `__all__` of a public module has one entry in the reference, under one of its modules."""
+    modules = {name: importlib.import_module(name) for name in PUBLIC}
+    entries = re.findall(r"^::: (\S+)\.(\w+)$", (ROOT / "docs/reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    described = {(name, id(getattr(modules[module], name))) for module, name in entries}
+    exported = {
+        (name, id(value))
+        for module in modules.values()
+        for name in module.__all__
+        if not isinstance(value := getattr(module, name), types.ModuleType)
+    }
 
-    assert sorted({*expected} - modules) == sorted(entries)
+    assert sorted(name for name, _ in exported) == sorted(name for name, _ in described)
+    assert exported == described
+    assert len(entries) == len(described)
+
+
+def test_architecture_names_what_is_there() -> None:
+    """Every file and test that the architecture page names exists."""
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:packages|examples|tests|proto|docs)/[\w./-]+)(?:::(\w+))?`", page)
+    rooms = re.findall(r"^\| `(_\w+|protocol|testing)/` \| (.*) \|$", page, re.MULTILINE)
+    files = [f"{room}/{file}" for room, text in rooms for file in re.findall(r"`(\w+\.py)`", text)]
+
+    assert len(named) > 20
+    assert len(files) > 40
+    assert [] == [path for path, test in named if not (ROOT / path).exists()]
+    assert [] == [test for path, test in named if test and f"def {test}(" not in (ROOT / path).read_text("utf-8")]
+    assert [] == [file for file in files if not (ROOT / "packages/rivers-core/src/rivers" / file).is_file()]
 
 
 def test_every_page_is_in_the_navigation() -> None:

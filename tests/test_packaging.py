@@ -118,14 +118,14 @@ def test_every_package_has_a_changelog_that_towncrier_can_extend() -> None:
 
 
 def test_the_installed_metadata_is_the_projects() -> None:
-    """What is installed is what pyproject.toml says: version, Python, licence, and three dependencies."""
+    """What is installed is what pyproject.toml says: version, Python, licence, and four dependencies."""
     found = metadata.metadata("rivers-core")
     required = [line for line in metadata.requires("rivers-core") or [] if "extra ==" not in line]
 
     assert project(ROOT / "packages/rivers-core")["version"] == found["Version"]
     assert ">=3.11" == found["Requires-Python"]
     assert "Apache-2.0" == found["License-Expression"]
-    assert ["msgspec", "pydantic", "pydantic-settings"] == sorted(line.partition(">")[0] for line in required)
+    assert ["msgspec", "pydantic", "pydantic-settings", "typing-extensions"] == sorted(line.partition(">")[0] for line in required)
     assert ["kubernetes", "objectstore", "parallel", "protobuf"] == sorted(found.get_all("Provides-Extra") or [])
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rivers_executor_subprocess import SubprocessBackend, SubprocessExecutor
+
 import rivers as rs
 from rivers.protocol import (
     Ending,
@@ -28,16 +30,15 @@ from rivers.protocol import (
     encode_spec,
 )
 from rivers.spi import Run
-from rivers_executor_subprocess import SubprocessBackend, SubprocessExecutor
 
 
 class Opened:
     """A backend that is open for a run, and what it has told."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = 5.0) -> None:
         self.events: queue.SimpleQueue[StepEvent] = queue.SimpleQueue()
         self.backend = SubprocessBackend(SubprocessExecutor(max_workers=2))
-        self.backend.open(Run(run_id="run", grace=5.0, key=b"k" * 32), self.events.put)
+        self.backend.open(Run(run_id="run", grace=grace, key=b"k" * 32), self.events.put)
 
     def until(self, kind: type[StepEvent]) -> Any:
         while type(event := self.events.get(timeout=30)) is not kind:
@@ -110,6 +111,17 @@ def test_a_cancel_of_what_does_not_run(opened: Opened, tmp_path: Path) -> None:
     opened.backend.cancel("never", grace=0.1)
 
 
+def test_a_teardown_without_end(tmp_path: Path) -> None:
+    """A worker that has told its result and does not go is killed after the grace; the result stands."""
+    opened = Opened(grace=0.3)
+    ref = rs.protocol.ConfiguredRef(cls=ImportRef(module="user_steps", qualname="Endless"), json="{}")
+    endless = rs.protocol.ResourceInput(parameter="endless", name="endless", ref=ref)
+    opened.backend.submit(spec("with_endless", tmp_path, inputs=(endless,)))
+
+    assert Ending.SUCCEEDED is opened.until(StepResult).ending
+    opened.backend.close(10.0)
+
+
 def test_close_kills_what_still_runs(tmp_path: Path) -> None:
     """Closing a backend ends its workers at once, and each of its attempts still ends."""
     opened = Opened()
@@ -121,9 +133,7 @@ def test_close_kills_what_still_runs(tmp_path: Path) -> None:
     assert Ending.CANCELLED is opened.until(StepResult).ending
 
 
-def test_a_worker_that_cannot_be_started(
-    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_cannot_be_started(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no process can be started the attempt ends as not started, which costs the user no retry."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
     opened.backend.submit(spec("base", tmp_path))
@@ -203,9 +213,7 @@ def test_a_pickle_needs_the_worker_s_consent(opened: Opened, tmp_path: Path) -> 
     assert "does not allow pickles" in failure.message
 
 
-def test_a_pickle_needs_the_run_s_signature(
-    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pickle_needs_the_run_s_signature(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pickle that was not signed with the key of the run is not loaded, also where pickles are allowed."""
     monkeypatch.setenv("RIVERS_ALLOW_PICKLE", "1")
     ref = PickledRef(payload=b"cos\nabort\n(tR.", sha256=bytes(32), hmac=bytes(32))
@@ -214,7 +222,7 @@ def test_a_pickle_needs_the_run_s_signature(
     assert "signature" in opened.until(StepResult).failure.message
 
 
-# ---- the worker alone: what an older or newer or hostile controller could send -----------------------------------------
+# ---- the worker alone: what an older or newer or hostile controller could send ---------------------------------------
 
 
 def work(spec: bytes, tmp_path: Path) -> tuple[int, list[StepEvent]]:
@@ -239,11 +247,11 @@ def work(spec: bytes, tmp_path: Path) -> tuple[int, list[StepEvent]]:
     return ended.returncode, told
 
 
-def test_another_protocol_version(tmp_path: Path) -> None:
-    """A spec of another major version is refused with both versions and exit code 14, before anything is imported (S5)."""
-    (tmp_path / "tripwire.py").write_text("raise SystemExit('imported')")
-    mark = rs.protocol.PROTOCOL_VERSION
-    data = encode_spec(spec("base", tmp_path)).replace(b"\xb0protocol_version\x01", b"\xb0protocol_version\x63")
+def test_another_protocol_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spec of another major version is refused with both versions and exit code 14, nothing is imported (S5)."""
+    monkeypatch.setenv("RIVERS_TEST_NOTES", str(tmp_path / "notes"))
+    tripwire = spec("base", tmp_path, function=ImportRef(module="tripwire", qualname="function"))
+    data = encode_spec(tripwire).replace(b"\xb0protocol_version\x01", b"\xb0protocol_version\x63")
 
     code, told = work(data, tmp_path)
 
@@ -253,7 +261,8 @@ def test_another_protocol_version(tmp_path: Path) -> None:
     assert result.failure is not None
     assert ("run-1", Ending.FAILED, False) == (result.attempt_id, result.ending, result.failure.transient)
     assert "rivers.exceptions.SpecVersionError" == result.failure.type
-    assert f"version 99; this side speaks version {mark}" in result.failure.message
+    assert f"version 99; this side speaks version {rs.protocol.PROTOCOL_VERSION}" in result.failure.message
+    assert not (tmp_path / "notes").exists()
 
 
 @pytest.mark.parametrize(
@@ -269,7 +278,7 @@ def test_another_protocol_version(tmp_path: Path) -> None:
     ids=["cut off", "unknown node kind", "unknown ref kind", "unknown module", "nested", "empty"],
 )
 def test_a_spec_that_is_none(tmp_path: Path, change: Any, told: str) -> None:
-    """Bytes that are no acceptable spec end as a typed failure of the attempt with exit code 11, never in a traceback (S10)."""
+    """Bytes that are no acceptable spec end as a typed failure of the attempt with exit code 11 (S10)."""
     code, events = work(change(encode_spec(spec("base", tmp_path))), tmp_path)
 
     result = events[-1]

@@ -10,10 +10,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import rivers as rs
 import rivers_executor_subprocess
-from rivers.exceptions import ConfigurationError
 from rivers_executor_subprocess import SubprocessBackend, SubprocessExecutor
+
+import rivers as rs
+from rivers.exceptions import ConfigurationError
 
 SOURCE = Path(rivers_executor_subprocess.__file__).parent
 DOORS = {"rivers", "rivers.exceptions", "rivers.protocol", "rivers.spi"}

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rivers as rs
 import user_steps as steps
 from rivers_executor_subprocess import SubprocessExecutor
+
+import rivers as rs
 
 ASSETS = [
     *(steps.base, steps.described, steps.talkative, steps.awaited, steps.generated, steps.streamed, steps.halves),
@@ -29,15 +30,15 @@ class Told:
     def __init__(self, executor: rs.Executor, folder: Path) -> None:
         store = rs.PickleIOHandler(folder)
         repo = rs.CodeRepository(ASSETS, resources={"store": store, "client": steps.Client(url="db://x")})
-        sink = rs.ListSink()
+        events: list[Any] = []
         self.result = repo.materialize(
-            executor=executor, raise_on_error=False, config={"described": {"factor": 3}}, on_event=sink
+            executor=executor, raise_on_error=False, config={"described": {"factor": 3}}, on_event=events.append
         )
         self.values = {name: repo.load_node(name) for name in VALUES}
-        self.events = Counter((type(event).__name__, getattr(event, "step", "")) for event in sink.events)
+        self.events = Counter((type(event).__name__, getattr(event, "step", "")) for event in events)
         self.logs = Counter(
             (event.step, event.stream, event.level, event.logger, event.message)
-            for event in sink.events
+            for event in events
             if type(event).__name__ == "StepLog"
         )
         self.steps = {key: self.step(report, folder, self.result.run_id) for key, report in self.result.steps.items()}

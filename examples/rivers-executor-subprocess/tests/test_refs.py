@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import rivers as rs
 import user_steps as steps
-from rivers.exceptions import GraphValidationError
 from rivers_executor_subprocess import SubprocessExecutor
+
+import rivers as rs
+from rivers.exceptions import GraphValidationError
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_what_pickles_a_lock_is_refused(store: rs.PickleIOHandler, pickles: Subp
 
     repo = rs.CodeRepository([holds_a_frame], resources={"store": store})
 
-    with pytest.raises(GraphValidationError, match="holds_a_frame.*cannot be pickled"):
+    with pytest.raises(GraphValidationError, match=r"holds_a_frame.*cannot be pickled"):
         repo.materialize(executor=pickles)
 
 
@@ -178,7 +179,7 @@ def test_a_secret_given_as_an_argument_is_refused(store: rs.PickleIOHandler) -> 
     """A secret never travels: given as an argument it is refused, naming the field and not the secret."""
     repo = rs.CodeRepository([steps.secret], resources={"store": store, "vault": steps.Vault(token="hunter2-canary")})
 
-    with pytest.raises(GraphValidationError, match="token.*secrets in the environment") as refused:
+    with pytest.raises(GraphValidationError, match=r"token.*secrets in the environment") as refused:
         repo.materialize(executor=SubprocessExecutor())
 
     assert "canary" not in str(refused.value)

@@ -1,7 +1,7 @@
 """An executor for rivers in a package of its own: every attempt of a step in a fresh process of this machine.
 
-    rs.Job("nightly", assets=[...], executor=SubprocessExecutor(max_workers=4))
-    @rs.Asset(metadata={"rivers/executor": "subprocess"})
+rs.Job("nightly", assets=[...], executor=SubprocessExecutor(max_workers=4))
+@rs.Asset(metadata={"rivers/executor": "subprocess"})
 """
 
 from rivers_executor_subprocess.backend import SubprocessBackend

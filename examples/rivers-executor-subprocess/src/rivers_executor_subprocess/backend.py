@@ -1,10 +1,10 @@
 """The controller's side: start a worker, pass on what it tells, say how it ended.
 
-    submit ──▶ thread ──▶ python -m rivers_executor_subprocess.worker
-                 │  stdin:  one line of JSON, then the encoded StepSpec ──▶ worker
-                 │  events: 4 bytes of length, then an encoded event    ◀── worker     (a pipe of its own)
-                 ▼
-               sink(StepStarted), sink(LogRecord), …   and, when the process is gone, sink(StepResult): once
+submit ──▶ thread ──▶ python -m rivers_executor_subprocess.worker
+             │  stdin:  one line of JSON, then the encoded StepSpec ──▶ worker
+             │  events: 4 bytes of length, then an encoded event    ◀── worker     (a pipe of its own)
+             ▼
+           sink(StepStarted), sink(LogRecord), …   and, when the process is gone, sink(StepResult): once
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from rivers.protocol import (
     lost,
 )
 from rivers.spi import Capabilities, ExecutorBackend, Reach, Run, Sink
-
 from rivers_executor_subprocess.executor import SubprocessExecutor
 
 __all__ = ["SubprocessBackend"]

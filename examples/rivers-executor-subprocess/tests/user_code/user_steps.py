@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 
-import rivers as rs
 from pydantic import BaseModel, SecretStr
+
+import rivers as rs
 
 
 def note(text: str) -> None:
@@ -47,6 +48,17 @@ class Fragile(rs.Resource):
 
     def teardown(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Endless(rs.Resource):
+    """Its end never comes."""
+
+    def teardown(self) -> None:
+        while True:
+            try:
+                time.sleep(60)
+            except BaseException:
+                pass
 
 
 class Settings(BaseModel):
@@ -264,6 +276,11 @@ def with_fragile(fragile: Fragile) -> rs.Output:
     return rs.Output(1, metadata={"told": "yes"})
 
 
+@rs.Asset(io_handler="store")
+def with_endless(endless: Endless) -> int:
+    return 1
+
+
 @rs.Asset(io_handler="store", timeout=0.5)
 def overdue() -> int:
     time.sleep(60)
@@ -302,7 +319,7 @@ def stubborn() -> int:
         try:
             print("asleep", flush=True)
             time.sleep(60)
-        except BaseException:  # noqa: BLE001 - it does not want to be stopped
+        except BaseException:
             print("ignored", flush=True)
 
 

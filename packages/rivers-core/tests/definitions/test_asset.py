@@ -62,7 +62,7 @@ class TestDecorator:
         repository = rs.CodeRepository([function, rs.Asset(plain, name="other")])
         repository.materialize()
 
-        expected = ("named", ["t"], ["table"], "g", "v1", {"owner": "me"}, 1, {})
+        expected: Any = ("named", ["t"], ["table"], "g", "v1", {"owner": "me"}, 1, {})
         assert expected == repository.load_node("named")
         assert handler is repository.io_handler_for_output("named")
         assert (2, "1", 5.0) == (function.retry.max_retries, function.compute.cpu, function.timeout)
@@ -154,11 +154,29 @@ class TestDecorator:
 class TestNames:
     @pytest.mark.parametrize(
         "name",
-        ["", " a", "a ", "a/", "/a", "a//b", "..", "../a", "a/../b", ".", "a[b]", "a*", "a,b", "a\nb", "a\x00b", "x" * 251, 3],
+        [
+            "",
+            " a",
+            "a ",
+            "a/",
+            "/a",
+            "a//b",
+            "..",
+            "../a",
+            "a/../b",
+            ".",
+            "a[b]",
+            "a*",
+            "a,b",
+            "a\nb",
+            "a\x00b",
+            "x" * 251,
+            3,
+        ],
         ids=repr,
     )
     def test_refused(self, name: Any) -> None:
-        """A name that could not be a storage key, a file name and a selection as it stands is refused, with the rule."""
+        """A name that could not be a storage key, a file name and a selection as it is, is refused, with the rule."""
         with pytest.raises(AssetDefinitionError, match="a name is 1 to 250 bytes"):
             rs.Asset(plain, name=name)
 
@@ -238,7 +256,7 @@ class TestDeps:
         assert 3 == repository.load_node("last")
 
     def test_input_handler(self) -> None:
-        """`AssetDef.input(name, io_handler=…, metadata=…)` says how this asset loads that upstream, and no other does."""
+        """`AssetDef.input(name, io_handler=…, metadata=…)` says how this asset, and no other, loads that upstream."""
         seen: list[Any] = []
 
         class Doubled(rs.InMemoryIOHandler):
@@ -252,9 +270,7 @@ class TestDeps:
         special = rs.Asset(
             reader, name="special", deps=[rs.AssetDef.input("plain", io_handler="other", metadata={"as": "table"})]
         )
-        repository = rs.CodeRepository(
-            [rs.Asset(plain), special, rs.Asset(reader)], resources={"other": Doubled()}
-        )
+        repository = rs.CodeRepository([rs.Asset(plain), special, rs.Asset(reader)], resources={"other": Doubled()})
         repository.materialize()
 
         assert [20, 1] == [repository.load_node(name) for name in ("special", "reader")]

@@ -1,5 +1,7 @@
 """Graph assets: what a composition may do, and the words for what it may not (contract.md §3)."""
 
+# ruff: noqa: PLW0108, RUF034 - a composition is a function that calls tasks, and these make mistakes on purpose
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -59,7 +61,7 @@ def value_of(body: Callable[..., Any], **settings: Any) -> Any:
 
 class TestWiring:
     def test_arguments(self) -> None:
-        """Values go by position and by name, constants as they are, upstreams and resources by the graph's parameters."""
+        """Values go by position and by name, constants as they are, upstreams and resources by the graph's names."""
 
         def body(base: int, *, unit: Any) -> Any:
             return pair(base, c=unit, b={"constant": (1, None)})
@@ -69,7 +71,7 @@ class TestWiring:
         assert (10, {"constant": (1, None)}, 7) == (a, b, c.size)
 
     def test_by_name(self) -> None:
-        """A task's parameter that the composition does not give is a resource or an asset by its name, or its default."""
+        """A task's parameter that the composition does not give is an asset or a resource by name, or its default."""
 
         @rs.Task
         def needs(x: int, base: int, unit: Unit, other: int = 5) -> int:
@@ -183,7 +185,7 @@ class TestWiring:
             assert handler is repository.io_handler_for_output(key), key
 
     def test_bash(self) -> None:
-        """A bash task in a composition: by name its arguments are environment variables, by position they come first."""
+        """A bash task's arguments by name are environment variables; those by position only come first."""
         order: list[str] = []
         echo = rs.BashTask("echo", 'printf "%s" "$WORD-$N"')
 
@@ -204,7 +206,7 @@ class TestWiring:
 
 class TestMap:
     def test_collected(self) -> None:
-        """`map` runs a task per element; chained, with further arguments, collected, over an upstream, more than once."""
+        """`map` runs a task per element: chained, with further arguments, over an upstream, collected twice."""
 
         @rs.Task
         def listed(a: Any, b: Any, *, c: Any) -> Any:

@@ -41,7 +41,9 @@ def graph() -> Any:
 
 
 def repository(*jobs: rs.Job) -> rs.CodeRepository:
-    return rs.CodeRepository([first, second, both, graph], tasks=[rs.Task(chore.function, name="alone")], jobs=list(jobs))
+    return rs.CodeRepository(
+        [first, second, both, graph], tasks=[rs.Task(chore.function, name="alone")], jobs=list(jobs)
+    )
 
 
 class TestSelection:
@@ -117,7 +119,9 @@ class TestSettings:
 
     def test_retry_name(self) -> None:
         """A retry policy's name that is none is told by `resolve`, with the ones that are."""
-        bad = rs.CodeRepository([first], jobs=[rs.Job("j", [first], retry="oftn")], retries={"often": rs.RetryPolicy(1)})
+        bad = rs.CodeRepository(
+            [first], jobs=[rs.Job("j", [first], retry="oftn")], retries={"often": rs.RetryPolicy(1)}
+        )
 
         with pytest.raises(GraphValidationError, match="did you mean 'often'"):
             bad.resolve()

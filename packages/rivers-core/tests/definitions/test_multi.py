@@ -126,7 +126,7 @@ class TestUpstreams:
         assert [50, 51] == [repository.load_node(name) for name in "ab"]
 
     def test_own_handlers_and_metadata(self) -> None:
-        """Each output has its own handler, else the multi-asset's; who loads an output is told that output's metadata."""
+        """Each output has its own handler, else the multi-asset's; who loads an output is told its metadata."""
         seen: dict[str, Any] = {}
 
         class Noting(rs.InMemoryIOHandler):

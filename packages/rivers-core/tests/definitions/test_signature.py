@@ -30,7 +30,7 @@ ONE = rs.Asset(one)
 
 
 def value_of(function: Callable[..., Any], name: str | None = "made", **settings: Any) -> Any:
-    """What an asset of this function makes, in a repository where the asset `one` is 1 and the resource `unit` exists."""
+    """What an asset of this function makes, where the asset `one` is 1 and the resource `unit` exists."""
     config = settings.pop("config", None)
     made = rs.Asset(function, name=name, **settings)
     repository = rs.CodeRepository([ONE, made], resources={"unit": Unit()})
@@ -119,7 +119,9 @@ class TestContext:
 
         assert ("made", 1) == value_of(body)
 
-    @pytest.mark.parametrize("annotation", ["rs.AssetExecutionContext", "Renamed", "AssetExecutionContext", "'Renamed'"])
+    @pytest.mark.parametrize(
+        "annotation", ["rs.AssetExecutionContext", "Renamed", "AssetExecutionContext", "'Renamed'"]
+    )
     def test_by_text(self, annotation: str) -> None:
         """A first parameter of any name that is annotated as a context gets it, also where annotations are texts."""
         names: dict[str, Any] = {"rs": rs, "Renamed": Renamed, "__name__": "somewhere"}
@@ -184,9 +186,9 @@ class TestContext:
     def test_not_first(self) -> None:
         """A context that is not the first parameter is told as that, by name and by annotation."""
 
-        def by_name(one, context): ...  # type: ignore[no-untyped-def]
+        def by_name(one: int, context: Any) -> None: ...
 
-        def by_type(one, ctx: rs.AssetExecutionContext) -> None: ...
+        def by_type(one: int, ctx: rs.AssetExecutionContext) -> None: ...
 
         repository = rs.CodeRepository([ONE, rs.Asset(by_name), rs.Asset(by_type)])
         with pytest.raises(GraphValidationError, match="to the first parameter only") as caught:
@@ -278,7 +280,7 @@ class TestCallables:
         ],
     )
     def test_value(self, function: Callable[..., Any], expected: Any) -> None:
-        """Instances with `__call__`, methods, partials, wrapped functions and lambdas are bodies like plain functions."""
+        """Instances with `__call__`, methods, partials, wrapped functions and lambdas are bodies like functions."""
         assert expected == value_of(function)
 
     @pytest.mark.parametrize("function", [Doubling(), functools.partial(waited)])

@@ -102,7 +102,7 @@ class TestAlone:
         assert "succeeded" == result.steps["plain"].state.value
 
     def test_used_by_a_graph(self) -> None:
-        """A listed task that a graph asset uses needs no upstreams of its own, and runs alone only when it is selected."""
+        """A listed task that a graph asset uses needs no upstreams, and runs alone only when it is selected."""
 
         @rs.Task
         def source() -> int:

@@ -53,7 +53,7 @@ class TestNames:
         assert ["it is listed twice"] == [problem.message for problem in problems(one, one)]
 
     def test_multi_asset_and_graph_tasks(self) -> None:
-        """Names of outputs, of tasks within graphs and of assets share one space: steps and values are kept under them."""
+        """Names of outputs, of tasks within graphs and of assets share one space: values are kept under them."""
 
         @rs.Task
         def load() -> int:
@@ -102,7 +102,7 @@ class TestUnknown:
             rs.Asset(lambda: 0, name="stored", io_handler="stor"),
             rs.Asset(lambda: 0, name="placed", metadata={"rivers/executor": "paralel"}),
             rs.Asset(lambda: 0, name="retried", retry="oftn"),
-            rs.Asset.from_graph(lambda: task(), name="graph"),
+            rs.Asset.from_graph(lambda: task(), name="graph"),  # noqa: PLW0108 - the task itself is no composition
             asset("a", "b"),
             asset("b", "a"),
             rs.Asset(lambda: 0, name="far", metadata={"rivers/executor": "kubernetes"}),
@@ -152,7 +152,12 @@ class TestCircles:
     def test_shortest(self) -> None:
         """D2: a circle is told by its shortest path, however much hangs on it."""
         found = problems(
-            asset("tail", "d"), asset("a", "d", "c"), asset("b", "a"), asset("c", "b"), asset("d", "c"), asset("e", "tail")
+            asset("tail", "d"),
+            asset("a", "d", "c"),
+            asset("b", "a"),
+            asset("c", "b"),
+            asset("d", "c"),
+            asset("e", "tail"),
         )
 
         assert ["assets need each other in a circle: a → b → c → a"] == [problem.message for problem in found]

@@ -12,7 +12,7 @@ import pytest
 
 from rivers._executor.registry import installed
 
-MODULE = '''
+MODULE = """
 from dataclasses import dataclass
 
 import rivers as rs
@@ -46,7 +46,7 @@ class Backend(spi.ExecutorBackend):
 
     def close(self, deadline):
         self.runner.close()
-'''
+"""
 
 Install = Callable[..., type]
 

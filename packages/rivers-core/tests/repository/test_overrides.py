@@ -19,7 +19,7 @@ Install = Callable[..., type]
 
 
 class NowhereIOHandler(rs.BaseIOHandler):
-    """Reaches anywhere, so that every executor may be planned; keeps values in this process, for those that run here."""
+    """Says it reaches anywhere, so that every executor may be planned; keeps values in this process."""
 
     def model_post_init(self, context: Any, /) -> None:
         self._values: dict[str, Any] = {}
@@ -71,7 +71,7 @@ class TestAsset:
         assert expected == placed(repository, executor=job)["one"].kind
 
     def test_kind_is_the_configured_one(self) -> None:
-        """A kind's name means the executor of that kind that is configured: the job's, else the default, else a named one."""
+        """A kind's name means the configured executor of that kind: the job's, else the default, else a named one."""
         one = asset(metadata={"rivers/executor": "parallel"})
         default, named = rs.Executor.parallel(5), rs.Executor.parallel(7)
 
@@ -198,7 +198,7 @@ class TestFused:
         assert {"g": "parallel"} == {k: v.kind for k, v in placed(rs.CodeRepository([one])).items()}
 
     def test_not_in_process(self) -> None:
-        """With one task elsewhere, all tasks are steps of their own; so they are when the graph itself is in_process."""
+        """With one task elsewhere, all tasks are steps; so they are when the graph itself is in_process."""
         apart = graph({"rivers/executor": "parallel"}, {"rivers/executor": "kubernetes"})
         here = graph({"rivers/executor": "in_process", "rivers/node/executor": "in_process"}, name="h")
 
@@ -251,7 +251,7 @@ class TestWrong:
         assert [("a", "parallel"), ("b", "kubernetes"), ("g", "gpu"), ("g", "in_process")] == told
         for problem, value in zip(caught.value.problems, ["paralel", "kubernets", "gpus", "in-process"], strict=True):
             assert repr(value) in problem.message
-            assert ["gpu", "in_process", "kubernetes", "parallel"] == list(problem.allowed)
+            assert {"gpu", "in_process", "kubernetes", "parallel"} <= set(problem.allowed)
             assert problem.where is not None
             assert problem.where.startswith(f"{__file__}:")
         assert "task 'only'" in caught.value.problems[2].message
@@ -268,7 +268,9 @@ class TestWrong:
         with pytest.raises(rs.exceptions.AssetDefinitionError, match="not one that rivers knows"):
             asset(metadata={key: "parallel"})
 
-    @pytest.mark.parametrize("executors", [{"gpu": "kubernetes"}, {"": PARALLEL}, {1: PARALLEL}, [PARALLEL], {"a": None}])
+    @pytest.mark.parametrize(
+        "executors", [{"gpu": "kubernetes"}, {"": PARALLEL}, {1: PARALLEL}, [PARALLEL], {"a": None}]
+    )
     def test_executors(self, executors: Any) -> None:
         """`executors` is a dict of Executor values by name."""
         with pytest.raises(ConfigurationError, match="executors"):

@@ -89,9 +89,12 @@ def test_threads_lose_no_text() -> None:
     """Threads that carry the attempt's context may print at once; every line arrives whole."""
     told: list[LogRecord] = []
     output = output_to(told)
-    threads = [
-        threading.Thread(target=lambda n=n: [output.text("stdout", f"{n}-{i}\n") for i in range(500)]) for n in range(4)
-    ]
+
+    def prints(name: int) -> None:
+        for number in range(500):
+            output.text("stdout", f"{name}-{number}\n")
+
+    threads = [threading.Thread(target=prints, args=(name,)) for name in range(4)]
 
     for thread in threads:
         thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import msgspec
 import pytest
@@ -31,9 +32,10 @@ class Hostile(Exception):
     def __notes__(self) -> list[str]:
         raise ValueError
 
-    @property
-    def args(self) -> tuple[object, ...]:  # type: ignore[override]  # hostile on purpose
-        raise MemoryError
+    def __getattribute__(self, name: str) -> Any:
+        if name == "args":
+            raise MemoryError
+        return super().__getattribute__(name)
 
 
 def test_hostile_exception() -> None:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import collections
-import datetime
+import datetime as dt
 import enum
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, NewType, NotRequired, Optional, Protocol, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Optional,
+    Protocol,
+    TypedDict,
+    TypeVar,
+)
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]  # no stubs in the types session
 import pytest
 from pydantic import BaseModel, Field
 
@@ -79,8 +91,8 @@ FITS: list[tuple[Any, Any]] = [
     (Optional[int], None),  # noqa: UP045 - both spellings are users'
     (int | None, True),
     (float | None, np.float64(1)),
-    (datetime.date | None, datetime.datetime(2020, 1, 1)),  # noqa: DTZ001
-    (datetime.datetime | None, pd.Timestamp("2020")),
+    (dt.date | None, dt.datetime(2020, 1, 1)),  # noqa: DTZ001
+    (dt.datetime | None, pd.Timestamp("2020")),
     (list[int], []),
     (list[int], [1, True, Color.RED]),
     (list[float], [1, 2.0, np.float64(3)]),

@@ -361,9 +361,7 @@ CASES = [
         run={"config": {"named": {"deep": [1]}}},
     ),
     graph("bash", bash, "hello 6 /", {"total": OK, "echo": OK}, numbers),
-    Case(
-        name="bash alone", parts={"assets": [], "tasks": [words]}, states={"words": OK}, values={"words": "a b;c"}
-    ),
+    Case(name="bash alone", parts={"assets": [], "tasks": [words]}, states={"words": OK}, values={"words": "a b;c"}),
     alone("bash exit code", wrong, Fails("error", "ExecutionError", "with code 3")),
     alone("bash stderr", wrong, Fails("error", "ExecutionError", "went wrong")),
     alone("bash signal", killed, Fails("error", "ExecutionError", "SIGTERM")),

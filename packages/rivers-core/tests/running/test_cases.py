@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from running.cases import CASES, Case
-from running.faults import files
+from running.shared import files
 
 import rivers as rs
 from rivers.exceptions import InputLoadError

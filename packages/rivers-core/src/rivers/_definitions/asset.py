@@ -29,7 +29,16 @@ from rivers._definitions.signature import Signature
 from rivers._io.base import BaseIOHandler
 from rivers.exceptions import AssetDefinitionError, DefinitionError
 
-__all__ = ["Asset", "ExternalAsset", "GraphAsset", "MultiAsset", "check_placement", "check_retry", "check_timeout", "named"]
+__all__ = [
+    "Asset",
+    "ExternalAsset",
+    "GraphAsset",
+    "MultiAsset",
+    "check_placement",
+    "check_retry",
+    "check_timeout",
+    "named",
+]
 
 Self = TypeVar("Self", bound="Asset")
 
@@ -116,7 +125,7 @@ class Asset:
             if recording.get() is not None:
                 raise AssetDefinitionError(
                     f"asset {self.name!r} is called inside a composition, which would run its body while composing",
-                    hint=f"name it as a parameter of the graph asset's function: def ...({self.name}), or make it a task",
+                    hint=f"name it as a parameter of the graph asset's function: def ...({self.name})",
                 )
             return self.function(*args, **kwargs)
         if len(args) != 1 or kwargs or not callable(args[0]):

@@ -13,6 +13,9 @@ from rivers.exceptions import ExecutionError
 __all__ = ["run_bash"]
 
 _STDERR_TAIL = 4096
+_GUARD = 'read -r _; kill -9 "-$0"'
+"""Waits for the end of a pipe that only this process holds open, then kills the session it is given: once this process
+was killed nothing else does."""
 
 
 def run_bash(
@@ -43,6 +46,14 @@ def run_bash(
     except OSError as error:
         raise ExecutionError(f"the command could not be started: {error}: {command!r:.200}") from error
 
+    guard = subprocess.Popen(  # noqa: S603 - a fixed text and a number
+        ["/bin/sh", "-c", _GUARD, str(process.pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
     def kill() -> None:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
@@ -58,7 +69,9 @@ def run_bash(
         if process.returncode is None:  # overdue, or interrupted: nothing of it may go on
             kill()
             process.wait()  # not for the end of its output: a process that left its session may hold the pipes
-        for pipe in (process.stdout, process.stderr):
+        guard.kill()
+        guard.wait()
+        for pipe in (process.stdout, process.stderr, guard.stdin):
             if pipe is not None:
                 pipe.close()
     if process.returncode != 0:

@@ -12,79 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 from rivers._definitions.asset import Asset, GraphAsset
+from rivers._definitions.calls import Argument, Call, Collected, Constant, Element, FromCall, Upstream
 from rivers._definitions.output import DynamicOutput
 from rivers._definitions.recording import recording
 from rivers._definitions.task import BashTask, Task
 from rivers.exceptions import AssetDefinitionError, TaskDefinitionError
 
-__all__ = [
-    "Call",
-    "Collected",
-    "Composition",
-    "Constant",
-    "Element",
-    "FromCall",
-    "MappedOutput",
-    "NodeOutput",
-    "Upstream",
-    "compose",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """The value of an upstream asset, or of a resource, by the name of the graph function's parameter."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class FromCall:
-    """The value of another call."""
-
-    call: int
-
-
-@dataclass(frozen=True, slots=True)
-class Element:
-    """One element of the value of a call that is mapped over, or this instance's result of a mapped call."""
-
-    call: int
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """All results of a mapped call: a list, or an iterator when `stream`."""
-
-    call: int
-    stream: bool = False
-    ordered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A value written into the composition."""
-
-    value: Any
-
-
-Argument: TypeAlias = Upstream | FromCall | Element | Collected | Constant
-
-
-@dataclass(slots=True)
-class Call:
-    """One call of a task: a step of the graph, or one step per element when `mapped_over` another call."""
-
-    index: int
-    name: str
-    task: Task | BashTask
-    arguments: dict[str, Argument]
-    after: tuple[Argument, ...] = ()
-    mapped_over: int | None = None
-    max_concurrency: int | None = None
+__all__ = ["Composition", "MappedOutput", "NodeOutput", "compose"]
 
 
 @dataclass(slots=True)
@@ -123,7 +60,7 @@ class Composition:
 
 
 class _StandIn:
-    """What has no value while the graph is composed: using it as one is refused, where Python would not do so itself."""
+    """What has no value while the graph is composed: using it as one is refused, where Python would not do so."""
 
     __slots__ = ("_composition",)
 
@@ -137,13 +74,14 @@ class _StandIn:
 
     def _refuse(self, what: str, hint: str) -> NoReturn:
         raise TaskDefinitionError(
-            f"the value of {self.node_name!r} is not known while the graph is composed, so it cannot be {what}", hint=hint
+            f"the value of {self.node_name!r} is not known while the graph is composed, so it cannot be {what}",
+            hint=hint,
         )
 
     def __iter__(self) -> Iterator[Any]:
         self._refuse("iterated", "use .map(task) to run a task for each element, or do the loop inside a task")
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> bool:  # noqa: PLE0304 - never returns
         self._refuse("tested", "make the decision inside a task")
 
     def __eq__(self, other: object) -> bool:

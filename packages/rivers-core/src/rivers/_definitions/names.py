@@ -133,7 +133,7 @@ def where(definition: object) -> str | None:
         definition = inner
     code = getattr(definition, "__code__", None)
     if code is None and not isinstance(definition, type):
-        code = getattr(getattr(type(definition), "__call__", None), "__code__", None)
+        code = getattr(getattr(type(definition), "__call__", None), "__code__", None)  # noqa: B004 - its code is wanted
     if code is not None:
         return f"{code.co_filename}:{code.co_firstlineno}"
     return _where_class(definition) if isinstance(definition, type) else None

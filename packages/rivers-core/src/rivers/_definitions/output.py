@@ -185,10 +185,11 @@ def check_strings(
     """A list of strings as a tuple; a single string or a dict is the mistake this is here to catch."""
     if values is None:
         return ()
-    found = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping) else (None,)
-    if not all(isinstance(value, str) for value in found):
-        raise error(f"{what}: {field}={values!r:.80}: a list of str is allowed")
-    return found  # type: ignore[return-value]  # checked above
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping):
+        found = tuple(values)
+        if all(isinstance(value, str) for value in found):
+            return found
+    raise error(f"{what}: {field}={values!r:.80}: a list of str is allowed")
 
 
 def check_text_or_none(value: object, field: str, what: str) -> str | None:

@@ -110,7 +110,7 @@ class Signature:
         return name == "context" or self.is_context_type(name)
 
     def _resolve_context(self, name: str) -> None:
-        """Find a config model that is local to the function in which the asset is defined, as in a test, while we can."""
+        """Find a config model that is local to the function which defines the asset, as in a test, while we can."""
         annotation = _annotations(self.function).get(name)
         if not isinstance(annotation, str) or "[" not in annotation or name in self.hints:
             return

@@ -32,14 +32,14 @@ class Backends:
         return self._backends[placed]
 
     def preflight(self, specifier: Specifier) -> None:
-        """Ask the backends what would fail, with the specs they would get; those in this process are not asked.
+        """Ask the backends what would fail, with the specs they would get; those that run live objects are not asked.
 
         Raises:
             GraphValidationError: all that was found.
         """
         problems: list[Problem] = []
         for index, backend in enumerate(self._backends):
-            if self.can[index].blocking and type(backend).preflight is ExecutorBackend.preflight:
+            if self.can[index].closures == "local" and type(backend).preflight is ExecutorBackend.preflight:
                 continue
             specs = list(self._specs(index, specifier, problems))
             problems.extend(backend.preflight(specs))

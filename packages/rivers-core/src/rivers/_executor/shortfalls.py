@@ -24,9 +24,9 @@ def shortfalls(plan: Plan, can: Sequence[Capabilities]) -> list[str]:
     for step in plan.steps:
         power = can[step.placed]
         definition = step.node.owner if step.inner and isinstance(step.node.owner, Asset) else step.node.definition
-        if definition.timeout is not None and not isinstance(definition, BashTask):
-            if power.timeout == "none" or (power.timeout == "cooperative" and not step.node.is_async):
-                late.append(step)
+        notices_late = power.timeout == "none" or (power.timeout == "cooperative" and not step.node.is_async)
+        if definition.timeout is not None and notices_late and not isinstance(definition, BashTask):
+            late.append(step)
         escalates = step.retry is not None and step.retry.escalate is not None
         if (definition.compute is not None or escalates) and not power.provisions:
             unprovisioned.append(step)
@@ -34,7 +34,8 @@ def shortfalls(plan: Plan, can: Sequence[Capabilities]) -> list[str]:
     if late:
         told.append(
             f"timeout= cannot stop {_named(late)}: the body runs to its end, and only then the step fails; "
-            "it stops async bodies and bash tasks here, and any body on an executor that kills, such as rs.Executor.parallel()"
+            "it stops async bodies and bash tasks here, and any body where bodies can be killed, as on "
+            "rs.Executor.parallel()"
         )
     if unprovisioned:
         told.append(
@@ -50,7 +51,8 @@ def _named(steps: Sequence[Step]) -> str:
     for step in steps:
         kinds.setdefault(step.executor.kind, []).append(step.key)
     return "; ".join(
-        ", ".join(keys[:NAMES_TOLD]) + (f" and {len(keys) - NAMES_TOLD} more" if len(keys) > NAMES_TOLD else "")
+        ", ".join(keys[:NAMES_TOLD])
+        + (f" and {len(keys) - NAMES_TOLD} more" if len(keys) > NAMES_TOLD else "")
         + f" on {kind}"
         for kind, keys in kinds.items()
     )

@@ -78,15 +78,15 @@ def _add_single(definition: Definition, upstreams: Upstreams, inner: bool) -> No
     """
     graph = upstreams.graph
     signature = definition.signature
-    if inner and signature is not None:
-        if not all(parameter.has_default or upstreams.knows(parameter.name) for parameter in signature.parameters):
-            return
+    parameters = signature.parameters if inner and signature is not None else ()
+    if not all(parameter.has_default or upstreams.knows(parameter.name) for parameter in parameters):
+        return
     node = graph.add(definition.name, _kind(definition), definition, definition)
     if inner:
         graph.aside.add(node.index)
-    outputs = ((definition.name, definition.metadata),)
+    outputs = [(definition.name, definition.metadata)]
     if isinstance(definition, MultiAsset):
-        outputs = tuple((output.name, output.metadata) for output in definition.output_defs)
+        outputs = [(output.name, output.metadata) for output in definition.output_defs]
     graph.store(
         node, [NodeOutput(name, name, upstreams.handlers[name], metadata=metadata) for name, metadata in outputs]
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rivers._definitions.graph import Argument, Call, Collected, Composition, Constant, Element, FromCall, Upstream
+from rivers._definitions.calls import Argument, Call, Collected, Constant, Element, FromCall, Upstream
+from rivers._definitions.graph import Composition
 from rivers._definitions.names import shown
 from rivers._definitions.signature import Parameter
 from rivers._definitions.task import BashTask
@@ -103,7 +104,8 @@ class ComposedNodes:
             return self._upstreams.source(parameter, self._asset, None)
         if not parameter.has_default:
             self._graph.complain(
-                f"task {call.name!r} is not given its parameter {parameter.name!r}, and no asset or resource has that name",
+                f"task {call.name!r} is not given its parameter {parameter.name!r}, and no asset or resource has that "
+                "name",
                 self._asset,
                 (),
                 parameter.name,
@@ -134,8 +136,8 @@ class ComposedNodes:
             return found.key if found is not None and found.how == "value" else None
         if isinstance(argument, Constant):
             self._graph.complain(
-                f"a bash task is given the constant {shown(argument.value)} by position, where it only comes after steps; "
-                "give it by name, and it is an environment variable",
+                f"a bash task is given the constant {shown(argument.value)} by position, where steps are named that "
+                "come first; give it by name, and it is an environment variable",
                 self._asset,
             )
             return None

@@ -8,11 +8,12 @@ __all__ = ["find_cycles", "in_order"]
 
 MOST_CYCLES = 20
 MOST_STARTS = 200
-"""From so many nodes a breadth-first search looks for the shortest way back, so that a huge tangle is told in time."""
+MOST_VISITS = 400_000
+"""From up to so many nodes a breadth-first search looks for the shortest way back, in a huge tangle from fewer."""
 
 
 def in_order(upstream: Sequence[Sequence[int]]) -> list[int]:
-    """Every index after those it needs, in the given order where there is a choice; what a cycle holds up is left out."""
+    """Every index after those it needs, in the given order where there is a choice; what a cycle holds up is not."""
     waiting = [len(needed) for needed in upstream]
     children: list[list[int]] = [[] for _ in upstream]
     for index, needed in enumerate(upstream):
@@ -40,7 +41,7 @@ def find_cycles(upstream: Sequence[Sequence[int]], order: Sequence[int]) -> list
             break
         shortest = _some_cycle(upstream, core)
         starts = dict.fromkeys([*shortest, *sorted(core)[:MOST_STARTS]])
-        for start in list(starts)[:MOST_STARTS]:
+        for start in list(starts)[: max(1, min(MOST_STARTS, MOST_VISITS // len(core)))]:
             path = _way_back(upstream, core, start, len(shortest))
             if path and len(path) < len(shortest):
                 shortest = path

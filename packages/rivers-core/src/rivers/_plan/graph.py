@@ -117,9 +117,9 @@ class Node:
 class AssetGraph:
     """All nodes of a repository; `producer` leads from a storage key to the node that makes it.
 
-    `results` leads from the name of an asset or task to the node that makes its value, `members` from a graph asset's to
-    all its nodes. `externals` are the assets made elsewhere, by name; `aside` the tasks that graph assets use and that
-    run by themselves only when they are selected. `problems` is what is wrong, in the order it was found.
+    `results` leads from the name of an asset or task to the node that makes its value, `members` from a graph asset's
+    to all its nodes. `externals` are the assets made elsewhere, by name; `aside` the tasks that graph assets use and
+    that run by themselves only when they are selected. `problems` is what is wrong, in the order it was found.
     """
 
     __slots__ = (

@@ -15,6 +15,7 @@ __all__ = ["Placement"]
 
 ASSET_KEY = "rivers/executor"
 NODE_KEY = "rivers/node/executor"
+_IN_PROCESS = Executor.in_process()
 BUILT_IN: dict[str, Callable[[], Executor]] = {
     "in_process": Executor.in_process,
     "parallel": Executor.parallel,
@@ -39,7 +40,7 @@ class Placement:
     @property
     def base(self) -> Executor:
         """Where a step goes that says nothing."""
-        return self.job or self.default or Executor.in_process()
+        return self.job or self.default or _IN_PROCESS
 
     @property
     def names(self) -> list[str]:

@@ -143,7 +143,7 @@ class Upstreams:
         return Source(name, "value", name, handler, metadata)
 
     def order(self, deps: Iterable[DepDef], definition: Definition) -> tuple[str, ...]:
-        """The storage keys behind `AssetDef.dep`: a multi-asset's own name means its first output, made with the rest."""
+        """The storage keys behind `AssetDef.dep`: a multi-asset's own name means its first output."""
         found: dict[str, None] = {}
         for dep in deps:
             if dep.is_input:

@@ -129,6 +129,8 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Mapping[st
         ConfigurationError: something in it is unknown, of the wrong type, or required and missing.
         AssetNotFoundError: it names an asset that is none.
     """
+    if config is not None and not (isinstance(config, Mapping) and all(isinstance(name, str) for name in config)):
+        raise ConfigurationError(f"config={config!r:.80}: a dict of dicts by name of asset or task is allowed")
     given = dict(config) if config is not None else {}
     found: dict[str, str] = {}
     known: dict[str, Node] = {}

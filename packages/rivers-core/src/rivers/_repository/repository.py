@@ -23,7 +23,6 @@ from rivers._events.sink import EventSink
 from rivers._executor.drive import RunLoop
 from rivers._executor.registry import backend_for, default_of, installed
 from rivers._io.base import BaseIOHandler
-from rivers._io.context import InputContext
 from rivers._io.memory import InMemoryIOHandler
 from rivers._plan.build import build_graph
 from rivers._plan.graph import AssetGraph, Node
@@ -32,7 +31,8 @@ from rivers._plan.plan import Plan, make_plan, select
 from rivers._repository.bound_job import BoundJob
 from rivers._repository.checks import check_configs, check_jobs, check_reach, check_retries
 from rivers._repository.run import RunHandle, RunResult, result_of
-from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError, RiversError
+from rivers._repository.stored import handler_of, load
+from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError
 
 __all__ = ["CodeRepository"]
 
@@ -139,15 +139,15 @@ class CodeRepository:
         )
 
     def load_node(self, name: str, *, type_hint: Any = None) -> Any:
-        """The value last stored for an asset, an output of a multi-asset or a task (`graph/task`).
+        """The value last stored for an asset, an output of a multi-asset or a task (`graph/task`, `graph/task[key]`).
+
+        Of a task that is mapped or mapped over it is the list of all elements.
 
         Raises:
             NodeNotFoundError: nothing bears that name.
             InputLoadError: it has no stored value, or none that can be read.
         """
-        handler = self.io_handler_for_output(name)
-        definition = self._graph.assets.get(name) if self._graph is not None else None
-        return handler.load_input(InputContext(name, "", getattr(definition, "metadata", None), type_hint))
+        return load(self._resolved(), self._resources, name, type_hint)
 
     def io_handler_for_output(self, name: str) -> BaseIOHandler:
         """The IO handler that stores an asset's or a task's value here.
@@ -155,18 +155,7 @@ class CodeRepository:
         Raises:
             NodeNotFoundError: nothing bears that name.
         """
-        graph = self._resolved()
-        key = name.partition("[")[0]
-        if key in graph.externals:
-            handler = graph.externals[key].io_handler
-            return self._resources[handler] if isinstance(handler, str) else handler  # type: ignore[return-value]  # resolve() has checked it
-        index = graph.producer.get(key)
-        if index is None:
-            near = closest(key, graph.producer)
-            raise NodeNotFoundError(
-                f"no node {name!r} in the repository" + (f"; did you mean {near!r}?" if near else "")
-            )
-        return next(output.io_handler for output in graph.nodes[index].outputs if output.key == key)
+        return handler_of(self._resolved(), self._resources, name)
 
     # ── running it ──
 

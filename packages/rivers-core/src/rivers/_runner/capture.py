@@ -25,10 +25,11 @@ MAX_MESSAGE = 16 * 1024
 """Bytes of one log message that are kept (security.md 3.7)."""
 FIRST_BYTES = 1024 * 1024
 LAST_BYTES = 4 * 1024 * 1024
-"""Of an attempt that floods its output, what is told: the beginning at once, the last of it at the end (faults.md L16)."""
+"""Of an attempt that floods its output the beginning is told at once, the last of it at the end (faults.md L16)."""
 
 _current: ContextVar[StepOutput | None] = ContextVar("rivers_step_output", default=None)
-# A fork of a body is not the attempt: what it prints goes on to the stream alone, as whoever listens is not in that process.
+# A fork of a body is not the attempt: what it prints goes on to the stream alone, as whoever listens is not in that
+# process.
 os.register_at_fork(after_in_child=lambda: _current.set(None))
 
 
@@ -38,7 +39,18 @@ class StepOutput:
     Threads that carry the attempt's context may write at the same time; what comes after the end is told no more.
     """
 
-    __slots__ = ("_attempt_id", "_dropped", "_emit", "_held", "_held_bytes", "_lock", "_over", "_partial", "_told", "level")
+    __slots__ = (
+        "_attempt_id",
+        "_dropped",
+        "_emit",
+        "_held",
+        "_held_bytes",
+        "_lock",
+        "_over",
+        "_partial",
+        "_told",
+        "level",
+    )
 
     def __init__(self, attempt_id: str, level: int, emit: Callable[[LogRecord], None]) -> None:
         self._attempt_id = attempt_id
@@ -213,12 +225,12 @@ class Capture:
             logging.getLogger("rivers.step").setLevel(cls._level)
 
     @classmethod
-    def restore_stream(cls, name: str, before: TextIO | None) -> bool:
+    def restore_stream(cls, name: str, before: Any) -> bool:
         """Put back a stream that a body replaced; False when it was this class that did, for a run beside."""
         with cls._lock:
             now = getattr(sys, name)
             gone = isinstance(before, _Router) and cls._routers.get(name) is not before
-            wanted = before.original if gone and isinstance(before, _Router) else before
+            wanted = before.original if gone else before
             if now is wanted or isinstance(now, _Router):
                 return False
             setattr(sys, name, wanted)

@@ -73,7 +73,9 @@ def _args(error: BaseException) -> str | None:
 def _traceback(error: BaseException) -> str:
     try:
         _cut_chain(error)
-        lines = traceback.TracebackException.from_exception(error, limit=-100, compact=True, max_group_width=1000).format()
+        lines = traceback.TracebackException.from_exception(
+            error, limit=-100, compact=True, max_group_width=1000
+        ).format()
         return "".join(lines)
     except BaseException:  # noqa: BLE001 - formatting calls the user's __str__ and __repr__
         return "".join(_frames(error.__traceback__)) + f"{_name(type(error))}: {text_of(error)}\n"
@@ -84,7 +86,7 @@ def _frames(trace: TracebackType | None) -> list[str]:
 
 
 def _cut_chain(error: BaseException) -> None:
-    """Longer chains of causes than MAX_CHAIN are cut, as only so much is kept; one that goes in a circle is not longer."""
+    """Cut a chain of causes that is longer than MAX_CHAIN; one that goes in a circle has an end already."""
     seen: set[int] = set()
     here: BaseException | None = error
     while here is not None and id(here) not in seen:

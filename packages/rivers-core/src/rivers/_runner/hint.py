@@ -1,16 +1,16 @@
 """Does a value fit a type hint? Checked as a type checker would read the hint, with all elements of containers.
 
-A value fits a class when it is an instance of it, so a subclass fits everywhere, an int is a float and a bool is an int;
+A value fits a class when it is an instance of it, so a subclass fits everywhere, an int is a float, a bool is an int;
 nothing is converted. What a hint says that cannot be seen on a value (a type variable, the items of an iterator, the
 dtype of an array) is not checked. Constraints in `Annotated` are left to pydantic.
 """
 
 from __future__ import annotations
 
-import collections.abc as abc
 import types
 import typing
 import warnings
+from collections import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -97,15 +97,12 @@ def _by_class(cls: type) -> Check | None:
 
 
 def _union(hint: Any, members: tuple[Any, ...]) -> Check | None:
-    checks: list[Check] = []
-    for member in members:
-        check = checker(member)
-        if check is None:
-            return None
-        checks.append(check)
+    checks = [one for member in members if (one := checker(member)) is not None]
+    if len(checks) < len(members):
+        return None
 
     def check(value: Any) -> str | None:
-        problems = [check(value) for check in checks]
+        problems = [one(value) for one in checks]
         if None in problems:
             return None
         inside = next((problem for problem in problems if problem is not None and ": at " in problem), None)
@@ -252,6 +249,6 @@ def _inside(hint: Any, value: Any, place: object, problem: str) -> str:
 def _shown(hint: Any) -> str:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " | ".join(_shown(member) for member in typing.get_args(hint))
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
         return "None" if hint is type(None) else hint.__qualname__
     return str(hint).replace("typing.", "")

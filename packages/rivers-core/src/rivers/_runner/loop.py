@@ -98,14 +98,14 @@ class BodyLoop:
                 with contextlib.suppress(asyncio.CancelledError, OverdueError, StoppedError):
                     self._loop.run_until_complete(supervisor)
 
-    async def _supervise(self, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None) -> T:
+    async def _supervise(self, body: Coroutine[Any, Any, T], context: contextvars.Context, seconds: float | None) -> T:
         before = asyncio.all_tasks()
         with self._lock:
             self._stop = asyncio.Event()
         task = self._loop.create_task(body, context=context)
         stopped = self._loop.create_task(self._stop.wait())
         try:
-            await asyncio.wait([task, stopped], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task, stopped], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return self._outcome(task)
             reason: Exception = StoppedError() if stopped.done() else OverdueError()

@@ -95,6 +95,8 @@ def _store_many(
                 elements = _elements(output.value, declared.name)
                 map_keys = tuple(elements)
                 parts = [(f"{declared.key}[{key}]", value) for key, value in elements.items()]
+                if isinstance(handler, AtomicIOHandler):  # so that a commit can be recognised after its worker is lost
+                    parts.append((f"{declared.key}[]", map_keys))
             else:
                 parts = [(declared.key, _plain(output.value))]
             context = _context(spec, declared, declared.key)
@@ -130,7 +132,8 @@ def _call(handler: BaseIOHandler, context: OutputContext, value: Any, how: Any) 
         raise
     except Exception as error:
         raise StoreFailedError(
-            f"storing {context.asset_name!r} with {type(handler).__name__} raised {type(error).__name__}: {text_of(error)}"
+            f"storing {context.asset_name!r} with {type(handler).__name__} raised "
+            f"{type(error).__name__}: {text_of(error)}"
         ) from error
 
 
@@ -194,7 +197,8 @@ def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
         pairs = zip(names, value, strict=True)
     else:
         raise ResultDefinitionError(
-            f"a multi-asset returns a dict or a tuple or yields rs.Outputs with output_name=, not {type(value).__name__}"
+            "a multi-asset returns a dict or a tuple or yields rs.Outputs with output_name=, "
+            f"not {type(value).__name__}"
         )
     found: dict[str, Output] = {}
     for name, item in pairs:

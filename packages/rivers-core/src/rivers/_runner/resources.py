@@ -48,7 +48,8 @@ class Resources:
                         found.setup()
                     except Exception as error:
                         raise ResourceSetupError(
-                            f"setup() of {type(found).__name__} {name!r} raised {type(error).__name__}: {text_of(error)}"
+                            f"setup() of {type(found).__name__} {name!r} raised "
+                            f"{type(error).__name__}: {text_of(error)}"
                         ) from error
                 self._users[id(found)] = users + 1
         self._ready[name] = found

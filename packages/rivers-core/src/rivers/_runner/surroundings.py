@@ -93,7 +93,10 @@ class Surroundings:
             if getattr(sys, name) is not stream and Capture.restore_stream(name, stream):
                 changed.append(f"sys.{name} was restored")
         handlers, level, disabled = self._logging
-        if Capture.restore_handlers(handlers) or (logging.root.level, logging.root.manager.disable) != (level, disabled):
+        if Capture.restore_handlers(handlers) or (logging.root.level, logging.root.manager.disable) != (
+            level,
+            disabled,
+        ):
             changed.append("the logging configuration was restored")
             logging.root.setLevel(level)
             logging.disable(disabled)

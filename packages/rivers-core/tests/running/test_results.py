@@ -1,0 +1,212 @@
+"""What a run gives back, and what it raises."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import rivers as rs
+from rivers.exceptions import (
+    ConfigurationError,
+    InputLoadError,
+    StepFailedError,
+    StepTimeoutError,
+)
+
+
+class Payment(Exception):
+    def __init__(self, amount: int, to: str) -> None:
+        super().__init__(f"{amount} to {to}")
+        self.amount = amount
+
+
+class NoNotes(Exception):
+    def add_note(self, note: str) -> None:
+        raise RuntimeError("no notes here")
+
+
+class Sealed(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError("sealed")
+
+
+ERROR = Payment(5, "me")
+
+
+@rs.Asset
+def pays() -> int:
+    raise ERROR
+
+
+@rs.Asset
+def other() -> int:
+    raise KeyError("other")
+
+
+@rs.Asset
+def needs(pays: int) -> int:
+    return pays
+
+
+@rs.Asset
+def fine() -> int:
+    return 1
+
+
+class Size(BaseModel):
+    size: int
+
+
+@rs.Asset
+def sized(context: rs.AssetExecutionContext[Size]) -> int:
+    return context.config.size
+
+
+@rs.Asset(timeout=0.001)
+async def late() -> None:
+    await asyncio.sleep(600)
+
+
+def raising(error: BaseException) -> rs.Asset:
+    def body() -> None:
+        raise error
+
+    return rs.Asset(body)
+
+
+def run(*assets: rs.Asset, **arguments: Any) -> rs.RunResult:
+    return rs.CodeRepository(list(assets)).materialize(**arguments)
+
+
+def test_result_fields() -> None:
+    """A RunResult tells what was made, what failed and why, and has a report for every step."""
+    result = run(fine, pays, needs, raise_on_error=False)
+
+    assert not result.success
+    assert "failure" == result.status
+    assert ["fine"] == result.materialized_assets
+    assert [("pays", "5 to me")] == result.failed_assets
+    assert ["fine", "pays", "needs"] == list(result.steps)
+    assert len(result.run_id) >= 16
+
+
+def test_step_report_fields() -> None:
+    """A StepReport has state, executor, attempts, worker, timings by phase, and the failure with its traceback."""
+    report = run(pays, raise_on_error=False).steps["pays"]
+
+    assert ("pays", "failed", "in_process", 1) == (report.step, report.state, report.executor, report.attempts)
+    assert report.worker.startswith("pid ")
+    assert report.timings.run > 0
+    assert report.failure is report.failures[-1]
+    assert report.failure is not None
+    assert "raise ERROR" in (report.failure.traceback or "")
+
+
+def test_the_very_exception_is_raised() -> None:
+    """raise_on_error raises the body's own exception object, once the run is over, with the RunResult on it."""
+    with pytest.raises(Payment) as caught:
+        run(pays, fine)
+
+    assert caught.value is ERROR
+    assert 5 == caught.value.amount
+    result: rs.RunResult = caught.value.result  # type: ignore[attr-defined]  # put on exceptions that are not ours
+    assert ["fine"] == result.materialized_assets
+
+
+def test_notes_say_where_and_what_else() -> None:
+    """The notes name asset, executor, attempt and worker, the other failures and how many steps were skipped."""
+    with pytest.raises(Payment) as caught:
+        run(pays, other, needs)
+
+    text = "".join(traceback.format_exception(caught.value))
+    assert "'pays' failed on executor 'in_process', attempt 1" in text
+    assert "worker pid" in text
+    assert "also failed: 'other' (error: 'other')" in text
+    assert "1 step was skipped" in text
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), NoNotes("x"), Sealed("x"), GeneratorExit()], ids=repr)
+def test_what_cannot_be_raised_is_the_cause(error: BaseException) -> None:
+    """An exception that would end the process, or takes no notes, becomes the cause of a StepFailedError."""
+    with pytest.raises(StepFailedError) as caught:
+        run(raising(error))
+
+    assert caught.value.__cause__ is error
+    assert "body" == caught.value.step
+    assert caught.value.result.failed_assets
+
+
+def test_group_is_raised_as_it_is() -> None:
+    """except* works on what a run raises."""
+    caught: list[str] = []
+
+    try:
+        run(raising(ExceptionGroup("g", [ValueError("v"), KeyError("k")])))
+    except* ValueError as group:
+        caught += [str(error) for error in group.exceptions]
+    except* KeyError as group:
+        caught += [str(error) for error in group.exceptions]
+
+    assert ["v", "'k'"] == caught
+
+
+def test_timeout_error_knows_its_place() -> None:
+    """A timeout is a StepTimeoutError and a TimeoutError that says run, step, attempt and executor."""
+    with pytest.raises(TimeoutError) as caught:
+        run(late)
+
+    assert isinstance(caught.value, StepTimeoutError)
+    assert ("late", 1, "in_process") == (caught.value.step, caught.value.attempt, caught.value.executor)
+    assert caught.value.run_id == caught.value.result.run_id
+
+
+def test_missing_upstream_says_what_to_do() -> None:
+    """A value that was never stored is an InputLoadError that names the upstream and how to get it."""
+    with pytest.raises(InputLoadError, match="'pays'") as caught:
+        run(pays, needs, selection=["needs"])
+
+    assert "include" in str(caught.value)
+
+
+def test_keyboard_interrupt_in_a_body() -> None:
+    """KeyboardInterrupt ends the run, is raised on, and brings what was made until then."""
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(fine, raising(KeyboardInterrupt()), other)
+
+    result: rs.RunResult = caught.value.result  # type: ignore[attr-defined]  # put on exceptions that are not ours
+    assert "cancelled" == result.status
+    assert {"fine": "succeeded", "body": "cancelled", "other": "cancelled"} == {
+        step: report.state.value for step, report in result.steps.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"sized": {"size": "big"}}, "size: Input should be a valid integer"),
+        ({"sized": {}}, "size: Field required"),
+        ({}, "size: Field required"),
+        ({"sized": 3}, "a dict of fields"),
+    ],
+    ids=str,
+)
+def test_config_is_refused_before_anything_runs(config: Any, text: str) -> None:
+    """A config that does not fit its model refuses the run, naming the asset and the field; no body runs."""
+    ran: list[int] = []
+
+    def earlier() -> None:
+        ran.append(1)
+
+    with pytest.raises(ConfigurationError, match=text):
+        run(rs.Asset(earlier), sized, config=config)
+    assert [] == ran
+
+
+def test_config_of_nobody_is_refused() -> None:
+    """A config for a name that is no asset says which one was meant."""
+    with pytest.raises(rs.exceptions.AssetNotFoundError, match="did you mean 'sized'"):
+        run(sized, config={"size": {"size": 1}})
