@@ -122,6 +122,17 @@ def test_a_teardown_without_end(tmp_path: Path) -> None:
     opened.backend.close(10.0)
 
 
+@pytest.mark.parametrize("name", ["leaves_a_thread", "leaves_a_process", "forks"])
+def test_stragglers_do_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A thread, a process or a fork that a body leaves behind does not delay its end, however long the grace is."""
+    monkeypatch.setenv("RIVERS_TEST_NOTES", str(tmp_path / "notes"))
+    opened = Opened(grace=3600)
+    opened.backend.submit(spec(name, tmp_path))
+
+    assert Ending.SUCCEEDED is opened.until(StepResult).ending
+    opened.backend.close(10.0)
+
+
 def test_close_kills_what_still_runs(tmp_path: Path) -> None:
     """Closing a backend ends its workers at once, and each of its attempts still ends."""
     opened = Opened()

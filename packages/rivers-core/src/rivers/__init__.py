@@ -4,7 +4,7 @@
 `materialize()` them: in this process, across the cores of this machine or as pods of a cluster.
 """
 
-from rivers import exceptions, io_handlers, protocol, spi
+from rivers import events, exceptions, io_handlers, protocol, spi
 from rivers._definitions.asset import Asset, ExternalAsset, GraphAsset, MultiAsset
 from rivers._definitions.compute import Compute, ComputeEscalation
 from rivers._definitions.context import AssetExecutionContext, TaskExecutionContext
@@ -20,7 +20,7 @@ from rivers._io.context import InputContext, OutputContext
 from rivers._io.memory import InMemoryIOHandler
 from rivers._io.pickle import PickleIOHandler
 from rivers._plan.plan import Plan
-from rivers._plan.report import StepReport
+from rivers._plan.report import StepReport, StepState
 from rivers._repository.repository import CodeRepository
 from rivers._repository.run import RunHandle, RunResult
 from rivers.protocol.failure import FailureReason
@@ -58,8 +58,10 @@ __all__ = [
     "RunHandle",
     "RunResult",
     "StepReport",
+    "StepState",
     "Task",
     "TaskExecutionContext",
+    "events",
     "exceptions",
     "io_handlers",
     "protocol",

@@ -28,12 +28,8 @@ class Hostile(Exception):
     def __repr__(self) -> str:
         raise KeyError
 
-    @property
-    def __notes__(self) -> list[str]:
-        raise ValueError
-
     def __getattribute__(self, name: str) -> Any:
-        if name == "args":
+        if name in ("args", "__notes__"):
             raise MemoryError
         return super().__getattribute__(name)
 

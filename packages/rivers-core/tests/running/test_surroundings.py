@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import locale
 import logging
 import os
 import signal
@@ -51,10 +50,6 @@ def change_logging() -> None:
     logging.disable(logging.CRITICAL)
 
 
-def change_locale() -> None:
-    locale.setlocale(locale.LC_ALL, "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C")
-
-
 def state() -> dict[str, Any]:
     return {
         "directory": os.getcwd(),
@@ -64,7 +59,6 @@ def state() -> dict[str, Any]:
         "signals": signal.getsignal(signal.SIGUSR1),
         "streams": (sys.stdin, sys.stdout, sys.stderr),
         "logging": (list(logging.root.handlers), logging.root.level, logging.root.manager.disable),
-        "locale": locale.setlocale(locale.LC_ALL),
         "interrupts": (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)),
     }
 
@@ -77,7 +71,6 @@ CHANGES = [
     change_signals,
     change_streams,
     change_logging,
-    change_locale,
 ]
 
 

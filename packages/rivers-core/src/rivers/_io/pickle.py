@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field, ValidationError, field_serializer, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from rivers._io import store_address
@@ -62,7 +62,15 @@ class PickleIOHandler(AtomicIOHandler):
     def __init__(self, store: Any = _UNSET, **values: Any) -> None:
         if store is not _UNSET:
             values["store"] = store
-        super().__init__(**values)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            # pydantic wraps what a validator raises; the caller gets it as it was meant.
+            for problem in error.errors(include_input=False):
+                meant = problem.get("ctx", {}).get("error")
+                if isinstance(meant, ConfigurationError):
+                    raise meant from None
+            raise
 
     def model_post_init(self, context: Any, /) -> None:
         # A plain attribute, not one of pydantic's private ones: reading those costs more than a microsecond.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import locale
 import logging
 import os
 import signal
@@ -28,11 +27,11 @@ class Surroundings:
     """A snapshot of what bodies share: working directory, environment, streams, logging, signals, and the like.
 
     Only the main thread takes one: elsewhere other threads may rightly change these while the body runs. A thread that
-    a body leaves behind cannot be ended, it is only named. Not covered, as they cannot be read without being changed or
-    are modules' own state: umask, resource limits, timers, random seeds, patched attributes.
+    a body leaves behind cannot be ended, it is only named. Not covered: locale, umask, resource limits, timers, random
+    seeds, patched attributes.
     """
 
-    __slots__ = ("_cwd", "_env", "_filters", "_locale", "_logging", "_path", "_signals", "_streams", "_threads")
+    __slots__ = ("_cwd", "_env", "_filters", "_logging", "_path", "_signals", "_streams", "_threads")
 
     def __init__(self) -> None:
         self._cwd = _cwd()
@@ -40,7 +39,6 @@ class Surroundings:
         self._path = sys.path[:]
         self._filters = warnings.filters[:]
         self._signals = [getsignal(number) for number in _SIGNALS]
-        self._locale = locale.setlocale(locale.LC_ALL)
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         self._logging = (logging.root.handlers[:], logging.root.level, logging.root.manager.disable)
         self._threads = _thread_ids()
@@ -62,9 +60,6 @@ class Surroundings:
         if warnings.filters != self._filters:
             changed.append("the warning filters were restored")
             warnings.filters[:] = self._filters  # type: ignore[index]  # typed as a Sequence, is a list
-        if locale.setlocale(locale.LC_ALL) != self._locale:
-            changed.append("the locale was restored")
-            locale.setlocale(locale.LC_ALL, self._locale)
         changed += self._restore_signals()
         changed += self._restore_output()
         left = _thread_ids() - self._threads
@@ -81,6 +76,8 @@ class Surroundings:
 
     def _restore_signals(self) -> list[str]:
         changed: list[str] = []
+        if [getsignal(number) for number in _SIGNALS] == self._signals:
+            return changed
         for number, handler in zip(_SIGNALS, self._signals, strict=True):
             if getsignal(number) is not handler and handler is not None:
                 changed.append(f"the handler of {signal.Signals(number).name} was restored")
@@ -89,16 +86,16 @@ class Surroundings:
 
     def _restore_output(self) -> list[str]:
         changed: list[str] = []
-        for name, stream in zip(_STREAMS, self._streams, strict=True):
-            if getattr(sys, name) is not stream and Capture.restore_stream(name, stream):
-                changed.append(f"sys.{name} was restored")
+        if (sys.stdin, sys.stdout, sys.stderr) != self._streams:
+            for name, stream in zip(_STREAMS, self._streams, strict=True):
+                if getattr(sys, name) is not stream and Capture.restore_stream(name, stream):
+                    changed.append(f"sys.{name} was restored")
+        root = logging.root
         handlers, level, disabled = self._logging
-        if Capture.restore_handlers(handlers) or (logging.root.level, logging.root.manager.disable) != (
-            level,
-            disabled,
-        ):
+        moved = root.handlers != handlers and Capture.restore_handlers(handlers)
+        if moved or root.level != level or root.manager.disable != disabled:
             changed.append("the logging configuration was restored")
-            logging.root.setLevel(level)
+            root.setLevel(level)
             logging.disable(disabled)
         return changed
 

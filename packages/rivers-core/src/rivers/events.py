@@ -1,0 +1,37 @@
+"""What happened in a run: the events that `on_event=` is given, and sinks that keep them.
+
+Match them by class: `isinstance(event, rs.events.StepFailed)`.
+"""
+
+from rivers._events.event import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunWarning,
+    StepCancelled,
+    StepFailed,
+    StepLog,
+    StepRetrying,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+)
+from rivers._events.sink import EventSink, JsonLinesSink, ListSink, LoggingSink
+
+__all__ = [
+    "Event",
+    "EventSink",
+    "JsonLinesSink",
+    "ListSink",
+    "LoggingSink",
+    "RunFinished",
+    "RunStarted",
+    "RunWarning",
+    "StepCancelled",
+    "StepFailed",
+    "StepLog",
+    "StepRetrying",
+    "StepSkipped",
+    "StepStarted",
+    "StepSucceeded",
+]
