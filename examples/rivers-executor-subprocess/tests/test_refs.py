@@ -22,7 +22,7 @@ def pickles(monkeypatch: pytest.MonkeyPatch) -> SubprocessExecutor:
 
 
 def started(sink: rs.ListSink) -> list[str]:
-    return [event.step for event in sink.events if type(event).__name__ == "StepStarted"]
+    return [getattr(event, "step", "") for event in sink.events if type(event).__name__ == "StepStarted"]
 
 
 def local_assets() -> list[rs.Asset]:

@@ -55,12 +55,12 @@ class TestCheckName:
             "a.b",
             "...",
             "a/.hidden",
-            "x" * 250,
-            "é" * 125,
+            "x" * 180,
+            "é" * 90,
         ],
     )
     def test_accepts(self, name: str) -> None:
-        """Printable names of up to 250 bytes, with slashes and other alphabets, come back unchanged."""
+        """Printable names of up to 180 bytes, with slashes and other alphabets, come back unchanged."""
         assert name == check_name(name, error=AssetDefinitionError)
 
     @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ class TestCheckName:
             ("a\u202eb", "cannot be printed"),
             ("a\u00a0b", "cannot be printed"),
             ("\ud800", "cannot be printed"),
-            ("x" * 251, "is 251 bytes long"),
+            ("x" * 181, "is 181 bytes long"),
             ("é" * 126, "is 252 bytes long"),
             (" a", "white space at an end"),
             ("a ", "white space at an end"),
@@ -114,7 +114,7 @@ class TestCheckName:
         except ConfigurationError:
             return
 
-        assert len(name.encode()) <= 250
+        assert len(name.encode()) <= 180
         assert all(part not in ("", ".", "..") for part in name.split("/"))
         assert name.isprintable()
 

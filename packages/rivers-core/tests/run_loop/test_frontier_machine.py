@@ -312,8 +312,9 @@ class Walk(RuleBasedStateMachine):
                     assert fine
 
     def upstream_succeeded(self, step: Step, dep: int, key: str) -> bool:
-        if step.mapped_over == dep and dep in self.frontier.groups and "[" in key:
-            return self.frontier.reports[f"s{dep}[{key.partition('[')[2]}"].state is StepState.SUCCEEDED
+        if step.mapped_over == dep and dep in self.frontier.groups:  # each instance needs its own element alone
+            element = f"s{dep}[{key.partition('[')[2]}"
+            return element not in self.frontier.reports or self.frontier.reports[element].state is StepState.SUCCEEDED
         return self.has_succeeded(dep)
 
 

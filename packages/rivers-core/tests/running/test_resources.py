@@ -104,6 +104,23 @@ def test_failing_setup_fails_dependants_only() -> None:
     assert ["setup first", "setup first"] == journal
 
 
+def test_async_setup_is_refused() -> None:
+    """A setup that is async by mistake fails the steps that need it instead of never being awaited."""
+
+    class Async(Noted):
+        async def setup(self) -> None:  # type: ignore[override]  # the mistake
+            journal.append("never")
+
+    result = rs.CodeRepository([rs.Asset(uses_first)], resources={"first": Async(label="a")}).materialize(
+        raise_on_error=False
+    )
+
+    failure = result.steps["uses_first"].failure
+    assert failure is not None
+    assert "setup is async" in failure.message
+    assert [] == journal
+
+
 def test_failing_teardown_is_told() -> None:
     """A teardown that raises fails nothing, stops no other teardown, and is told as a warning of the run."""
     told = rs.ListSink()

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 import rivers as rs
 from rivers.exceptions import (
+    AssetOutputValidationError,
     ConfigurationError,
     InputLoadError,
     StepFailedError,
@@ -57,13 +58,15 @@ def fine() -> int:
     return 1
 
 
-class Size(BaseModel):
-    size: int
-
-
 @rs.Asset
 def sized(context: rs.AssetExecutionContext[Size]) -> int:
     return context.config.size
+
+
+class Size(BaseModel):
+    """Defined after its use, as a module may."""
+
+    size: int
 
 
 @rs.Asset(timeout=0.001)
@@ -210,3 +213,20 @@ def test_config_of_nobody_is_refused() -> None:
     """A config for a name that is no asset says which one was meant."""
     with pytest.raises(rs.exceptions.AssetNotFoundError, match="did you mean 'sized'"):
         run(sized, config={"size": {"size": 1}})
+
+
+def test_types_of_the_defining_function_count() -> None:
+    """A model and a return hint that are local to the function which defines the asset are checked like any other."""
+
+    class Local(BaseModel):
+        n: int
+
+    @rs.Asset
+    def made(context: rs.AssetExecutionContext[Local]) -> Local:
+        return context.config if context.config.n else "none"  # type: ignore[return-value]  # what the test is about
+
+    assert run(made, config={"made": {"n": 1}}).success
+    with pytest.raises(ConfigurationError, match="n: Input"):
+        run(made, config={"made": {"n": "x"}})
+    with pytest.raises(AssetOutputValidationError, match="Local, got str"):
+        run(made, config={"made": {"n": 0}})

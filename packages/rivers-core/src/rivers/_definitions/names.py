@@ -37,11 +37,11 @@ __all__ = [
     "where",
 ]
 
-MAX_NAME_BYTES = 250
+MAX_NAME_BYTES = 180  # so that `graph/task[mapping key]` fits the 512 bytes of a step key (security.md 3.7)
 """Storage keys and file names are made of names, and a file name holds 255 bytes on every common file system."""
 
 NAME_RULE = (
-    "a name is 1 to 250 bytes of printable text without [ ] * or a comma and without white space at its ends; "
+    "a name is 1 to 180 bytes of printable text without [ ] * or a comma and without white space at its ends; "
     'between slashes it has no empty part and no "." or ".."'
 )
 FORBIDDEN = "[]*,"

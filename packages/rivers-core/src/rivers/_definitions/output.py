@@ -83,7 +83,7 @@ class DynamicOutput:
     """One element of an output that is mapped over, under a key of your own instead of its position.
 
     Raises:
-        ResultDefinitionError: `key` is no string of 1 to 128 printable characters without `[` and `]`.
+        ResultDefinitionError: `key` is no string of 1 to 128 bytes, printable, without `[` and `]`.
     """
 
     __slots__ = ("key", "value")
@@ -94,9 +94,9 @@ class DynamicOutput:
                 f"DynamicOutput(key={key!r:.80}): a mapping key is a str, not {type(key).__name__}",
                 hint="write key=str(...)",
             )
-        if not 1 <= len(key) <= 128 or not key.isprintable() or "[" in key or "]" in key:
+        if not 1 <= len(key) <= 128 or not key.isprintable() or "[" in key or "]" in key or len(key.encode()) > 128:
             raise ResultDefinitionError(
-                f"DynamicOutput(key={key!r:.80}): a mapping key is 1 to 128 printable characters without '[' and ']'"
+                f"DynamicOutput(key={key!r:.80}): a mapping key is 1 to 128 bytes of printable text without '[' and ']'"
             )
         self.key = key
         self.value = value

@@ -35,11 +35,21 @@ class Parameter(NamedTuple):
 class Signature:
     """A function as rivers sees it: `parameters` without the context, which `context` names, if there is one."""
 
-    __slots__ = ("_hints", "context", "function", "is_async", "is_async_generator", "is_generator", "parameters")
+    __slots__ = (
+        "_hints",
+        "_local",
+        "context",
+        "function",
+        "is_async",
+        "is_async_generator",
+        "is_generator",
+        "parameters",
+    )
 
     def __init__(self, function: Callable[..., Any], error: type[DefinitionError]) -> None:
         self.function = function
         self._hints: dict[str, Any] | None = None
+        self._local = self._resolve_local()
         code = getattr(function, "__code__", None)
         if code is None or hasattr(function, "__wrapped__") or hasattr(function, "__signature__"):
             parameters = _inspected(function, error)
@@ -56,7 +66,6 @@ class Signature:
         if parameters and self._is_context(parameters[0].name):
             self.context = parameters[0].name
             parameters = parameters[1:]
-            self._resolve_context(self.context)
         self.parameters: tuple[Parameter, ...] = parameters
 
     @property
@@ -73,7 +82,7 @@ class Signature:
     def hints(self) -> dict[str, Any]:
         """The resolved annotations; one that cannot be resolved is left out, as nothing can be checked against it."""
         if self._hints is None:
-            self._hints = _hints(self.function)
+            self._hints = {**_hints(self.function), **self._local}
         return self._hints
 
     @property
@@ -109,17 +118,24 @@ class Signature:
     def _is_context(self, name: str) -> bool:
         return name == "context" or self.is_context_type(name)
 
-    def _resolve_context(self, name: str) -> None:
-        """Find a config model that is local to the function which defines the asset, as in a test, while we can."""
-        annotation = _annotations(self.function).get(name)
-        if not isinstance(annotation, str) or "[" not in annotation or name in self.hints:
-            return
+    def _resolve_local(self) -> dict[str, Any]:
+        """Find types that are local to the function which defines the asset, as in a test, while we can.
+
+        What a module defines is looked for when it is needed: it may come further down.
+        """
         frame = sys._getframe(1)
         while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "rivers":
             frame = frame.f_back
-        found = _resolved(annotation, frame.f_globals, frame.f_locals)
-        if found is not None:
-            self.hints[name] = found
+        if frame.f_code.co_name == "<module>":
+            return {}
+        names = getattr(_plain(self.function), "__globals__", {})
+        found: dict[str, Any] = {}
+        for name, annotation in _annotations(self.function).items():
+            if isinstance(annotation, str) and annotation not in _PLAIN and _resolved(annotation, names, None) is None:
+                hint = _resolved(annotation, frame.f_globals, frame.f_locals)
+                if hint is not None:
+                    found[name] = hint
+        return found
 
 
 def _is_context(annotation: Any, function: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from typing import Any
 
@@ -45,7 +46,10 @@ class Resources:
                 users = self._users.get(id(found), 0)
                 if users == 0:
                     try:
-                        found.setup()
+                        started: Any = found.setup()  # type: ignore[func-returns-value]  # a user's may be async by mistake
+                        if inspect.iscoroutine(started):
+                            started.close()
+                            raise TypeError("setup is async; make it a plain method, and await in the body")
                     except Exception as error:
                         raise ResourceSetupError(
                             f"setup() of {type(found).__name__} {name!r} raised "
