@@ -183,3 +183,15 @@ def test_a_module_that_cannot_be_imported(
     assert "ModuleNotFoundError: No module named 'a_package_that_is_missing'" in failure.message
     assert "import a_package_that_is_missing" in (failure.traceback or "")
     assert "succeeded" == result.steps["base"].state
+
+
+def test_an_application_that_reaps_children(store: rs.PickleIOHandler) -> None:
+    """Where the application ignores SIGCHLD, so that no exit code is to be had, results arrive all the same."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        result = run(store, steps.halves, steps.base)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+    assert result.success
+    assert '"side":"l"' in (result.steps["halves"].outputs[0].metadata or "")

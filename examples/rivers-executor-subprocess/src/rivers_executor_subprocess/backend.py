@@ -9,6 +9,7 @@ submit ──▶ thread ──▶ python -m rivers_executor_subprocess.worker
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -161,7 +162,8 @@ class _Attempt:
                     raise SpecDecodeError(f"an event for attempt {event.attempt_id!r}")
                 if isinstance(event, StepResult):
                     result = event  # kept until the process has gone, and that must not take longer than the grace
-                    self._kill_after(self._grace)
+                    if self._killer is None:
+                        self._kill_after(self._grace)
                 else:
                     self._started = self._started or isinstance(event, StepStarted)
                     self._sink(event)
@@ -172,7 +174,8 @@ class _Attempt:
 
     def _reap(self, process: subprocess.Popen[bytes], crash: BinaryIO, detail: str | None) -> Evidence:
         """Wait for the worker to go, kill what it has left behind, and say what was seen."""
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its number is still its own
+        with contextlib.suppress(ChildProcessError):  # the application reaps all children by itself
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its number is still its own
         self._signal(signal.SIGKILL)
         with self._lock:
             code = process.wait()
@@ -193,7 +196,8 @@ class _Attempt:
         """Send a signal to the worker's process group, if the worker has begun and is not reaped."""
         with self._lock:
             if self._process is not None and self._process.returncode is None:
-                os.killpg(self._process.pid, number)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, number)
 
     def _kill_after(self, seconds: float) -> None:
         with self._lock:

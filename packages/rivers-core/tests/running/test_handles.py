@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,13 @@ class Gate:
 
     def asset(self, name: str = "gated") -> rs.Asset:
         return rs.Asset(self, name=name)
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Path:
+    """A named pipe: opening it waits for a writer, reading it to the end waits until no process holds it any more."""
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
 
 
 def after(gated: int) -> int:
@@ -114,21 +122,30 @@ def test_cancel_an_async_body() -> None:
     assert cleaned.is_set()
 
 
-def test_cancel_a_command() -> None:
+def test_cancel_a_command(held: Path) -> None:
     """A cancelled bash task is killed with all it has started."""
-    told = rs.ListSink()
-    begun = threading.Event()
+    command = rs.BashTask("endless", f"exec 3>{held}; echo begun >&3; sleep 600 & sleep 600")
 
-    def listen(event: Any) -> None:
-        told(event)
-        if type(event).__name__ == "StepStarted":
-            begun.set()
-
-    handle = rs.CodeRepository([], tasks=[rs.BashTask("endless", "sleep 600 & sleep 600")]).submit(on_event=listen)
-    assert begun.wait(30)
-    handle.cancel()
+    handle = rs.CodeRepository([], tasks=[command]).submit()
+    with held.open() as pipe:
+        assert "begun\n" == pipe.readline()
+        handle.cancel()
+        assert "" == pipe.read(), "the end comes when the last process that holds the pipe is gone"
 
     assert {"endless": "cancelled"} == states(handle.wait(30))
+
+
+def test_timeout_of_a_command(held: Path) -> None:
+    """An overdue bash task is killed with all it has started; one that left its session is not waited for."""
+    command = rs.BashTask("endless", f"exec 3>{held}; sleep 600 & setsid sleep 0.5 3>&- & sleep 600", timeout=0.05)
+
+    handle = rs.CodeRepository([], tasks=[command]).submit()
+    with held.open() as pipe:
+        assert "" == pipe.read()
+
+    failure = handle.wait(30).steps["endless"].failure
+    assert failure is not None
+    assert "timeout" == failure.reason.value
 
 
 def test_cancel_during_backoff() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import rivers as rs
+from rivers._events.event import Event, StepLog
 from rivers.exceptions import StepCancelledError
 
 journal: list[str] = []
@@ -91,6 +92,19 @@ def test_each_item_is_taken_as_it_is_made(maker: rs.Task, taker: rs.Task, ordere
     graph(lambda: taker(numbers().map(maker).collect_stream(ordered=ordered))).materialize()
 
     assert [text for x in range(3) for text in (f"made {x} unset", f"taken {x}")] == journal
+
+
+def test_what_listeners_print_is_not_the_consumers() -> None:
+    """While a consumer waits, sinks are told of its instances; what they print is not the consumer's output."""
+    told = rs.ListSink()
+
+    def prints(event: Event) -> None:
+        told(event)
+        print("heard of", type(event).__name__)
+
+    graph(lambda: taken(numbers().map(made).collect_stream())).materialize(on_event=prints)
+
+    assert [] == [event for event in told.events if isinstance(event, StepLog)]
 
 
 def test_a_broken_stream_says_by_whom() -> None:
