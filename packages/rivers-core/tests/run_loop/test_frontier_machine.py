@@ -143,9 +143,9 @@ class Walk(RuleBasedStateMachine):
         live = sorted(key for key, unit in self.frontier.running.items() if self.is_live(unit))
         self.ask(data.draw(st.sampled_from(live)))
 
-    @rule(chance=st.integers(0, 19))
-    def the_run_is_cancelled(self, chance: int) -> None:
-        if chance == 0:
+    @rule()
+    def the_run_is_cancelled(self) -> None:
+        if self.fate.random() < 0.1:
             before = self.frontier.cancelling or self.frontier.over
             owed = self.frontier.cancel(self.now, 0.0)
             assert not before or Owed(self.now, 0.0) == owed

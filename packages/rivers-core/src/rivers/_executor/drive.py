@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Literal, TypeAlias
 
@@ -84,6 +85,7 @@ class RunLoop:
         self._pump: Pump | None = None
         if not all(can.blocking for can in self._backends.can):
             self._pump = Pump(f"rivers-run-{run_id[:8]}", self._pumped, self._patience, self._local.wake)
+        self._heeds_starts = bool(sinks) or self._pump is not None  # else nobody is told and no timeout begins
         self._interrupts = Interrupts(self._wake)
         places = [
             Place(executor.kind, can.max_sync, can.max_async, can.blocking, can.streams, can.max_steps)
@@ -181,19 +183,20 @@ class RunLoop:
         except RiversError as error:
             self._take(refused(unit, error))
             return
-        attempt_id, end = unit.attempt_id, interrupted(unit)  # a retry has started with another id by then
+        attempt_id = unit.attempt_id
+        end: Callable[[Unit], StepResult] = interrupted
         try:
             self._interrupts.enter_body()
             self._backends[unit.step.placed].submit(spec)
-            end = untold(unit)
+            end = untold
         except KeyboardInterrupt:
             self._interrupts.note()
         except Exception as error:  # noqa: BLE001 - a backend by strangers may raise anything, and no attempt is lost for it
-            end = refused(unit, error)
+            end = partial(refused, error=error)
         finally:
             self._interrupts.leave_body()
-        if self.frontier.running.get(attempt_id) is unit:  # the backend has not told its end
-            self._take(end)
+        if self.frontier.running.get(attempt_id) is unit:  # the backend has not told its end; a retry has another id
+            self._take(end(unit))
 
     def _spec(self, unit: Unit) -> StepSpec:
         live = bool(unit.step.streams) and self._backends.can[unit.step.placed].streams
@@ -264,6 +267,8 @@ class RunLoop:
         return self._pump.put
 
     def _take_here(self, event: StepEvent) -> None:
+        if not self._heeds_starts and type(event) is StepStarted:
+            return
         self._interrupts.shield()
         try:
             self._take(event)
@@ -280,9 +285,8 @@ class RunLoop:
                     self._apply(self.frontier.cancel(time.monotonic(), time.time()))
                 self._apply(self.frontier.ended(result, time.monotonic(), time.time()))
         elif type(event) is StepStarted:
-            if self._audience or self._pump is not None:
-                with self._lock:
-                    self._apply(self.frontier.started(event.attempt_id, event.worker, time.monotonic(), time.time()))
+            with self._lock:
+                self._apply(self.frontier.started(event.attempt_id, event.worker, time.monotonic(), time.time()))
         elif isinstance(event, LogRecord):
             with self._lock:
                 unit = self.frontier.running.get(event.attempt_id)

@@ -59,10 +59,7 @@ class LocalQueue:
         return None
 
     def _gather(self) -> None:
-        try:
-            while True:
-                unit = self.incoming.get_nowait()
-                if unit is not None:
-                    self._ready.append(unit)
-        except Empty:
-            pass  # that was all
+        while not self.incoming.empty():  # reliable, as only this thread empties it
+            unit = self.incoming.get_nowait()
+            if unit is not None:
+                self._ready.append(unit)

@@ -56,6 +56,7 @@ class LocalFiles:
         self._sweep_after = sweep_after
         self._places: dict[str, tuple[str, str, str]] = {}
         self._writable: set[str] = set()
+        self._last_run = ("", "")
 
     def path(self, key: str) -> str:
         return self._place(key)[0]
@@ -65,7 +66,7 @@ class LocalFiles:
     def read(self, run_id: str | None, key: str) -> memoryview | None:
         latest, _, flat = self._place(key)
         if run_id:
-            data = read_file(f"{self._runs}/{flat_name(run_id)}/{flat}{SUFFIX}")
+            data = read_file(f"{self._run(run_id)}/{flat}{SUFFIX}")
             if data is not None:
                 return data
         return read_file(latest)
@@ -296,7 +297,10 @@ class LocalFiles:
         return place
 
     def _run(self, run_id: str) -> str:
-        return f"{self._runs}/{flat_name(run_id)}"
+        run = self._last_run  # one read, as another thread may be in another run
+        if run[0] != run_id:
+            run = self._last_run = (run_id, f"{self._runs}/{flat_name(run_id)}")
+        return run[1]
 
     def _is_over(self, run: str) -> bool:
         return os.path.exists(f"{self._ended}/{run.rpartition('/')[2]}")

@@ -47,8 +47,10 @@ class Refs:
             ref = self._remember(definition, closures, self._function(definition, closures))
         return ref
 
-    def object(self, found: Any, closures: Closures, what: str) -> Ref:
+    def object(self, found: Any, closures: Closures, role: str, name: str) -> Ref:
         """The ref of an IO handler or a resource: live in this process, else its class and its fields as JSON.
+
+        `role` and `name` say in an error what it is to whom.
 
         Raises:
             RefResolutionError: its class cannot be imported by name.
@@ -56,6 +58,7 @@ class Refs:
         """
         ref = self._made.get((id(found), closures))
         if ref is None:
+            what = f"{role} {name!r}"
             made = self._local(found, what) if closures == "local" else self._configured(found, what)
             ref = self._remember(found, closures, made)
         return ref

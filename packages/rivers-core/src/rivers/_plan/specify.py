@@ -98,7 +98,7 @@ class Specifier:
                 Output(
                     name=output.name,
                     key=output.key + suffix,
-                    io_handler=self._refs.object(output.io_handler, closures, f"the IO handler of {output.key!r}"),
+                    io_handler=self._refs.object(output.io_handler, closures, "the IO handler of", output.key),
                     mode=output.mode,
                     metadata=output.metadata,
                 )
@@ -107,7 +107,7 @@ class Specifier:
         )
 
     def _handler(self, source: Source, closures: Closures) -> Ref:
-        return self._refs.object(source.io_handler, closures, f"the IO handler of {source.key!r}")
+        return self._refs.object(source.io_handler, closures, "the IO handler of", source.key)
 
     def _input(
         self, source: Source, step: Step, suffix: str, closures: Closures, groups: Mapping[int, Group], live: bool
@@ -123,7 +123,7 @@ class Specifier:
                 metadata=source.metadata,
             )
         if how == "resource":
-            ref = self._refs.object(source.value, closures, f"resource {source.key!r}")
+            ref = self._refs.object(source.value, closures, "resource", source.key)
             return ResourceInput(parameter=source.parameter, name=source.key, ref=ref)
         if how == "constant":
             return self._refs.constant(source.parameter or source.key, source.value, closures)

@@ -38,7 +38,7 @@ class Surroundings:
         self._env = _environment().copy()
         self._path = sys.path[:]
         self._filters = warnings.filters[:]
-        self._signals = [getsignal(number) for number in _SIGNALS]
+        self._signals = tuple(map(getsignal, _SIGNALS))
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         self._logging = (logging.root.handlers[:], logging.root.level, logging.root.manager.disable)
         self._threads = _thread_ids()
@@ -76,7 +76,7 @@ class Surroundings:
 
     def _restore_signals(self) -> list[str]:
         changed: list[str] = []
-        if [getsignal(number) for number in _SIGNALS] == self._signals:
+        if tuple(map(getsignal, _SIGNALS)) == self._signals:
             return changed
         for number, handler in zip(_SIGNALS, self._signals, strict=True):
             if getsignal(number) is not handler and handler is not None:
