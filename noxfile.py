@@ -23,6 +23,7 @@ nox.options.sessions = ["lint", "types", "tests", "docs"]
 
 WORKSPACE = nox.project.load_toml("pyproject.toml")
 CORE = "packages/rivers-core"
+EXECUTOR_EXAMPLE = "examples/rivers-executor-subprocess"
 PACKAGES = sorted(path.parent for path in Path("packages").glob("*/pyproject.toml"))
 SOURCES = [str(package / "src") for package in PACKAGES]
 PYTHONS = nox.project.python_versions(nox.project.load_toml(f"{CORE}/pyproject.toml"))
@@ -73,6 +74,8 @@ def matrix(session: nox.Session) -> None:
 
 def run_tests(session: nox.Session) -> None:
     install_workspace(session, "test")
+    # A stranger's executor: its suite runs what crosses a process for real.
+    session.install("-e", f"{EXECUTOR_EXAMPLE}[pickle]")
     session.run("pytest", *session.posargs)
 
 
@@ -80,6 +83,7 @@ def run_tests(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """All tests, and the lines that none of them reaches."""
     install_workspace(session, "coverage")
+    session.install("-e", f"{EXECUTOR_EXAMPLE}[pickle]")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "combine", "--quiet")
@@ -91,7 +95,7 @@ def minimums(session: nox.Session) -> None:
     """All tests, with the oldest releases our packages say they work with."""
     packages = [argument for package in PACKAGES for argument in ("-e", f"{package}[protobuf,objectstore]")]
     session.install("--resolution=lowest-direct", *packages)
-    session.install(*group("test"))
+    session.install("-e", EXECUTOR_EXAMPLE, *group("test"), "cloudpickle")
     session.run("uv", "pip", "list", external=True)
     session.run("pytest", *session.posargs)
 

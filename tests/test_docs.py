@@ -26,7 +26,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md"])
-PUBLIC = ("rivers", "rivers.events", "rivers.exceptions", "rivers.io_handlers", "rivers.protocol", "rivers.spi", "rivers.testing")
+PUBLIC = (
+    "rivers",
+    "rivers.events",
+    "rivers.exceptions",
+    "rivers.io_handlers",
+    "rivers.protocol",
+    "rivers.spi",
+    "rivers.testing",
+)
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n`]*)$")
 TITLE = re.compile(r'title="([^"]+)"')
 

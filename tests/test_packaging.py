@@ -125,7 +125,9 @@ def test_the_installed_metadata_is_the_projects() -> None:
     assert project(ROOT / "packages/rivers-core")["version"] == found["Version"]
     assert ">=3.11" == found["Requires-Python"]
     assert "Apache-2.0" == found["License-Expression"]
-    assert ["msgspec", "pydantic", "pydantic-settings", "typing-extensions"] == sorted(line.partition(">")[0] for line in required)
+    assert ["msgspec", "pydantic", "pydantic-settings", "typing-extensions"] == sorted(
+        line.partition(">")[0] for line in required
+    )
     assert ["kubernetes", "objectstore", "parallel", "protobuf"] == sorted(found.get_all("Provides-Extra") or [])
 
 

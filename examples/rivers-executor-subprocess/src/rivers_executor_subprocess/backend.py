@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
-import rivers as rs
 from rivers.exceptions import Problem, SpecDecodeError
 from rivers.protocol import (
     LIMITS,
@@ -41,14 +40,13 @@ from rivers_executor_subprocess.executor import SubprocessExecutor
 __all__ = ["SubprocessBackend"]
 
 
-class SubprocessBackend(ExecutorBackend):
+class SubprocessBackend(ExecutorBackend[SubprocessExecutor]):
     """Carries out `SubprocessExecutor`: a thread and a process for each attempt, both gone when it has ended."""
 
     executor_type = SubprocessExecutor
 
-    def __init__(self, executor: rs.Executor) -> None:
+    def __init__(self, executor: SubprocessExecutor) -> None:
         super().__init__(executor)
-        assert isinstance(executor, SubprocessExecutor)
         self._allow_pickle = executor.allow_pickle
         self._max_workers = executor.max_workers
         self._attempts: dict[str, _Attempt] = {}

@@ -20,7 +20,7 @@ def test_a_secret_of_the_environment_stays_there(monkeypatch: pytest.MonkeyPatch
     """A secret that the environment holds is left out of the ref: a worker takes it from its own environment."""
     monkeypatch.setenv("VAULT_TOKEN", "hunter2-canary")
 
-    ref = Refs(b"").object(Vault(url="https://v2"), "none", "resource 'vault'")
+    ref = Refs(b"").object(Vault(url="https://v2"), "none", "resource", "vault")
 
     assert isinstance(ref, ConfiguredRef)
     assert '{"url":"https://v2"}' == ref.json
@@ -30,6 +30,6 @@ def test_a_secret_of_the_environment_stays_there(monkeypatch: pytest.MonkeyPatch
 def test_a_secret_of_the_code_is_refused() -> None:
     """A secret given as an argument could not be made again elsewhere: it is refused by its field's name alone."""
     with pytest.raises(ConfigurationError, match=r"vault_token.*\n.*secrets in the environment") as refused:
-        Refs(b"").object(Vault(vault_token=SecretStr("hunter2-canary")), "none", "resource 'vault'")
+        Refs(b"").object(Vault(vault_token=SecretStr("hunter2-canary")), "none", "resource", "vault")
 
     assert "canary" not in str(refused.value)

@@ -19,7 +19,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Generic, Literal, TypeAlias
+
+from typing_extensions import TypeVar
 
 from rivers._definitions.executor import Executor
 from rivers._io.base import Reach
@@ -79,16 +81,20 @@ class Run:
     key: bytes = b""
 
 
-class ExecutorBackend(ABC):
-    """One executor's carrier, made anew for each run from the user's `Executor` value.
+ExecutorT = TypeVar("ExecutorT", bound=Executor, default=Executor)
 
-    Registered under the entry-point group `rivers.executors`, with the executor's kind as the name.
+
+class ExecutorBackend(ABC, Generic[ExecutorT]):
+    """One executor's carrier, made anew for each run from the user's `Executor` value, which is its `executor`.
+
+    Registered under the entry-point group `rivers.executors`, with the executor's kind as the name. Subclass
+    `ExecutorBackend[YourExecutor]` for the value's type.
     """
 
     executor_type: ClassVar[type[Executor]]
     """The class of the values this backend carries out; its default value is `executor_type()`."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: ExecutorT) -> None:
         self.executor = executor
 
     @property

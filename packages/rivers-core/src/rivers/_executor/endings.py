@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rivers._plan.unit import Unit
+from rivers._runner.failures import failure_of
 from rivers.exceptions import RiversError
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
@@ -12,13 +13,7 @@ __all__ = ["interrupted", "refused", "untold"]
 
 def refused(unit: Unit, error: Exception) -> StepResult:
     """The end of an attempt that could not even be handed over."""
-    hint = getattr(error, "hint", None)
-    failure = Failure(
-        reason=FailureReason.INFRASTRUCTURE,
-        type=f"{type(error).__module__}.{type(error).__qualname__}",
-        message=str(getattr(error, "message", error)) + (f" ({hint})" if hint else ""),
-        transient=not isinstance(error, RiversError),
-    )
+    failure = failure_of(error, FailureReason.INFRASTRUCTURE, transient=not isinstance(error, RiversError))
     return StepResult(attempt_id=unit.attempt_id, ending=Ending.FAILED, failure=failure)
 
 

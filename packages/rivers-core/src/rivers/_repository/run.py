@@ -10,7 +10,7 @@ from rivers._executor.drive import RunLoop
 from rivers._plan.plan import Plan
 from rivers._plan.report import StepReport, StepState
 from rivers._repository.errors import exception_of
-from rivers.exceptions import RiversError, RunCancelledError
+from rivers.exceptions import RiversError, RunCancelledError, StepCancelledError
 
 __all__ = ["RunHandle", "RunResult", "RunStatus", "result_of"]
 
@@ -79,6 +79,14 @@ def _exception(result: RunResult, loop: RunLoop) -> BaseException | None:
         error = exception_of(first, result.run_id, loop.errors.get(first.step), list(others))
     elif result.status == "cancelled":
         error = RunCancelledError("the run was cancelled", run_id=result.run_id)
+    elif not result.success:
+        report = next(report for report in result.steps.values() if report.state is StepState.CANCELLED)
+        error = StepCancelledError(
+            f"{report.step!r} was cancelled by its executor, though nobody had cancelled the run",
+            run_id=result.run_id,
+            step=report.step,
+            executor=report.executor,
+        )
     if error is not None:
         try:
             error.result = result  # type: ignore[attr-defined]  # also on exceptions that are not ours

@@ -1,0 +1,173 @@
+"""How a run begins and ends: what refuses it, what is opened and closed, and what sinks and bugs do to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import rivers as rs
+from rivers.events import RunFinished, RunWarning, StepLog
+from rivers.exceptions import GraphValidationError, Problem
+from rivers.protocol import Ending, StepResult
+from rivers.spi import Capabilities, Reach
+from rivers.testing import Attempt, Script, ScriptedExecutor
+
+Start = Callable[..., Any]
+
+
+def asset(name: str, executor: str | None = None) -> rs.Asset:
+    return rs.Asset(lambda: name, name=name, metadata={"rivers/executor": executor} if executor else None)
+
+
+def two(first: Script, second: Script) -> rs.CodeRepository:
+    executors = {"first": ScriptedExecutor(first), "second": ScriptedExecutor(second)}
+    return rs.CodeRepository([asset("a", "first"), asset("b", "second")], executors=executors)
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_preflight_refuses_the_run(start: Start, blocking: bool) -> None:
+    """What preflight finds is raised, all of it together, before any backend is opened or any event told."""
+    can = Capabilities(blocking=blocking, closures="local", reach=Reach.PROCESS)
+    first = Script(problems=[Problem("no quota"), Problem("no namespace")], capabilities=can)
+    second = Script(problems=[Problem("no image")])
+    run = start(two(first, second), wait=False)
+
+    with pytest.raises(GraphValidationError, match="no quota(?s:.*)no namespace(?s:.*)no image"):
+        run.end()
+    assert [("preflight",)] == first.calls == second.calls
+    assert [] == run.told()
+
+
+def test_a_later_open_that_raises(start: Start) -> None:
+    """When a backend cannot be opened the run is refused, and every backend that was tried is closed, this one too."""
+
+    def broken() -> None:
+        raise ConnectionError("no cluster")
+
+    first, second = Script(), Script(on_open=broken)
+    run = start(two(first, second), wait=False)
+
+    with pytest.raises(ConnectionError, match="no cluster"):
+        run.end()
+    assert [("preflight",), ("open",), ("close",)] == first.calls == second.calls
+    assert [] == run.told(RunFinished)
+    assert "failure" == run.loop.status
+
+
+def test_a_close_that_raises(start: Start) -> None:
+    """When closing one backend raises, the others are closed all the same, and the run is what it was."""
+
+    def broken() -> None:
+        raise ConnectionError("no cluster")
+
+    first, second = Script(on_close=broken), Script()
+    run = start(two(first, second))
+
+    assert ("close",) == first.calls[-1] == second.calls[-1]
+    assert "success" == run.loop.status
+    assert ["closing the executor ScriptedExecutor"] == [e.message[:38] for e in run.told(RunWarning)]
+    assert "ConnectionError: no cluster" in run.told(RunWarning)[0].message
+
+
+def test_what_is_told_while_closing(start: Start) -> None:
+    """What a backend reports while it is closed is still told, before the run's last event."""
+    script = Script()
+    script.on_close = lambda: script.attempts[0].log("a worker did not go quietly")
+    run = start(rs.CodeRepository([asset("a")]), script)
+
+    assert ["a worker did not go quietly"] == [event.message for event in run.told(RunWarning)]
+    assert isinstance(run.told()[-1], RunFinished)
+
+
+def test_logs_belong_to_their_attempt(start: Start) -> None:
+    """A log record is told with its step and attempt."""
+
+    def chatty(attempt: Attempt) -> None:
+        attempt.log(f"hello from {attempt.spec.attempt}", 30)
+        (attempt.fail if attempt.spec.attempt == 1 else attempt.succeed)()
+
+    run = start(rs.CodeRepository([rs.Asset(lambda: 1, name="a", retry=rs.RetryPolicy(1))]), Script(chatty))
+
+    assert [("a", 1, 30, "hello from 1"), ("a", 2, 30, "hello from 2")] == [
+        (event.step, event.attempt, event.level, event.message) for event in run.told(StepLog)
+    ]
+
+
+def test_a_sink_that_raises() -> None:
+    """A sink that raises is left out from then on, and warned of when the run is over; the run does not fail for it."""
+    seen: list[object] = []
+
+    def broken(event: object) -> None:
+        seen.append(event)
+        raise OSError("disk full")
+
+    with pytest.warns(RuntimeWarning, match=r"event sink .*broken.* raised OSError: disk full"):
+        result = rs.CodeRepository([asset("a")]).materialize(executor=ScriptedExecutor(), on_event=broken)
+
+    assert result.success
+    assert 1 == len(seen)
+
+
+def test_a_sink_that_raises_does_not_silence_others(start: Start) -> None:
+    """The other sinks are told everything, and that one of them is gone."""
+
+    def broken(event: object) -> None:
+        raise OSError("disk full")
+
+    run = start(rs.CodeRepository([asset("a")]), Script(), sink=broken, wait=False)
+    with pytest.raises(RuntimeWarning, match="disk full"):  # warnings are errors here; it comes after the run's end
+        run.end()
+
+    assert isinstance(run.told()[-1], RunFinished)
+    assert ["disk full"] == [event.message[event.message.index("disk") :][:9] for event in run.told(RunWarning)]
+
+
+def test_a_backend_that_reports_nonsense(start: Start) -> None:
+    """A backend whose result core cannot read ends the run with an error; it does not hang, and is closed."""
+
+    def nonsense(attempt: Attempt) -> None:
+        result = StepResult(attempt_id=attempt.spec.attempt_id, ending=Ending.SUCCEEDED, outputs=None)  # type: ignore[arg-type]  # the point
+        attempt.report(result)
+
+    script = Script(nonsense)
+    run = start(rs.CodeRepository([asset("a")]), script, wait=False)
+
+    with pytest.raises(TypeError):
+        run.end()
+    assert ("close",) == script.calls[-1]
+
+
+def test_events_after_the_end_are_harmless(start: Start) -> None:
+    """What a backend reports when the run is long over changes nothing and raises nothing."""
+    script = Script()
+    run = start(rs.CodeRepository([asset("a")]), script)
+    before = len(run.told())
+
+    script.attempts[0].fail()
+
+    assert {"a": "succeeded"} == run.states
+    assert before == len(run.told())
+
+
+def test_from_many_threads(start: Start) -> None:
+    """Ends reported from many threads at once are each taken in once."""
+    script = Script(Attempt.hold)
+    run = start(rs.CodeRepository([asset(f"a{n}") for n in range(40)]), script, wait=False)
+    script.attempt("a39")
+    together = threading.Barrier(40)
+
+    def end(attempt: Attempt) -> None:
+        together.wait(10)
+        attempt.succeed()
+        attempt.fail()
+
+    threads = [threading.Thread(target=end, args=(attempt,)) for attempt in list(script.attempts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert ["succeeded"] * 40 == list(run.states.values())
