@@ -41,7 +41,7 @@ def graph() -> int:
 
 
 def test_cancel_in_every_state(start: Start) -> None:
-    """A cancelled run ends at once what waits, is queued or backs off, asks what runs to stop, and keeps what is done."""
+    """A cancelled run ends at once what waits, is queued or backs off, stops what runs, and keeps what is done."""
     can = rs.spi.Capabilities(closures="local", reach=rs.spi.Reach.PROCESS, max_sync=2)
     script = Script({"backoff": Attempt.fail, "running": Attempt.hold, "running2": Attempt.hold}, capabilities=can)
     policy = rs.RetryPolicy(5, backoff=rs.Backoff.constant(3600))
@@ -97,7 +97,7 @@ def test_cancel_of_a_mapped_step(start: Start) -> None:
 
 
 def test_success_that_crosses_the_cancel(start: Start) -> None:
-    """An attempt that succeeds though it was asked to stop has succeeded; what waits for it is cancelled all the same."""
+    """An attempt that succeeds though it was asked to stop has succeeded; what waits for it is cancelled."""
     script = Script({"a": Attempt.hold}, on_cancel=Attempt.succeed)
     run = start(rs.CodeRepository([asset("a"), asset("b", "a")]), script, wait=False)
     script.attempt("a")
@@ -183,7 +183,7 @@ def test_cancel_that_raises(start: Start, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_overdue_is_stopped(start: Start) -> None:
-    """An attempt that runs longer than its timeout is cancelled with the run's grace, and has failed for that reason."""
+    """An attempt that runs longer than its timeout is cancelled with the run's grace, and fails for it."""
     script = Script({"a": Attempt.hold})
     run = start(rs.CodeRepository([asset("a", timeout=0.05), asset("b", "a")]), script)
 

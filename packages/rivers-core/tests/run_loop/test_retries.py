@@ -117,7 +117,7 @@ def test_a_failure_without_a_word(start: Start) -> None:
 
 
 def test_escalation(start: Start) -> None:
-    """After running out of memory the next attempt asks for more, up to the ceiling; after other failures it does not."""
+    """After running out of memory the next attempt asks for more, up to the ceiling; else it does not."""
     policy = rs.RetryPolicy(4, escalate=rs.ComputeEscalation(max_memory="3Gi"))
 
     def starved(attempt: Attempt) -> None:

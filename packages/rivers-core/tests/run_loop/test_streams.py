@@ -132,7 +132,7 @@ def test_all_in_the_calling_thread(start: Start, instances: tuple[rs.Task, ...])
         whole = "AABBCC" if instances.count(doubled_here) == 1 else "AAAABBBBCCCC"
     assert whole == repository.load_node("graph")
     starts = [event.step for event in run.told(StepStarted)]
-    first_end = [event.step for event in run.told(StepSucceeded) if "[" in event.step][0]
+    first_end = next(event.step for event in run.told(StepSucceeded) if "[" in event.step)
     assert starts.index("graph/joined") <= starts.index(first_end) + 1
 
 

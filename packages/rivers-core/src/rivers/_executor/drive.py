@@ -36,8 +36,8 @@ from rivers._plan.frontier import Frontier
 from rivers._plan.plan import Plan
 from rivers._plan.refs import Refs
 from rivers._plan.specify import Specifier
-from rivers._plan.unit import Owed, Place, StreamState, Unit
-from rivers.exceptions import RiversError, StepCancelledError
+from rivers._plan.unit import Owed, Place, Unit
+from rivers.exceptions import RiversError
 from rivers.protocol.result import Ending, LogRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import LogSettings, StepSpec
 
@@ -212,7 +212,7 @@ class RunLoop:
                 with self._lock:
                     state = self.frontier.item(attempt_id, parameter, n)
                     if state.known:
-                        return _key(state, parameter)
+                        return state.item(parameter)
                     feeders = self.frontier.feeders(attempt_id, parameter)
                     lent = self._local.of(feeders) or self.frontier.lend(attempt_id, feeders)
                     if lent is not None:
@@ -240,7 +240,7 @@ class RunLoop:
             with self._lock:
                 state = self.frontier.item(attempt_id, parameter, n)
                 if state.known:
-                    return _key(state, parameter)
+                    return state.item(parameter)
                 self._hungry.append(changed)
             changed.get()  # ends: the instances do, and so does the run
 
@@ -398,9 +398,3 @@ class RunLoop:
                 self.status = "cancelled" if self.frontier.cancelling or self._interrupts.pending else "failure"
             if self._begun:
                 self._audience.tell(RunFinished(run_id=self.run_id, time=time.time(), status=self.status))
-
-
-def _key(state: StreamState, parameter: str) -> str | None:
-    if state.broken is not None:
-        raise StepCancelledError(f"the stream {parameter!r} ended early: {state.broken} did not succeed")
-    return state.key

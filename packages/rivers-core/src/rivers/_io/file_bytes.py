@@ -10,7 +10,7 @@ import msgspec
 from rivers._io.trailer import TAIL_BYTES, Damaged, Names, names_in
 from rivers._io.value_files import Chunks, Marker
 
-__all__ = ["marker_at", "names_at", "read_file", "write_all"]
+__all__ = ["is_newer", "marker_at", "names_at", "read_file", "write_all"]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _CHUNK = 65536  # what is smaller is read and written in one call
@@ -72,3 +72,12 @@ def marker_at(path: str) -> Marker | None:
         return None if data is None else msgspec.json.decode(data, type=Marker)
     except msgspec.DecodeError as error:
         raise OSError(errno.EBADMSG, f"not a commit marker ({error})", path) from error
+
+
+def is_newer(path: str, written: int) -> bool:
+    """Whether the value at `path` was written after `written`; a damaged one counts as older."""
+    try:
+        names = names_at(path)
+    except OSError:
+        return False
+    return names is not None and names.written > written

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from rivers._io.file_bytes import marker_at, names_at, read_file, write_all
+from rivers._io.file_bytes import is_newer, marker_at, names_at, read_file, write_all
 from rivers._io.key import SUFFIX, flat_name, object_path
 from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over
 from rivers.exceptions import OutputCommitError
@@ -223,7 +223,7 @@ class LocalFiles:
         with suppress(FileNotFoundError):
             with suppress(FileExistsError):
                 os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
-            if not _is_newer(self._place(key)[0], owed.written):
+            if not is_newer(self._place(key)[0], owed.written):
                 self._publish(staged, key)
             # Still there when it is not published, and after a rename between two names of one file.
             os.unlink(staged)
@@ -392,12 +392,3 @@ class LocalFiles:
 
 class _RunEnded(OSError):
     pass
-
-
-def _is_newer(path: str, written: int) -> bool:
-    """Whether the value at `path` was written after `written`; a damaged one counts as older."""
-    try:
-        names = names_at(path)
-    except OSError:
-        return False
-    return names is not None and names.written > written

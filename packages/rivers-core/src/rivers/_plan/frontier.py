@@ -24,7 +24,18 @@ from rivers._plan.ledger import Ledger
 from rivers._plan.plan import Plan, Step
 from rivers._plan.report import StepState
 from rivers._plan.streams import Streams
-from rivers._plan.unit import Group, Owed, Place, StreamState, Unit, timed_out, undispatched, unreported, unsaid
+from rivers._plan.unit import (
+    Group,
+    Owed,
+    Place,
+    StreamState,
+    Unit,
+    redispatch_delay,
+    timed_out,
+    undispatched,
+    unreported,
+    unsaid,
+)
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
 
@@ -32,7 +43,6 @@ __all__ = ["Frontier"]
 
 DISPATCH_DEADLINE = 300.0
 """Seconds for which an attempt that never began is dispatched again free of charge (faults.md, D)."""
-DISPATCH_BACKOFF = (0.2, 10.0)
 SILENCE = 10.0
 """Seconds beyond a cancel's grace after which an attempt that does not report is given up."""
 
@@ -91,7 +101,7 @@ class Frontier:
 
     def begin(self, now: float, wall: float) -> Owed:
         """The run starts: everything without upstreams is ready."""
-        owed = Owed(now, wall)
+        owed = self._change(now, wall)
         for step in self.plan.steps:
             if not step.deps and not self.cancelling:
                 self._ready(step)
@@ -99,7 +109,7 @@ class Frontier:
 
     def started(self, attempt_id: str, worker: str, now: float, wall: float) -> Owed:
         """An attempt has reached its worker: its timeout begins to run. Told twice, the second time changes nothing."""
-        owed = Owed(now, wall)
+        owed = self._change(now, wall)
         unit = self.running.get(attempt_id)
         if unit is None or unit.begun:
             return owed
@@ -112,7 +122,7 @@ class Frontier:
 
     def ended(self, result: StepResult, now: float, wall: float) -> Owed:
         """An attempt has ended; an attempt that is not running (a second end, an unknown id) changes nothing."""
-        owed = Owed(now, wall)
+        owed = self._change(now, wall)
         unit = self.running.pop(result.attempt_id, None)
         if unit is None:
             return owed
@@ -131,7 +141,7 @@ class Frontier:
 
     def due(self, now: float, wall: float) -> Owed:
         """Time has passed: retries whose backoff is over, attempts that are overdue or do not report."""
-        owed = Owed(now, wall)
+        owed = self._change(now, wall)
         for alarm, unit in self._lanes.alarms(now):
             if alarm == "retry":
                 self._queue(unit)
@@ -144,7 +154,7 @@ class Frontier:
 
     def cancel(self, now: float, wall: float) -> Owed:
         """End the run: what has not begun never will, what runs is asked to stop."""
-        owed = Owed(now, wall)
+        owed = self._change(now, wall)
         if self.cancelling or self.over:
             return owed
         self.cancelling = True
@@ -178,6 +188,10 @@ class Frontier:
         return next(filter(None, (self._lanes.lend(placed, step) for step in steps)), None)
 
     # ── how one unit goes on ──
+
+    def _change(self, now: float, wall: float) -> Owed:
+        self._lanes.now = now
+        return Owed(now, wall)
 
     def _ready(self, step: Step) -> None:
         if step.mapped_over is not None:
@@ -230,8 +244,7 @@ class Frontier:
         if owed.now >= unit.give_up:
             self._failed(unit, result, result.failure or undispatched(DISPATCH_DEADLINE), owed)
             return
-        first, most = DISPATCH_BACKOFF
-        delay = self._random() * min(most, first * 2 ** min(unit.unstarted, 10))
+        delay = self._random() * redispatch_delay(unit.unstarted)
         unit.unstarted += 1
         self._again(unit, result.failure, delay, True, owed)
 

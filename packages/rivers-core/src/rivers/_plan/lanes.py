@@ -42,12 +42,16 @@ def _lanes(place: Place) -> tuple[_Lane, _Lane]:
 
 
 class Lanes:
-    """The lanes of all executors of a run, its timers, and what runs, by attempt id."""
+    """The lanes of all executors of a run, its timers, and what runs, by attempt id.
 
-    __slots__ = ("_lanes", "_run_id", "_ticket", "_timers", "_touched", "running")
+    `now` is the moment of the change that is being made, in seconds of a monotonic clock.
+    """
+
+    __slots__ = ("_lanes", "_run_id", "_ticket", "_timers", "_touched", "now", "running")
 
     def __init__(self, places: Sequence[Place], run_id: str) -> None:
         self.running: dict[str, Unit] = {}
+        self.now = 0.0
         self._run_id = run_id
         self._lanes = [_lanes(place) for place in places]
         self._touched: list[_Lane] = []
@@ -61,6 +65,7 @@ class Lanes:
 
     def queue(self, unit: Unit, first: bool = False) -> None:
         """Let a unit wait for a place; `first` before all others."""
+        unit.ready_at = self.now
         lane = self._lane(unit)
         if first:
             lane.queue.appendleft(unit)
@@ -125,5 +130,6 @@ class Lanes:
         lane.free -= 1
         self._ticket += 1
         unit.begun = unit.overdue = False
+        unit.queued = self.now - unit.ready_at
         unit.attempt_id = attempt_id = f"{self._run_id}-{unit.step.index}-{self._ticket}"
         self.running[attempt_id] = unit

@@ -8,7 +8,7 @@ from rivers._events.event import StepCancelled, StepFailed, StepRetrying, StepSk
 from rivers._plan.report import StepReport, StepState
 from rivers._plan.unit import Owed, Place, Unit
 from rivers.protocol.failure import Failure
-from rivers.protocol.result import StepResult
+from rivers.protocol.result import StepResult, Timings
 
 __all__ = ["Ledger"]
 
@@ -56,21 +56,31 @@ class Ledger:
 
     def over(self, unit: Unit, state: StepState, result: StepResult | None, cause: str | None, owed: Owed) -> None:
         """A unit is over, for good; what failed has its failure noted already."""
+        timings = _timings(unit, result) if result is not None else None
         if self._observed:
-            self._tell(unit, state, result, cause, owed)
+            self._tell(unit, state, result, timings, cause, owed)
         kind = self._places[unit.step.placed].kind
-        if result is None:
+        if result is None or timings is None:
             report = StepReport(unit.key, state, kind, unit.charged, failures=unit.failures, cause=cause)
         else:
             report = StepReport(
-                unit.key, state, kind, unit.charged, result.timings, result.worker, unit.failures, cause, result.outputs
+                unit.key, state, kind, unit.charged, timings, result.worker, unit.failures, cause, result.outputs
             )
         self.reports[unit.key] = report
 
-    def _tell(self, unit: Unit, state: StepState, result: StepResult | None, cause: str | None, owed: Owed) -> None:
+    def _tell(
+        self,
+        unit: Unit,
+        state: StepState,
+        result: StepResult | None,
+        timings: Timings | None,
+        cause: str | None,
+        owed: Owed,
+    ) -> None:
         run_id, wall, step, attempt = self._run_id, owed.wall, unit.key, unit.charged
         if state is StepState.SUCCEEDED:
             assert result is not None
+            assert timings is not None
             owed.events.append(
                 StepSucceeded(
                     run_id=run_id,
@@ -78,7 +88,7 @@ class Ledger:
                     step=step,
                     attempt=attempt,
                     outputs=result.outputs,
-                    timings=result.timings,
+                    timings=timings,
                     worker=result.worker,
                 )
             )
@@ -90,3 +100,9 @@ class Ledger:
             owed.events.append(StepSkipped(run_id=run_id, time=wall, step=step, cause=cause or ""))
         else:
             owed.events.append(StepCancelled(run_id=run_id, time=wall, step=step, attempt=attempt))
+
+
+def _timings(unit: Unit, result: StepResult) -> Timings:
+    """The worker's phases, and how long the attempt waited for its place."""
+    told = result.timings
+    return Timings(queued=unit.queued, boot=told.boot, load=told.load, run=told.run, store=told.store)

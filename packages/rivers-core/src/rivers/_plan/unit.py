@@ -8,10 +8,22 @@ from dataclasses import dataclass, field
 from rivers._definitions.compute import Compute
 from rivers._events.event import Event
 from rivers._plan.plan import Step
+from rivers.exceptions import StepCancelledError
 from rivers.protocol.failure import Evidence, Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
 
-__all__ = ["Group", "Owed", "Place", "StreamState", "Unit", "timed_out", "undispatched", "unreported", "unsaid"]
+__all__ = [
+    "Group",
+    "Owed",
+    "Place",
+    "StreamState",
+    "Unit",
+    "redispatch_delay",
+    "timed_out",
+    "undispatched",
+    "unreported",
+    "unsaid",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +42,8 @@ class Unit:
     """One thing to run: a step, or one instance of a mapped step (`map_key`).
 
     `charged` counts the attempts that the retry policy counts, `unstarted` those since then that never began, which are
-    repeated free of charge until `give_up`. `begun` and `overdue` are of the current attempt. `doomed` names the step
-    that makes the unit pointless.
+    repeated free of charge until `give_up`. `begun`, `overdue` and `queued`, the seconds it waited for a place, are of
+    the current attempt. `doomed` names the step that makes the unit pointless.
     """
 
     __slots__ = (
@@ -45,6 +57,8 @@ class Unit:
         "key",
         "map_key",
         "overdue",
+        "queued",
+        "ready_at",
         "step",
         "unstarted",
     )
@@ -62,6 +76,8 @@ class Unit:
         self.begun = False
         self.overdue = False
         self.give_up: float | None = None
+        self.ready_at = 0.0
+        self.queued = 0.0
 
 
 class Group:
@@ -113,6 +129,17 @@ class StreamState:
     def known(self) -> bool:
         """Whether it is one of these."""
         return self.key is not None or self.ended or self.broken is not None
+
+    def item(self, parameter: str) -> str | None:
+        """The key, or None at the end; raises StepCancelledError when it is broken."""
+        if self.broken is not None:
+            raise StepCancelledError(f"the stream {parameter!r} ended early: {self.broken} did not succeed")
+        return self.key
+
+
+def redispatch_delay(unstarted: int) -> float:
+    """The longest wait before an attempt that never began is dispatched again: 0.2 s, doubled up to 10 s."""
+    return float(min(10.0, 0.2 * 2 ** min(unstarted, 10)))
 
 
 def timed_out(unit: Unit, seen: Failure | None) -> Failure:

@@ -1,0 +1,289 @@
+"""The frontier alone, by a clock that the test turns: deadlines of minutes take no time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import rivers as rs
+from rivers._plan.frontier import Frontier
+from rivers._plan.unit import Owed, Place
+from rivers.events import StepSkipped
+from rivers.protocol import Ending, Failure, FailureReason, OutputRecord, StepResult
+
+ERROR = Failure(reason=FailureReason.ERROR, type="ValueError", message="x")
+
+
+class Clock:
+    """A frontier with one executor and the time it is there; results are given by the step's key."""
+
+    def __init__(self, repository: rs.CodeRepository, place: Place, random: Callable[[], float]) -> None:
+        plan = repository.plan()
+        self.frontier = Frontier(plan, "run", [place] * len(plan.executors), random=random, grace=3.0)
+        self.now = 1000.0
+        self.started: list[str] = []
+        self.events: list[Any] = []
+        self.take(self.frontier.begin(self.now, 0.0))
+
+    def take(self, owed: Owed) -> Owed:
+        self.started += [unit.key for unit in owed.starts]
+        self.events += owed.events
+        return owed
+
+    def attempt_of(self, key: str) -> str:
+        return next(attempt_id for attempt_id, unit in self.frontier.running.items() if unit.key == key)
+
+    def begin(self, key: str) -> None:
+        self.take(self.frontier.started(self.attempt_of(key), "worker", self.now, 0.0))
+
+    def end(self, key: str, ending: Ending = Ending.SUCCEEDED, map_keys: tuple[str, ...] | None = None) -> Owed:
+        outputs = (OutputRecord(name=key, key=key, map_keys=map_keys),) if ending is Ending.SUCCEEDED else ()
+        failure = ERROR if ending is Ending.FAILED else None
+        result = StepResult(attempt_id=self.attempt_of(key), ending=ending, outputs=outputs, failure=failure)
+        return self.take(self.frontier.ended(result, self.now, 0.0))
+
+    def pass_time(self, seconds: float) -> Owed:
+        self.now += seconds
+        return self.take(self.frontier.due(self.now, 0.0))
+
+    def state(self, key: str) -> str:
+        return self.frontier.reports[key].state.value
+
+
+HERE = Place("here")
+
+
+def clock(*assets: rs.Asset, place: Place = HERE, random: Callable[[], float] = lambda: 0.5) -> Clock:
+    return Clock(rs.CodeRepository(list(assets)), place, random)
+
+
+def asset(name: str = "a", *after: str, **options: Any) -> rs.Asset:
+    return rs.Asset(lambda: name, name=name, deps=[rs.AssetDef.dep(dep) for dep in after], **options)
+
+
+def graph(*chain: int | None, stream: bool = False) -> rs.Asset:
+    """A graph asset with a chain of mapped steps, one for each max_concurrency, that are collected."""
+
+    @rs.Task
+    def keys() -> list[int]:
+        return []
+
+    @rs.Task
+    def each(x: int) -> int:
+        return x
+
+    @rs.Task
+    def last(xs: Any) -> int:
+        return 0
+
+    def body() -> Any:
+        mapped: Any = keys()
+        for limit in chain:
+            mapped = mapped.map(each, max_concurrency=limit)
+        return last(mapped.collect_stream() if stream else mapped.collect())
+
+    return rs.Asset.from_graph(body, name="g")
+
+
+def test_queued_is_the_wait_for_a_place() -> None:
+    """A step's timings say how long it waited, ready, for a place of its executor."""
+    run = clock(asset("a"), asset("b"), place=Place("here", max_sync=1))
+    run.now += 5.0
+    run.end("a")
+    run.now += 1.0
+    run.end("b")
+
+    assert (0.0, 5.0) == tuple(run.frontier.reports[key].timings.queued for key in ("a", "b"))
+
+
+def test_free_dispatch_has_a_deadline() -> None:
+    """An attempt that never begins is dispatched again for 300 s, with a backoff up to 10 s, and then has failed."""
+    run = clock(asset(), random=lambda: 1.0)
+    waits: list[float] = []
+    while not run.frontier.over:
+        run.end("a", Ending.NOT_STARTED)
+        if run.frontier.next_due is not None:
+            waits.append(run.frontier.next_due - run.now)
+            run.pass_time(waits[-1])
+
+    assert pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]) == waits[:8]
+    assert 300 <= run.now - 1000 < 311
+    assert ("failed", 1) == (run.state("a"), run.frontier.reports["a"].attempts)
+    assert "the executor did not start it within 300 s" == run.frontier.reports["a"].failures[0].message
+
+
+def test_each_attempt_has_its_own_deadline_for_dispatch() -> None:
+    """Time that an earlier attempt spent on its dispatch is not taken from the next one."""
+    run = clock(asset(retry=rs.RetryPolicy(1)))
+    run.end("a", Ending.NOT_STARTED)
+    run.pass_time(290)
+    run.end("a", Ending.FAILED)
+    run.end("a", Ending.NOT_STARTED)
+    run.pass_time(290)
+    run.end("a", Ending.NOT_STARTED)
+    run.pass_time(9)
+    run.end("a")
+
+    assert ("succeeded", 2) == (run.state("a"), run.frontier.reports["a"].attempts)
+
+
+def test_timeout_then_silence() -> None:
+    """At its timeout an attempt is stopped; unreported 10 s after its grace it is given up, as a timeout."""
+    run = clock(asset(timeout=60))
+    run.pass_time(1000)
+    run.begin("a")
+    assert [] == run.pass_time(59.9).stops
+    assert [(run.attempt_of("a"), 3.0)] == run.pass_time(0.1).stops
+    assert [] == run.pass_time(12.9).silent
+    (given_up,) = run.pass_time(0.2).silent
+    run.take(run.frontier.ended(given_up, run.now, 0.0))
+
+    assert "failed" == run.state("a")
+    assert FailureReason.TIMEOUT == run.frontier.reports["a"].failures[0].reason
+    assert run.frontier.over
+
+
+def test_a_worker_that_says_cancelled_of_a_timeout() -> None:
+    """What an overdue attempt reports when it is stopped, cancelled or failed, is a timeout, and retried as one."""
+    policy = rs.RetryPolicy(2, retry_on=[rs.FailureReason.TIMEOUT])
+    run = clock(asset(timeout=60, retry=policy))
+    for ending in (Ending.CANCELLED, Ending.FAILED):
+        run.begin("a")
+        run.pass_time(60)
+        run.end("a", ending)
+    run.end("a")
+
+    assert ["a", "a", "a"] == run.started
+    assert [FailureReason.TIMEOUT] * 2 == [failure.reason for failure in run.frontier.reports["a"].failures]
+
+
+def test_blocking_attempts_are_not_given_up() -> None:
+    """What runs in the calling thread has no timer: it ends when the body returns, and until then the run goes on."""
+    run = clock(asset(timeout=60), place=Place("here", 1, 1, blocking=True))
+    run.begin("a")
+    run.pass_time(3600)
+    owed = run.take(run.frontier.cancel(run.now, 0.0))
+
+    assert [run.attempt_of("a")] == [attempt_id for attempt_id, _ in owed.stops]
+    assert [] == run.pass_time(3600).silent
+    assert not run.frontier.over
+
+
+def test_nothing_begins_after_a_cancel() -> None:
+    """A run that was cancelled before it began starts nothing."""
+    run = Clock(rs.CodeRepository([asset("a"), asset("b", "a")]), Place("here"), lambda: 0.5)
+    fresh = Frontier(run.frontier.plan, "run", [Place("here")], random=lambda: 0.5)
+    fresh.cancel(0.0, 0.0)
+
+    assert [] == fresh.begin(0.0, 0.0).starts
+    assert fresh.over
+    assert {"cancelled"} == {report.state.value for report in fresh.reports.values()}
+
+
+def test_an_empty_fan_out() -> None:
+    """No keys: no instances, and whoever collects them runs."""
+    run = clock(graph(None, None, None))
+    run.end("g/keys", map_keys=())
+
+    assert ["g/keys", "g/last"] == run.started
+
+
+def test_a_lost_element_frees_no_place_of_a_chained_map() -> None:
+    """An element that fails does not let the next step of the chain exceed its max_concurrency."""
+    run = clock(graph(None, 1))
+    run.end("g/keys", map_keys=("a", "b", "c"))
+    run.end("g/each[a]"), run.end("g/each[b]")
+    assert "g/each_2[a]" == run.started[-1]
+    run.end("g/each[c]", Ending.FAILED)
+
+    assert "g/each_2[b]" not in run.started
+    run.end("g/each_2[a]")
+    assert "g/each_2[b]" == run.started[-1]
+    run.end("g/each_2[b]")
+    assert run.frontier.over
+    assert ["succeeded", "succeeded", "skipped", "skipped"] == [
+        run.state(key) for key in ("g/each_2[a]", "g/each_2[b]", "g/each_2[c]", "g/last")
+    ]
+
+
+def test_elements_that_are_there_go_through_the_chain() -> None:
+    """A chained map that waits for something else as well still runs for the elements that succeeded."""
+
+    @rs.Task
+    def keys() -> list[int]:
+        return []
+
+    @rs.Task
+    def each(x: int) -> int:
+        return x
+
+    @rs.Task
+    def other(x: int, late: int) -> int:
+        return x
+
+    @rs.Task
+    def last(xs: list[int]) -> int:
+        return 0
+
+    def body(late: int) -> Any:
+        return last(keys().map(each).map(other, late=late).collect())
+
+    run = clock(asset("late"), rs.Asset.from_graph(body, name="g"))
+    run.end("g/keys", map_keys=("a", "b"))
+    run.end("g/each[a]"), run.end("g/each[b]", Ending.FAILED)
+    run.end("late")
+    run.end("g/other[a]")
+
+    assert ("succeeded", "skipped") == (run.state("g/other[a]"), run.state("g/other[b]"))
+    assert ("g/each[b]", "g/each[b]") == (
+        run.frontier.reports["g/other[b]"].cause,
+        run.frontier.reports["g/last"].cause,
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_first_failure_is_the_cause(stream: bool) -> None:
+    """Whoever needs all instances names the one that failed first; who streams them is skipped as soon as that."""
+    run = clock(graph(None, stream=stream))
+    run.end("g/keys", map_keys=("a", "b", "c"))
+    run.end("g/each[b]", Ending.FAILED)
+    assert stream == ("g/last" in run.frontier.reports)
+    run.end("g/each[a]", Ending.FAILED)
+    run.end("g/each[c]")
+
+    assert ["g/each[b]"] == [event.cause for event in run.events if isinstance(event, StepSkipped)]
+
+
+def test_a_doomed_consumer_is_not_retried() -> None:
+    """A consumer whose stream broke is skipped when it ends, also when it is overdue and never reports."""
+
+    def late(task: rs.Task) -> rs.Asset:
+        each = rs.Task(lambda x: x, name="each")
+        keys = rs.Task(list, name="keys")
+        return rs.Asset.from_graph(lambda: task(keys().map(each).collect_stream()), name="g")
+
+    task = rs.Task(lambda xs: 0, name="last", timeout=60, retry=rs.RetryPolicy(5))
+    run = clock(late(task), place=Place("here", streams=True))
+    run.end("g/keys", map_keys=("a", "b"))
+    run.begin("g/last")
+    run.pass_time(60)
+    run.end("g/each[a]", Ending.FAILED)
+    run.end("g/each[b]")
+    (given_up,) = run.pass_time(13).silent
+    run.take(run.frontier.ended(given_up, run.now, 0.0))
+
+    assert ("skipped", "g/each[a]") == (run.state("g/last"), run.frontier.reports["g/last"].cause)
+    assert run.frontier.over
+
+
+def test_without_sinks_no_events_are_made() -> None:
+    """A run that nobody listens to makes none."""
+    plan = rs.CodeRepository([asset("a")]).plan()
+    frontier = Frontier(plan, "run", [Place("here")], random=lambda: 0.5, observed=False)
+    (unit,) = frontier.begin(0.0, 0.0).starts
+
+    owed = frontier.ended(StepResult(attempt_id=unit.attempt_id, ending=Ending.SUCCEEDED), 1.0, 0.0)
+    assert [] == owed.events
+    assert {"a"} == set(frontier.reports)
