@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Sequence
@@ -13,8 +14,14 @@ from rivers.protocol.result import LogRecord
 __all__ = ["Audience"]
 
 
+_LOGGER = logging.getLogger("rivers.run")
+
+
 class Audience:
-    """Tells events to the sinks of one run; false when nobody listens."""
+    """Tells events to the sinks of one run; false when nobody listens.
+
+    Then warnings, and only they, go to the logger `rivers.run`, so that none of them is lost.
+    """
 
     def __init__(self, run_id: str, sinks: Sequence[EventSink]) -> None:
         self._run_id = run_id
@@ -37,10 +44,17 @@ class Audience:
 
     def warn(self, message: str, step: str | None = None) -> None:
         """Tell of something that fails nothing."""
+        if not self._sinks:
+            _LOGGER.warning("%s (run %s)", message, self._run_id)
+            return
         self.tell(RunWarning(run_id=self._run_id, time=time.time(), message=message, step=step))
 
     def log(self, record: LogRecord, step: str, attempt: int) -> None:
-        """Tell what the body of a running attempt logged or printed."""
+        """Tell what the body of a running attempt logged or printed, or what a worker says of it."""
+        if not self._sinks:
+            if record.logger == "rivers":
+                self.warn(f"step {step!r}: {record.message}")
+            return
         self.tell(
             StepLog(
                 run_id=self._run_id,

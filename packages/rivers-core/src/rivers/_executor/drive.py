@@ -362,9 +362,8 @@ class RunLoop:
             self._audience.tell(
                 RunStarted(run_id=self.run_id, time=time.time(), job=self._job, steps=len(self.plan), tags=self._tags)
             )
-            if self._audience:
-                for shortfall in shortfalls(self.plan, self._backends.can):
-                    self._audience.warn(shortfall)
+            for shortfall in shortfalls(self.plan, self._backends.can):
+                self._audience.warn(shortfall)
             change = self.frontier.cancel if self._cancelled_early else self.frontier.begin
             self._apply(change(time.monotonic(), time.time()))
 

@@ -14,9 +14,12 @@ __all__ = ["Callee"]
 
 
 class Callee:
-    """A function ready to be called by specs: made once per function and worker."""
+    """A function ready to be called by specs: made once per function and worker.
 
-    __slots__ = ("checks", "config_model", "context", "function", "hints", "positional", "signature")
+    `checks` and `output_hints` are by output name for a multi-asset's outputs, under "" for what the body returns.
+    """
+
+    __slots__ = ("checks", "config_model", "context", "function", "hints", "output_hints", "positional", "signature")
 
     def __init__(self, found: Any) -> None:
         if isinstance(found, Asset | Task):
@@ -36,6 +39,8 @@ class Callee:
         streamed = self.signature.is_generator or self.signature.is_async_generator
         hint = self.hints.get("return")
         self.checks[""] = None if streamed or hint is None else checker(hint)
+        self.output_hints: dict[str, Any] = {"": hint}
         if isinstance(found, MultiAsset):
             for output in found.output_defs:
                 self.checks[output.name] = checker(output.type_hint) if output.type_hint is not None else None
+                self.output_hints[output.name] = output.type_hint

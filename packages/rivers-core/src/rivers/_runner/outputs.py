@@ -65,7 +65,12 @@ def single(value: Any, check: Check | None, name: str) -> Output:
 
 
 def store(
-    spec: StepSpec, outputs: dict[str, Output], resolver: Resolver, extra: dict[str, Any] | None, version: str | None
+    spec: StepSpec,
+    callee: Callee | None,
+    outputs: dict[str, Output],
+    resolver: Resolver,
+    extra: dict[str, Any] | None,
+    version: str | None,
 ) -> tuple[OutputRecord, ...]:
     """Store all outputs and return what was stored; on an error nothing of an atomic handler is visible.
 
@@ -75,14 +80,19 @@ def store(
         declared = spec.outputs[0]
         output = outputs[declared.name]
         handler: BaseIOHandler = resolver.resolve(declared.io_handler)
-        context = _context(spec, declared, declared.key)
+        context = _context(spec, callee, declared, declared.key)
         _call(handler, context, _plain(output.value), handler.handle_output)
         return (_record(declared, output, context, extra, version),)
-    return _store_many(spec, outputs, resolver, extra, version)
+    return _store_many(spec, callee, outputs, resolver, extra, version)
 
 
 def _store_many(
-    spec: StepSpec, outputs: dict[str, Output], resolver: Resolver, extra: dict[str, Any] | None, version: str | None
+    spec: StepSpec,
+    callee: Callee | None,
+    outputs: dict[str, Output],
+    resolver: Resolver,
+    extra: dict[str, Any] | None,
+    version: str | None,
 ) -> tuple[OutputRecord, ...]:
     staged: dict[int, tuple[AtomicIOHandler, list[str]]] = {}
     records: list[OutputRecord] = []
@@ -99,9 +109,9 @@ def _store_many(
                     parts.append((f"{declared.key}[]", map_keys))
             else:
                 parts = [(declared.key, _plain(output.value))]
-            context = _context(spec, declared, declared.key)
+            context = _context(spec, callee, declared, declared.key)
             for key, value in parts:
-                context = _context(spec, declared, key)
+                context = _context(spec, callee, declared, key)
                 if isinstance(handler, AtomicIOHandler):
                     staged.setdefault(id(handler), (handler, []))[1].append(key)
                     _call(handler, context, value, handler.stage)
@@ -137,11 +147,11 @@ def _call(handler: BaseIOHandler, context: OutputContext, value: Any, how: Any) 
         ) from error
 
 
-def _context(spec: StepSpec, declared: OutputSpec, key: str) -> OutputContext:
+def _context(spec: StepSpec, callee: Callee | None, declared: OutputSpec, key: str) -> OutputContext:
     return OutputContext(
         key,
         declared.metadata,
-        None,
+        callee.output_hints.get(declared.name if spec.node is NodeKind.MULTI else "") if callee is not None else None,
         run_id=spec.run_id,
         step=spec.step,
         attempt=spec.attempt,

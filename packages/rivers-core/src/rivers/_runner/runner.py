@@ -149,7 +149,7 @@ class Runner:
         self._still_wanted(attempt, streams)
         outputs = checked(spec, callee, value)
         extra, version = (context.output_metadata, context.data_version) if context is not None else (None, None)
-        return store(spec, outputs, self._resolver, extra, version)
+        return store(spec, callee, outputs, self._resolver, extra, version)
 
     def _tidy(self, spec: StepSpec, before: Surroundings | None) -> None:
         """Tell what the body left behind, and put back what it changed."""
