@@ -163,7 +163,7 @@ def test_blocking_attempts_are_not_given_up() -> None:
     """What runs in the calling thread has no timer: it ends when the body returns, and until then the run goes on."""
     run = clock(asset(timeout=60), place=Place("here", 1, 1, blocking=True))
     run.begin("a")
-    run.pass_time(3600)
+    assert [] == run.pass_time(3600).stops
     owed = run.take(run.frontier.cancel(run.now, 0.0))
 
     assert [run.attempt_of("a")] == [attempt_id for attempt_id, _ in owed.stops]
@@ -180,6 +180,15 @@ def test_nothing_begins_after_a_cancel() -> None:
     assert [] == fresh.begin(0.0, 0.0).starts
     assert fresh.over
     assert {"cancelled"} == {report.state.value for report in fresh.reports.values()}
+
+
+def test_a_cancel_after_the_end() -> None:
+    """A run that is over cannot be cancelled any more."""
+    run = clock(asset())
+    run.end("a")
+
+    assert Owed(run.now, 0.0) == run.frontier.cancel(run.now, 0.0)
+    assert not run.frontier.cancelling
 
 
 def test_an_empty_fan_out() -> None:

@@ -36,7 +36,11 @@ def on_cancel(attempt):
     if mode != "stubborn":
         attempt.cancel()
 
-a = rs.Asset(lambda: 1, name="a")
+def body():
+    say("running")
+    threading.Event().wait(60)
+
+a = rs.Asset(body, name="a", metadata={"rivers/executor": "in_process"} if mode == "here" else None)
 b = rs.Asset(lambda: 1, name="b", deps=[rs.AssetDef.dep("a")])
 script = Script({"a": hold}, on_cancel=on_cancel, on_open=open_slowly, on_close=lambda: say("closed"))
 with rs.JsonLinesSink(path) as sink:
@@ -107,6 +111,16 @@ def test_the_second_signal_ends_the_process(child: Child, number: signal.Signals
 
     assert 128 + number == process.returncode
     assert "" == rest
+
+
+def test_what_needs_an_interrupted_body_is_cancelled(child: Child, tmp_path: Path) -> None:
+    """Ctrl-C in a body cancels its step and all that was to come; nothing is told as skipped for want of an upstream."""
+    process = child("here")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+    ends = {event["step"]: event["event"] for event in events(tmp_path) if "step" in event}
+    assert {"a": "StepCancelled", "b": "StepCancelled"} == ends
 
 
 def test_ctrl_c_while_an_executor_opens(child: Child, tmp_path: Path) -> None:
