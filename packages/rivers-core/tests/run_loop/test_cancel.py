@@ -36,7 +36,7 @@ def total(xs: list[int]) -> int:
 
 
 @rs.Asset.from_graph
-def graph() -> int:
+def graph() -> Any:
     return total(keys().map(double, max_concurrency=2).collect())
 
 

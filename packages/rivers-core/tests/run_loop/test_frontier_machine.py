@@ -24,7 +24,7 @@ from rivers._plan.unit import Owed, Place, Unit
 from rivers.protocol import Ending, Failure, FailureReason, NodeKind, OutputRecord, StepResult
 
 GRACE = 3.0
-FINAL = {
+FINAL: dict[Any, StepState] = {
     StepSucceeded: StepState.SUCCEEDED,
     StepFailed: StepState.FAILED,
     StepSkipped: StepState.SKIPPED,

@@ -225,7 +225,7 @@ def test_mapped_with_max_concurrency(start: Start) -> None:
         return sum(xs)
 
     @rs.Asset.from_graph
-    def graph() -> int:
+    def graph() -> Any:
         return total(keys().map(double, max_concurrency=2).collect())
 
     script = Script({"graph/keys": lambda attempt: attempt.succeed("abc"), "graph/double": Attempt.hold})

@@ -114,7 +114,7 @@ def test_the_second_signal_ends_the_process(child: Child, number: signal.Signals
 
 
 def test_what_needs_an_interrupted_body_is_cancelled(child: Child, tmp_path: Path) -> None:
-    """Ctrl-C in a body cancels its step and all that was to come; nothing is told as skipped for want of an upstream."""
+    """Ctrl-C in a body cancels its step and all that was to come; nothing is told as skipped."""
     process = child("here")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)

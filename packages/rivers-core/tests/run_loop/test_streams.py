@@ -51,7 +51,7 @@ def joined_elsewhere(parts: Iterable[str]) -> str:
 
 def streamed(script: Script, task: rs.Task, instances: tuple[rs.Task, ...] = (upper,), **how: Any) -> rs.CodeRepository:
     @rs.Asset.from_graph
-    def graph() -> str:
+    def graph() -> Any:
         mapped: Any = letters()
         for instance in instances:
             mapped = mapped.map(instance)

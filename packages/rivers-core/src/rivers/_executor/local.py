@@ -11,6 +11,10 @@ from rivers._plan.unit import Unit
 
 __all__ = ["LocalQueue"]
 
+LONGEST_WAIT = 1.0
+"""Seconds. Python runs a signal's handler between two instructions of the main thread: a Ctrl-C that hits it on its way
+into a wait is only noticed when that wait is over."""
+
 
 class LocalQueue:
     """Filled from any thread, emptied by one; `wake` ends its waiting."""
@@ -40,9 +44,9 @@ class LocalQueue:
         return self._ready.popleft() if self._ready else None
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until a unit comes or somebody wakes this thread; False after `timeout` seconds."""
+        """Wait until a unit comes or somebody wakes this thread; False after `timeout` seconds, or 1."""
         try:
-            unit = self.incoming.get(timeout=timeout)
+            unit = self.incoming.get(timeout=LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
         except Empty:
             return False
         if unit is not None:
