@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -13,6 +14,8 @@ from rivers.exceptions import ExecutionError
 __all__ = ["run_bash"]
 
 _STDERR_TAIL = 4096
+_GATE = 'read -r go && exec "$0" "$@" </dev/null'
+"""Becomes the command once it is told to go: when this process dies before the guard is there, it ends."""
 _GUARD = 'read -r _; kill -9 "-$0"'
 """Waits for the end of a pipe that only this process holds open, then kills the session it is given: once this process
 was killed nothing else does."""
@@ -33,12 +36,15 @@ def run_bash(
         TimeoutError: it ran for more than `timeout` seconds; it and the processes of its session were killed.
     """
     full = {**os.environ, **(env or {}), **(variables or {})}
+    words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
     try:
+        if shutil.which(words[0], path=full.get("PATH")) is None and cwd is None:
+            raise FileNotFoundError(f"there is no command {words[0]!r} that can be executed")
         process = subprocess.Popen(  # noqa: S603 - running the user's command is what a BashTask is for
-            ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+            ["/bin/sh", "-c", _GATE, *words],
             env=full,
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -62,7 +68,7 @@ def run_bash(
     try:
         if started is not None:
             started(kill)
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(b"go\n", timeout=timeout)
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"the command ran for more than {timeout} s: {command!r:.200}") from None
     finally:
@@ -71,7 +77,7 @@ def run_bash(
             process.wait()  # not for the end of its output: a process that left its session may hold the pipes
         guard.kill()
         guard.wait()
-        for pipe in (process.stdout, process.stderr, guard.stdin):
+        for pipe in (process.stdin, process.stdout, process.stderr, guard.stdin):
             if pipe is not None:
                 pipe.close()
     if process.returncode != 0:

@@ -116,8 +116,14 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
 
     @abstractmethod
     def cancel(self, attempt_id: str, grace: float) -> None:
-        """End an attempt: ask it to stop, kill it after `grace` seconds. Its `ended` event still comes, once."""
+        """End an attempt: ask it to stop, kill it after `grace` seconds. Its `ended` event still comes, once.
+
+        Returns at once. Nothing happens for an attempt that was never submitted or is over.
+        """
 
     @abstractmethod
     def close(self, deadline: float) -> None:
-        """Leave nothing behind: processes, threads, files, sockets. Takes at most `deadline` seconds."""
+        """Leave nothing behind: processes, threads, files, sockets. Takes at most `deadline` seconds.
+
+        Called once, also when `open` raised or was interrupted half-way.
+        """

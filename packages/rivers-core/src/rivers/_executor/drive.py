@@ -26,7 +26,7 @@ from rivers._events.event import RunFinished, RunStarted
 from rivers._events.sink import EventSink
 from rivers._executor.backend import ExecutorBackend, Run, Sink
 from rivers._executor.backends import Backends
-from rivers._executor.endings import interrupted, refused, untold
+from rivers._executor.endings import interrupted, of_the_first_body, refused, untold
 from rivers._executor.interrupts import Interrupts
 from rivers._executor.local import LocalQueue
 from rivers._executor.pump import Pump
@@ -299,7 +299,7 @@ class RunLoop:
         """What is committed is successful, whatever became of its worker afterwards."""
         with self._lock:
             unit = self.frontier.running.get(result.attempt_id)
-        if unit is None:
+        if unit is None or of_the_first_body(unit, result):
             return result
         try:
             return recovered(self.run_id, unit, result) or result

@@ -1,4 +1,4 @@
-"""Ends that core has to make up, where a backend cannot tell or does not."""
+"""Ends of attempts: those that core has to make up, where a backend cannot tell or does not, and what they mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rivers.exceptions import RiversError
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
 
-__all__ = ["interrupted", "refused", "untold"]
+__all__ = ["interrupted", "of_the_first_body", "refused", "untold"]
 
 
 def refused(unit: Unit, error: Exception) -> StepResult:
@@ -28,3 +28,9 @@ def untold(unit: Unit) -> StepResult:
 def interrupted(unit: Unit) -> StepResult:
     """The end of an attempt that Ctrl-C took out of the calling thread."""
     return StepResult(attempt_id=unit.attempt_id, ending=Ending.CANCELLED)
+
+
+def of_the_first_body(unit: Unit, result: StepResult) -> bool:
+    """Whether a body failed that nobody ran before: then nothing was committed, and no store need be asked."""
+    failed = result.failure is not None and result.failure.reason is FailureReason.ERROR
+    return failed and not unit.charged and not unit.unstarted

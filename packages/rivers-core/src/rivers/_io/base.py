@@ -44,6 +44,13 @@ class BaseIOHandler(BaseSettings, ABC):
     def load_input(self, context: InputContext) -> Any:
         """Return the value stored under `context.asset_name`; raise any error when there is none."""
 
+    def preflight(self) -> str | None:
+        """Say what keeps this handler from working in this process, such as a missing package; None when nothing does.
+
+        Asked by `resolve()`; touches no store.
+        """
+        return None
+
     def end_run(self, run_id: str) -> None:
         """Called in the controller once the run is over: let go of what was kept only for this run."""
 

@@ -129,6 +129,13 @@ class PickleIOHandler(AtomicIOHandler):
     def committed(self, run_id: str, step: str) -> str | None:
         return (self._files or self._open()).committed(run_id, step)
 
+    def preflight(self) -> str | None:
+        try:
+            self._open()
+        except ConfigurationError as error:
+            return f"{error.message}; {error.hint}" if error.hint else error.message
+        return None
+
     def end_run(self, run_id: str) -> None:
         (self._files or self._open()).end_run(run_id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.plan import Plan, Step, select
 from rivers.exceptions import AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError, Problem
 
-__all__ = ["check_configs", "check_jobs", "check_reach", "check_retries"]
+__all__ = ["check_configs", "check_handlers", "check_jobs", "check_reach", "check_retries"]
 
 _REACH_OF_KIND = {"in_process": Reach.PROCESS, "parallel": Reach.MACHINE, "kubernetes": Reach.ANYWHERE}
 """How far a built-in kind runs, so that it can be checked where its package is not installed."""
@@ -98,6 +99,19 @@ def check_reach(graph: AssetGraph, plan: Plan, default_store: BaseIOHandler, col
     if not collect:
         graph.problems.extend(found)
     return found
+
+
+def check_handlers(graph: AssetGraph) -> None:
+    """Complain of every IO handler that could not work in this process."""
+    stores = ((node.owner, output.io_handler) for node in graph.nodes for output in node.outputs)
+    loads = ((node.owner, source.io_handler) for node in graph.nodes for source in node.inputs)
+    seen: set[int] = set()
+    for owner, handler in chain(stores, loads):
+        if handler is not None and id(handler) not in seen:
+            seen.add(id(handler))
+            problem = handler.preflight()
+            if problem is not None:
+                graph.complain(f"its IO handler {type(handler).__name__} cannot be used: {problem}", owner)
 
 
 def _handlers(step: Step) -> Iterable[tuple[str, Any, str]]:

@@ -29,7 +29,7 @@ from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.placement import Placement
 from rivers._plan.plan import Plan, make_plan, select
 from rivers._repository.bound_job import BoundJob
-from rivers._repository.checks import check_configs, check_jobs, check_reach, check_retries
+from rivers._repository.checks import check_configs, check_handlers, check_jobs, check_reach, check_retries
 from rivers._repository.run import RunHandle, RunResult, result_of
 from rivers._repository.stored import handler_of, load
 from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError
@@ -241,6 +241,7 @@ class CodeRepository:
         placement = self._placement(None)
         placement.check(graph)
         check_retries(graph, self._jobs, self._default_retry, self._retries)
+        check_handlers(graph)
         check_reach(graph, make_plan(graph, select(graph, None, False), placement), self._default_store)
         for executor, nodes in check_jobs(graph, self._jobs).items():
             check_reach(graph, make_plan(graph, nodes, self._placement(executor)), self._default_store)
