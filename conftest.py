@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib import metadata
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to start beside the other project of our import name: which of the two is tested would be chance."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job ignores Ctrl-C, and so would all processes that tests start and interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         other = metadata.version("rivers")
     except metadata.PackageNotFoundError:

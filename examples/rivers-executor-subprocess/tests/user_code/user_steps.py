@@ -325,9 +325,9 @@ def stubborn() -> int:
 
 @rs.Asset(io_handler="store")
 def holds_the_gil() -> int:
-    print("asleep", flush=True)
     while True:
         try:
+            print("asleep", flush=True)
             return sum(itertools.repeat(0))  # a loop in C without an end
         except BaseException:
             continue  # it was asked before it had come so far
