@@ -44,6 +44,7 @@ class Signature:
         "is_async_generator",
         "is_generator",
         "parameters",
+        "positional",
     )
 
     def __init__(self, function: Callable[..., Any], error: type[DefinitionError]) -> None:
@@ -67,6 +68,7 @@ class Signature:
             self.context = parameters[0].name
             parameters = parameters[1:]
         self.parameters: tuple[Parameter, ...] = parameters
+        self.positional = tuple([parameter.name for parameter in parameters if parameter.positional_only])
 
     @property
     def keyword_only(self) -> int:

@@ -145,7 +145,8 @@ class RunLoop:
         """Run local steps until the run is over; wait for them, for time and for the pump in between."""
         frontier = self.frontier
         while not frontier.over:
-            self._heed()
+            if self._interrupts.pending or self._pump is not None:
+                self._heed()
             unit = self._next_local()
             if unit is not None:
                 self._run_local(unit)

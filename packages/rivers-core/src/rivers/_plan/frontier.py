@@ -79,13 +79,10 @@ class Frontier:
         self._map_keys: dict[int, tuple[str, ...]] = {}
         self._waiting = [len(step.deps) for step in plan.steps]
         self._over = bytearray(len(plan.steps))
-        self._children: list[list[int]] = [[] for _ in plan.steps]
+        self._children = plan.children
         self._ready_units: dict[int, Unit] = {}
         self._expanding: deque[Step] = deque()
         self._losing: deque[tuple[Step, str, str]] = deque()
-        for step in plan.steps:
-            for index in step.deps:
-                self._children[index].append(step.index)
 
     @property
     def over(self) -> bool:

@@ -20,13 +20,39 @@ __all__ = ["Batch", "Plan", "Step", "make_plan", "select"]
 class Step:
     """One node of a run: what it is (`node`), where it runs, what it waits for.
 
-    `deps` are the indices of the steps it comes after; `streams` those of them whose results it takes as they come.
-    `inner` holds the nodes of a graph asset that runs as one step. `placed` is the index of its executor in the plan.
+    `key` is its name, the asset's or `graph/task`, `assets` are those it makes. `deps` are the indices of the steps it
+    comes after, `streams` those of them whose results it takes as they come. `inner` holds the nodes of a graph asset
+    that runs as one step. `placed` is the index of its executor in the plan.
     """
 
-    __slots__ = ("deps", "executor", "index", "inner", "level", "mapped_over", "node", "placed", "retry", "streams")
+    __slots__ = (
+        "assets",
+        "deps",
+        "executor",
+        "index",
+        "inner",
+        "key",
+        "level",
+        "mapped_over",
+        "node",
+        "placed",
+        "retry",
+        "streams",
+    )
 
-    def __init__(self, index: int, node: Node, executor: Executor, placed: int, retry: RetryPolicy | None) -> None:
+    def __init__(
+        self,
+        index: int,
+        node: Node,
+        executor: Executor,
+        placed: int,
+        retry: RetryPolicy | None,
+        inner: tuple[Node, ...] = (),
+    ) -> None:
+        owner = node.owner
+        names = owner.output_names if isinstance(owner, Asset) else (owner.name,)
+        self.key = owner.name if inner else node.key
+        self.assets = tuple([output.key for output in node.outputs if output.key in names])
         self.index = index
         self.node = node
         self.executor = executor
@@ -36,19 +62,7 @@ class Step:
         self.deps: tuple[int, ...] = ()
         self.streams: tuple[int, ...] = ()
         self.mapped_over: int | None = None
-        self.inner: tuple[Node, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """The step's name: the asset's, or `graph/task`."""
-        return self.node.key if not self.inner else self.node.owner.name
-
-    @property
-    def assets(self) -> tuple[str, ...]:
-        """The assets it makes."""
-        owner = self.node.owner
-        names = owner.output_names if isinstance(owner, Asset) else (owner.name,)
-        return tuple(output.key for output in self.node.outputs if output.key in names)
+        self.inner = inner
 
     def __repr__(self) -> str:
         return f"<Step {self.key!r} on {self.executor.kind}>"
@@ -72,8 +86,20 @@ class Plan:
     """
 
     def __init__(self, steps: Sequence[Step], executors: Sequence[Executor]) -> None:
+        self._children: list[list[int]] | None = None
         self.steps: tuple[Step, ...] = tuple(steps)
         self.executors: tuple[Executor, ...] = tuple(executors)
+
+    @property
+    def children(self) -> list[list[int]]:
+        """For each step, the indices of those that come after it; made once, read by every run."""
+        if self._children is None:
+            children: list[list[int]] = [[] for _ in self.steps]
+            for step in self.steps:
+                for index in step.deps:
+                    children[index].append(step.index)
+            self._children = children
+        return self._children
 
     @property
     def levels(self) -> list[list[Batch]]:
@@ -164,8 +190,7 @@ def make_plan(
         executor = placement.of(node) if fusion is None else fusion[0]
         inner: tuple[Node, ...] = () if fusion is None else fusion[1]
         placed = executors.setdefault(executor, len(executors))
-        step = Step(len(steps), node, executor, placed, retry_of(node))
-        step.inner = inner
+        step = Step(len(steps), node, executor, placed, retry_of(node), inner)
         step_of[index] = step.index
         for member in inner:
             step_of[member.index] = step.index

@@ -111,9 +111,11 @@ class Refs:
         loaded = sys.modules.get(module)
         if loaded is None:
             return None
-        found: Any = loaded
-        for part in qualname.split("."):
-            found = getattr(found, part, None)
+        found: Any = None
+        if "<locals>" not in qualname:
+            found = loaded
+            for part in qualname.split("."):
+                found = getattr(found, part, None)
         if found is definition:
             return qualname
         names = self._names.get(module)

@@ -86,7 +86,7 @@ class Specifier:
             compute=unit.compute.to_protocol() if unit.compute is not None else None,
             timeout=definition.timeout,
             logs=self._logs,
-            inner=tuple([self._inner(inner, step, closures) for inner in step.inner]),
+            inner=tuple([self._inner(inner, step, closures) for inner in step.inner]) if fused else (),
         )
 
     def _function(self, definition: Definition, closures: Closures) -> Ref:

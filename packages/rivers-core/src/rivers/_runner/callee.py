@@ -32,7 +32,7 @@ class Callee:
             raise RefResolutionError(f"{found!r:.80} is no function, Asset or Task")
         self.function = self.signature.function
         self.context = self.signature.context
-        self.positional = tuple(p.name for p in self.signature.parameters if p.positional_only)
+        self.positional = self.signature.positional
         self.hints = self.signature.hints
         self.config_model = self.signature.config_model if self.context is not None else None
         self.checks: dict[str, Check | None] = {}
