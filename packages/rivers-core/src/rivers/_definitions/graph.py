@@ -9,6 +9,7 @@ def total(numbers):                 Upstream("numbers")
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -59,7 +60,7 @@ class Composition:
         return call
 
 
-class _StandIn:
+class _StandIn(ABC):
     """What has no value while the graph is composed: using it as one is refused, where Python would not do so."""
 
     __slots__ = ("_composition",)
@@ -68,9 +69,9 @@ class _StandIn:
         self._composition = composition
 
     @property
+    @abstractmethod
     def node_name(self) -> str:
         """The name of the task or upstream that this is the value of."""
-        raise NotImplementedError
 
     def _refuse(self, what: str, hint: str) -> NoReturn:
         raise TaskDefinitionError(
