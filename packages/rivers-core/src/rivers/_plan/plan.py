@@ -94,11 +94,7 @@ class Plan:
     def children(self) -> list[list[int]]:
         """For each step, the indices of those that come after it; made once, read by every run."""
         if self._children is None:
-            children: list[list[int]] = [[] for _ in self.steps]
-            for step in self.steps:
-                for index in step.deps:
-                    children[index].append(step.index)
-            self._children = children
+            self._children = _children(self.steps)
         return self._children
 
     @property
@@ -244,10 +240,7 @@ def _in_order(steps: list[Step]) -> Iterable[Step]:
     if not any(step.inner for step in steps):
         return steps
     waiting = [len(step.deps) for step in steps]
-    children: list[list[int]] = [[] for _ in steps]
-    for step in steps:
-        for index in step.deps:
-            children[index].append(step.index)
+    children = _children(steps)
     order = [step for step in steps if waiting[step.index] == 0]
     for step in order:
         for child in children[step.index]:
@@ -255,3 +248,11 @@ def _in_order(steps: list[Step]) -> Iterable[Step]:
             if waiting[child] == 0:
                 order.append(steps[child])
     return order
+
+
+def _children(steps: Sequence[Step]) -> list[list[int]]:
+    children: list[list[int]] = [[] for _ in steps]
+    for step in steps:
+        for index in step.deps:
+            children[index].append(step.index)
+    return children

@@ -6,8 +6,6 @@ any other gets names and JSON, or a signed pickle where it allows that, or nothi
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import importlib
 import sys
 from typing import Any, Literal, TypeAlias
@@ -18,7 +16,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from rivers._definitions.asset import Asset, MultiAsset
 from rivers._definitions.task import Task
 from rivers.exceptions import ConfigurationError, RefResolutionError
-from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref
+from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, sign
 from rivers.protocol.spec import Input, LiteralInput, ObjectInput
 
 __all__ = ["Closures", "Refs"]
@@ -145,8 +143,7 @@ class Refs:
                 f"{what} has no module scope and cannot be pickled: {type(error).__name__}: {error}",
                 hint="move it to module scope of an importable module",
             ) from error
-        digest = hashlib.sha256(payload).digest()
-        return PickledRef(payload=payload, sha256=digest, hmac=hmac.new(self._key, payload, hashlib.sha256).digest())
+        return sign(payload, self._key)
 
     def _configured(self, found: Any, what: str) -> ConfiguredRef:
         cls = type(found)

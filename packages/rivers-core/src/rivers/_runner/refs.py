@@ -6,8 +6,6 @@ loaded only where the worker itself was started with the key of the run.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import importlib
 import pickle
 import sys
@@ -17,15 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rivers.exceptions import RefResolutionError
-from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref
+from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, is_signed
 
-__all__ = ["Resolver", "sign"]
-
-
-def sign(payload: bytes, key: bytes) -> PickledRef:
-    """Make a PickledRef of a payload that was pickled here."""
-    digest = hashlib.sha256(payload).digest()
-    return PickledRef(payload=payload, sha256=digest, hmac=hmac.new(key, payload, hashlib.sha256).digest())
+__all__ = ["Resolver"]
 
 
 class Resolver:
@@ -116,8 +108,7 @@ class Resolver:
                 "a pickled function was sent, and this worker does not allow pickles",
                 hint="move the function to module scope",
             )
-        expected = hmac.new(self._pickle_key, ref.payload, hashlib.sha256).digest()
-        if not hmac.compare_digest(expected, ref.hmac) or hashlib.sha256(ref.payload).digest() != ref.sha256:
+        if not is_signed(ref, self._pickle_key):
             raise RefResolutionError("a pickled function does not bear this run's signature; it was not loaded")
         try:
             return pickle.loads(ref.payload)  # noqa: S301 - signed with this run's key, verified above

@@ -1,15 +1,18 @@
 """Refs: how a function, an IO handler or a resource travels to a worker, as a name and JSON, never as code.
 
-One union for all three. Making a ref looks at the live object; following one is `rivers._runner.refs`.
+One union for all three. Making a ref (`rivers._plan.refs`) looks at the live object; following one is
+`rivers._runner.refs`. How a pickle is signed and how its signature is judged stand here, side by side.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import TypeAlias
 
 import msgspec
 
-__all__ = ["ConfiguredRef", "ImportRef", "LocalRef", "PickledRef", "Ref"]
+__all__ = ["ConfiguredRef", "ImportRef", "LocalRef", "PickledRef", "Ref", "is_signed", "sign"]
 
 
 class ImportRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="import", tag_field="kind"):
@@ -48,3 +51,18 @@ class LocalRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="local",
 
 
 Ref: TypeAlias = ImportRef | ConfiguredRef | PickledRef | LocalRef
+
+
+def sign(payload: bytes, key: bytes) -> PickledRef:
+    """The ref of a payload that was pickled here, signed with the key of the run."""
+    return PickledRef(
+        payload=payload,
+        sha256=hashlib.sha256(payload).digest(),
+        hmac=hmac.new(key, payload, hashlib.sha256).digest(),
+    )
+
+
+def is_signed(ref: PickledRef, key: bytes) -> bool:
+    """Whether the payload is the one that a holder of this key has signed; nothing is unpickled for it."""
+    expected = hmac.new(key, ref.payload, hashlib.sha256).digest()
+    return hmac.compare_digest(expected, ref.hmac) and hashlib.sha256(ref.payload).digest() == ref.sha256
