@@ -7,10 +7,10 @@ structs' own annotations; `_RULES` says where a field is narrower than its type.
 from __future__ import annotations
 
 import enum
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -18,9 +18,9 @@ import msgspec
 from msgspec import inspect
 
 from rivers.exceptions import SpecDecodeError, SpecLimitError, SpecTooDeepError
-from rivers.protocol.ref import LocalRef
+from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef
 from rivers.protocol.result import LogRecord, StepResult, StepStarted
-from rivers.protocol.spec import StepSpec
+from rivers.protocol.spec import LogSettings, StepSpec
 
 __all__ = ["LIMITS", "MISSING", "Limits", "Refused", "check_limits"]
 
@@ -60,6 +60,7 @@ MISSING = object()
 Check: TypeAlias = Callable[[Any], None]
 
 _ROOTS = (StepSpec, StepStarted, LogRecord, StepResult)
+_REPEATED = (ImportRef, ConfiguredRef, LogSettings)
 _INT64 = 1 << 63
 _UNSHOWN = object()
 _JSON = msgspec.json.Decoder(msgspec.Raw)
@@ -140,6 +141,8 @@ def _text(limit: int) -> Check:
 
 
 def _key(value: Any) -> None:
+    if type(value) is str and 0 < len(value) <= LIMITS.key and value.isascii() and value.isprintable():
+        return  # nearly all of them
     if type(value) is not str or not value or not value.isprintable() or not _fits(value, LIMITS.key):
         raise Refused(value, f"1 to {LIMITS.key} bytes of printable text, without control characters")
 
@@ -170,7 +173,7 @@ def _integer(low: int, high: int) -> Check:
 
 
 def _finite(value: Any) -> None:
-    if type(value) is float and math.isfinite(value):
+    if type(value) is float and value - value == 0.0:  # an infinity less itself is no number
         return
     if type(value) is not int or abs(value) >= _INT64:
         raise Refused(value, "a finite number")
@@ -320,30 +323,43 @@ _CHECKS: dict[type, Check] = {}
 
 
 def _struct(info: inspect.StructType) -> Check:
-    """The check of a struct: every field in turn, by its rule or by its type."""
+    """The check of a struct: every field in turn, by its rule or by its type; what is left at its default is fine."""
     cls = info.cls
-    fields: list[tuple[str, Check, bool]] = []
+    fields: list[tuple[str, Check, object]] = []
     for field in info.fields:
         name = field.name
         rule = _RULES.get(f"{cls.__name__}.{name}") or _RULES.get(name)
         options = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
-        nullable = any(isinstance(option, inspect.NoneType) for option in options)
-        fields.append((name, rule or _by_type(options), nullable))
+        allowed = None if any(isinstance(option, inspect.NoneType) for option in options) else field.default
+        fields.append((name, rule or _by_type(options), allowed))
 
     def check(value: Any) -> None:
         if type(value) is not cls:
             raise Refused(value, f"a {cls.__name__}")
         name = ""
         try:
-            for name, field_check, nullable in fields:
+            for name, field_check, default in fields:
                 item = getattr(value, name)
-                if item is not None or not nullable:
+                if item is not default:
                     field_check(item)
         except Refused as refused:
             refused.path.append(name)
             raise
 
-    return check
+    return _remembered(check) if cls in _REPEATED else check
+
+
+def _remembered(check: Check) -> Check:
+    """The same for values that come again and again, as a repository has few handlers: those found good are known."""
+    known = lru_cache(maxsize=1024)(check)
+
+    def checked(value: Any) -> None:
+        try:
+            known(value)
+        except TypeError:  # a field of a wrong type that has no hash
+            check(value)
+
+    return checked
 
 
 def _by_type(options: tuple[inspect.Type, ...]) -> Check:
