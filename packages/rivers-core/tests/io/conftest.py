@@ -18,7 +18,15 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from rivers._io.default_store import DefaultStore
 from rivers.io_handlers import AtomicIOHandler, InMemoryIOHandler, InputContext, OutputContext, PickleIOHandler
+
+
+def worker_store(folder: Path) -> DefaultStore:
+    """The default store as a worker has it: all it knows is the folder."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return DefaultStore(folder=str(folder))
+
 
 WRITER = Path(__file__).parent / "writer.py"
 
@@ -214,7 +222,12 @@ def _s3(tmp_path: Path, request: pytest.FixtureRequest) -> AtomicIOHandler:
     return PickleIOHandler(request.getfixturevalue("s3").store())
 
 
-ALL = {"memory": _memory, "local": _local, "obstore-local": _obstore_local}
+def _default_store(tmp_path: Path, request: pytest.FixtureRequest) -> AtomicIOHandler:
+    return worker_store(tmp_path / "values")
+
+
+ALL = {"default-store": _default_store}
+ALL |= {"memory": _memory, "local": _local, "obstore-local": _obstore_local}
 ALL |= {"obstore-memory": _obstore_memory, "memory-url": _memory_url, "s3": _s3}
 
 

@@ -20,17 +20,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rivers._io.default_store import DefaultStore
 from rivers.exceptions import InputLoadError, OutputCommitError
-from rivers.io_handlers import InputContext, OutputContext, PickleIOHandler
+from rivers.io_handlers import AtomicIOHandler, InputContext, OutputContext, PickleIOHandler
 
 SEVERAL = 3
+
+
+def handler_in(folder: str, fsync: bool = True) -> AtomicIOHandler:
+    """The handler that is tested: what the variable says, a PickleIOHandler without it."""
+    if os.environ.get("WRITER_HANDLER") == "default":
+        Path(folder).chmod(0o700)
+        return DefaultStore(folder=folder)
+    return PickleIOHandler(folder, fsync=fsync)
 
 
 def output(key: str, run: str, attempt: str, step: str | None = None) -> OutputContext:
     return OutputContext(key, run_id=run, step=step or key, attempt_id=attempt)
 
 
-def read(handler: PickleIOHandler, key: str, run: str | None = None) -> Any:
+def read(handler: AtomicIOHandler, key: str, run: str | None = None) -> Any:
     return handler.load_input(InputContext(key, run_id=run))
 
 
@@ -44,7 +53,7 @@ def keys_of(step: str) -> list[str]:
     return [f"{step}.{number}" for number in range(SEVERAL)] if int(step.partition("-")[2]) % 2 else [step]
 
 
-def commit(handler: PickleIOHandler, run: str, step: str) -> None:
+def commit(handler: AtomicIOHandler, run: str, step: str) -> None:
     keys = keys_of(step)
     if keys == [step]:
         handler.handle_output(output(step, run, f"{run}.{step}"), payload(step, step))
@@ -55,7 +64,7 @@ def commit(handler: PickleIOHandler, run: str, step: str) -> None:
 
 
 def kills(folder: str, count: int) -> None:
-    handler = PickleIOHandler(folder, fsync=False)
+    handler = handler_in(folder, fsync=False)
     seed = random.randrange(10**9)
     print(f"seed {seed}", flush=True)
     chance = random.Random(seed)
@@ -86,7 +95,7 @@ def kills(folder: str, count: int) -> None:
     print(f"kills {count} reported {reported} committed {committed} unfinished {lost}")
 
 
-def kill_one(handler: PickleIOHandler, run: str, after: float) -> list[str]:
+def kill_one(handler: AtomicIOHandler, run: str, after: float) -> list[str]:
     """Fork a writer, kill it `after` seconds past its first byte; return the steps it has reported."""
     reader, pipe = os.pipe()
     child = os.fork()
@@ -109,7 +118,7 @@ def kill_one(handler: PickleIOHandler, run: str, after: float) -> list[str]:
     return said.decode().split("\n")[1:-1]
 
 
-def check_key(handler: PickleIOHandler, run: str, step: str, key: str, *, visible: bool) -> None:
+def check_key(handler: AtomicIOHandler, run: str, step: str, key: str, *, visible: bool) -> None:
     for version in (run, None):
         try:
             value = read(handler, key, version)
@@ -136,7 +145,7 @@ def two(folder: str, count: int, work: Any) -> None:
 
 
 def race(folder: str, count: int, name: str, barrier: Any, answers: Any) -> None:
-    handler = PickleIOHandler(folder, fsync=False)
+    handler = handler_in(folder, fsync=False)
     won = []
     for number in range(count):
         step = f"s-{number}"
@@ -162,7 +171,7 @@ def race(folder: str, count: int, name: str, barrier: Any, answers: Any) -> None
 
 
 def in_runs(folder: str, count: int, name: str, barrier: Any, answers: Any) -> None:
-    handler = PickleIOHandler(folder, fsync=False)
+    handler = handler_in(folder, fsync=False)
     for number in range(count):
         key = f"k-{number % 7}"
         run = f"{name}{number}"
@@ -189,7 +198,7 @@ def die(folder: str, call: str, after: int) -> None:
         left -= 1
         return real(*arguments, **options)
 
-    handler = PickleIOHandler(folder)
+    handler = handler_in(folder)
     for key in ("x", "y"):
         handler.stage(output(key, "run1", "a1", "multi"), key)
     setattr(os, call, deadly)
@@ -205,10 +214,10 @@ def stop(folder: str) -> None:
         return real(*arguments, **options)
 
     os.link = sleepy
-    attempt(PickleIOHandler(folder), "zombie")
+    attempt(handler_in(folder), "zombie")
 
 
-def attempt(handler: PickleIOHandler, value: object) -> None:
+def attempt(handler: AtomicIOHandler, value: object) -> None:
     try:
         handler.handle_output(output("k", "run1", "a1"), value)
     except OutputCommitError as error:
@@ -227,7 +236,7 @@ def main(mode: str, folder: str, *rest: str) -> None:
     elif mode == "stop":
         stop(folder)
     else:
-        handler = PickleIOHandler(folder)
+        handler = handler_in(folder)
         handler.committed("warm", "up")  # everything is imported before rights are given up
         if mode == "nobody":
             os.setgroups([])

@@ -8,23 +8,35 @@ import os
 import msgspec
 
 from rivers._io.trailer import TAIL_BYTES, Damaged, Names, names_in
-from rivers._io.value_files import Chunks, Marker
+from rivers._io.value_files import Chunks, Marker, size_of
 
 __all__ = ["is_newer", "marker_at", "names_at", "read_file", "write_all"]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _CHUNK = 65536  # what is smaller is read and written in one call
+_MOST_AT_ONCE = os.sysconf("SC_IOV_MAX")
 
 
 def write_all(fd: int, chunks: Chunks) -> None:
-    """Write all bytes, also where the kernel takes them in parts."""
-    body, trailer = chunks
-    if len(body) < _CHUNK:
-        body, trailer = body + trailer, b""
-    for chunk in (body, trailer):
-        written = os.write(fd, chunk) if chunk else 0
-        while written < len(chunk):
-            written += os.write(fd, memoryview(chunk)[written:])
+    """Write all bytes, also where the kernel takes them in parts; what is large is not copied before."""
+    if size_of(chunks) < _CHUNK:
+        chunks = [b"".join(chunks)]
+    for start in range(0, len(chunks), _MOST_AT_ONCE):
+        batch = list(chunks[start : start + _MOST_AT_ONCE])
+        left = size_of(batch)
+        while left:
+            written = os.writev(fd, batch) if len(batch) > 1 else os.write(fd, batch[0])
+            left -= written
+            batch = _rest(batch, written) if left else []
+
+
+def _rest(batch: list[bytes | memoryview], written: int) -> list[bytes | memoryview]:
+    """What is left of the pieces behind the first `written` bytes."""
+    for index, chunk in enumerate(batch):
+        if written < len(chunk):
+            return [memoryview(chunk)[written:], *batch[index + 1 :]]
+        written -= len(chunk)
+    return []
 
 
 def read_file(path: str) -> memoryview | None:

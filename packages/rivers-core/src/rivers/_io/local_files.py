@@ -14,15 +14,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 
 from rivers._io.file_bytes import is_newer, marker_at, names_at, read_file, write_all
 from rivers._io.key import SUFFIX, flat_name, object_path
-from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over
+from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over, size_of, unwritten
 from rivers.exceptions import OutputCommitError
 
 __all__ = ["LocalFiles"]
@@ -30,33 +29,36 @@ __all__ = ["LocalFiles"]
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _REMEMBERED = 4096  # keys whose paths are kept ready
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_HOPELESS = frozenset(
-    {
-        errno.EACCES,
-        errno.ENOENT,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ENAMETOOLONG,
-        errno.EOPNOTSUPP,
-    }
-)
 
 
 class LocalFiles:
-    """Values below `root`. `sweep_after` is the age in seconds at which another run's leftovers are removed."""
+    """Values below `root`. `sweep_after` is the age in seconds at which another run's leftovers are removed.
 
-    def __init__(self, root: str, *, fsync: bool, sweep_after: float) -> None:
+    `forget_after` is the age at which it is forgotten that a run has ended, the same unless it is given. `read_value`
+    reads a value's file. `make_root` says whether a root that is not there, or no more, is made.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        fsync: bool,
+        sweep_after: float,
+        forget_after: float | None = None,
+        read_value: Callable[[str], memoryview | None] = read_file,
+        make_root: bool = True,
+    ) -> None:
         self._root = root.rstrip("/")
+        self._read_value = read_value
+        self._make_root = make_root
         self._runs = f"{self._root}/.rivers/runs"
         self._ended = f"{self._root}/.rivers/ended"
         self._fsync = fsync
         self._sweep_after = sweep_after
+        self._forget_after = sweep_after if forget_after is None else forget_after
         self._places: dict[str, tuple[str, str, str]] = {}
         self._writable: set[str] = set()
-        self._last_run = ("", "")
+        self._last_run = ("", f"{self._runs}/{flat_name('')}")
 
     def path(self, key: str) -> str:
         return self._place(key)[0]
@@ -66,17 +68,17 @@ class LocalFiles:
     def read(self, run_id: str | None, key: str) -> memoryview | None:
         latest, _, flat = self._place(key)
         if run_id:
-            data = read_file(f"{self._run(run_id)}/{flat}{SUFFIX}")
+            data = self._read_value(f"{self._run(run_id)}/{flat}{SUFFIX}")
             if data is not None:
                 return data
-        return read_file(latest)
+        return self._read_value(latest)
 
     def committed(self, run_id: str, step: str) -> str | None:
         run = self._run(run_id)
         try:
             return self._finish(run, step) if run_id else None
         except OSError as error:
-            raise self._refusal(error, run, (b"", b""), run_id, step) from error
+            raise self._refusal(error, run, (), run_id, step) from error
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,7 +123,7 @@ class LocalFiles:
             else:
                 self._commit_several(run, marker, run_id, step, attempt_id, tuple(keys))
         except OSError as error:
-            raise self._refusal(error, marker, (b"", b""), run_id, step) from error
+            raise self._refusal(error, marker, (), run_id, step) from error
 
     def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         run = self._run(run_id)
@@ -165,9 +167,7 @@ class LocalFiles:
     ) -> None:
         """Commit by a marker that names all keys; the link of the marker is the commit."""
         written = f"{run}/{flat_name(attempt_id)}~.commit"
-        self._write(
-            written, (msgspec.json.encode(Marker(written=time.time_ns(), attempt_id=attempt_id, keys=keys)), b"")
-        )
+        self._write(written, [msgspec.json.encode(Marker(written=time.time_ns(), attempt_id=attempt_id, keys=keys))])
         try:
             os.link(written, marker)
         except FileExistsError:
@@ -267,9 +267,9 @@ class LocalFiles:
                 self._republish(run, path, names.key)
 
     def _sweep(self) -> None:
-        """Remove what killed runs have left, once it is `sweep_after` old."""
-        before = time.time() - self._sweep_after
-        for parent in (self._runs, self._ended):
+        """Remove what killed runs have left, once it is old enough."""
+        for parent, age in ((self._runs, self._sweep_after), (self._ended, self._forget_after)):
+            before = time.time() - age
             with suppress(FileNotFoundError), os.scandir(parent) as entries:
                 for entry in entries:
                     with suppress(OSError):
@@ -346,6 +346,9 @@ class LocalFiles:
         self._writable.add(folder)
 
     def _make_folders(self, folder: str) -> None:
+        if folder == self._root and not self._make_root:
+            os.stat(folder)  # raises where it is not there
+            return
         try:
             os.mkdir(folder)
         except FileExistsError:
@@ -371,23 +374,15 @@ class LocalFiles:
             return run_over(run_id, step)
         if isinstance(error, FileNotFoundError) and run_id and self._is_over(self._run(run_id)):
             return run_over(run_id, step)
-        place = error.filename or path
-        if error.errno in _FULL:
-            needed = len(chunks[0]) + len(chunks[1])
+        if not self._make_root and not os.path.isdir(self._root):
             return commit_error(
-                f"no space left to write {place}: {needed:,} bytes needed ({error.strerror})",
+                f"this attempt comes too late: {self._root}, where the repository keeps its values, is gone",
                 run_id,
                 step,
-                retryable=True,
-                hint="free space, raise the quota, or put the store elsewhere",
+                retryable=False,
+                hint="the repository was shut down, or its process has ended",
             )
-        hint = None
-        if error.errno in _HOPELESS:
-            folder = place if os.path.isdir(place) else Path(place).parent
-            hint = f"make {folder} writable for this user, on a file system with hard links"
-        return commit_error(
-            f"cannot write {place}: {error.strerror or error}", run_id, step, retryable=hint is None, hint=hint
-        )
+        return unwritten(error, path, size_of(chunks), run_id, step)
 
 
 class _RunEnded(OSError):

@@ -112,6 +112,21 @@ class InMemoryIOHandler(AtomicIOHandler):
     def end_run(self, run_id: str) -> None:
         self._runs.pop(run_id, None)
 
+    def has(self, key: str, run_id: str | None = None) -> bool:
+        """Whether there is a latest value, or with `run_id` one of that run."""
+        if run_id is None:
+            return key in self._latest
+        run = self._runs.get(run_id)
+        return run is not None and key in run.values
+
+    def stored_keys(self) -> list[str]:
+        """The keys that have a latest value."""
+        return list(self._latest)
+
+    def forget(self, key: str) -> None:
+        """Let go of the latest value."""
+        self._latest.pop(key, None)
+
     def _run(self, run_id: str) -> _Run:
         return self._runs.setdefault(run_id, _Run())
 

@@ -14,7 +14,7 @@ from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
 from rivers._io.local_files import LocalFiles
 from rivers._io.trailer import Damaged, seal, unseal
-from rivers._io.value_files import Chunks, ValueFiles, commit_error
+from rivers._io.value_files import Chunks, ValueFiles, commit_error, size_of
 from rivers.exceptions import ConfigurationError, InputLoadError
 
 __all__ = ["PickleIOHandler"]
@@ -198,9 +198,8 @@ class PickleIOHandler(AtomicIOHandler):
         return body, seal(body, context.attempt_id, key)
 
     def _describe(self, context: OutputContext, files: ValueFiles, chunks: Chunks) -> None:
-        size = len(chunks[0]) + len(chunks[1])
         context.add_output_metadata(
-            {"path": files.path(context.asset_name), "size_bytes": size, "serializer": "pickle"}
+            {"path": files.path(context.asset_name), "size_bytes": size_of(chunks), "serializer": "pickle"}
         )
 
     def _load_error(

@@ -37,11 +37,10 @@ class Damaged(Exception):
     """The bytes are not what was written under this key."""
 
 
-def seal(body: bytes, attempt_id: str, key: str) -> bytes:
-    """Return the trailer to write behind `body`."""
-    names = f"{time.time_ns()}\n{attempt_id}\n{key}".encode(
-        errors="replace"
-    )  # what cannot be encoded is refused as a path
+def seal(body: bytes, attempt_id: str, key: str, written: int | None = None) -> bytes:
+    """Return the trailer to write behind `body`; `written` in nanoseconds is now unless it is given."""
+    # What cannot be encoded is refused as a path.
+    names = f"{time.time_ns() if written is None else written}\n{attempt_id}\n{key}".encode(errors="replace")
     names += len(names).to_bytes(4, "little")
     digest = sha256(body)
     digest.update(names)

@@ -12,17 +12,35 @@ Below the root, the same names on both:
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import msgspec
 
 from rivers.exceptions import OutputCommitError
 
-__all__ = ["Chunks", "Marker", "ValueFiles", "commit_error", "lost", "run_over"]
+__all__ = ["FULL", "Chunks", "Marker", "ValueFiles", "commit_error", "lost", "run_over", "size_of", "unwritten"]
 
-Chunks: TypeAlias = tuple[bytes, bytes]
-"""A pickle and its trailer."""
+Chunks: TypeAlias = Sequence[bytes | memoryview]
+"""A value in pieces of bytes, in the order they are written; the last piece is its trailer."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a write fails with where there is no room for it."""
+_HOPELESS = frozenset(
+    {
+        errno.EACCES,
+        errno.ENOENT,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.EOPNOTSUPP,
+    }
+)
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +89,31 @@ def commit_error(
     error = OutputCommitError(message, hint=hint, run_id=run_id or None, step=step)
     error.retryable = retryable
     return error
+
+
+def size_of(chunks: Chunks) -> int:
+    """The bytes of all pieces."""
+    return sum(map(len, chunks))
+
+
+def unwritten(error: OSError, path: str, size: int, run_id: str, step: str) -> OutputCommitError:
+    """The error of a value of `size` bytes that could not be written at `path`."""
+    place = error.filename or path
+    if error.errno in FULL:
+        return commit_error(
+            f"no space left to write {place}: {size:,} bytes needed ({error.strerror})",
+            run_id,
+            step,
+            retryable=True,
+            hint="free space, raise the quota, or put the store elsewhere",
+        )
+    hint = None
+    if error.errno in _HOPELESS:
+        folder = place if os.path.isdir(place) else Path(place).parent
+        hint = f"make {folder} writable for this user, on a file system with hard links"
+    return commit_error(
+        f"cannot write {place}: {error.strerror or error}", run_id, step, retryable=hint is None, hint=hint
+    )
 
 
 def lost(run_id: str, step: str, attempt_id: str, winner: str) -> OutputCommitError:

@@ -1,0 +1,306 @@
+"""The default store: a repository's values, in memory until a step of another process needs them.
+
+    a run whose steps all run in this process   the objects themselves, by InMemoryIOHandler
+    a run that other processes have a part in   files in a folder of this machine, mapped by who loads them
+
+Which of the two it is, the repository decides for each run before it starts. The latest value of a key is the one that
+was stored last, wherever that is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from rivers._io.base import AtomicIOHandler, Reach
+from rivers._io.context import InputContext, OutputContext
+from rivers._io.machine_files import MachineFiles, Parts
+from rivers._io.machine_space import MachineSpace, bases, is_private, make_space, sweep
+from rivers._io.mapped import taken_apart
+from rivers._io.memory import InMemoryIOHandler
+from rivers._io.out_of_band import dumped, loaded
+from rivers._io.trailer import Damaged
+from rivers._io.value_files import commit_error
+from rivers.exceptions import ExecutionError, InputLoadError
+
+__all__ = ["DefaultStore"]
+
+_ENDED_KEPT = 1000
+"""Runs whose end is remembered, so that an attempt of theirs that wakes up does not store in memory."""
+
+
+class DefaultStore(AtomicIOHandler):
+    """Stores what has no IO handler of its own; made by the repository, and again in each worker that has a part in it.
+
+    `share` begins a run whose values other processes reach. They are pickles with their buffers beside them: arrays of
+    numpy, Arrow and pandas are not copied when they are loaded, and are read-only. In a worker everything is shared.
+
+    Errors: OutputCommitError when a value cannot be pickled or stored, InputLoadError when it is missing (`retryable`),
+    damaged, or gone with the folder.
+    """
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
+
+    folder: str | None = None
+    """Where shared values are; None until the first run shares some."""
+
+    beside: str | None = None
+    """Where those are that do not fit into `folder`; None where that is on disk already."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing comes from the environment: a variable FOLDER is not meant for this."""
+        return (init_settings,)
+
+    def model_post_init(self, context: Any, /) -> None:
+        # Plain attributes, not pydantic's private ones: reading those costs more than a microsecond.
+        self._memory = InMemoryIOHandler()
+        self._stored_at: dict[str, int] = {}  # when a value in memory was stored, by keys, since there is a folder
+        self._is_worker = self.folder is not None
+        self._shared: set[str] = set()
+        self._ended: deque[str] = deque()
+        self._files: MachineFiles | None = None
+        self._spaces: list[MachineSpace] = []
+        self._lock = threading.RLock()
+        self._closed = False
+
+    @property
+    def reach(self) -> Reach:
+        return Reach.MACHINE
+
+    # ── storing and loading ──────────────────────────────────────────────────────────────────────────────────────
+
+    def handle_output(self, context: OutputContext, obj: Any) -> None:
+        if self.folder is None:
+            self._memory.handle_output(context, obj)
+            return
+        key, run_id = context.asset_name, context.run_id
+        if not self._is_shared(run_id):
+            self._memory.handle_output(context, obj)
+            self._note((key,))
+        elif context.step and context.step != key:
+            super().handle_output(context, obj)
+        else:
+            parts = _parts(obj, key, run_id, key)
+            self._open().store(run_id, context.attempt_id, key, parts, time.monotonic_ns())
+
+    def load_input(self, context: InputContext) -> Any:
+        if self.folder is None or self._is_in_memory(context.run_id, context.asset_name):
+            return self._memory.load_input(context)
+        return self._load(context)
+
+    def stage(self, context: OutputContext, obj: Any) -> None:
+        if not self._is_shared(context.run_id):
+            self._memory.stage(context, obj)
+            return
+        key = context.asset_name
+        parts = _parts(obj, key, context.run_id, context.step)
+        self._open().stage(context.run_id, context.step, context.attempt_id, key, parts, time.monotonic_ns())
+
+    def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        if self._is_shared(run_id):
+            self._open().commit(run_id, step, attempt_id, keys)
+        else:
+            self._memory.commit(run_id, step, attempt_id, keys)
+            self._note(keys)
+
+    def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
+        if self._is_shared(run_id):
+            self._open().discard(run_id, step, attempt_id, keys)
+        else:
+            self._memory.discard(run_id, step, attempt_id, keys)
+
+    def committed(self, run_id: str, step: str) -> str | None:
+        if self._is_shared(run_id):
+            return self._open().committed(run_id, step)
+        return self._memory.committed(run_id, step)
+
+    # ── the repository's side ────────────────────────────────────────────────────────────────────────────────────
+
+    def share(self, run_id: str) -> None:
+        """From here on the run's values are stored where all processes of this user on this machine reach them.
+
+        Raises:
+            ConfigurationError: there is no place for them.
+            ExecutionError: the store is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
+            if self.folder is None or not os.path.isdir(self.folder):
+                self._settle()
+            self._shared.add(run_id)
+
+    def keys_in_memory(self) -> dict[str, list[str]]:
+        """The keys whose values are in memory, by name: that of a fan-out has several, `name[…]` and `name[]`."""
+        found: dict[str, list[str]] = {}
+        for key in self._memory.stored_keys():
+            found.setdefault(key.partition("[")[0], []).append(key)
+        return found
+
+    def hand_over(self, key: str) -> None:
+        """Write a value that is in memory to the folder, too, unless there is a newer one.
+
+        Raises:
+            OutputCommitError: it cannot be pickled or stored; the cause is what pickling raised.
+        """
+        with self._lock:
+            files = self._open()
+            written, stored = files.written(key), self._stored_at.get(key, 0)
+            if written is None or written < stored:
+                value = self._memory.load_input(InputContext(key))
+                files.store("", "", key, _parts(value, key, "", key), stored)
+
+    def end_run(self, run_id: str) -> None:
+        if not self._is_shared(run_id):
+            self._memory.end_run(run_id)
+            return
+        with self._lock:
+            files = self._open()
+            self._forget_older(files, run_id)
+            self._ended.append(run_id)
+            if len(self._ended) > _ENDED_KEPT:
+                self._shared.discard(self._ended.popleft())
+            files.end_run(run_id, self._shared.difference(self._ended))
+
+    def places(self) -> tuple[str, ...]:
+        """The folders that this process has made and that go with it: nothing else of the store is on this machine."""
+        return tuple(space.path for space in self._spaces) if not self._closed else ()
+
+    def close(self) -> None:
+        """Remove what other processes could reach; what is in memory can be loaded for as long as the store lives."""
+        with self._lock:
+            self._closed = True
+            for space in self._spaces:
+                space.remove()
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_shared(self, run_id: str | None) -> bool:
+        return run_id in self._shared or self._is_worker
+
+    def _note(self, keys: Sequence[str]) -> None:
+        """Note when values were stored in memory, once there is a folder that may hold older or newer ones."""
+        if self.folder is not None:
+            now = time.monotonic_ns()
+            for key in keys:
+                self._stored_at[key] = now
+
+    def _is_in_memory(self, run_id: str | None, key: str) -> bool:
+        """Whether the value that is meant is the one in memory; what was only handed over counts as in memory."""
+        if self._is_shared(run_id):
+            return False
+        if run_id is not None and self._memory.has(key, run_id):
+            return True
+        if not self._memory.has(key):
+            return False
+        written = self._open().written(key)
+        return written is None or self._stored_at.get(key, 0) >= written
+
+    def _forget_older(self, files: MachineFiles, run_id: str) -> None:
+        """Let go of values in memory in whose place the run has stored newer ones."""
+        has_stored = files.has_stored(run_id)
+        for key in self._memory.stored_keys():
+            if has_stored(key):
+                written = files.written(key)
+                if written is not None and written > self._stored_at.get(key, 0):
+                    self._memory.forget(key)
+
+    def _settle(self) -> None:
+        """Choose a place, remove what dead processes have left there, and make the folders."""
+        base, beside = bases()
+        sweep([base, beside] if beside is not None else [base])
+        spaces: list[MachineSpace] = []
+        weakref.finalize(self, _remove, spaces)
+        spaces.append(make_space(base))
+        if beside is not None:
+            spaces.append(make_space(beside))
+        self._spaces, self._files = spaces, None
+        self.folder, self.beside = spaces[0].path, spaces[-1].path if beside is not None else None
+
+    def _open(self) -> MachineFiles:
+        files = self._files
+        if files is None:
+            assert self.folder is not None
+            if os.path.lexists(self.folder) and not is_private(self.folder):
+                raise ExecutionError(
+                    f"{self.folder} is no folder of this user that is closed to others; nothing is loaded from there"
+                )
+            files = self._files = MachineFiles(self.folder, self.beside)
+        return files
+
+    def _load(self, context: InputContext) -> Any:
+        key = context.asset_name
+        files = self._open()
+        try:
+            data = files.read(context.run_id, key)
+            parts = taken_apart(data, key) if data is not None else None
+        except Damaged as error:
+            raise self._load_error(context, f"is damaged: {error}", hint=f"materialize {key!r} again") from error
+        except OSError as error:
+            raise self._load_error(context, f"cannot be read: {error}", retryable=True) from error
+        if parts is None:
+            raise self._missing(context)
+        try:
+            return loaded(*parts)
+        except MemoryError:
+            raise
+        except Exception as error:  # unpickling runs what the value's classes ask for
+            raise self._load_error(context, f"cannot be unpickled: {type(error).__name__}: {error}") from error
+
+    def _missing(self, context: InputContext) -> InputLoadError:
+        folder = self.folder or ""
+        if not os.path.isdir(folder):
+            return self._load_error(context, f"is gone with {folder}", hint=_SHUT_DOWN)
+        hint = f"materialize {context.asset_name!r} first, or include it in the selection"
+        return self._load_error(context, f"does not exist in {folder}", retryable=True, hint=hint)
+
+    def _load_error(
+        self, context: InputContext, what: str, *, retryable: bool = False, hint: str | None = None
+    ) -> InputLoadError:
+        reader = f", an input of {context.downstream_asset!r}," if context.downstream_asset else ""
+        message = f"the value of {context.asset_name!r}{reader} {what}"
+        error = InputLoadError(message, hint=hint, run_id=context.run_id)
+        error.retryable = retryable
+        return error
+
+
+_SHUT_DOWN = (
+    "the repository was shut down, and what its runs with steps in other processes had stored went with it; give an "
+    "io_handler to what shall stay"
+)
+
+
+def _parts(value: Any, key: str, run_id: str, step: str) -> Parts:
+    try:
+        return dumped(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # pickling runs what the value's classes ask for
+        raise commit_error(
+            f"the value of {key!r}, a {type(value).__module__}.{type(value).__qualname__}, cannot be pickled for other "
+            f"processes: {error}",
+            run_id,
+            step,
+            retryable=False,
+            hint="return data, without open files, locks, connections or local classes, or use another IO handler",
+        ) from error
+
+
+def _remove(spaces: list[MachineSpace]) -> None:
+    for space in spaces:
+        space.remove()

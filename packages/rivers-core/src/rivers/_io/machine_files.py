@@ -1,0 +1,184 @@
+"""Values below a folder that the user's processes on this machine share, and beside it where the folder is full.
+
+    folder  in memory (or on disk)    LocalFiles: committed by hard links, in versions by run
+    beside  on disk, or None          <run>~<random>: values that did not fit, each behind a pointer in the folder
+
+A pointer is committed as a value is, so a value on disk is visible, atomic and the run's own in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+
+from rivers._io.file_bytes import names_at, read_file, write_all
+from rivers._io.key import SUFFIX, flat_name
+from rivers._io.local_files import LocalFiles
+from rivers._io.mapped import laid_out, map_file, pointer_in, pointer_to
+from rivers._io.room import Memory, free_in, has_room, memory
+from rivers._io.trailer import Damaged
+from rivers._io.value_files import FULL, Chunks, size_of, unwritten
+from rivers.exceptions import OutputCommitError
+
+__all__ = ["MachineFiles", "Parts"]
+
+_LOOK = 1 << 20
+"""Values from this size on are written only where there is room for them."""
+_LOOK_AGAIN = 0.1
+"""Seconds for which what was seen of the memory holds, for at most a 64th of it: looking takes about 200 µs."""
+_MOST_OF_A_POINTER = 1 << 14
+"""A pointer has fewer bytes: a path and the names in the trailer."""
+_REMEMBER_ENDED = 600.0
+"""Seconds for which an attempt that wakes up is told that its run has ended; its worker is long dead."""
+
+Parts = tuple[bytes, Sequence[memoryview]]
+"""A value as a pickle and the buffers that belong to it."""
+
+
+class MachineFiles:
+    """Stores values in `folder` or, where they do not fit, in `beside`; both are made and removed by somebody else."""
+
+    def __init__(self, folder: str, beside: str | None) -> None:
+        self._folder = folder
+        self._beside = beside
+        self._seen: Memory | None = None
+        self._look_again = 0.0
+        self._unlooked = 0
+        # Nothing of a run is swept by age: who makes the folder ends the runs or takes the folder with it.
+        self._files = LocalFiles(
+            folder,
+            fsync=False,
+            sweep_after=math.inf,
+            forget_after=_REMEMBER_ENDED,
+            read_value=map_file,
+            make_root=False,
+        )
+        self.commit = self._files.commit
+        self.discard = self._files.discard
+        self.committed = self._files.committed
+        self.path = self._files.path
+
+    def store(self, run_id: str, attempt_id: str, key: str, parts: Parts, written: int) -> None:
+        """Stage and commit the one output of the step `key`; without a run, make it the latest value."""
+
+        def write(chunks: Chunks) -> None:
+            self._files.store(run_id, attempt_id, key, chunks)
+
+        self._write(write, run_id, key, attempt_id, key, parts, written)
+
+    def stage(self, run_id: str, step: str, attempt_id: str, key: str, parts: Parts, written: int) -> None:
+        """Write where no reader looks."""
+
+        def write(chunks: Chunks) -> None:
+            self._files.stage(run_id, step, attempt_id, key, chunks)
+
+        self._write(write, run_id, step, attempt_id, key, parts, written)
+
+    def read(self, run_id: str | None, key: str) -> memoryview | None:
+        """The run's version where it has one, else the latest; None where there is neither."""
+        for _ in range(2):
+            data = self._files.read(run_id, key)
+            path = pointer_in(data) if data is not None else None
+            if path is None:
+                return data
+            data = map_file(path)
+            if data is not None:
+                return data
+            # Between the two looks the pointer was replaced, and what it led to was removed: look again.
+        return None
+
+    def written(self, key: str) -> int | None:
+        """When the latest value was written, as `store` was told; None where there is none."""
+        try:
+            names = names_at(self._files.path(key))
+        except OSError:
+            return None  # damaged: whoever reads it is told
+        return names.written if names is not None else None
+
+    def has_stored(self, run_id: str) -> Callable[[str], bool]:
+        """A function that says whether the run, which has not ended yet, has committed a key."""
+        names: set[str] = set()
+        with suppress(FileNotFoundError):
+            names.update(os.listdir(f"{self._folder}/.rivers/runs/{flat_name(run_id)}"))
+        return lambda key: flat_name(key) + SUFFIX in names
+
+    def end_run(self, run_id: str, active: Collection[str]) -> None:
+        """Remove what was kept for the run, and what lies beside that no pointer leads to; `active` runs go on."""
+        self._files.end_run(run_id)
+        if self._beside is not None:
+            self._sweep_beside(self._beside, {flat_name(run) for run in active})
+
+    def _write(
+        self,
+        write: Callable[[Chunks], None],
+        run_id: str,
+        step: str,
+        attempt_id: str,
+        key: str,
+        parts: Parts,
+        written: int,
+    ) -> None:
+        chunks = laid_out(*parts, attempt_id, key, written)
+        size = size_of(chunks)
+        if self._beside is None or size < _LOOK or self._has_room(size):
+            try:
+                write(chunks)
+                return
+            except OutputCommitError as error:
+                if self._beside is None or getattr(error.__cause__, "errno", None) not in FULL:
+                    raise
+        path = self._write_beside(chunks, size, run_id, step)
+        write(pointer_to(path, attempt_id, key, written))
+
+    def _has_room(self, size: int) -> bool:
+        try:
+            total, free = free_in(self._folder)
+        except OSError:
+            return True  # the folder is gone: writing says so
+        now = time.monotonic()
+        if now >= self._look_again or size > self._unlooked:
+            self._seen = memory()
+            self._look_again = now + _LOOK_AGAIN
+            self._unlooked = self._seen.available // 64 if self._seen is not None else 0
+        self._unlooked -= size
+        return has_room(size, total, free, self._seen)
+
+    def _write_beside(self, chunks: Chunks, size: int, run_id: str, step: str) -> str:
+        path = f"{self._beside}/{flat_name(run_id)}~{secrets.token_hex(8)}"
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(fd, chunks)
+            except BaseException:
+                os.unlink(path)
+                raise
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise unwritten(error, path, size, run_id, step) from error
+        return path
+
+    def _sweep_beside(self, beside: str, active: Collection[str]) -> None:
+        with suppress(FileNotFoundError):
+            found = [name for name in os.listdir(beside) if name.partition("~")[0] not in active]
+            if found:
+                needed = set(self._pointers())
+                for name in found:
+                    if f"{beside}/{name}" not in needed:
+                        with suppress(FileNotFoundError):
+                            os.unlink(f"{beside}/{name}")
+
+    def _pointers(self) -> Iterator[str]:
+        """Where the pointers in the folder lead to."""
+        for parent, _, names in os.walk(self._folder):
+            for name in names:
+                with suppress(OSError, Damaged):
+                    if os.path.getsize(f"{parent}/{name}") < _MOST_OF_A_POINTER:
+                        data = read_file(f"{parent}/{name}")
+                        path = pointer_in(data) if data is not None else None
+                        if path is not None:
+                            yield path

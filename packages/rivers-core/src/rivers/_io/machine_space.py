@@ -1,0 +1,143 @@
+"""Folders of this process that the user's other processes on this machine reach, and that do not outlive it.
+
+    <base>/rivers-<user id>-<32 hex digits>      mode 0700; its maker holds a lock (flock) on the folder itself
+
+The kernel drops the lock when the maker dies, however that happens; whoever makes such a folder next removes those
+that nobody holds. Cleaners of temporary files (systemd-tmpfiles) leave a locked folder alone, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+
+from rivers._io.room import free_in, is_roomy, memory
+from rivers.exceptions import ConfigurationError
+
+__all__ = ["MachineSpace", "bases", "is_private", "make_space", "sweep"]
+
+VARIABLE = "RIVERS_DEFAULT_STORE"
+"""The folder in which the spaces are made, where it is not chosen by room."""
+
+IN_MEMORY = "/dev/shm"  # noqa: S108 - each space in it is a folder of its own, closed to others, under an unguessable name
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class MachineSpace:
+    """A folder that is this process's own, for as long as it lives."""
+
+    def __init__(self, path: str, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+        self._owner = os.getpid()
+
+    def remove(self) -> None:
+        """Remove the folder and all in it; nothing happens the second time, or in a forked child."""
+        if self._lock >= 0 and os.getpid() == self._owner:
+            _remove(self.path)
+            os.close(self._lock)
+            self._lock = -1
+
+
+def bases() -> tuple[str, str | None]:
+    """Where spaces go, and where what does not fit there: in memory where that is roomy, on disk where it is not.
+
+    Raises:
+        ConfigurationError: RIVERS_DEFAULT_STORE names no folder.
+    """
+    disk = tempfile.gettempdir()
+    given = os.environ.get(VARIABLE)
+    if given:
+        base = os.path.abspath(given)
+        if not os.path.isdir(base) or not os.access(base, os.W_OK | os.X_OK):
+            raise ConfigurationError(f"{VARIABLE}={given!r}: an existing folder that this user can write to is allowed")
+    else:
+        base = IN_MEMORY if _is_usable(IN_MEMORY) else disk
+    return base, disk if os.stat(base).st_dev != os.stat(disk).st_dev else None
+
+
+def make_space(base: str) -> MachineSpace:
+    """Make a folder in `base` and lock it.
+
+    Raises:
+        ConfigurationError: that is not possible there.
+    """
+    try:
+        while True:
+            path = f"{base}/rivers-{os.geteuid()}-{secrets.token_hex(16)}"
+            os.mkdir(path, 0o700)
+            lock = _locked(path)
+            if lock is not None:  # else somebody's sweep was quicker, and removes it
+                return MachineSpace(path, lock)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the repository's default store cannot be made in {base}: {error.strerror or error}",
+            hint=f"set {VARIABLE} to a folder on a local file system that this user can write to",
+        ) from error
+
+
+def is_private(path: str) -> bool:
+    """Whether this is a folder of this user that is closed to all others; False also where there is none."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def sweep(folders: Sequence[str]) -> None:
+    """Remove the spaces in these folders that this user's dead processes have left."""
+    for base in folders:
+        with suppress(OSError):
+            for name in os.listdir(base):
+                if name.startswith(f"rivers-{os.geteuid()}-") and is_private(f"{base}/{name}"):
+                    _sweep_one(f"{base}/{name}")
+
+
+def _sweep_one(path: str) -> None:
+    with suppress(OSError):
+        lock = _locked(path)
+        if lock is not None:
+            try:
+                _remove(path)
+            finally:
+                os.close(lock)
+
+
+def _locked(path: str) -> int | None:
+    """A descriptor that holds the lock on a folder; None where somebody else holds it or has removed the folder."""
+    try:
+        lock = os.open(path, _FOLDER)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), os.lstat(path)):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass  # held, or removed between the two looks: both mean that it is not ours
+    except BaseException:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
+
+
+def _remove(path: str) -> None:
+    """Take the folder out of everybody's way first: who comes late then finds nothing, and makes nothing new in it."""
+    gone = path if path.endswith("~") else f"{path}~"
+    with suppress(OSError):
+        os.rename(path, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _is_usable(folder: str) -> bool:
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    return is_roomy(free_in(folder)[1], memory())

@@ -1,0 +1,119 @@
+"""How much room there is: on a file system, and in the memory that this process may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Memory", "free_in", "has_room", "is_roomy", "memory"]
+
+_MIB = 1 << 20
+_NO_LIMIT = 1 << 60
+
+LEAST = 1024 * _MIB
+"""Free bytes from which on a place in memory is roomy: 100 values of 10 MB."""
+SHARE = 2
+"""A store in memory may begin with one part in so many of what is available: the steps need memory, too."""
+KEPT_FREE = 32 * _MIB
+"""What large values leave free on a file system in memory, at most a sixteenth of it: for small ones and pointers."""
+
+
+class Memory(NamedTuple):
+    """Bytes of memory: how many this process may use at all, and how many are available now."""
+
+    total: int
+    available: int
+
+
+def is_roomy(free: int, found: Memory | None) -> bool:
+    """Whether a file system in memory with so many free bytes is a good place for a store."""
+    return found is not None and min(free, found.available // SHARE) >= LEAST
+
+
+def has_room(size: int, total: int, free: int, found: Memory | None) -> bool:
+    """Whether a value of that size can go to a file system in memory and leave enough for everybody.
+
+    An eighth of the memory, at least 256 MiB of it or a half of what is little, stays for the steps themselves.
+    """
+    if found is None or free - size < min(KEPT_FREE, total // 16):
+        return False
+    return found.available - size >= max(found.total // 8, min(256 * _MIB, found.total // 2))
+
+
+def free_in(folder: str) -> tuple[int, int]:
+    """Size and free bytes of a folder's file system.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    found = os.statvfs(folder)
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
+
+def memory(root: Path = Path("/")) -> Memory | None:
+    """The least of what the machine and the cgroups (v1 and v2) of this process and above it say; None without /proc.
+
+    What the kernel can drop at once, as the cache of files on disks, counts as available.
+    """
+    numbers = _numbers(root / "proc/meminfo", ":")
+    total, available = numbers.get("MemTotal", 0) * 1024, numbers.get("MemAvailable", 0) * 1024
+    if not available:
+        return None
+    for folder in _cgroups(root):
+        for limit_name, used_name, cache in _NAMES:
+            limit, used = _number(folder / limit_name), _number(folder / used_name)
+            if limit is not None and used is not None and limit < _NO_LIMIT:
+                cached = _numbers(folder / "memory.stat").get(cache, 0)
+                total, available = min(total, limit), min(available, max(0, limit - used + cached))
+    return Memory(total, available)
+
+
+_NAMES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _cgroups(root: Path) -> Iterator[Path]:
+    """The folders of this process's memory cgroup and of those above it.
+
+    In a container the path may be the host's, which is not below its mount: the mount itself is then ours.
+    """
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            mounts = ["", "unified"]
+        elif "memory" in controllers.split(","):
+            mounts = ["memory"]
+        else:
+            continue
+        for mount in mounts:
+            top = root / "sys/fs/cgroup" / mount
+            group = top / path.lstrip("/")
+            for folder in (group, *group.parents):
+                yield folder
+                if folder == top:
+                    break
+
+
+def _numbers(file: Path, after: str = "") -> dict[str, int]:
+    found = {}
+    for line in _read(file).splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[1].isdecimal():
+            found[words[0].removesuffix(after)] = int(words[1])
+    return found
+
+
+def _number(file: Path) -> int | None:
+    text = _read(file).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
