@@ -137,14 +137,15 @@ def test_what_pickles_a_lock_is_refused(store: rs.PickleIOHandler, pickles: Subp
         repo.materialize(executor=pickles)
 
 
-def test_the_default_store_is_refused() -> None:
+def test_values_in_memory_are_refused() -> None:
     """A value in this process's memory is refused by resolve(), with asset, handler and what to write instead (D5)."""
-    repo = rs.CodeRepository([steps.nowhere_said], default_executor=SubprocessExecutor())
+    resources = {"store": rs.InMemoryIOHandler()}
+    repo = rs.CodeRepository([steps.base], default_executor=SubprocessExecutor(), resources=resources)
 
-    with pytest.raises(GraphValidationError, match=r"nowhere_said.*subprocess.*PickleIOHandler") as refused:
+    with pytest.raises(GraphValidationError, match=r"base.*InMemoryIOHandler.*subprocess.*PickleIOHandler") as refused:
         repo.resolve()
 
-    assert ["nowhere_said"] == [problem.asset for problem in refused.value.problems]
+    assert ["base"] == [problem.asset for problem in refused.value.problems]
 
 
 class Socket(rs.Resource):

@@ -9,12 +9,10 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from types import FrameType
 
 from rivers.exceptions import SpecDecodeError, SpecVersionError
 from rivers.protocol import (
-    LIMITS,
     Ending,
     Failure,
     FailureReason,
@@ -44,13 +42,10 @@ class Events:
 
     def tell(self, event: StepEvent) -> None:
         data = encode_event(event)
-        # Being asked to stop raises in whatever the main thread does: it must not cut an event in two.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            with self._lock:
-                os.write(self._descriptor, len(data).to_bytes(4, "big") + data)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        rest = memoryview(len(data).to_bytes(4, "big") + data)
+        with self._lock:
+            while rest:  # a signal may cut a large write short
+                rest = rest[os.write(self._descriptor, rest) :]
 
 
 def main(controller: int, events: int, crash: int) -> int:
@@ -87,22 +82,17 @@ def _run(runner: Runner, spec: StepSpec, crash: int) -> StepResult:
     """Run the step in this thread, the main one, where SIGTERM can stop it."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        runner.stop(spec.attempt_id)  # from here on nothing is stored, and an async body is cancelled
-        raise KeyboardInterrupt  # a sync body gets this, wherever it is
+        runner.stop(spec.attempt_id)  # interrupts a sync body, wherever it is, and cancels an async one
 
     signal.signal(signal.SIGTERM, stop)
     # What crashes in native code, and what hangs in it when it is asked to stop, leaves its stack.
     faulthandler.enable(crash)
     faulthandler.register(signal.SIGTERM, crash, chain=True)
     try:
-        result = runner.run_step(spec)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    except KeyboardInterrupt:
-        text = traceback.format_exc(limit=-50)[-LIMITS.traceback // 4 :].encode(errors="replace").decode()
-        where = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message="stopped", traceback=text)
-        return StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, failure=where, worker=runner.worker)
-    return result
+        return runner.run_step(spec)
+    except KeyboardInterrupt as error:  # raised by the body itself
+        failure = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message=str(error))
+        return StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, failure=failure, worker=runner.worker)
 
 
 def _refused(attempt_id: str, error: SpecDecodeError) -> StepResult:

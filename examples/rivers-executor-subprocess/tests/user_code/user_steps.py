@@ -412,8 +412,3 @@ def pids(parts: list[tuple[str, int]]) -> list[int]:
 @rs.Asset(io_handler="store")
 def secret(vault: Vault) -> int:
     return len(vault.token.get_secret_value())
-
-
-@rs.Asset
-def nowhere_said() -> int:
-    return 1

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from rivers._runner.capture import FIRST_BYTES, LAST_BYTES, MAX_MESSAGE, Capture, StepOutput
+from rivers._runner.capture import Capture, StepOutput
+from rivers._runner.flood import FIRST_BYTES, LAST_BYTES, MAX_MESSAGE
 from rivers.protocol.result import LogRecord
 
 

@@ -181,3 +181,44 @@ def test_context_is_the_bodys_own(loop: BodyLoop) -> None:
     loop.run(body(), scope, None)
 
     assert (0, 1) == (variable.get(), scope[variable])
+
+
+def test_holds_is_true_for_bodies_alone(loop: BodyLoop) -> None:
+    """holds() is true where a body's code, or that of its tasks, runs in this thread; not in the loop's own tasks."""
+    asked: dict[str, bool] = {}
+
+    def ask(where: str) -> bool:
+        asked[where] = loop.holds()
+        return False
+
+    async def child() -> None:
+        ask("child")
+
+    async def body() -> None:
+        ask("body")
+        asyncio.get_running_loop().call_soon(ask, "callback")
+        await asyncio.gather(child(), asyncio.to_thread(ask, "thread"))
+
+    loop.run(body(), contextvars.copy_context(), None, stopped=lambda: ask("supervisor"))
+    ask("after")
+
+    assert {"body", "child"} == {where for where, holds in asked.items() if holds}
+    assert {"supervisor", "callback", "thread", "after"} == {where for where, holds in asked.items() if not holds}
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_exits_in_a_task_of_the_body(loop: BodyLoop, error: BaseException) -> None:
+    """SystemExit and KeyboardInterrupt in a task that the body awaits, which both raise then, leave nothing either."""
+
+    async def ends() -> None:
+        raise error
+
+    async def body() -> None:
+        await asyncio.create_task(ends())
+
+    async def next_body() -> int:
+        return len(asyncio.all_tasks())
+
+    with pytest.raises(type(error)):
+        run(loop, body())
+    assert 3 == run(loop, next_body()), "the body, its supervisor, its stop signal"

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["BodyLoop", "OverdueError", "StoppedError", "collected"]
+__all__ = ["BodyLoop", "OverdueError", "StoppedError", "collected", "seen", "uncalled_for"]
 
 T = TypeVar("T")
 
@@ -33,24 +33,33 @@ class BodyLoop:
         self._loop = asyncio.new_event_loop()
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._stop: asyncio.Event | None = None
+        self._thread = 0
+        self._own: tuple[asyncio.Task[Any], ...] = ()
         self._elsewhere: BodyLoop | None = None
         self._lock = threading.RLock()  # `stop` may come from a signal handler in this very thread
         self._warnings: list[str] = []
 
-    def run(self, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None) -> T:
+    def run(
+        self,
+        body: Coroutine[Any, Any, T],
+        context: contextvars.Context,
+        timeout: float | None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> T:
         """Run a coroutine in a context and return what it returns.
 
-        Works also where a loop runs in this thread already (a notebook): then in a thread of its own.
+        Works also where a loop runs in this thread already (a notebook): then in a thread of its own. `stopped` says
+        whether `stop` was called before the body was here.
 
         Raises:
             OverdueError: it took longer than `timeout` seconds and was cancelled.
             StoppedError: `stop` was called.
         """
         if asyncio._get_running_loop() is None:
-            return self._run(body, context, timeout)
+            return self._run(body, context, timeout, stopped)
         if self._elsewhere is None:
             self._elsewhere = BodyLoop(self._grace)
-        return _in_thread(self._elsewhere, body, context, timeout)
+        return _in_thread(self._elsewhere, body, context, timeout, stopped)
 
     def stop(self) -> None:
         """Cancel the running bodies; safe from any thread, nothing when none runs."""
@@ -59,6 +68,13 @@ class BodyLoop:
                 self._loop.call_soon_threadsafe(self._stop.set)
         if self._elsewhere is not None:
             self._elsewhere.stop()
+
+    def holds(self) -> bool:
+        """Whether it is a body's code that runs in this very thread, and not the loop's own; for signal handlers."""
+        if self._stop is None or self._thread != threading.get_ident():
+            return False
+        task = asyncio.current_task(self._loop)
+        return task is not None and task not in self._own
 
     def told(self) -> list[str]:
         """What bodies left behind since this was last asked, one line each."""
@@ -88,22 +104,43 @@ class BodyLoop:
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
-    def _run(self, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None) -> T:
-        supervisor = self._loop.create_task(self._supervise(body, context, timeout))
+    def _run(
+        self,
+        body: Coroutine[Any, Any, T],
+        context: contextvars.Context,
+        timeout: float | None,
+        stopped: Callable[[], bool],
+    ) -> T:
+        self._thread = threading.get_ident()
+        supervisor = self._loop.create_task(self._supervise(body, context, timeout, stopped))
         try:
             return self._loop.run_until_complete(supervisor)
         finally:
-            if not supervisor.done():  # KeyboardInterrupt and SystemExit go through the loop and leave it half way
+            # KeyboardInterrupt and SystemExit go through the loop and leave it half way, once for each task they reach.
+            if not supervisor.done():
                 supervisor.cancel()
-                with contextlib.suppress(asyncio.CancelledError, OverdueError, StoppedError):
+            while not supervisor.done():
+                with contextlib.suppress(
+                    asyncio.CancelledError, OverdueError, StoppedError, KeyboardInterrupt, SystemExit
+                ):
                     self._loop.run_until_complete(supervisor)
 
-    async def _supervise(self, body: Coroutine[Any, Any, T], context: contextvars.Context, seconds: float | None) -> T:
+    async def _supervise(
+        self,
+        body: Coroutine[Any, Any, T],
+        context: contextvars.Context,
+        seconds: float | None,
+        unwanted: Callable[[], bool],
+    ) -> T:
         before = asyncio.all_tasks()
-        with self._lock:
-            self._stop = asyncio.Event()
+        stop = asyncio.Event()
         task = self._loop.create_task(body, context=context)
-        stopped = self._loop.create_task(self._stop.wait())
+        stopped = self._loop.create_task(stop.wait())
+        self._own = (*before, stopped)
+        with self._lock:
+            self._stop = stop
+        if unwanted():
+            stop.set()
         try:
             await asyncio.wait([task, stopped], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -122,7 +159,7 @@ class BodyLoop:
 
     def _outcome(self, task: asyncio.Task[T]) -> T:
         if task.cancelled():
-            raise asyncio.CancelledError("the body raised CancelledError, though nobody had cancelled it")
+            raise uncalled_for()
         return task.result()
 
     async def _cancel(self, task: asyncio.Task[Any]) -> None:
@@ -130,7 +167,7 @@ class BodyLoop:
             task.cancel()
             done, _ = await asyncio.wait([task], timeout=self._grace)
             if done:
-                _seen(task)
+                seen(task)
                 return
         self._abandoned.add(task)
         self._warnings.append("the async body swallowed its cancellation twice and was abandoned")
@@ -144,25 +181,36 @@ class BodyLoop:
             task.cancel()
         done, stuck = await asyncio.wait(left, timeout=self._grace)
         for task in done:
-            _seen(task)
+            seen(task)
         self._abandoned |= stuck
         names = ", ".join(sorted(task.get_name() for task in left))
         self._warnings.append(f"the async body left background tasks, which were cancelled: {names}")
 
 
-def _seen(task: asyncio.Task[Any]) -> None:
+def uncalled_for() -> asyncio.CancelledError:
+    """What a body is charged with that raises CancelledError by itself."""
+    return asyncio.CancelledError("the body raised CancelledError, though nobody had cancelled it")
+
+
+def seen(task: asyncio.Future[Any]) -> None:
     """Look at a task's exception, so that asyncio does not print that nobody did."""
     if not task.cancelled():
         task.exception()
 
 
-def _in_thread(loop: BodyLoop, body: Coroutine[Any, Any, T], context: contextvars.Context, timeout: float | None) -> T:
+def _in_thread(
+    loop: BodyLoop,
+    body: Coroutine[Any, Any, T],
+    context: contextvars.Context,
+    timeout: float | None,
+    stopped: Callable[[], bool],
+) -> T:
     result: list[T] = []
     failure: list[BaseException] = []
 
     def run() -> None:
         try:
-            result.append(loop._run(body, context, timeout))
+            result.append(loop._run(body, context, timeout, stopped))
         except BaseException as error:  # noqa: BLE001 - carried over to the waiting thread
             failure.append(error)
 

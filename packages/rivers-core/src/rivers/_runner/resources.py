@@ -20,44 +20,38 @@ class ResourceSetupError(ExecutionError):
 
 
 class Resources:
-    """The resources of one worker, by their name in the repository.
+    """The resources of one worker, by their name in the repository; safe to use from any thread.
 
     An object that several runs of one process use at the same time is set up by the first and torn down by the last.
     """
 
-    _lock = threading.RLock()
-    _users: dict[int, int] = {}  # noqa: RUF012 - shared by design: users of a live object across runs, by id
+    _lock = threading.Lock()
+    _uses: dict[int, _Use] = {}  # noqa: RUF012 - shared by design: users of a live object across runs, by id
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self._ready: dict[str, Any] = {}
+        self._getting: dict[str, threading.RLock] = {}
+
+    def is_ready(self, name: str) -> bool:
+        """Whether `get` returns this one at once."""
+        return name in self._ready
 
     def get(self, name: str, ref: Ref) -> Any:
-        """The resource, set up.
+        """The resource, set up; who asks while it is being set up waits for that.
 
         Raises:
             ResourceSetupError: its `setup` raised; the next step that needs it tries again.
         """
         if name in self._ready:
             return self._ready[name]
-        found = self._resolver.resolve(ref)
-        if isinstance(found, Resource):
-            with self._lock:
-                users = self._users.get(id(found), 0)
-                if users == 0:
-                    try:
-                        started: Any = found.setup()  # type: ignore[func-returns-value]  # a user's may be async by mistake
-                        if inspect.iscoroutine(started):
-                            started.close()
-                            raise TypeError("setup is async; make it a plain method, and await in the body")
-                    except Exception as error:
-                        raise ResourceSetupError(
-                            f"setup() of {type(found).__name__} {name!r} raised "
-                            f"{type(error).__name__}: {text_of(error)}"
-                        ) from error
-                self._users[id(found)] = users + 1
-        self._ready[name] = found
-        return found
+        with self._getting.setdefault(name, threading.RLock()):
+            if name not in self._ready:
+                found = self._resolver.resolve(ref)
+                if isinstance(found, Resource):
+                    self._enter(name, found)
+                self._ready[name] = found
+            return self._ready[name]
 
     def close(self) -> list[str]:
         """Tear everything down, the last one set up first; what goes wrong is returned, one line each."""
@@ -65,14 +59,65 @@ class Resources:
         for name, found in reversed(self._ready.items()):
             if not isinstance(found, Resource):
                 continue
-            with self._lock:
-                self._users[id(found)] -= 1
-                if self._users[id(found)]:
-                    continue
-                del self._users[id(found)]
-                try:
-                    found.teardown()
-                except Exception as error:  # noqa: BLE001 - whatever it raises, the others are torn down too
-                    problems.append(f"teardown() of resource {name!r} raised {type(error).__name__}: {text_of(error)}")
+            try:
+                self._leave(found)
+            except Exception as error:  # noqa: BLE001 - whatever it raises, the others are torn down too
+                problems.append(f"teardown() of resource {name!r} raised {type(error).__name__}: {text_of(error)}")
         self._ready.clear()
         return problems
+
+    def _enter(self, name: str, found: Resource) -> None:
+        with self._lock:
+            use = self._uses.setdefault(id(found), _Use())
+            use.users += 1
+        try:
+            with use.changing:
+                if not use.ready:
+                    _set_up(name, found)
+                    use.ready = True
+        except BaseException:
+            with self._lock:
+                use.users -= 1
+            self._drop_unused(found, use)
+            raise
+
+    def _leave(self, found: Resource) -> None:
+        use = self._uses[id(found)]
+        with use.changing:  # who comes meanwhile waits, and sets it up again
+            with self._lock:
+                use.users -= 1
+            if use.users:
+                return
+            use.ready = False
+            try:
+                found.teardown()
+            finally:
+                self._drop_unused(found, use)
+
+    def _drop_unused(self, found: Resource, use: _Use) -> None:
+        with self._lock:
+            if not use.users:
+                self._uses.pop(id(found), None)
+
+
+class _Use:
+    """How many use an object, and whether it is set up; that changes under a lock of its own, as it may take long."""
+
+    __slots__ = ("changing", "ready", "users")
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.ready = False
+        self.changing = threading.RLock()
+
+
+def _set_up(name: str, found: Resource) -> None:
+    try:
+        started: Any = found.setup()  # type: ignore[func-returns-value]  # a user's may be async by mistake
+        if inspect.iscoroutine(started):
+            started.close()
+            raise TypeError("setup is async; make it a plain method, and await in the body")
+    except Exception as error:
+        raise ResourceSetupError(
+            f"setup() of {type(found).__name__} {name!r} raised {type(error).__name__}: {text_of(error)}"
+        ) from error

@@ -1,0 +1,375 @@
+"""Many async steps side by side: each is a task of one event loop, which has a thread of its own.
+
+    any thread              the loop's thread                                    pool
+    ──────────              ─────────────────                                    ────
+    submit ──┐
+    stop ────┴─▶ inbox ────▶ StepStarted, and a task for each spec
+        one wake-up for many   load ─────────────── from far away ─────────────▶ IO handlers, setup()
+                               call   with its timeout by the clock
+                               sweep  what the body has left
+                               store ────────────── to far away ───────────────▶ IO handlers
+                             StepResult
+
+A body that does not await holds up all the others: `LoopWatch` names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import threading
+import time
+import types
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rivers._io.base import Reach
+from rivers._runner.async_step import AsyncStep, filed, settled
+from rivers._runner.attempt import Attempt, arguments_in_order, context_of, failed, invoke, succeeded, warning
+from rivers._runner.callee import Callee
+from rivers._runner.capture import Capture, StepOutput
+from rivers._runner.inputs import Inputs, Stream
+from rivers._runner.loop import OverdueError, StoppedError, collected, seen, uncalled_for
+from rivers._runner.loop_thread import LoopThread
+from rivers._runner.outputs import checked, store
+from rivers._runner.refs import Resolver
+from rivers._runner.resources import Resources
+from rivers.protocol.ref import Ref
+from rivers.protocol.result import OutputRecord, StepEvent, StepResult, StepStarted
+from rivers.protocol.spec import CollectInput, ResourceInput, StepSpec, StoredInput
+
+__all__ = ["AsyncRunner"]
+
+AT_ONCE = 500
+"""Steps begun in one turn of the loop: those that run have their turns in between."""
+
+
+class AsyncRunner:
+    """Runs the async specs of one run at once, in this process; `close` ends it.
+
+    Loop and threads are started by the first `submit`. `emit` is called in them; for each submit it is told one
+    StepStarted, what the body prints, and one StepResult. `local` holds the objects behind LocalRefs, `keep_error` is
+    given the live exception of a failed attempt. `grace` is how many seconds a cancelled body gets; then it is
+    cancelled again and, after as long again, abandoned.
+
+    A timeout and a stop reach a body at its next await. One that never awaits cannot be ended: it is named in a
+    warning, and its timeout is noticed when it gives the loop back.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[StepEvent], None],
+        *,
+        local: Mapping[str, Any] | None = None,
+        keep_error: Callable[[str, BaseException], None] | None = None,
+        worker: str | None = None,
+        grace: float = 10.0,
+    ) -> None:
+        self.worker = worker or f"pid {os.getpid()}"
+        self._emit = emit
+        self._keep_error = keep_error
+        self._grace = grace
+        self._resolver = Resolver(local)
+        self._resources = Resources(self._resolver)
+        self._setups: dict[str, asyncio.Future[Any]] = {}
+        self._inputs = Inputs(self._resolver, self._resources, None)
+        self._callees: dict[Ref, Callee] = {}
+        self._far: dict[Ref, bool] = {}
+        self._context_vars = contextvars.copy_context()
+        self._capturing = False
+        self._inbox: deque[StepSpec | str] = deque()
+        self._woken = False
+        self._running: dict[str, AsyncStep] = {}
+        self._abandoned: set[asyncio.Task[Any]] = set()
+        self._lock = threading.Lock()
+        self._thread: LoopThread | None = None
+        self._closed = False
+
+    def submit(self, spec: StepSpec) -> None:
+        """Run an attempt; returns at once, from any thread.
+
+        Raises:
+            RuntimeError: the runner is closed.
+        """
+        if self._thread is None or self._closed:
+            with self._lock:
+                if self._closed:
+                    raise RuntimeError(f"attempt {spec.attempt_id!r} was submitted to a runner that is closed")
+                if self._thread is None:
+                    self._thread = LoopThread(filed, lambda: bool(self._running), self._blocked)
+        self._inbox.append(spec)
+        self._wake(self._thread)
+
+    def stop(self, attempt_id: str) -> None:
+        """End an attempt, from any thread, also one that has not begun; nothing for one that is over or unknown.
+
+        Its body is cancelled and its result is a cancelled one, unless it has begun to store: that runs to its end.
+        """
+        if self._thread is not None:
+            self._inbox.append(attempt_id)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs
+                self._wake(self._thread)
+
+    def close(self, deadline: float) -> list[str]:
+        """End what runs, tear down resources, end the threads; returns what went wrong, one line each.
+
+        Takes about `deadline` seconds at most. What has not ended by then is told as cancelled.
+        """
+        with self._lock:
+            if self._closed:
+                return []
+            self._closed = True
+        problems: list[str] = []
+        if self._thread is not None:
+            self._grace = min(self._grace, deadline / 5)
+            problems += self._thread.close(self._finish, self._grace, deadline)
+            self._give_up()
+        problems += self._resources.close()
+        if self._capturing:
+            self._capturing = False
+            Capture.remove()
+        return problems
+
+    def _give_up(self) -> None:
+        """Tell the ends that the loop did not, as a body holds it; should it come back, it tells and stores nothing."""
+        waiting, self._inbox = self._inbox, deque()
+        for step in [*self._running.values()]:
+            step.reason = StoppedError()
+            self._tell(step, failed(step.attempt, step.reason, self.worker, None))
+        for given in waiting:
+            if not isinstance(given, str):
+                self._emit(failed(Attempt(given), StoppedError(), self.worker, None))
+        self._emit = _to_nobody
+
+    # ── in the loop's thread ──
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        assert self._thread is not None
+        return self._thread.loop
+
+    def _wake(self, thread: LoopThread) -> None:
+        """Let the loop look into the inbox; one call for all that comes until it does."""
+        if not self._woken:
+            self._woken = True
+            thread.loop.call_soon_threadsafe(self._take_in)
+
+    def _take_in(self) -> None:
+        self._woken = False
+        for _ in range(min(len(self._inbox), AT_ONCE)):
+            given = self._inbox.popleft()
+            if not isinstance(given, str):
+                self._begin(given)
+            elif given in self._running:
+                self._end(self._running[given], StoppedError())
+        if self._inbox and not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._take_in)
+        if self._thread is not None and self._thread.watch.asleep:
+            self._thread.watch.wake()
+
+    def _begin(self, spec: StepSpec) -> None:
+        attempt = Attempt(spec)
+        self._emit(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
+        step = self._running[spec.attempt_id] = AsyncStep(attempt, self._listen(spec))
+        scope = self._context_vars.copy()
+        scope.run(step.enter)
+        step.task = asyncio.Task(self._run(step), loop=self._loop, name=spec.step, context=scope)
+
+    def _listen(self, spec: StepSpec) -> StepOutput | None:
+        if not spec.logs.capture:
+            return None
+        if not self._capturing:
+            self._capturing = True
+            Capture.install(spec.logs.level)
+        return StepOutput(spec.attempt_id, spec.logs.level, self._emit)
+
+    async def _run(self, step: AsyncStep) -> None:
+        attempt = step.attempt
+        try:
+            result = succeeded(attempt, await self._outputs(step), self.worker)
+        except BaseException as error:  # noqa: BLE001 - a body may raise anything, and nothing of it may end the loop
+            if self._running.get(attempt.spec.attempt_id) is not step:
+                return  # it was abandoned, and may be collected in the midst of whatever runs now
+            result = failed(attempt, error, self.worker, self._keep_error)
+        self._tell(step, result)
+        step.leave()
+
+    async def _outputs(self, step: AsyncStep) -> tuple[OutputRecord, ...]:
+        spec, attempt = step.attempt.spec, step.attempt
+        callee = self._callee_of(spec.function)
+        try:
+            attempt.open = True
+            if step.reason is not None:
+                raise step.reason
+            arguments, streams = await self._load(spec, callee)
+            context = context_of(spec, callee, arguments)
+            attempt.loaded = time.perf_counter()
+            value = await self._value(step, callee, arguments)
+        except GeneratorExit:  # of a task that was abandoned, and whose loop is gone
+            raise
+        except BaseException as error:
+            if step.reason is not None:
+                raise step.reason from None
+            if isinstance(error, asyncio.CancelledError):
+                raise uncalled_for() from error
+            raise
+        finally:
+            attempt.open = False
+            step.next_by_the_clock(None)
+            if step.tasks and self._running.get(spec.attempt_id) is step:
+                await self._sweep(step)
+            if attempt.loaded:
+                attempt.called = time.perf_counter()
+        attempt.check_stored(step.reason is not None, streams)
+        outputs = checked(spec, callee, value)
+        extra, version = (context.output_metadata, context.data_version) if context is not None else (None, None)
+        given = (spec, callee, outputs, self._resolver, extra, version)
+        for declared in spec.outputs:
+            if self._is_far(declared.io_handler):
+                return await self._stored(*given)
+        return store(*given)
+
+    async def _load(self, spec: StepSpec, callee: Callee) -> tuple[dict[str, Any], list[Stream]]:
+        far = False
+        for given in spec.inputs:
+            if isinstance(given, ResourceInput):
+                if not self._resources.is_ready(given.name):
+                    await self._set_up(given)
+            elif isinstance(given, StoredInput | CollectInput):
+                far = far or self._is_far(given.io_handler)
+        if far:
+            loaded: tuple[dict[str, Any], list[Stream]] = await self._in_pool(self._inputs.load, spec, callee.hints)
+            return loaded
+        return self._inputs.load(spec, callee.hints)
+
+    async def _value(self, step: AsyncStep, callee: Callee, arguments: dict[str, Any]) -> Any:
+        timeout = step.attempt.spec.timeout
+        if timeout is not None:
+            step.next_by_the_clock(self._loop.call_later(timeout, self._end, step, OverdueError()))
+        value = invoke(callee, arguments_in_order(callee, arguments), arguments)
+        if type(value) is types.AsyncGeneratorType:
+            value = collected(value)
+        if type(value) is types.CoroutineType:
+            value = await value
+            if step.task.cancelling():
+                await asyncio.sleep(0)  # a cancel that is still to come comes here, and not while it is stored
+        return value
+
+    async def _set_up(self, given: ResourceInput) -> None:
+        """Set a resource up, once for all the steps that wait for it; one of them that is cancelled changes nothing."""
+        setup = self._setups.get(given.name)
+        if setup is None:
+            setup = self._setups[given.name] = self._in_pool(self._resources.get, given.name, given.ref)
+            setup.add_done_callback(lambda _: self._setups.pop(given.name))
+        await asyncio.wait([setup])
+        error = setup.exception()
+        if error is not None:
+            raise error.with_traceback(None)  # else it grows with each step that raises it
+
+    async def _stored(self, *given: Any) -> tuple[OutputRecord, ...]:
+        storing = self._in_pool(store, *given)
+        await settled([storing])
+        outputs: tuple[OutputRecord, ...] = storing.result()
+        return outputs
+
+    def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        assert self._thread is not None
+        future = self._thread.in_pool(function, *arguments)
+        future.add_done_callback(seen)  # whoever waits for it may have been cancelled
+        return future
+
+    def _callee_of(self, ref: Ref) -> Callee:
+        found = self._callees.get(ref)
+        if found is None:
+            found = self._callees[ref] = Callee(self._resolver.resolve(ref))
+        return found
+
+    def _is_far(self, ref: Ref) -> bool:
+        """Whether this handler's values may take long to come and go; nearer ones are read faster than handed over."""
+        far = self._far.get(ref)
+        if far is None:
+            far = self._far[ref] = self._resolver.resolve(ref).reach >= Reach.ANYWHERE
+        return far
+
+    # ── the end of a step ──
+
+    def _tell(self, step: AsyncStep, result: StepResult) -> None:
+        """Tell the end of a step; of two who would, the first one does."""
+        if self._running.pop(result.attempt_id, None) is not None:
+            if step.output is not None:
+                step.output.finish()
+            self._emit(result)
+
+    def _warn(self, step: AsyncStep, message: str) -> None:
+        self._emit(warning(step.attempt.spec.attempt_id, message))
+
+    def _end(self, step: AsyncStep, reason: StoppedError | OverdueError) -> None:
+        if step.reason is None:
+            step.reason = reason
+        if step.attempt.open:  # else it has not begun, and will look, or its body is over
+            step.task.cancel()
+            step.next_by_the_clock(self._loop.call_later(self._grace, self._end_again, step))
+
+    def _end_again(self, step: AsyncStep) -> None:
+        if step.attempt.open:
+            step.task.cancel()
+            step.next_by_the_clock(self._loop.call_later(self._grace, self._abandon, step))
+
+    def _abandon(self, step: AsyncStep) -> None:
+        attempt = step.attempt
+        if not attempt.open or step.reason is None:
+            return
+        self._warn(step, "after the step: the async body swallowed its cancellation twice and was abandoned")
+        for task in step.tasks:
+            task.cancel()
+        self._abandoned.add(step.task)
+        if attempt.loaded:
+            attempt.called = time.perf_counter()
+        self._tell(step, failed(attempt, step.reason, self.worker, self._keep_error))
+
+    async def _sweep(self, step: AsyncStep) -> None:
+        """Background tasks that the body left are cancelled and awaited."""
+        left = [task for task in step.tasks if not task.done()]
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        done, stuck = await settled(left, self._grace)
+        for task in done:
+            seen(task)
+        self._abandoned |= stuck
+        names = ", ".join(sorted(task.get_name() for task in left))
+        self._warn(step, f"after the step: the async body left background tasks, which were cancelled: {names}")
+
+    async def _finish(self) -> set[asyncio.Task[Any]]:
+        """End all that runs or waits in the inbox; returns what need not be waited for."""
+        while self._inbox:
+            self._take_in()
+        for step in [*self._running.values()]:
+            self._end(step, StoppedError())
+        tasks = [step.task for step in self._running.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=2 * self._grace)
+        for step in [*self._running.values()]:
+            self._abandon(step)
+        return self._abandoned
+
+    def _blocked(self, task: asyncio.Task[Any], seconds: float) -> None:
+        """In the watchdog's thread: a task does not give the loop back."""
+        assert self._thread is not None
+        for step in [*self._running.values()]:
+            if (task is step.task or task in step.tasks) and not step.named:
+                step.named = True
+                self._warn(
+                    step,
+                    f"the step has blocked the event loop, and all other async steps with it, for more than "
+                    f"{seconds:.1f} s, {self._thread.place()}; await there, or make the body a plain function",
+                )
+
+
+def _to_nobody(event: StepEvent) -> None:
+    """Where events of a closed runner go."""
