@@ -80,14 +80,14 @@ class TestPlugin:
         assert {"g": "Here(lane='default')"} == ran_on(result)
         assert 1 == repository.load_node("g")
 
-    def test_stands_in_for_parallel(self, install: Install) -> None:
+    def test_stands_in_for_kubernetes(self, install: Install) -> None:
         """A package that registers the kind of a built-in executor is what carries that out."""
-        install("parallel", executor="rs.Executor.Parallel")
-        repository = rs.CodeRepository([asset(metadata={"rivers/executor": "parallel"})])
+        install("kubernetes", executor="rs.Executor.Kubernetes")
+        repository = rs.CodeRepository([asset(metadata={"rivers/executor": "kubernetes"})])
 
-        result = repository.materialize(executor=rs.Executor.parallel(3))
+        result = repository.materialize(executor=rs.Executor.kubernetes("image:1"))
 
-        assert {"one": "Executor.Parallel(max_workers=3)"} == ran_on(result)
+        assert {"one": "Executor.Kubernetes(worker_image='image:1')"} == ran_on(result)
 
     @pytest.mark.parametrize(
         ("source", "said"),

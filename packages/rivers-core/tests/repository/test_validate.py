@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,13 @@ class TestReach:
             assert said in problem.message
 
     def test_default_store(self) -> None:
-        """D5: nothing set at all is good for parallel, whose package brings the store, and refused on kubernetes."""
+        """D5: nothing set at all is good for every executor of this machine, and refused on kubernetes."""
         rs.CodeRepository([on("parallel")]).resolve()
 
         (problem,) = problems(on("kubernetes"))
 
-        assert "the repository's default store" in problem.message
-        assert "rs.PickleIOHandler(" in problem.message
+        assert "the repository's default store, whose values stay within this machine" in problem.message
+        assert 'rs.PickleIOHandler("s3://bucket/folder")' in problem.message
 
     def test_local_store(self, tmp_path: Path) -> None:
         """A store of this machine is good for parallel and refused on kubernetes; one that all reach is not."""
@@ -112,12 +113,26 @@ class TestReach:
         assert ["g"] == [problem.asset for problem in problems(graph())]
 
     def test_plugin(self, install: Install) -> None:
-        """An installed executor says itself how far its steps run; the default store reaches this process only."""
+        """An installed executor says itself how far its steps run, and the default store reaches this machine."""
         install("machine", reach="MACHINE")
+        install("cluster", reach="ANYWHERE")
+        rs.CodeRepository([on("machine")]).resolve()
 
-        (problem,) = problems(on("machine"))
+        (problem,) = problems(on("cluster"))
 
         assert "default store" in problem.message
+
+    def test_async_steps(self) -> None:
+        """What parallel awaits runs in this process: memory is good for it, and a sync step's is refused."""
+
+        async def awaited() -> int:
+            return 1
+
+        memory = rs.InMemoryIOHandler()
+        here = rs.Asset(awaited, io_handler=memory, metadata={"rivers/executor": "parallel"})
+        rs.CodeRepository([here]).resolve()
+
+        assert ["one"] == [problem.asset for problem in problems(here, on("parallel", io_handler=memory))]
 
 
 class TestRefs:
@@ -144,11 +159,11 @@ class TestRefs:
         """D6: a resource that does not survive the way as JSON is refused before anything starts, naming the field."""
         install("far", closures="none")
 
-        repository = rs.CodeRepository(
-            [rs.Asset(uses, metadata={"rivers/executor": "far"})], resources={"connection": Connection(socket=object())}
-        )
+        # A function that any process can import by name; its parameter `s` gets the resource.
+        uses = rs.Asset(string.capwords, name="uses", metadata={"rivers/executor": "far"})
+        repository = rs.CodeRepository([uses], resources={"s": Connection(socket=object())})
 
-        with pytest.raises(RiversError, match=r"connection.*Connection.*socket") as caught:
+        with pytest.raises(RiversError, match=r"resource 's'.*Connection.*socket") as caught:
             repository.materialize()
 
         assert isinstance(caught.value, ConfigurationError | GraphValidationError)
@@ -156,10 +171,6 @@ class TestRefs:
 
 class Connection(rs.Resource):
     socket: Any = None
-
-
-def uses(connection: Connection) -> int:
-    return 1
 
 
 class TestRetries:

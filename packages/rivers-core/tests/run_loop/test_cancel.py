@@ -188,7 +188,7 @@ def test_overdue_is_stopped(start: Start) -> None:
     run = start(rs.CodeRepository([asset("a", timeout=0.05), asset("b", "a")]), script)
 
     failure = run.end()["a"].failure
-    assert (rs.FailureReason.TIMEOUT, "TimeoutError") == (failure.reason, failure.type)
+    assert (rs.FailureReason.TIMEOUT, "rivers.exceptions.StepTimeoutError") == (failure.reason, failure.type)
     assert "ran longer than its timeout of 0.05 s" in failure.message
     assert {"a": "failed", "b": "skipped"} == run.states
     assert 0.05 == script.attempts[0].grace

@@ -9,7 +9,8 @@
             sink(LogRecord)   ◀──────────────   … live, where it can
             sink(StepResult)  ◀──────────────   how it ended: exactly once per submit
     cancel(attempt_id, grace) ──────────────▶   end it: ask, then after `grace` seconds kill
-    close(deadline) ────────────────────────▶   leave nothing behind
+    close(deadline) ────────────────────────▶   the run is over: nothing of it is left
+    shutdown(deadline) ─────────────────────▶   nothing at all is left: the repository closes
 
 Core owns order, retries, backoff, timeouts' policy and state; a backend gets one attempt run and says how it ended.
 """
@@ -46,7 +47,10 @@ class Capabilities:
     `reach`: how far from the controller the body runs; IO handlers must reach as far.
     `streams`: a `collect_stream` consumer can be fed while it runs.
     `max_sync`, `max_async`: places for sync and for async steps; None is no limit. `max_steps`: places that both share,
-    instead of those two. `provisions`: honours `Compute`.
+    instead of those two. `provisions`: honours `Compute`. `warm`: the backend may be opened again for a later run, with
+    what it keeps ready in between; `shutdown` lets go of that. `reentrant`: its methods may be called from within the
+    sink, in the thread that reports, which saves a hop between threads. `awaits`: what holds for async steps, where
+    that differs.
     """
 
     blocking: bool = False
@@ -60,6 +64,13 @@ class Capabilities:
     max_sync: int | None = None
     max_async: int | None = None
     max_steps: int | None = None
+    warm: bool = False
+    reentrant: bool = False
+    awaits: Capabilities | None = None
+
+    def of(self, is_async: bool) -> Capabilities:
+        """What holds for a sync or for an async step."""
+        return self.awaits if is_async and self.awaits is not None else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +82,8 @@ class Run:
     StepCancelledError when an instance has failed; for backends with `streams`.
     `keep_error(attempt_id, error)` takes a body's live exception, for backends in this process.
     `grace` is how many seconds a cancelled body gets to end by itself. `key` signs pickled refs of this run.
+    `folders` hold values for as long as this process lives: where something of the backend survives the process's kill,
+    it removes them.
     """
 
     run_id: str
@@ -79,13 +92,16 @@ class Run:
     keep_error: Callable[[str, BaseException], None] | None = None
     grace: float = 10.0
     key: bytes = b""
+    folders: tuple[str, ...] = ()
 
 
 ExecutorT = TypeVar("ExecutorT", bound=Executor, default=Executor)
 
 
 class ExecutorBackend(ABC, Generic[ExecutorT]):
-    """One executor's carrier, made anew for each run from the user's `Executor` value, which is its `executor`.
+    """One executor's carrier, made from the user's `Executor` value, which is its `executor`.
+
+    It serves one run at a time: made anew for each, or, with `Capabilities.warm`, opened again when its run is over.
 
     Registered under the entry-point group `rivers.executors`, with the executor's kind as the name. Subclass
     `ExecutorBackend[YourExecutor]` for the value's type.
@@ -123,7 +139,11 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
 
     @abstractmethod
     def close(self, deadline: float) -> None:
-        """Leave nothing behind: processes, threads, files, sockets. Takes at most `deadline` seconds.
+        """Leave nothing of the run behind: processes, threads, files, sockets. Takes at most `deadline` seconds.
 
-        Called once, also when `open` raised or was interrupted half-way.
+        Called once for each `open`, also when that raised or was interrupted half-way. With `Capabilities.warm`,
+        workers that hold nothing of the run may stay.
         """
+
+    def shutdown(self, deadline: float) -> None:
+        """Let go of what stays between runs, within `deadline` seconds; the repository closes. Never during a run."""

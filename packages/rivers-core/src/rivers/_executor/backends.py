@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rivers._events.audience import Audience
 from rivers._executor.backend import ExecutorBackend
-from rivers._plan.plan import Plan, Step
+from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
-from rivers._plan.unit import Unit
+from rivers._plan.unit import Place, Unit
 from rivers.exceptions import GraphValidationError, Problem, RiversError
 from rivers.protocol.spec import StepSpec
 
@@ -23,13 +23,18 @@ class Backends:
 
     def __init__(self, plan: Plan, backends: Sequence[ExecutorBackend], audience: Audience) -> None:
         self._plan = plan
-        self._backends = backends
+        self.all = backends
         self._audience = audience
         self._opened: list[ExecutorBackend] = []
         self.can = [backend.capabilities for backend in backends]
+        self.places = [
+            Place(executor.kind, can.max_sync, can.max_async, can.blocking, can.streams, can.max_steps)
+            for executor, can in zip(plan.executors, self.can, strict=True)
+        ]
+        self.closures = {(i, how): can.of(how).closures for i, can in enumerate(self.can) for how in (False, True)}
 
     def __getitem__(self, placed: int) -> ExecutorBackend:
-        return self._backends[placed]
+        return self.all[placed]
 
     def preflight(self, specifier: Specifier) -> None:
         """Ask the backends what would fail, with the specs they would get; those that run live objects are not asked.
@@ -38,9 +43,7 @@ class Backends:
             GraphValidationError: all that was found.
         """
         problems: list[Problem] = []
-        for index, backend in enumerate(self._backends):
-            if self.can[index].closures == "local" and type(backend).preflight is ExecutorBackend.preflight:
-                continue
+        for index, backend in enumerate(self.all):
             specs = list(self._specs(index, specifier, problems))
             problems.extend(backend.preflight(specs))
         if problems:
@@ -48,14 +51,14 @@ class Backends:
 
     def open(self, open_one: Callable[[int, ExecutorBackend], None]) -> None:
         """Open all; the first one that raises refuses the run, and `close` closes it like those before it."""
-        for index, backend in enumerate(self._backends):
+        for index, backend in enumerate(self.all):
             self._opened.append(backend)
             open_one(index, backend)
 
     def stop(self, unit: Unit, grace: float) -> None:
         """Ask for the end of a running attempt; where that raises, the attempt is given up after its grace."""
         try:
-            self._backends[unit.step.placed].cancel(unit.attempt_id, grace)
+            self.all[unit.step.placed].cancel(unit.attempt_id, grace)
         except Exception as error:  # noqa: BLE001 - a backend by strangers may raise anything
             self._audience.warn(f"stopping {unit.key!r} raised {type(error).__name__}: {error}", unit.key)
 
@@ -69,16 +72,9 @@ class Backends:
 
     def _specs(self, placed: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:
         for step in self._plan.steps:
-            if step.placed == placed:
+            if step.placed == placed and self.can[placed].of(step.is_async).closures != "local":
                 try:
-                    yield specifier.spec(_foreseen(step), {}, False)
+                    yield specifier.foresee(step)
                 except RiversError as error:
                     hint = f" ({error.hint})" if error.hint else ""
                     problems.append(Problem(error.message + hint, step.key, step.node.definition.where))
-
-
-def _foreseen(step: Step) -> Unit:
-    """A unit for preflight; it bears an attempt id, as otherwise its spec could not be encoded."""
-    unit = Unit(step)
-    unit.attempt_id = "preflight"
-    return unit

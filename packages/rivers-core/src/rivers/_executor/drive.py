@@ -14,6 +14,7 @@ One lock guards the frontier. A body runs outside of it; sinks are called inside
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,19 +25,20 @@ from typing import Literal, TypeAlias
 from rivers._events.audience import Audience
 from rivers._events.event import RunFinished, RunStarted
 from rivers._events.sink import EventSink
-from rivers._executor.backend import ExecutorBackend, Run, Sink
+from rivers._executor.backend import ExecutorBackend, Run
 from rivers._executor.backends import Backends
-from rivers._executor.endings import interrupted, of_the_first_body, refused, untold
+from rivers._executor.endings import interrupted, of_the_first_body, raised_interrupt, refused, untold
+from rivers._executor.intake import Intake
 from rivers._executor.interrupts import Interrupts
 from rivers._executor.local import LocalQueue
 from rivers._executor.pump import Pump
-from rivers._executor.recovery import recovered
+from rivers._executor.recovery import end_in_stores, recovered
 from rivers._executor.shortfalls import shortfalls
 from rivers._plan.frontier import Frontier
 from rivers._plan.plan import Plan
 from rivers._plan.refs import Refs
 from rivers._plan.specify import Specifier
-from rivers._plan.unit import Owed, Place, Unit
+from rivers._plan.unit import Owed, Unit
 from rivers.exceptions import RiversError
 from rivers.protocol.result import Ending, LogRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import LogSettings, StepSpec
@@ -49,7 +51,8 @@ Status: TypeAlias = Literal["running", "success", "failure", "cancelled"]
 class RunLoop:
     """One run of a plan; `run` returns when it is over, `cancel` ends it early from any thread.
 
-    `backends` carry out `plan.executors`, in the same order. `grace` is how many seconds a cancelled body gets.
+    `backends` carry out `plan.executors`, in the same order, and are handed to `release` in the end. `grace` is how
+    many seconds a cancelled body gets.
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class RunLoop:
         job: str | None = None,
         log_level: int = 20,
         grace: float = 10.0,
+        folders: tuple[str, ...] = (),
+        release: Callable[[Sequence[ExecutorBackend]], None] | None = None,
     ) -> None:
         self.plan = plan
         self.run_id = run_id
@@ -76,28 +81,27 @@ class RunLoop:
         self._job = job
         self._tags = tags or {}
         self._grace = grace
+        self._folders = folders
+        self._release = release
         self._key = key
         self._lock = threading.RLock()
         self._local = LocalQueue()
         self._hungry: list[SimpleQueue[Unit | None]] = []
         self._thread = 0
         self._begun = self._cancelled_early = False
+        self._waits_until = math.inf
         self._pump: Pump | None = None
         if not all(can.blocking for can in self._backends.can):
             self._pump = Pump(f"rivers-run-{run_id[:8]}", self._pumped, self._patience, self._local.wake)
-        self._heeds_starts = bool(sinks) or self._pump is not None  # else nobody is told and no timeout begins
         self._interrupts = Interrupts(self._wake)
-        places = [
-            Place(executor.kind, can.max_sync, can.max_async, can.blocking, can.streams, can.max_steps)
-            for executor, can in zip(plan.executors, self._backends.can, strict=True)
-        ]
-        self.frontier = Frontier(plan, run_id, places, random=random, observed=bool(sinks), grace=grace)
+        self._intake = Intake(self._take, self._taken, self._pump, self._interrupts, bool(sinks))
+        self.frontier = Frontier(plan, run_id, self._backends.places, random=random, observed=bool(sinks), grace=grace)
         in_plan = {node.index for step in plan.steps for node in (step.inner or (step.node,))}
         self._refs = Refs(key)
         self._specifier = Specifier(
             run_id,
             self._refs,
-            {index: can.closures for index, can in enumerate(self._backends.can)},
+            self._backends.closures,
             configs=configs or {},
             tags=tags,
             logs=LogSettings(level=log_level, capture=bool(sinks)),
@@ -111,24 +115,31 @@ class RunLoop:
             GraphValidationError: preflight found problems; nothing was started.
             KeyboardInterrupt: Ctrl-C, after everything was cancelled and told.
         """
-        self._backends.preflight(self._specifier)
-        with self._interrupts:
-            try:
-                self._backends.open(self._open)
-                self._thread = threading.get_ident()
-                if self._pump is not None:
-                    self._pump.start()
-                self._begin()
-                self._work()
-            except KeyboardInterrupt:
-                self._interrupts.note()
-            finally:
-                self._backends.close()
-                if self._pump is not None:
-                    self._pump.stop()
-                self._finish()
+        try:
+            self._backends.preflight(self._specifier)
+            with self._interrupts:
+                self._run_all()
+        finally:
+            if self._release is not None:
+                self._release(self._backends.all)
         self._audience.complain()
         self._interrupts.raise_if_any()
+
+    def _run_all(self) -> None:
+        try:
+            self._backends.open(self._open)
+            self._thread = threading.get_ident()
+            if self._pump is not None:
+                self._pump.start()
+            self._begin()
+            self._work()
+        except KeyboardInterrupt:
+            self._interrupts.note()
+        finally:
+            self._backends.close()
+            if self._pump is not None:
+                self._pump.stop()
+            self._finish()
 
     def cancel(self) -> None:
         """End the run: nothing more is started, what runs is asked to stop. Returns at once; safe from any thread."""
@@ -171,6 +182,7 @@ class RunLoop:
         """Seconds until there is something to do by the clock; None when only an event can bring it."""
         with self._lock:
             due = self.frontier.next_due
+            self._waits_until = math.inf if due is None else due
         return None if due is None else max(0.0, due - time.monotonic())
 
     def _run_local(self, unit: Unit) -> None:
@@ -262,19 +274,10 @@ class RunLoop:
 
     # ── what happened, and what is owed for it ──
 
-    def _sink_for(self, placed: int) -> Sink:
-        if self._pump is None or self._backends.can[placed].blocking:
-            return self._take_here
-        return self._pump.put
-
-    def _take_here(self, event: StepEvent) -> None:
-        if not self._heeds_starts and type(event) is StepStarted:
-            return
-        self._interrupts.shield()
-        try:
-            self._take(event)
-        finally:
-            self._interrupts.unshield()
+    def _taken(self) -> None:
+        """An event came straight from a backend: the calling thread may have waited for it."""
+        if self.frontier.over or (self._pump is not None and self._pump.bug is not None):
+            self._local.wake()
 
     def _take(self, event: StepEvent) -> None:
         if type(event) is StepResult:
@@ -282,6 +285,9 @@ class RunLoop:
             if result.ending is not Ending.SUCCEEDED:
                 result = self._recovered(result)
             with self._lock:
+                unit = self.frontier.running.get(result.attempt_id)
+                if not self.frontier.cancelling and raised_interrupt(unit, result):
+                    self._interrupts.note()
                 if self._interrupts.pending:  # so that what depends on it counts as cancelled, too
                     self._apply(self.frontier.cancel(time.monotonic(), time.time()))
                 self._apply(self.frontier.ended(result, time.monotonic(), time.time()))
@@ -302,13 +308,7 @@ class RunLoop:
             unit = self.frontier.running.get(result.attempt_id)
         if unit is None or of_the_first_body(unit, result):
             return result
-        try:
-            return recovered(self.run_id, unit, result) or result
-        except Exception as error:  # noqa: BLE001 - a store that cannot be asked leaves the attempt failed, as it was reported
-            self._audience.warn(
-                f"could not ask whether {unit.key!r} was committed: {type(error).__name__}: {error}", unit.key
-            )
-            return result
+        return recovered(self.run_id, unit, result, self._audience) or result
 
     def _tick(self) -> None:
         silent: list[StepResult] = []
@@ -323,6 +323,7 @@ class RunLoop:
             self._take(result)
 
     def _apply(self, owed: Owed) -> None:
+        self._intake.applying = True
         for event in owed.events:
             self._audience.tell(event)
         for attempt_id, grace in owed.stops:
@@ -334,11 +335,12 @@ class RunLoop:
                 self._local.put(unit)
             else:
                 self._submit(unit)
-        if self._pump is not None and self.frontier.next_due is not None:
+        if self._pump is not None and self.frontier.next_due is not None and self.frontier.next_due < self._waits_until:
             self._pump.wake()
         for queue in self._hungry:
             queue.put(None)
         self._hungry.clear()
+        self._intake.applying = False
 
     def _submit(self, unit: Unit) -> None:
         """Hand an attempt to a backend that does not block; what that raises is the attempt's end."""
@@ -353,7 +355,7 @@ class RunLoop:
     def _open(self, placed: int, backend: ExecutorBackend) -> None:
         self._interrupts.enter_body()  # it may take long, and Ctrl-C ends it
         try:
-            backend.open(self._run_for(), self._sink_for(placed))
+            backend.open(self._run_for(), self._intake.sink_for(self._backends.can[placed]))
         finally:
             self._interrupts.leave_body()
 
@@ -376,6 +378,7 @@ class RunLoop:
             keep_error=self._keep_error,
             grace=self._grace,
             key=self._key,
+            folders=self._folders,
         )
 
     def _keep_error(self, attempt_id: str, error: BaseException) -> None:
@@ -384,12 +387,7 @@ class RunLoop:
             self.errors[unit.key] = error
 
     def _finish(self) -> None:
-        handlers = {id(o.io_handler): o.io_handler for step in self.plan.steps for o in step.node.outputs}
-        for handler in handlers.values():
-            try:
-                handler.end_run(self.run_id)
-            except Exception as error:  # noqa: BLE001 - the run is over; what is left is swept by a later one
-                self._audience.warn(f"{type(handler).__name__}.end_run raised {type(error).__name__}: {error}")
+        end_in_stores(self.run_id, self.plan, self._audience)
         with self._lock:
             ended = {report.state.value for report in self.frontier.reports.values()}
             if self.frontier.over and ended <= {"succeeded"}:

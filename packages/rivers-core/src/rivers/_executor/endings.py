@@ -8,7 +8,7 @@ from rivers.exceptions import RiversError
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
 
-__all__ = ["interrupted", "of_the_first_body", "refused", "untold"]
+__all__ = ["interrupted", "of_the_first_body", "raised_interrupt", "refused", "untold"]
 
 
 def refused(unit: Unit, error: Exception) -> StepResult:
@@ -28,6 +28,12 @@ def untold(unit: Unit) -> StepResult:
 def interrupted(unit: Unit) -> StepResult:
     """The end of an attempt that Ctrl-C took out of the calling thread."""
     return StepResult(attempt_id=unit.attempt_id, ending=Ending.CANCELLED)
+
+
+def raised_interrupt(unit: Unit | None, result: StepResult) -> bool:
+    """Whether a body elsewhere raised KeyboardInterrupt itself: it ends the run, as it does in the calling thread."""
+    asked = unit is None or unit.overdue
+    return not asked and result.failure is not None and result.failure.type == "KeyboardInterrupt"
 
 
 def of_the_first_body(unit: Unit, result: StepResult) -> bool:

@@ -8,6 +8,7 @@ from rivers._definitions.executor import Executor
 from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach
 from rivers._runner.runner import Runner
+from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import Ending, LogRecord, StepResult
 from rivers.protocol.spec import StepSpec
 
@@ -60,14 +61,16 @@ class InProcessBackend(ExecutorBackend):
         assert self._sink is not None
         try:
             result = self._runner.run_step(spec)
-        except KeyboardInterrupt:
-            self._sink(StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, worker=self._runner.worker))
+        except KeyboardInterrupt as error:
+            failure = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message=str(error))
+            worker = self._runner.worker
+            self._sink(StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, failure=failure, worker=worker))
             raise
         self._sink(result)
 
     def cancel(self, attempt_id: str, grace: float) -> None:
         if self._runner is not None:
-            self._runner.stop(attempt_id)
+            self._runner.stop(attempt_id, interrupt=False)  # it is core that calls, in the midst of its work
 
     def close(self, deadline: float) -> None:
         if self._runner is not None and self._sink is not None:

@@ -22,9 +22,9 @@ def shortfalls(plan: Plan, can: Sequence[Capabilities]) -> list[str]:
     late: list[Step] = []
     unprovisioned: list[Step] = []
     for step in plan.steps:
-        power = can[step.placed]
+        power = can[step.placed].of(step.is_async)
         definition = step.node.owner if step.inner and isinstance(step.node.owner, Asset) else step.node.definition
-        notices_late = power.timeout == "none" or (power.timeout == "cooperative" and not step.node.is_async)
+        notices_late = power.timeout == "none" or (power.timeout == "cooperative" and not step.is_async)
         if definition.timeout is not None and notices_late and not isinstance(definition, BashTask):
             late.append(step)
         escalates = step.retry is not None and step.retry.escalate is not None

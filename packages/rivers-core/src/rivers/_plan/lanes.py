@@ -124,7 +124,7 @@ class Lanes:
         return waiting
 
     def _lane(self, unit: Unit) -> _Lane:
-        return self._lanes[unit.step.placed][unit.step.node.is_async]
+        return self._lanes[unit.step.placed][unit.step.is_async]
 
     def _start(self, lane: _Lane, unit: Unit) -> None:
         lane.free -= 1

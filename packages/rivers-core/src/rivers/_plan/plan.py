@@ -22,7 +22,8 @@ class Step:
 
     `key` is its name, the asset's or `graph/task`, `assets` are those it makes. `deps` are the indices of the steps it
     comes after, `streams` those of them whose results it takes as they come. `inner` holds the nodes of a graph asset
-    that runs as one step. `placed` is the index of its executor in the plan.
+    that runs as one step. `placed` is the index of its executor in the plan. `is_async` says whether its body is
+    awaited; that of a graph asset is not, whatever its tasks are.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class Step:
         "executor",
         "index",
         "inner",
+        "is_async",
         "key",
         "level",
         "mapped_over",
@@ -63,6 +65,7 @@ class Step:
         self.streams: tuple[int, ...] = ()
         self.mapped_over: int | None = None
         self.inner = inner
+        self.is_async = node.is_async and not inner
 
     def __repr__(self) -> str:
         return f"<Step {self.key!r} on {self.executor.kind}>"

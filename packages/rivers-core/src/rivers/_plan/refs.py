@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -57,7 +60,7 @@ class Refs:
         ref = self._made.get((id(found), closures))
         if ref is None:
             what = f"{role} {name!r}"
-            made = self._local(found, what) if closures == "local" else self._configured(found, what)
+            made = self._local(found, what) if closures == "local" else self._configured(found, what, closures)
             ref = self._remember(found, closures, made)
         return ref
 
@@ -91,7 +94,7 @@ class Refs:
     def _function(self, definition: Asset | Task, closures: Closures) -> Ref:
         function: Any = definition.function
         module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "<unnamed>")
-        if module is not None and module != "__main__":
+        if module not in (None, "__main__") and (closures == "local" or _is_importable(module)):
             name = self._name_of(definition, function, module, qualname)
             if name is not None:
                 return ImportRef(module=module, qualname=name)
@@ -137,7 +140,8 @@ class Refs:
                 hint="pip install cloudpickle",
             ) from None
         try:
-            payload: bytes = cloudpickle.dumps(found, protocol=5)
+            with _by_value(cloudpickle, found):
+                payload: bytes = cloudpickle.dumps(found, protocol=5)
         except Exception as error:
             raise RefResolutionError(
                 f"{what} has no module scope and cannot be pickled: {type(error).__name__}: {error}",
@@ -145,13 +149,15 @@ class Refs:
             ) from error
         return sign(payload, self._key)
 
-    def _configured(self, found: Any, what: str) -> ConfiguredRef:
+    def _configured(self, found: Any, what: str, closures: Closures) -> ConfiguredRef | PickledRef:
         cls = type(found)
         ref = ImportRef(module=cls.__module__, qualname=cls.__qualname__)
         loaded: Any = sys.modules.get(cls.__module__)
         for part in cls.__qualname__.split("."):
             loaded = getattr(loaded, part, None)
         if loaded is not cls or cls.__module__ == "__main__":
+            if closures == "pickled" and isinstance(found, BaseModel):
+                return self._pickled(_Rebuilt(cls, _as_json(found, what)), what)
             raise RefResolutionError(
                 f"{what}: its class {cls.__module__}:{cls.__qualname__} cannot be imported by name, as a worker has to",
                 hint="move the class to module scope of an importable module",
@@ -161,6 +167,46 @@ class Refs:
                 f"{what}: a {cls.__name__} cannot leave this process", hint="make it an rs.Resource"
             )
         return ConfiguredRef(cls=ref, json=_as_json(found, what))
+
+
+@cache
+def _is_importable(module: str) -> bool:
+    """Whether a fresh process could import it: asked of the finders, not of what is loaded here under that name."""
+    path: Any = None
+    parts = module.split(".")
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        specs = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is None or not parts[end - 1].isidentifier():
+            return False
+        path = spec.submodule_search_locations
+    return True
+
+
+@contextmanager
+def _by_value(cloudpickle: Any, found: Any) -> Iterator[None]:
+    """Let cloudpickle take along what stands in a module that no other process can import, as pytest makes them."""
+    module = sys.modules.get(getattr(found, "__module__", None) or "")
+    if module is None or module.__name__ == "__main__" or _is_importable(module.__name__):
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+class _Rebuilt:
+    """Pickles as a call that builds an object from its class, which travels by value, and its fields as JSON."""
+
+    def __init__(self, cls: type[BaseModel], json: str) -> None:
+        self._cls = cls
+        self._json = json
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._cls.model_validate_json, (self._json,)
 
 
 def _as_json(found: BaseModel, what: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from rivers._definitions.asset import Asset
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import Node, Source
@@ -29,20 +31,22 @@ from rivers.protocol.spec import (
 __all__ = ["Specifier"]
 
 Definition: TypeAlias = Asset | Task | BashTask
+_FORESEEABLE = frozenset({"value", "resource", "constant"})
 _BASH = ImportRef(module="rivers._definitions.bash", qualname="run_bash")
 
 
 class Specifier:
     """Makes the StepSpecs of one run.
 
-    `closures` says for each executor of the plan how far its steps are away. `configs` holds JSON text by asset name.
+    `closures` says for each executor of the plan how far its sync and its async steps are away. `configs` holds JSON
+    text by asset name.
     """
 
     def __init__(
         self,
         run_id: str,
         refs: Refs,
-        closures: Mapping[int, Closures],
+        closures: Mapping[tuple[int, bool], Closures],
         *,
         configs: Mapping[str, str],
         tags: dict[str, str] | None,
@@ -56,14 +60,28 @@ class Specifier:
         self._tags = tags or None
         self._logs = logs
         self._in_run = in_run
+        self._foreseen: dict[int, StepSpec] = {}
+
+    def foresee(self, step: Step) -> StepSpec:
+        """A step's spec before the run; kept where the run will add nothing but the attempt."""
+        unit = Unit(step)
+        unit.attempt_id = "preflight"  # without one it could not be encoded
+        spec = self.spec(unit, {}, False)
+        if step.mapped_over is None and all(source.how in _FORESEEABLE for source in step.node.inputs):
+            self._foreseen[step.index] = spec
+        return spec
 
     def spec(self, unit: Unit, groups: Mapping[int, Group], live: bool) -> StepSpec:
         """The spec of a unit's next attempt; `live` if its streams are fed while it runs."""
         step = unit.step
+        foreseen = self._foreseen.get(step.index)
+        if foreseen is not None:
+            compute = unit.compute.to_protocol() if unit.compute is not None else None
+            return replace(foreseen, attempt=unit.charged + 1, attempt_id=unit.attempt_id, compute=compute)
         node = step.node
         fused = bool(step.inner)
         definition = node.owner if fused else node.definition
-        closures = self._closures[step.placed]
+        closures = self._closures[step.placed, step.is_async]
         suffix = "" if unit.map_key is None else f"[{unit.map_key}]"
         asset = definition if isinstance(definition, Asset) else None
         return StepSpec(
@@ -73,7 +91,7 @@ class Specifier:
             attempt_id=unit.attempt_id,
             node=NodeKind.GRAPH if fused else node.kind,
             function=self._function(definition, closures),
-            is_async=node.is_async,
+            is_async=step.is_async,
             inputs=() if fused else tuple([self._input(s, step, suffix, closures, groups, live) for s in node.inputs]),
             outputs=self._outputs(node, suffix, closures),
             config=self._configs.get(definition.name),

@@ -24,7 +24,7 @@ class Streams:
     def is_live(self, step: Step) -> bool:
         """A stream's consumer may start before its instances are done only where it cannot take their last place."""
         place = self._places[step.placed]
-        own = place.max_async if step.node.is_async else place.max_sync
+        own = place.max_async if step.is_async else place.max_sync
         return bool(step.streams) and place.streams and (place.blocking or own is place.max_steps is None)
 
     def starts_early(self, step: Step, mapped: Step) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rivers._definitions.compute import Compute
 from rivers._events.event import Event
 from rivers._plan.plan import Step
-from rivers.exceptions import StepCancelledError
+from rivers.exceptions import StepCancelledError, StepTimeoutError
 from rivers.protocol.failure import Evidence, Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
 
@@ -24,6 +24,12 @@ __all__ = [
     "unreported",
     "unsaid",
 ]
+
+
+_TIMED_OUT = tuple(
+    cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    for cls in StepTimeoutError.__mro__
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +153,8 @@ def timed_out(unit: Unit, seen: Failure | None) -> Failure:
     timeout = unit.step.node.definition.timeout
     return Failure(
         reason=FailureReason.TIMEOUT,
-        type="TimeoutError",
-        mro=("TimeoutError", "OSError", "Exception", "BaseException", "object"),
+        type=_TIMED_OUT[0],
+        mro=_TIMED_OUT,
         message=f"ran longer than its timeout of {timeout} s and was stopped",
         traceback=seen.traceback if seen is not None else None,
         evidence=seen.evidence if seen is not None and seen.evidence is not None else Evidence(timed_out=True),

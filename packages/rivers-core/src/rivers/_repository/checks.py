@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,15 +15,19 @@ from rivers._definitions.executor import Executor
 from rivers._definitions.job import Job
 from rivers._definitions.names import closest
 from rivers._definitions.retry import RetryPolicy
-from rivers._executor.registry import backend_for, installed
+from rivers._executor.backend import Capabilities
+from rivers._executor.registry import backend_for
 from rivers._io.base import BaseIOHandler, Reach
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.plan import Plan, Step, select
 from rivers.exceptions import AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError, Problem
 
-__all__ = ["check_configs", "check_handlers", "check_jobs", "check_reach", "check_retries"]
+__all__ = ["check_configs", "check_handlers", "check_jobs", "check_reach", "check_retries", "handlers_of", "reach_in"]
 
-_REACH_OF_KIND = {"in_process": Reach.PROCESS, "parallel": Reach.MACHINE, "kubernetes": Reach.ANYWHERE}
+_FORESEEN = {
+    "parallel": Capabilities(reach=Reach.MACHINE, awaits=Capabilities(reach=Reach.PROCESS)),
+    "kubernetes": Capabilities(reach=Reach.ANYWHERE),
+}
 """How far a built-in kind runs, so that it can be checked where its package is not installed."""
 _WORD = {Reach.PROCESS: "this process", Reach.MACHINE: "this machine", Reach.ANYWHERE: "anywhere"}
 
@@ -73,16 +77,14 @@ def check_reach(graph: AssetGraph, plan: Plan, default_store: BaseIOHandler, col
     The problems are added to the graph's, or with `collect` only returned.
     """
     found: list[Problem] = []
-    reaches = [_reach(executor) for executor in plan.executors]
-    if all(reach is Reach.PROCESS for reach in reaches):
-        return found
+    reach = reach_in(plan)
     told = {(problem.asset, problem.message) for problem in graph.problems}
     for step in plan.steps:
-        needed = reaches[step.placed]
+        needed = reach(step)
         if needed is Reach.PROCESS:
             continue
-        for key, handler, verb in _handlers(step):
-            if handler.reach >= needed or (handler is default_store and _brings_store(step.executor)):
+        for key, handler, verb in handlers_of(step):
+            if handler.reach >= needed:
                 continue
             name = "the repository's default store" if handler is default_store else type(handler).__name__
             store = '"/a/folder"' if needed is Reach.MACHINE else '"s3://bucket/folder"'
@@ -114,7 +116,14 @@ def check_handlers(graph: AssetGraph) -> None:
                 graph.complain(f"its IO handler {type(handler).__name__} cannot be used: {problem}", owner)
 
 
-def _handlers(step: Step) -> Iterable[tuple[str, Any, str]]:
+def reach_in(plan: Plan) -> Callable[[Step], Reach]:
+    """A function that says how far from this process a step of the plan runs."""
+    can = [_capabilities(executor) for executor in plan.executors]
+    return lambda step: can[step.placed].of(step.is_async).reach
+
+
+def handlers_of(step: Step) -> Iterable[tuple[str, Any, str]]:
+    """The storage keys of a step, each with its IO handler and whether the step `stores` or `loads` it."""
     for output in step.node.outputs:
         yield output.key, output.io_handler, "stores"
     inner = {node.index for node in step.inner}
@@ -124,16 +133,11 @@ def _handlers(step: Step) -> Iterable[tuple[str, Any, str]]:
                 yield source.key, source.io_handler, "loads"
 
 
-def _brings_store(executor: Executor) -> bool:
-    """Whether the executor's package, which is not installed, will make the default store reach its workers."""
-    return executor.kind == "parallel" and executor.kind not in installed()
-
-
-def _reach(executor: Executor) -> Reach:
+def _capabilities(executor: Executor) -> Capabilities:
     try:
-        return backend_for(executor).capabilities.reach
+        return backend_for(executor).capabilities
     except ExecutorNotInstalledError:
-        return _REACH_OF_KIND.get(executor.kind, Reach.MACHINE)
+        return _FORESEEN.get(executor.kind, Capabilities())
 
 
 def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Mapping[str, Any]] | None) -> dict[str, str]:

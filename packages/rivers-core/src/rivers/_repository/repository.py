@@ -7,7 +7,8 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -21,16 +22,19 @@ from rivers._definitions.retry import RetryPolicy
 from rivers._definitions.task import BashTask, Task
 from rivers._events.sink import EventSink
 from rivers._executor.drive import RunLoop
-from rivers._executor.registry import backend_for, default_of, installed
+from rivers._executor.kept import KeptBackends
+from rivers._executor.registry import default_of, installed
 from rivers._io.base import BaseIOHandler
-from rivers._io.memory import InMemoryIOHandler
+from rivers._io.default_store import DefaultStore
 from rivers._plan.build import build_graph
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.placement import Placement
 from rivers._plan.plan import Plan, make_plan, select
 from rivers._repository.bound_job import BoundJob
 from rivers._repository.checks import check_configs, check_handlers, check_jobs, check_reach, check_retries
+from rivers._repository.given import dict_of, list_of, names_of
 from rivers._repository.run import RunHandle, RunResult, result_of
+from rivers._repository.sharing import share
 from rivers._repository.stored import handler_of, load
 from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError
 
@@ -65,24 +69,24 @@ class CodeRepository:
         retries: Mapping[str, RetryPolicy] | None = None,
         default_retry_policy: RetryPolicy | str | None = None,
     ) -> None:
-        self._assets: list[Asset] = _checked_list("assets", assets, (Asset,), "decorate it with @rs.Asset")
-        self._tasks: list[Task | BashTask] = _checked_list(
+        self._assets: list[Asset] = list_of("assets", assets, (Asset,), "decorate it with @rs.Asset")
+        self._tasks: list[Task | BashTask] = list_of(
             "tasks", tasks or (), (Task, BashTask), "decorate it with @rs.Task"
         )
-        self._jobs: list[Job] = _checked_list("jobs", jobs or (), (Job,), "make it with rs.Job(name, assets=[...])")
+        self._jobs: list[Job] = list_of("jobs", jobs or (), (Job,), "make it with rs.Job(name, assets=[...])")
         self._default_executor = check_executor(default_executor, "default_executor")
-        self._executors: dict[str, Executor] = _checked_dict(
+        self._executors: dict[str, Executor] = dict_of(
             "executors", executors, (Executor,), "an Executor such as rs.Executor.parallel()"
         )
-        self._resources = _checked_dict(
-            "resources", resources, (Resource, BaseIOHandler), "an rs.Resource or an IO handler"
-        )
-        self._retries: dict[str, RetryPolicy] = _checked_dict("retries", retries, (RetryPolicy,), "an rs.RetryPolicy")
+        self._resources = dict_of("resources", resources, (Resource, BaseIOHandler), "an rs.Resource or an IO handler")
+        self._retries: dict[str, RetryPolicy] = dict_of("retries", retries, (RetryPolicy,), "an rs.RetryPolicy")
         self._default_retry = check_retry(default_retry_policy, "default_retry_policy", ConfigurationError)
-        self._default_store = InMemoryIOHandler()
+        self._default_store = DefaultStore()
         self._graph: AssetGraph | None = None
         self._plans: dict[Any, Plan] = {}
         self._handles: set[RunHandle] = set()
+        self._kept = KeptBackends()
+        weakref.finalize(self, self._kept.shutdown)
         self._lock = threading.RLock()
         self._closed = False
 
@@ -203,7 +207,10 @@ class CodeRepository:
         return handle
 
     def shutdown(self) -> None:
-        """Cancel the submitted runs that go on, wait for their end (30 s at most) and refuse new ones."""
+        """Cancel submitted runs that go on, wait for their end (30 s at most), let idle workers go, refuse new runs.
+
+        What runs with steps in other processes have put into the default store is gone; what is in memory is not.
+        """
         with self._lock:
             self._closed = True
             handles = [handle for handle in self._handles if handle.status == "running"]
@@ -215,6 +222,8 @@ class CodeRepository:
                 warnings.warn(
                     f"{handle!r} still goes on {SHUTDOWN_DEADLINE:.0f} s after it was cancelled", RuntimeWarning, 2
                 )
+        self._kept.shutdown()
+        self._default_store.close()
 
     def __enter__(self) -> CodeRepository:
         return self
@@ -267,7 +276,7 @@ class CodeRepository:
         retry: RetryPolicy | str | None,
     ) -> Plan:
         graph = self._resolved()
-        names = None if selection is None else _names(selection)
+        names = None if selection is None else names_of(selection)
         key = (names, include_upstream, executor, job.name if job is not None else None, retry)
         plan = self._plans.get(key)
         if plan is None:
@@ -340,10 +349,14 @@ class CodeRepository:
         configs = check_configs(graph, plan, config)
         if on_event is not None and not callable(on_event):
             raise ConfigurationError(f"on_event={on_event!r:.80}: a function that takes an event is allowed")
+        run_id = secrets.token_hex(16)
+        share(self._default_store, plan, run_id)
         return RunLoop(
             plan,
-            [backend_for(one) for one in plan.executors],
-            run_id=secrets.token_hex(16),
+            [self._kept.take(one) for one in plan.executors],
+            folders=self._default_store.places(),
+            release=self._kept.give_back,
+            run_id=run_id,
             key=secrets.token_bytes(32),
             random=random.random,
             sinks=() if on_event is None else (on_event,),
@@ -363,37 +376,3 @@ def _run(loop: RunLoop, raise_on_error: bool) -> RunResult:
     if raise_on_error and error is not None:
         raise error
     return result
-
-
-def _names(selection: Any) -> tuple[Any, ...]:
-    if isinstance(selection, str | Asset | Task | BashTask):
-        return (getattr(selection, "name", selection),)
-    if not isinstance(selection, Iterable):
-        raise ConfigurationError(f"selection={selection!r:.80}: assets, their names or a list of them is allowed")
-    names = tuple(item.name if isinstance(item, Asset | Task | BashTask) else item for item in selection)
-    for name in names:
-        if not isinstance(name, str):
-            raise ConfigurationError(f"selection holds {name!r:.80}: an asset or the name of one is allowed")
-    return names
-
-
-def _checked_list(what: str, given: Any, kinds: tuple[type, ...], hint: str) -> list[Any]:
-    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
-        raise ConfigurationError(f"{what}={given!r:.80}: a list is allowed", hint=hint)
-    for item in given:
-        if not isinstance(item, kinds):
-            raise ConfigurationError(f"{what} holds {item!r:.80}, which is no {kinds[0].__name__}", hint=hint)
-    return list(given)
-
-
-def _checked_dict(what: str, given: Any, kinds: tuple[type, ...], allowed: str) -> dict[str, Any]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(f"{what}={given!r:.80}: a dict by name is allowed")
-    for name, value in given.items():
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"{what}: the name {name!r:.80} is no str, or empty")
-        if not isinstance(value, kinds):
-            raise ConfigurationError(f"{what}[{name!r}]={value!r:.80}: {allowed} is allowed")
-    return dict(given)

@@ -1,0 +1,62 @@
+"""Before a run: whether other processes have a part in the default store, and what they need of it from before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rivers._io.base import Reach
+from rivers._io.default_store import DefaultStore
+from rivers._plan.graph import Source
+from rivers._plan.plan import Plan, Step
+from rivers._repository.checks import handlers_of, reach_in
+from rivers.exceptions import GraphValidationError, OutputCommitError, Problem
+
+__all__ = ["share"]
+
+
+def share(store: DefaultStore, plan: Plan, run_id: str) -> None:
+    """Let a run store where all its steps reach it, and hand over what they load of earlier runs.
+
+    Nothing happens where no step in another process uses the default store.
+
+    Raises:
+        GraphValidationError: a value of an earlier run is in memory and cannot be pickled.
+        ConfigurationError: there is no place for a store that processes share.
+    """
+    reach = reach_in(plan)
+    elsewhere = [
+        step
+        for step in plan.steps
+        if reach(step) is not Reach.PROCESS and any(handler is store for _, handler, _ in handlers_of(step))
+    ]
+    if not elsewhere:
+        return
+    store.share(run_id)
+    keys = store.keys_in_memory()
+    made = {node.index for step in plan.steps for node in (step.inner or (step.node,))}
+    problems: list[Problem] = []
+    told: set[str] = set()
+    for step in elsewhere:
+        for source in _sources(step):
+            if source.io_handler is store and source.node not in made and source.key not in told:
+                told.add(source.key)
+                try:
+                    for key in keys.get(source.key, ()):
+                        store.hand_over(key)
+                except OutputCommitError as error:
+                    problems.append(_problem(step, source, error))
+    if problems:
+        raise GraphValidationError(problems)
+
+
+def _sources(step: Step) -> Iterator[Source]:
+    for node in step.inner or (step.node,):
+        yield from node.inputs
+
+
+def _problem(step: Step, source: Source, error: OutputCommitError) -> Problem:
+    message = (
+        f"it loads {source.key!r}, which an earlier run has left in memory, but its executor {step.executor.kind!r} "
+        f"runs it in another process: {error.message}; {error.hint}"
+    )
+    return Problem(message, step.node.owner.name, step.node.owner.where)
