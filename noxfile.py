@@ -4,7 +4,8 @@
     nox -s tests -- -k retries            everything after -- goes to pytest
     nox -s matrix                         the tests on every supported Python that is here
     nox -s package minimums proto         before a release
-    nox -s demo bench fuzz coverage       to look at, to measure, to attack
+    nox -s demo bench fuzz torture        to look at, to measure, to attack
+    nox -s coverage                       the lines that no test reaches
 
 Dependency groups come from pyproject.toml, the supported Pythons from the classifiers of rivers-core.
 """
@@ -25,6 +26,8 @@ WORKSPACE = nox.project.load_toml("pyproject.toml")
 CORE = "packages/rivers-core"
 EXECUTOR_EXAMPLE = "examples/rivers-executor-subprocess"
 PACKAGES = sorted(path.parent for path in Path("packages").glob("*/pyproject.toml"))
+EXTRAS = {"rivers-core": "[protobuf,objectstore]"}  # those that need nothing of ours
+EDITABLE = [argument for package in PACKAGES for argument in ("-e", f"{package}{EXTRAS.get(package.name, '')}")]
 SOURCES = [str(package / "src") for package in PACKAGES]
 PYTHONS = nox.project.python_versions(nox.project.load_toml(f"{CORE}/pyproject.toml"))
 
@@ -36,8 +39,7 @@ def group(*names: str) -> list[str]:
 
 def install_workspace(session: nox.Session, *groups: str) -> None:
     """Install every package of the workspace editable, with the extras that need nothing of ours, and the groups."""
-    packages = [argument for package in PACKAGES for argument in ("-e", f"{package}[protobuf,objectstore]")]
-    session.install(*packages, *group(*groups))
+    session.install(*EDITABLE, *group(*groups))
 
 
 @nox.session
@@ -93,8 +95,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session(venv_backend="uv")
 def minimums(session: nox.Session) -> None:
     """All tests, with the oldest releases our packages say they work with."""
-    packages = [argument for package in PACKAGES for argument in ("-e", f"{package}[protobuf,objectstore]")]
-    session.install("--resolution=lowest-direct", *packages)
+    session.install("--resolution=lowest-direct", *EDITABLE)
     session.install("-e", EXECUTOR_EXAMPLE, *group("test"), "cloudpickle")
     session.run("uv", "pip", "list", external=True)
     session.run("pytest", *session.posargs)
@@ -115,7 +116,12 @@ def package(session: nox.Session, package: str) -> None:
     # uv makes the wheel from the sdist, so that the sdist is known to hold all it needs.
     session.run("uv", "build", "--quiet", "--clear", "--out-dir", str(built), f"packages/{package}", external=True)
     (wheel,) = built.glob("*.whl")
-    session.install(str(wheel), *group("package"))
+    wheels = [str(wheel)]
+    if f"packages/{package}" != CORE:  # its dependency of ours is on no index
+        core = str(built.parent / "core")
+        session.run("uv", "build", "--quiet", "--clear", "--wheel", "--out-dir", core, CORE, external=True)
+        wheels += map(str, Path(core).glob("*.whl"))
+    session.install(*wheels, *group("package"))
     session.run(
         "pytest",
         "tests/test_packaging.py",
@@ -142,9 +148,19 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def torture(session: nox.Session) -> None:
+    """Workers and controllers are killed at random and nothing is lost or left; a short form is among the tests."""
+    install_workspace(session)
+    # A fixed seed first, then one that each script draws and prints; `-- --seed N` repeats that.
+    for arguments in [session.posargs] if session.posargs else [["--seed", "1"], []]:
+        session.run("python", "torture/kill_workers.py", *arguments)
+        session.run("python", "torture/kill_controller.py", *arguments)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """What a step costs, as ratios in one run on one machine."""
-    session.install("-e", f"{CORE}[objectstore]", *group("bench"))
+    install_workspace(session, "bench")
     upstream = Path(session.create_tmp(), "upstream")
     session.run("python", "-m", "venv", str(upstream), silent=True)
     session.run(str(upstream / "bin" / "pip"), "install", "--quiet", "rivers==0.6.2", external=True)
@@ -153,7 +169,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """A real pipeline over the flights that left New York in 2013."""
-    session.install(CORE, *group("demo"))
+    """A real pipeline over the flights that left New York in 2013: in one process, across the cores, and compared."""
+    session.install(*map(str, PACKAGES), *group("demo"))
     session.chdir("examples/flights")
-    session.run("python", "-m", "flights", *session.posargs)
+    session.run("python", "-m", "flights", *(session.posargs or ["--executor", "both"]))

@@ -1,0 +1,93 @@
+"""A guard outlives the controller by a moment: it kills what the workers have started and removes what they shared.
+
+A worker that is killed with its controller can do neither. A shell can: it waits at the end of a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+
+from rivers_executor_parallel import kin
+
+__all__ = ["Guard"]
+
+_SCRIPT = """
+trap '' HUP INT QUIT TERM
+named=$1
+shift
+groups=
+while read -r what value; do
+    case $what in
+    group) groups="$groups $value" ;;
+    ended)
+        rest=
+        for group in $groups; do [ "$group" = "$value" ] || rest="$rest $group"; done
+        groups=$rest
+        ;;
+    folder) set -- "$@" "$value" ;;
+    done) exit 0 ;;
+    esac
+done
+for group in $groups; do kill -KILL -- "-$group" 2>/dev/null; done
+for pause in 0 0.1 0.2; do  # what is just being started has no environment yet
+    sleep "$pause"
+    for file in $(grep -alsF -e "$named" /proc/[0-9]*/environ); do
+        pid=${file#/proc/}
+        kill -KILL "${pid%/environ}" 2>/dev/null
+    done
+done
+[ $# -gt 0 ] && rm -rf -- "$@"
+"""
+
+
+class Guard:
+    """A shell that learns of process groups and folders; it acts when this process has ended without `close`.
+
+    What has left its group is found by the name that the workers of `family` bear in their environment (`kin`). Where
+    there is no `/bin/sh`, the kernel alone ends the workers, but not what their bodies have started; where there is no
+    `grep`, what has left its group lives on.
+    """
+
+    def __init__(self, family: str) -> None:
+        self._shell: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):
+            self._shell = subprocess.Popen(  # noqa: S603 - a text of ours, and a name of hexadecimal digits
+                ["/bin/sh", "-c", _SCRIPT, "rivers-guard", f"{kin.VARIABLE}={family}."],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def watch_group(self, group: int) -> None:
+        """Kill this process group then."""
+        self._tell(f"group {group}")
+
+    def group_ended(self, group: int) -> None:
+        """Its number may soon be another's."""
+        self._tell(f"ended {group}")
+
+    def watch_folder(self, folder: str) -> None:
+        """Remove this folder then, also where its removal had begun, which renames it."""
+        if "\n" not in folder:
+            self._tell(f"folder {folder}")
+            self._tell(f"folder {folder}~")
+
+    def close(self) -> None:
+        """There is nothing left to guard."""
+        if self._shell is None:
+            return
+        self._tell("done")
+        assert self._shell.stdin is not None
+        with contextlib.suppress(OSError):
+            self._shell.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._shell.wait(5)
+
+    def _tell(self, line: str) -> None:
+        if self._shell is not None and self._shell.stdin is not None:
+            with contextlib.suppress(OSError):  # somebody has killed it: the kernel's own ways are left
+                self._shell.stdin.write(line.encode() + b"\n")
+                self._shell.stdin.flush()

@@ -1,0 +1,193 @@
+"""User code that workers can import, runs to watch, and the check that every test leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.resource_tracker
+import os
+import queue
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import loky.backend.resource_tracker
+import pytest
+
+import rivers as rs
+from rivers._executor.drive import RunLoop  # a run whose grace can be chosen
+from rivers._executor.registry import backend_for
+from rivers._repository.run import result_of
+
+CODE = Path(__file__).parent / "user_code"
+# The user's modules; nothing tells the workers where they are but rivers.
+sys.path.insert(0, str(CODE))
+
+PATIENCE = 5.0
+"""Seconds for the last processes of a test to be gone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The package is found by its entry point, as a stranger's is: without being installed there is nothing to test."""
+    if not any(point.name == "parallel" for point in entry_points(group="rivers.executors")):
+        for item in items:
+            if CODE.parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="rivers-executor-parallel is not installed"))
+
+
+@pytest.fixture(scope="session")
+def trackers() -> None:
+    """The two resource trackers that loky starts with its first process; they live as long as this process."""
+    multiprocessing.resource_tracker.ensure_running()
+    loky.backend.resource_tracker.ensure_running()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(trackers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """After each test there is no thread, file descriptor, shared memory or temporary file more, and soon no process.
+
+    Processes are found by what they have inherited, grandchildren and orphans included. Its value is this mark.
+    """
+    mark = uuid.uuid4().hex
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("RIVERS_TEST_MARK", mark)
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    threads, files = set(threading.enumerate()), open_files()
+    yield mark
+    assert set() == set(threading.enumerate()) - threads
+    assert files == open_files()
+    assert [] == wait_for_none(lambda: marked(mark))
+    assert [] == [name for name in os.listdir("/dev/shm") if str(os.getpid()) in name]
+    assert [] == os.listdir(temporary)
+
+
+def open_files() -> list[str]:
+    """What this process has open, but for the folder that is read for it."""
+    names = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            names.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sorted(names)
+
+
+def marked(mark: str) -> list[str]:
+    """The command lines of the processes that carry this mark in their environment: workers and what they started."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
+                found.append(process.name + " " + (process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it has ended meanwhile
+    return [line for line in found if not line.startswith(f"{os.getpid()} ") and "resource_tracker" not in line]
+
+
+def wait_for_none(find: Callable[[], list[str]], patience: float = PATIENCE) -> list[str]:
+    """What is still found when the patience is over: nothing, as a rule at once."""
+    until = time.monotonic() + patience
+    while (left := find()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return left
+
+
+@pytest.fixture
+def processes(nothing_is_left: str) -> Callable[[], list[str]]:
+    """The processes that this test has started and that are not gone after some seconds."""
+    return lambda: wait_for_none(lambda: marked(nothing_is_left))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> rs.PickleIOHandler:
+    return rs.PickleIOHandler(tmp_path / "store")
+
+
+@pytest.fixture
+def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """What bodies have noted down (`lane_steps.note`), a line each: it outlives whoever wrote it."""
+    path = tmp_path / "notes"
+    path.touch()
+    monkeypatch.setenv("RIVERS_TEST_NOTES", str(path))
+    return lambda: path.read_text().splitlines()
+
+
+@pytest.fixture
+def repository(store: rs.PickleIOHandler) -> Iterator[Callable[..., rs.CodeRepository]]:
+    """Makes repositories with a store and a parallel executor; they are shut down at the test's end."""
+    with contextlib.ExitStack() as opened:
+
+        def make(*assets: rs.Asset, workers: int = 2, **resources: Any) -> rs.CodeRepository:
+            executor = rs.Executor.parallel(max_workers=workers)
+            repo = rs.CodeRepository(list(assets), resources={"store": store, **resources}, default_executor=executor)
+            return opened.enter_context(repo)
+
+        yield make
+
+
+class Going:
+    """A run that goes on in a thread of its own; `until` waits for an event, `end` for the result."""
+
+    def __init__(self, repo: rs.CodeRepository, grace: float, retry: rs.RetryPolicy | None) -> None:
+        self.events: list[Any] = []
+        self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        plan = repo._plan(None, False, None, None, retry)
+        self.loop = RunLoop(
+            plan,
+            [backend_for(executor) for executor in plan.executors],
+            run_id=uuid.uuid4().hex,
+            key=b"k" * 32,
+            random=lambda: 0.5,
+            sinks=[self._told.put],
+            grace=grace,
+            release=lambda backends: [backend.shutdown(20.0) for backend in backends] and None,
+        )
+        self.thread = threading.Thread(target=self.loop.run, name="going")
+        self.thread.start()
+
+    def until(self, kind: str, step: str | None = None, **fields: Any) -> Any:
+        """The next event of this class, of this step, with these fields."""
+        while True:
+            event = self._told.get(timeout=30)
+            self.events.append(event)
+            if (
+                type(event).__name__ == kind
+                and (step is None or event.step == step)
+                and all(getattr(event, name) == value for name, value in fields.items())
+            ):
+                return event
+            assert "RunFinished" != type(event).__name__, "the run is over"
+
+    def cancel(self) -> None:
+        self.loop.cancel()
+
+    def end(self) -> rs.RunResult:
+        """Wait for the result."""
+        self.thread.join(40)
+        assert not self.thread.is_alive()
+        while not self._told.empty():
+            self.events.append(self._told.get())
+        return result_of(self.loop.plan, self.loop)[0]
+
+
+@pytest.fixture
+def start(repository: Callable[..., rs.CodeRepository]) -> Iterator[Callable[..., Going]]:
+    """Start a run of assets with a short grace; what still goes on at the test's end is cancelled."""
+    runs: list[Going] = []
+
+    def start(
+        *assets: rs.Asset, grace: float = 0.3, workers: int = 2, retry: rs.RetryPolicy | None = None, **resources: Any
+    ) -> Going:
+        going = Going(repository(*assets, workers=workers, **resources), grace, retry)
+        runs.append(going)
+        return going
+
+    yield start
+    for going in runs:
+        going.cancel()
+        going.thread.join(40)
