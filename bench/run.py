@@ -19,47 +19,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import peers
+from figures import ROUNDS, TMPFS, Table, best, micros
+from parallel import parallel
 from shapes import fan_out, typical_spec
 
 import rivers as rs
 from rivers.protocol import decode_spec, encode_spec
-
-ROUNDS = 15
-TMPFS = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-
-
-class Table:
-    """Prints one line per figure: what, value, ratio, bar, verdict."""
-
-    def __init__(self) -> None:
-        print(f"{'figure':58} {'value':>14} {'ratio':>7}  bar")
-
-    def line(self, what: str, value: str, ratio: float | None = None, bar: str = "", met: bool | None = None) -> None:
-        verdict = "" if met is None else ("  met" if met else "  MISSED")
-        shown = "" if ratio is None else f"{ratio:.2f} x"
-        print(f"{what:58} {value:>14} {shown:>7}  {bar}{verdict}", flush=True)
-
-
-def best(*sides: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """The shortest time of each side in seconds, the sides taking turns."""
-    found = [float("inf")] * len(sides)
-    for _ in range(rounds):
-        for index, side in enumerate(sides):
-            gc.collect()
-            start = time.perf_counter()
-            side()
-            found[index] = min(found[index], time.perf_counter() - start)
-    return found
-
-
-def micros(seconds: float, steps: int) -> float:
-    return seconds / steps * 1e6
 
 
 def fan_outs(table: Table, with_peers: bool) -> None:
@@ -191,6 +161,7 @@ def main() -> None:
     planning(table)
     memory(table)
     protocol(table)
+    parallel(table)
 
 
 if __name__ == "__main__":

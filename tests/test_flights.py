@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import os
@@ -281,9 +282,13 @@ def test_a_run_leaves_the_style_of_matplotlib_alone(tmp_path: Path, monkeypatch:
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
-def command(out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(out: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return python("-m", "flights", "--out", str(out), *options, **environment)
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flights", "--out", str(out)],
+        [sys.executable, *arguments],
         cwd=EXAMPLE,
         env={**os.environ, **environment},
         capture_output=True,
@@ -293,18 +298,21 @@ def command(out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def rows_of(table: str) -> tuple[list[str], dict[str, list[str]]]:
+    """The head of a printed table of steps, and its rows by step."""
+    head, rule, *rows = (re.split(r"\s{2,}", line) for line in table.splitlines())
+    assert {"-"} == set(rule[0])
+    return head, {row[0]: row[1:] for row in rows}
+
+
 def test_command_prints_the_steps_and_where_the_pictures_are(tmp_path: Path) -> None:
     """`python -m flights` ends with 0, prints a row per step, and names pictures that are there."""
     done = command(tmp_path)
-    head, rule, *rows = done.stdout.partition("\n\n")[0].splitlines()
-    cells = {row[0]: row[1:] for row in (re.split(r"\s{2,}", line) for line in rows)}
+    head, cells = rows_of(done.stdout.partition("\n\n")[0])
     pictures = [Path(line.strip()) for line in done.stdout.partition("pictures:\n")[2].splitlines()]
 
     assert (0, "") == (done.returncode, done.stderr)
-    assert ["step", "executor", "state", "load s", "run s", "store s", "worker", "attempts"] == re.split(
-        r"\s{2,}", head
-    )
-    assert {"-"} == set(rule)
+    assert ["step", "executor", "state", "load s", "run s", "store s", "worker", "attempts"] == head
     assert {"flights", "joined_flights", "ranked_routes", "weather_delays", *PICTURES} <= set(cells)
     assert "105" == cells["destination_delays/airport_figures[*] x 105"][-1]
     assert {"in_process"} == {row[0] for row in cells.values()}
@@ -324,3 +332,68 @@ def test_command_fails_when_the_data_are_not_there(tmp_path: Path) -> None:
     assert f"no flights.csv.zip in {empty}" in done.stdout
     assert re.search(r"^joined_flights +.*skipped", done.stdout, re.MULTILINE)
     assert "Traceback" not in done.stdout + done.stderr
+
+
+# --- both executors -------------------------------------------------------------------------------------------------
+
+
+def test_command_compares_the_executors(tmp_path: Path) -> None:
+    """`--executor both` runs the job in this process and across the cores; every value is the same, to the last bit."""
+    done = command(tmp_path, "--executor", "both")
+    assert (0, "") == (done.returncode, done.stderr), done.stdout
+    _, here, _, _, across, _, verdict = done.stdout.split("\n\n")
+    (_, in_process), (_, parallel) = rows_of(here), rows_of(across)
+
+    assert in_process.keys() == parallel.keys()
+    assert {"in_process"} == {row[0] for row in in_process.values()}
+    assert {*PICTURES} == {step for step, row in parallel.items() if row[0] == "in_process"}
+    assert {"parallel"} == {row[0] for step, row in parallel.items() if step not in PICTURES}
+    assert {"succeeded"} == {row[1] for row in [*in_process.values(), *parallel.values()]}
+    # 22 assets; in the graphs two splits, two tables and an instance for each of 105 + 3 airports
+    assert "in_process and parallel: 134 values compared, none different\n" == verdict
+
+
+def test_command_finds_a_planted_difference(tmp_path: Path) -> None:
+    """A constant changed in this process and not in the workers makes `--executor both` end with 1 and say where."""
+    plant = "import sys, flights.delays, flights.__main__ as main; flights.delays.LATE = 30; sys.exit(main.main())"
+    done = python("-c", plant, "--out", str(tmp_path), "--executor", "both")
+
+    different = re.findall(r"^different: ([^:]+): .+$", done.stdout, re.MULTILINE)
+    assert (1, "") == (done.returncode, done.stderr)
+    assert {"carrier_delays", "origin_delays", "origin_delays/airport_figures[JFK]"} <= set(different)
+    assert not {*TABLES, "joined_flights", "best_routes"} & set(different)  # they do not look at that constant
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pd.DataFrame({"a": [1.0, np.nan]}), pd.DataFrame({"a": [1.0 + 2**-52, np.nan]})),
+        (pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1.0, 2.0]})),
+        (pd.DataFrame({"a": [1], "b": [2]}), pd.DataFrame({"b": [2], "a": [1]})),
+        (pd.DataFrame({"a": [1]}), {"a": [1]}),
+        ({"a": 1.0}, {"a": np.nan}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (("ATL", [1, 2]), ("ATL", [1])),
+        (("ATL", [1, 2]), ("ATL", [1, 3])),
+    ],
+)
+def test_values_that_differ(one: object, other: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bit, a type, an order or a length is a difference; a value has none from its copy, a NaN either."""
+    monkeypatch.syspath_prepend(EXAMPLE)
+    compare = importlib.import_module("flights.compare")
+
+    assert compare.difference_of(one, other)
+    assert [None, None] == [compare.difference_of(value, copy.deepcopy(value)) for value in (one, other)]
+
+
+def test_pictures_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures in two folders are the same when their bytes are."""
+    monkeypatch.syspath_prepend(EXAMPLE)
+    compare = importlib.import_module("flights.compare")
+    one, same, other = tmp_path / "a" / "p.png", tmp_path / "b" / "p.png", tmp_path / "c" / "p.png"
+    for path, content in ((one, b"1"), (same, b"1"), (other, b"2")):
+        path.parent.mkdir()
+        path.write_bytes(content)
+
+    assert compare.difference_of(one, same) is None
+    assert "different bytes" in compare.difference_of(one, other)

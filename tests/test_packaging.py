@@ -7,6 +7,7 @@ package by RIVERS_PACKAGE and where the built files are by RIVERS_BUILT. Without
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -21,23 +22,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 JUDGED = [path for path in PACKAGES if path.name == os.environ.get("RIVERS_PACKAGE", path.name)]
-OPTIONAL = ("obstore", "google.protobuf", "cloudpickle", "loky", "kubernetes", "grpc", "numpy", "pandas")
-
-EXAMPLE = """
-import rivers as rs
-
-@rs.Asset
-def numbers() -> list[int]:
-    return [3, 1, 2]
-
-@rs.Asset
-def total(numbers: list[int]) -> int:
-    return sum(numbers)
-
-with rs.CodeRepository(assets=[numbers, total]) as repo:
-    assert repo.materialize().success
-    assert repo.load_node("total") == 6
-"""
+EXECUTORS = ("rivers_executor_parallel",)
+LIBRARIES = ("obstore", "google.protobuf", "cloudpickle", "loky", "kubernetes", "grpc", "numpy", "pandas")
+DEPENDENCIES = {
+    "rivers-core": ["msgspec", "pydantic", "pydantic-settings", "typing-extensions"],
+    "rivers-executor-parallel": ["cloudpickle", "loky", "msgspec", "rivers-core"],
+}
 
 
 class Built(NamedTuple):
@@ -117,23 +107,39 @@ def test_every_package_has_a_changelog_that_towncrier_can_extend() -> None:
         assert (package / "changes" / "README.md").is_file()
 
 
-def test_the_installed_metadata_is_the_projects() -> None:
-    """What is installed is what pyproject.toml says: version, Python, licence, and four dependencies."""
-    found = metadata.metadata("rivers-core")
-    required = [line for line in metadata.requires("rivers-core") or [] if "extra ==" not in line]
+@pytest.mark.parametrize("package", JUDGED, ids=lambda path: path.name)
+def test_the_installed_metadata_is_the_projects(package: Path) -> None:
+    """What is installed is what pyproject.toml says: version, Python, licence, and few dependencies."""
+    found = metadata.metadata(package.name)
+    required = [line for line in metadata.requires(package.name) or [] if "extra ==" not in line]
 
-    assert project(ROOT / "packages/rivers-core")["version"] == found["Version"]
+    assert project(package)["version"] == found["Version"]
     assert ">=3.11" == found["Requires-Python"]
     assert "Apache-2.0" == found["License-Expression"]
-    assert ["msgspec", "pydantic", "pydantic-settings", "typing-extensions"] == sorted(
-        line.partition(">")[0] for line in required
-    )
+    assert DEPENDENCIES[package.name] == sorted(re.split("[~>]", line)[0] for line in required)
+
+
+def test_the_core_has_an_extra_for_each_executor() -> None:
+    """The extras of rivers-core are the executors' packages and what some users need."""
+    found = metadata.metadata("rivers-core")
+
     assert ["kubernetes", "objectstore", "parallel", "protobuf"] == sorted(found.get_all("Provides-Extra") or [])
 
 
+@pytest.mark.parametrize("package", [path for path in JUDGED if path.name != "rivers-core"], ids=lambda path: path.name)
+def test_an_executor_is_found_by_its_entry_point(package: Path) -> None:
+    """An installed executor package registers one backend, under its executor's kind, and that can be loaded."""
+    kind = package.name.removeprefix("rivers-executor-")
+    (entry,) = metadata.entry_points(group="rivers.executors", name=kind)
+
+    assert package.name.replace("-", "_") == entry.module
+    assert kind == entry.load().executor_type.kind
+
+
 def test_importing_rivers_loads_no_optional_dependency(tmp_path: Path) -> None:
-    """`import rivers` works without any extra, and loads none that happens to be installed."""
-    ended = run(f"import sys, rivers; print([name for name in {OPTIONAL!r} if name in sys.modules])", tmp_path)
+    """`import rivers` works without any extra, and loads none that is installed, nor an executor's package."""
+    optional = (*LIBRARIES, *EXECUTORS)
+    ended = run(f"import sys, rivers; print([name for name in {optional!r} if name in sys.modules])", tmp_path)
 
     assert "[]\n" == ended.stdout, ended.stderr
 
@@ -152,10 +158,13 @@ for module in ("", ".exceptions", ".io_handlers", ".protocol", ".spi", ".testing
     assert 0 == ended.returncode, ended.stderr
 
 
-def test_the_example_runs_outside_the_repository(tmp_path: Path) -> None:
-    """The first example of the README runs from any folder, prints nothing and warns of nothing."""
-    ended = run(EXAMPLE, tmp_path)
+@pytest.mark.parametrize("package", JUDGED, ids=lambda path: path.name)
+def test_the_readme_runs_outside_the_repository(package: Path, tmp_path: Path) -> None:
+    """The example of a package's README runs from any folder, prints nothing and warns of nothing."""
+    (example,) = re.findall(r"^```python\n(.*?)^```$", (package / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    ended = run(example, tmp_path)
 
+    assert "materialize" in example
     assert (0, "", "") == (ended.returncode, ended.stdout, ended.stderr)
 
 

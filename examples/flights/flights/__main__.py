@@ -1,19 +1,22 @@
-"""`python -m flights [--out DIR] [--executor in_process]`: run the job once and say what happened.
+"""`python -m flights [--out DIR] [--executor in_process|parallel|both]`: run the job and say what happened.
 
-Exit code 0 when every step succeeded, 1 when one did not.
+Exit code 0 when every step succeeded, 1 when one did not, or when the two executors' values are not the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import rivers as rs
+from flights.compare import differences, value_names
 from flights.repository import flights_repository
 
-EXECUTORS: dict[str, rs.Executor] = {"in_process": rs.Executor.in_process()}
+EXECUTORS: dict[str, rs.Executor] = {"in_process": rs.Executor.in_process(), "parallel": rs.Executor.parallel()}
 PICTURES = ("carrier_picture", "hour_picture", "weather_picture", "destination_picture")
 HEAD = ("step", "executor", "state", "load s", "run s", "store s", "worker", "attempts")
 NUMBERS = {3, 4, 5, 7}
@@ -27,20 +30,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("out"), help="directory for pictures and values (default: out)"
     )
-    parser.add_argument("--executor", choices=EXECUTORS, default="in_process", help="where the steps run")
+    parser.add_argument(
+        "--executor",
+        choices=[*EXECUTORS, "both"],
+        default="in_process",
+        help="where the steps run; both: on each of them into a folder of its own, and compare every value",
+    )
     options = parser.parse_args(arguments)
+    if options.executor == "both":
+        return run_both(options.out)
     with flights_repository(options.out, EXECUTORS[options.executor]) as repository:
-        result = repository.get_job("flights").execute(raise_on_error=False)
-        pictures = [repository.load_node(name) for name in PICTURES if name in result.materialized_assets]
+        return 0 if run(repository).success else 1
 
+
+def run(repository: rs.CodeRepository) -> rs.RunResult:
+    """Run the job once, and print what happened."""
+    began = time.perf_counter()
+    result = repository.get_job("flights").execute(raise_on_error=False)
+    seconds = time.perf_counter() - began
     print(step_table(result.steps))
-    print(f"\nrun {result.run_id}: {result.status}, {len(result.materialized_assets)} assets")
+    print(f"\nrun {result.run_id}: {result.status}, {len(result.materialized_assets)} assets, {seconds:.1f} s")
     for name, message in result.failed_assets:
         print(f"failed: {name}: {message}")
+    pictures = [repository.load_node(name) for name in PICTURES if name in result.materialized_assets]
     print("pictures:" if pictures else "no pictures")
     for path in pictures:
         print(f"  {path}")
-    return 0 if result.success else 1
+    return result
+
+
+def run_both(out: Path) -> int:
+    """Run the job on each executor, and compare every value of every asset, task and instance."""
+    names: dict[str, list[str]] = {}
+    with ExitStack() as stack:
+        repositories = []
+        for name, executor in EXECUTORS.items():
+            print(f"--- {executor!r}\n")
+            repository = stack.enter_context(flights_repository(out / name, executor))
+            result = run(repository)
+            print()
+            if not result.success:
+                return 1
+            repositories.append(repository)
+            names[name] = value_names(result)
+        one, other = (set(those) for those in names.values())
+        both = [name for name in names["in_process"] if name in other]
+        different = [
+            *(f"{name}: made by one of the two only" for name in sorted(one ^ other)),
+            *differences(both, *repositories),
+        ]
+    for line in different:
+        print(f"different: {line}")
+    print(f"{' and '.join(names)}: {len(both)} values compared, {len(different) or 'none'} different")
+    return 1 if different else 0
 
 
 def step_table(steps: dict[str, rs.StepReport]) -> str:

@@ -21,6 +21,10 @@ import rivers as rs
 
 DEPARTURE, ARRIVAL, VOLUME, CANCELLED = "#4477aa", "#ee6677", "#d5d8dc", "#aa3377"
 
+HERE = {"rivers/executor": "in_process"}
+"""Pictures are drawn in the calling process also when the job runs across the cores. It has matplotlib imported; a
+worker would import it first, which takes longer than drawing two of them. The workers go on meanwhile."""
+
 MAP_FLIGHTS = 50
 """Flights in the year from which a destination is put on the map."""
 
@@ -76,7 +80,7 @@ class Pictures(rs.Resource):
         return path
 
 
-@rs.Asset(group="pictures", kinds="png")
+@rs.Asset(group="pictures", kinds="png", metadata=HERE)
 def carrier_picture(carrier_delays: pd.DataFrame, pictures: Pictures) -> Path:
     """Mean delay on departure and on arrival per carrier."""
     table = carrier_delays.sort_values("arr_delay")
@@ -95,7 +99,7 @@ def carrier_picture(carrier_delays: pd.DataFrame, pictures: Pictures) -> Path:
     return pictures.save(figure, "delay_per_carrier")
 
 
-@rs.Asset(group="pictures", kinds="png")
+@rs.Asset(group="pictures", kinds="png", metadata=HERE)
 def hour_picture(hour_delays: pd.DataFrame, pictures: Pictures) -> Path:
     """Mean delay, late arrivals and number of flights per hour of scheduled departure."""
     table = hour_delays[hour_delays["flights"] >= 100]  # the one flight ever planned for 01:00 was cancelled
@@ -113,7 +117,7 @@ def hour_picture(hour_delays: pd.DataFrame, pictures: Pictures) -> Path:
     return pictures.save(figure, "delay_per_hour")
 
 
-@rs.Asset(group="pictures", kinds="png")
+@rs.Asset(group="pictures", kinds="png", metadata=HERE)
 def weather_picture(
     visibility_delays: pd.DataFrame,
     wind_delays: pd.DataFrame,
@@ -143,7 +147,7 @@ def weather_picture(
     return pictures.save(figure, "delay_by_weather")
 
 
-@rs.Asset(group="pictures", kinds="png")
+@rs.Asset(group="pictures", kinds="png", metadata=HERE)
 def destination_picture(destination_delays: pd.DataFrame, pictures: Pictures) -> Path:
     """The destinations of the contiguous United States on a map, by flights and mean arrival delay."""
     inside = destination_delays["lat"].between(24, 50) & destination_delays["lon"].between(-125, -66)

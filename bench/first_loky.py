@@ -1,0 +1,16 @@
+"""The first result of raw loky in a fresh process, with the imports of `first_rivers.py` on both sides."""
+
+from loky import ProcessPoolExecutor
+
+import rivers as rs
+
+
+def one() -> int:
+    """In the worker: import rivers, and answer."""
+
+    return rs.StepState.SUCCEEDED is not None
+
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2) as executor:
+        print(executor.submit(one).result())

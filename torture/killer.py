@@ -1,0 +1,89 @@
+"""The killer: a thread that SIGKILLs workers of its own process, each time after a number of steps that was drawn."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections import Counter
+from pathlib import Path
+
+from journal import Entry, Journal
+from processes import children, kill_child
+
+__all__ = ["Killer"]
+
+WORKER = "rivers-worker"
+"""A part of a worker's command line."""
+BUSY = ("begin", "store", "linger")
+LOOK = 0.0005
+"""Seconds between two looks at the journal."""
+ANY = 0.2
+"""Of this part of the kills, and on top of them, one hits whichever worker: one that boots, loads, stores or idles."""
+
+
+class Killer(threading.Thread):
+    """Kills `kills` busy workers while `steps` steps are made; `killed` counts all it has killed, by pid.
+
+    A worker is busy whose last entry in the journal is one of BUSY.
+    """
+
+    def __init__(self, folder: Path, seed: int, steps: int, kills: int) -> None:
+        super().__init__(name="killer", daemon=True)
+        self._draw = random.Random(seed)
+        self._journal = Journal(folder)
+        self._due = sorted(self._draw.randrange(steps * 95 // 100) for _ in range(kills))
+        self._ends = 0
+        self._doing: dict[int, str] = {}
+        self._over = threading.Event()
+        self.entries: list[Entry] = []
+        self.busy = 0
+        self.killed: Counter[int] = Counter()
+
+    def run(self) -> None:
+        """Kill until there is nothing left to be killed, or `stop`."""
+        while not self._over.wait(LOOK):
+            self._look()
+            while self._due and self._due[0] <= self._ends and not self._over.is_set():
+                self._over.wait(self._draw.uniform(0.0, 0.01))
+                self._look()
+                if self._kill_busy():
+                    self._due.pop(0)
+                    if self._draw.random() < ANY:
+                        self._over.wait(self._draw.uniform(0.0, 0.3))
+                        self._kill_any()
+
+    def stop(self) -> None:
+        """Kill no more, and take in the rest of the journal."""
+        self._over.set()
+        self.join()
+        self._look()
+
+    def _look(self) -> None:
+        for entry in self._journal.news():
+            self.entries.append(entry)
+            self._doing[entry.pid] = entry.what
+            self._ends += entry.what == "end"
+
+    def _kill_busy(self) -> bool:
+        busy = sorted(pid for pid, what in self._doing.items() if what in BUSY)
+        if not busy:
+            return False
+        pid = self._draw.choice(busy)
+        if not self._kill(pid):
+            del self._doing[pid]
+            return False
+        self.busy += 1
+        return True
+
+    def _kill_any(self) -> None:
+        workers = sorted(process.pid for process in children(os.getpid()) if WORKER in process.command)
+        if workers:
+            self._kill(self._draw.choice(workers))
+
+    def _kill(self, pid: int) -> bool:
+        if not kill_child(pid):
+            return False
+        self.killed[pid] += 1
+        self._doing.pop(pid, None)
+        return True

@@ -1,0 +1,65 @@
+"""What a process holds and what lies around: taken before and after, the difference is what was left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+
+from processes import children, marked
+
+__all__ = ["Holdings", "left_behind"]
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Threads, descriptors and children of this process, and entries of /dev/shm."""
+
+    threads: frozenset[str]
+    descriptors: frozenset[str]
+    children: frozenset[str]
+    shared: frozenset[str]
+
+    @staticmethod
+    def now() -> Holdings:
+        """What there is."""
+        return Holdings(
+            threads=frozenset(f"{thread.name} {thread.ident}" for thread in threading.enumerate()),
+            descriptors=frozenset(_descriptors()),
+            children=frozenset(f"{child.pid} {child.state} {child.command}" for child in children(os.getpid())),
+            shared=frozenset(_shared()),
+        )
+
+
+def left_behind(before: Holdings, mark: str, patience: float = 2.0) -> list[str]:
+    """What is more than before, and what bears the mark, after `patience` seconds at most."""
+    until = time.monotonic() + patience
+    while (found := _left_behind(before, mark)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
+def _left_behind(before: Holdings, mark: str) -> list[str]:
+    now = Holdings.now()
+    found = [f"thread {name}" for name in now.threads - before.threads]
+    found += [f"descriptor {name}" for name in now.descriptors - before.descriptors]
+    found += [f"child {name}" for name in now.children - before.children]
+    found += [f"/dev/shm/{name}" for name in now.shared - before.shared]
+    found += [f"process {process.pid} {process.command}" for process in marked(mark)]
+    return sorted(found)
+
+
+def _descriptors() -> list[str]:
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.append(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+        except OSError:  # the one that lists them
+            continue
+    return found
+
+
+def _shared() -> list[str]:
+    """Entries of /dev/shm that are ours by their name, as other programs have theirs there, too."""
+    return [name for name in os.listdir("/dev/shm") if str(os.getpid()) in name]
