@@ -11,6 +11,8 @@ import os
 import time
 from typing import Any
 
+import numpy as np
+
 import rivers as rs
 
 FOLDER = os.environ["RIVERS_BENCH_STORE"]
@@ -44,6 +46,7 @@ async def fly() -> None:
 
 
 ALL_IN_THE_AIR = asyncio.Event()
+SOURCES = [np.random.default_rng(seed).random(1_250_000) for seed in range(10)]
 FLIGHT = {"now": 0, "peak": 0, "wanted": 10_000}
 FAN_OUT = [made("source", "return 1", "", STORE)]
 FAN_OUT += [made(f"fan_{i}", "return source", "source", STORE) for i in range(1000)]
@@ -55,6 +58,8 @@ LEFT = [made("left_0", "time.sleep(0.3)")]
 LEFT += [made(f"left_{i}", f"time.sleep({0.1 if i % 2 else 0.3})", f"left_{i - 1}") for i in range(1, 8)]
 RIGHT = [made("right_0", "time.sleep(0.1)")]
 RIGHT += [made(f"right_{i}", f"time.sleep({0.3 if i % 2 else 0.1})", f"right_{i - 1}") for i in range(1, 8)]
+ARRAYS = [made(f"array_{i}", f"return SOURCES[{i % 10}]") for i in range(100)]
+ARRAYS += [made(f"looks_at_{i}", f"return float(array_{i}[::512].sum())", f"array_{i}") for i in range(100)]
 SLEEPERS = [made(f"sleep_{i}", "await asyncio.sleep(0.05)", head="async def") for i in range(1000)]
 
 

@@ -72,6 +72,8 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
         """The run has a sync step: its lanes are needed."""
         assert self._run is not None
         assert self._sink is not None
+        if self._keeper is not None and self._keeper.lanes.broken is not None:
+            self.shutdown(1.0)
         if self._keeper is None:
             keeper = Keeper(self.executor.max_workers, self._inheritance.settings, self._inheritance.family)
             keeper.start()

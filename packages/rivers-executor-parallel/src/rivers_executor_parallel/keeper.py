@@ -101,13 +101,16 @@ class Keeper:
         os.eventfd_write(self._wake, 1)
 
     def _work(self) -> None:
-        while not self._stopping:
-            self._start_wanted()
-            self._kill_overdue()
-            self._let_idle_go()
-            for key, _ in self._selector.select(self._patience()):
-                if key.fd in self._selector.get_map():  # it may have been buried in this very round
-                    key.data()
+        try:
+            while not self._stopping:
+                self._start_wanted()
+                self._kill_overdue()
+                self._let_idle_go()
+                for key, _ in self._selector.select(self._patience()):
+                    if key.fd in self._selector.get_map():  # it may have been buried in this very round
+                        key.data()
+        except BaseException as error:  # noqa: BLE001 - whatever it was, nobody waits for it in vain
+            self.lanes.abandon(error)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)

@@ -9,6 +9,7 @@ A crash is charged to the attempt that ran; what its worker had not begun is giv
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from rivers.exceptions import ExecutionError
 from rivers.protocol import (
     Ending,
     Evidence,
@@ -55,6 +57,7 @@ class Lanes:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.idle_since: float | None = None
+        self.broken: str | None = None
         self._nudge = nudge
         self._backlog: deque[Task] = deque()
         self._tasks: dict[str, Task] = {}
@@ -81,9 +84,16 @@ class Lanes:
             self._oom_kills = self._memory.oom_kills() or 0
 
     def submit(self, spec: StepSpec) -> None:
-        """Take an attempt; raises SpecDecodeError where its spec cannot cross."""
+        """Take an attempt.
+
+        Raises:
+            SpecDecodeError: its spec cannot cross.
+            ExecutionError: the keeper has failed.
+        """
         data = encode_spec(spec)
         with self.lock:
+            if self.broken is not None:
+                raise ExecutionError(self.broken)
             self._seq += 1
             task = self._tasks[spec.attempt_id] = Task(spec.attempt_id, self._seq, data)
             self._backlog.append(task)
@@ -174,9 +184,10 @@ class Lanes:
             self._backlog.popleft()
 
     def _relieve(self) -> None:
-        """Let a lane that idles have half of what the fullest one has not begun."""
+        """Where a lane idles, let it have half of what the fullest one has not begun."""
+        idle = self._emptiest()
         fullest = max(self.all, key=_load)
-        if len(fullest.flight) > 1:
+        if idle is not None and not idle.flight and len(fullest.flight) > 1:
             self._backlog.extend(fullest.take_back(len(fullest.flight) // 2))
             self._feed()
 
@@ -203,8 +214,7 @@ class Lanes:
             if lane.spare:
                 return
             self._feed()
-            if not lane.flight:
-                self._relieve()
+            self._relieve()
 
     def ended_run(self, lane: Lane) -> None:
         """A worker holds nothing of the run any more."""
@@ -285,14 +295,31 @@ class Lanes:
         for result in results:
             self._sink(result)
 
+    def abandon(self, error: BaseException) -> None:
+        """The keeper has failed, and nobody will hear or bury a worker any more: all that was to run is told so."""
+        with self.lock:
+            self.broken = f"the thread that keeps the workers failed with {type(error).__name__}: {error}"
+            for lane in self.all:
+                self._backlog.extend(lane.flight)
+                with contextlib.suppress(Exception):  # the others are ended all the same
+                    lane.kill_rest()
+                    lane.process.exit_code(1.0)
+                    lane.close()
+            self.all.clear()
+            results = self._give_up(Evidence(detail=self.broken))
+            self._tasks.clear()
+            self.changed.notify_all()
+        for result in results:
+            self._sink(result)
+
     def promote_spare(self) -> bool:
-        """Let the spare worker serve, if there is work for it."""
+        """Let the spare worker serve, if there is work for it; one that still boots is ahead of a new one."""
         with self.lock:
             for lane in self.all:
-                if lane.spare and lane.ready and self.wanted > 0:
+                if lane.spare and not lane.leaving and self.wanted > 0:
                     lane.spare = False
-                    self._feed()
-                    if not lane.flight:
+                    if lane.ready:
+                        self._feed()
                         self._relieve()
                     return True
         return False

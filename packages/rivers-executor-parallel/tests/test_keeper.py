@@ -1,0 +1,101 @@
+"""The keeper: the warm spare, workers that nobody needs any more, and its own failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import lane_steps as steps
+import pytest
+
+import rivers as rs
+from rivers_executor_parallel import keeper
+from rivers_executor_parallel.settings import Inheritance
+
+
+def children(mark: str) -> set[int]:
+    """The workers of this process that carry the test's mark."""
+    found = set()
+    with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
+        main = file.read().split()
+    for task in os.listdir(f"/proc/{os.getpid()}/task"):
+        with open(f"/proc/{os.getpid()}/task/{task}/children") as file:
+            main += file.read().split()
+    for pid in main:
+        try:
+            with open(f"/proc/{pid}/cmdline") as file:
+                if "rivers-worker" in file.read():
+                    found.add(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Wait for something that no event tells, 20 s at most."""
+    deadline = time.monotonic() + 20.0
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_warm_spare_takes_over(
+    start: Callable[..., object],
+    repository: Callable[..., rs.CodeRepository],
+    nothing_is_left: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once all workers are at work a spare one is started, and after a kill it serves instead of a new one."""
+    monkeypatch.setattr(keeper, "SPARE_AFTER", 0.0)
+    retry = rs.RetryPolicy(max_retries=3, retry_on=[rs.FailureReason.INFRASTRUCTURE])
+    going = start(steps.waits_for_go, workers=1, retry=retry)
+    first = going.until("StepStarted").worker
+    until(lambda: len(children(nothing_is_left)) == 2)
+    (spare,) = children(nothing_is_left) - {int(first.split()[1])}
+    monkeypatch.setattr(keeper, "SPARE_AFTER", 1e9)
+
+    os.kill(int(first.split()[1]), signal.SIGKILL)
+    second = going.until("StepStarted").worker
+
+    assert f"pid {spare}" == second
+    going.cancel()
+    going.end()
+
+
+def test_idle_workers_go(
+    repository: Callable[..., rs.CodeRepository], nothing_is_left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that had no run for a while are let go; a later run starts new ones."""
+    monkeypatch.setattr(keeper, "IDLE", 0.05)
+    monkeypatch.setattr(keeper, "LONGEST_WAIT", 0.05)
+    repo = repository(steps.pid)
+    repo.materialize()
+    first = repo.load_node("pid")
+
+    until(lambda: not children(nothing_is_left))
+    repo.materialize()
+
+    assert first != repo.load_node("pid")
+
+
+def test_a_keeper_that_fails_keeps_nobody_waiting(
+    repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong in the thread that keeps the workers fails what waits for it; the next run has another one."""
+    repo = repository(steps.base, steps.after_base)
+
+    def broken(self: Inheritance) -> None:
+        raise RuntimeError("no settings today")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Inheritance, "settings", broken)
+        result = repo.materialize(raise_on_error=False)
+
+    failure = result.steps["base"].failure
+    assert failure is not None
+    assert rs.FailureReason.INFRASTRUCTURE is failure.reason
+    assert "no settings today" in failure.message
+    assert 1 == result.steps["base"].attempts
+    assert repo.materialize().success
