@@ -103,21 +103,12 @@ def test_a_daemon(tmp_path: Path) -> None:
     assert "21" == fifo.read_text()
 
 
-def run_here(folder: str) -> None:
-    """What a controller in another place does."""
-    executor = rs.Executor.parallel(max_workers=2)
-    store = rs.PickleIOHandler(folder)
-    assets = [steps.base, steps.after_base]
-    repo = rs.CodeRepository(assets, resources={"store": store}, default_executor=executor)
-    repo.materialize()  # nobody shuts it down
-
-
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_daemonic_process(tmp_path: Path, store: rs.PickleIOHandler, method: str) -> None:
     """A daemonic multiprocessing process, which may have no children of its own, can run steps in workers."""
     make = multiprocessing.get_context(method).Process
-    process = make(target=_at_home, args=(str(tmp_path / "store"), str(CODE)), daemon=True)
+    process = make(target=steps.controls, args=(str(tmp_path / "store"),), daemon=True)
     process.start()
     process.join(50)
     code = process.exitcode
@@ -125,11 +116,6 @@ def test_a_daemonic_process(tmp_path: Path, store: rs.PickleIOHandler, method: s
 
     assert 0 == code
     assert 21 == rs.CodeRepository([steps.after_base, steps.base], resources={"store": store}).load_node("after_base")
-
-
-def _at_home(folder: str, code: str) -> None:
-    sys.path.insert(0, code)
-    run_here(folder)
 
 
 def test_a_fork_has_workers_of_its_own(repository: Callable[..., rs.CodeRepository]) -> None:

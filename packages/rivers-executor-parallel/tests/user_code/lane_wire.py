@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def writes_garbage() -> int:
                 os.write(descriptor, data)
             except OSError:
                 break
+    time.sleep(60)  # killed in here, before anything is stored
     return 1
 
 
@@ -64,6 +66,7 @@ def writes_a_false_event() -> int:
             os.write(descriptor, struct.pack("<Ic", len(event), b"e") + event)
         except OSError:
             continue
+    time.sleep(60)  # killed in here, before anything is stored
     return 1
 
 

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -187,6 +187,8 @@ def _is_importable(module: str) -> bool:
 @contextmanager
 def _by_value(cloudpickle: Any, found: Any) -> Iterator[None]:
     """Let cloudpickle take along what stands in a module that no other process can import, as pytest makes them."""
+    while isinstance(found, partial):
+        found = found.func
     module = sys.modules.get(getattr(found, "__module__", None) or "")
     if module is None or module.__name__ == "__main__" or _is_importable(module.__name__):
         yield
