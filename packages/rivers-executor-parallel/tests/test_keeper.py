@@ -6,6 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import lane_steps as steps
 import pytest
@@ -42,13 +44,14 @@ def until(reached: Callable[[], bool]) -> None:
 
 
 def test_a_warm_spare_takes_over(
-    start: Callable[..., object],
-    repository: Callable[..., rs.CodeRepository],
+    start: Callable[..., Any],
     nothing_is_left: str,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Once all workers are at work a spare one is started, and after a kill it serves instead of a new one."""
     monkeypatch.setattr(keeper, "SPARE_AFTER", 0.0)
+    monkeypatch.setenv("RIVERS_TEST_GO", str(tmp_path / "never"))
     retry = rs.RetryPolicy(max_retries=3, retry_on=[rs.FailureReason.INFRASTRUCTURE])
     going = start(steps.waits_for_go, workers=1, retry=retry)
     first = going.until("StepStarted").worker
