@@ -3,6 +3,7 @@
 from rivers._definitions.executor import Executor, usable_cpus
 from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach
+from rivers._io.cgroup import cgroup_folders, text_of_file
 from rivers._runner.async_runner import AsyncRunner
 from rivers._runner.runner import Runner
 
@@ -15,5 +16,7 @@ __all__ = [
     "Run",
     "Runner",
     "Sink",
+    "cgroup_folders",
+    "text_of_file",
     "usable_cpus",
 ]

@@ -222,7 +222,10 @@ def test_nobody_reads_any_more(run: Callable[..., Host]) -> None:
 @pytest.mark.parametrize("kind", ["pipe", "pipe that does not wait", "terminal"])
 def test_nobody_reads(run: Callable[..., Host], kind: str) -> None:
     """Where the old fd 1 is full and nobody reads it, the step goes on and is told whole."""
-    readable, writable = pty.openpty() if kind == "terminal" else os.pipe()
+    try:
+        readable, writable = pty.openpty() if kind == "terminal" else os.pipe()
+    except OSError as error:
+        pytest.skip(f"no terminal can be opened here: {error}")
     os.set_blocking(writable, kind != "pipe that does not wait")
     try:
         told = run(WRITES, "writes", stdout=writable)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
+
+from rivers.spi import cgroup_folders, text_of_file
 
 __all__ = ["MemoryCgroup", "MemoryGrowth"]
 
@@ -19,13 +20,13 @@ class MemoryCgroup:
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._folders = list(_folders(root))
+        self._folders = list(cgroup_folders("memory", root))
 
     def oom_kills(self) -> int | None:
         """How many processes of the cgroup the OOM killer has killed so far."""
         for folder in self._folders:
             for name in ("memory.events", "memory.oom_control"):
-                for line in _read(folder / name).splitlines():
+                for line in text_of_file(folder / name).splitlines():
                     words = line.split()
                     if len(words) == 2 and words[0] == "oom_kill" and words[1].isdecimal():
                         return int(words[1])
@@ -35,7 +36,7 @@ class MemoryCgroup:
         """The limit in bytes."""
         for folder in self._folders:
             for name in ("memory.max", "memory.limit_in_bytes"):
-                text = _read(folder / name).strip()
+                text = text_of_file(folder / name).strip()
                 if text.isdecimal() and int(text) < _NO_LIMIT:
                     return int(text)
         return None
@@ -58,31 +59,9 @@ class MemoryGrowth:
         if now < self._next_look:
             return False
         self._next_look = now + 1.0
-        words = _read(Path("/proc/self/statm")).split()
+        words = text_of_file(Path("/proc/self/statm")).split()
         if len(words) < 3:
             return False
         own = (int(words[1]) - int(words[2])) * os.sysconf("SC_PAGE_SIZE")
         self._first = own if self._first is None else self._first
         return own - self._first > self._most
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """Where the cgroup's files may be; in a container its path may be the host's, and the mount itself is then ours."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers == "":
-            mounts = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
-        elif "memory" in controllers.split(","):
-            mounts = [root / "sys/fs/cgroup/memory"]
-        else:
-            continue
-        for mount in mounts:
-            yield mount / path.lstrip("/")
-            yield mount
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""

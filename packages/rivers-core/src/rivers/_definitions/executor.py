@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from rivers._definitions.compute import check_cpu, check_memory
 from rivers._definitions.names import check_count, check_flag, check_number, check_text, closest, pasted, refusal
+from rivers._io.cgroup import cgroup_folders, text_of_file
 from rivers.exceptions import ConfigurationError
 
 __all__ = ["Executor", "FrozenJSON", "usable_cpus"]
@@ -332,42 +333,14 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 def _cgroup_cpus(root: Path) -> Iterable[int]:
     """The CPU quotas of the cgroup (v1 and v2) of this process and of those above it, rounded up."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers == "":
-            mounts, quota = ("", "unified"), _quota_v2
-        elif "cpu" in controllers.split(","):
-            mounts, quota = ("cpu", "cpu,cpuacct"), _quota_v1
-        else:
-            continue
-        for mount in mounts:
-            top = root / "sys/fs/cgroup" / mount
-            # In a container the path may be the host's, which is not below its mount: the mount itself is then ours.
-            group = top / path.lstrip("/")
-            for folder in (group, *group.parents):
-                quota_us, period_us = quota(folder)
-                if quota_us > 0 and period_us > 0:
-                    yield -(-quota_us // period_us)
-                if folder == top:
-                    break
-
-
-def _quota_v2(folder: Path) -> tuple[int, int]:
-    return _numbers(_read(folder / "cpu.max"))
-
-
-def _quota_v1(folder: Path) -> tuple[int, int]:
-    return _numbers(f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}")
+    for folder in cgroup_folders("cpu", root):
+        v1 = f"{text_of_file(folder / 'cpu.cfs_quota_us')} {text_of_file(folder / 'cpu.cfs_period_us')}"
+        for quota_us, period_us in map(_numbers, (text_of_file(folder / "cpu.max"), v1)):
+            if quota_us > 0 and period_us > 0:
+                yield -(-quota_us // period_us)
 
 
 def _numbers(text: str) -> tuple[int, int]:
     """Quota and period in microseconds; (0, 0) where there is no limit (`max`, -1, no file)."""
     words = text.split()
     return (int(words[0]), int(words[1])) if len(words) == 2 and all(map(str.isdecimal, words)) else (0, 0)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from rivers._io.cgroup import cgroup_folders, text_of_file
 
 __all__ = ["Memory", "free_in", "has_room", "is_roomy", "memory"]
 
@@ -61,7 +62,7 @@ def memory(root: Path = Path("/")) -> Memory | None:
     total, available = numbers.get("MemTotal", 0) * 1024, numbers.get("MemAvailable", 0) * 1024
     if not available:
         return None
-    for folder in _cgroups(root):
+    for folder in cgroup_folders("memory", root):
         for limit_name, used_name, cache in _NAMES:
             limit, used = _number(folder / limit_name), _number(folder / used_name)
             if limit is not None and used is not None and limit < _NO_LIMIT:
@@ -76,31 +77,9 @@ _NAMES = (
 )
 
 
-def _cgroups(root: Path) -> Iterator[Path]:
-    """The folders of this process's memory cgroup and of those above it.
-
-    In a container the path may be the host's, which is not below its mount: the mount itself is then ours.
-    """
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers == "":
-            mounts = ["", "unified"]
-        elif "memory" in controllers.split(","):
-            mounts = ["memory"]
-        else:
-            continue
-        for mount in mounts:
-            top = root / "sys/fs/cgroup" / mount
-            group = top / path.lstrip("/")
-            for folder in (group, *group.parents):
-                yield folder
-                if folder == top:
-                    break
-
-
 def _numbers(file: Path, after: str = "") -> dict[str, int]:
     found = {}
-    for line in _read(file).splitlines():
+    for line in text_of_file(file).splitlines():
         words = line.split()
         if len(words) >= 2 and words[1].isdecimal():
             found[words[0].removesuffix(after)] = int(words[1])
@@ -108,12 +87,5 @@ def _numbers(file: Path, after: str = "") -> dict[str, int]:
 
 
 def _number(file: Path) -> int | None:
-    text = _read(file).strip()
+    text = text_of_file(file).strip()
     return int(text) if text.isdecimal() else None
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
