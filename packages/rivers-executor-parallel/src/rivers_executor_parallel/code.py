@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -38,13 +40,22 @@ class LoadedCode:
                 self._seen[name] = (getattr(module, "__spec__", None), file, _version(file))
 
     def changed(self) -> str | None:
-        """A module that was reloaded, replaced, or whose file is another one now; None when all is as it was."""
+        """A module that was reloaded, replaced, or whose file is another one now; None when all is as it was.
+
+        Bytecode of a changed file is removed: Python tells it from the source's size and the second of its change, and
+        would take it for good after an edit of one letter within the same second.
+        """
+        found: str | None = None
         for name, (spec, file, version) in self._seen.items():
             module = sys.modules.get(name)
+            edited = _version(file) != version
+            if edited:
+                with contextlib.suppress(OSError, NotImplementedError):
+                    os.unlink(importlib.util.cache_from_source(file))
             # `importlib.reload` keeps the module and gives it a new spec.
-            if module is None or getattr(module, "__spec__", None) is not spec or _version(file) != version:
-                return name
-        return None
+            if edited or module is None or getattr(module, "__spec__", None) is not spec:
+                found = found or name
+        return found
 
 
 def _version(file: str) -> tuple[int, int] | None:

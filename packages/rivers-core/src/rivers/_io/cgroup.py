@@ -19,9 +19,7 @@ def cgroup_folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:
         if controllers == "":
             mounts = ["", "unified"]  # v2
         elif controller in controllers.split(","):
-            mounts = list(
-                dict.fromkeys((controller, controllers))
-            )  # v1: cpu, a link to cpu,cpuacct
+            mounts = list(dict.fromkeys((controller, controllers)))  # v1: cpu, a link to cpu,cpuacct
         else:
             continue
         for mount in mounts:
