@@ -32,6 +32,8 @@ def lazy() -> tuple[str, int]:
     return lane_lazy.WORD, os.getpid()
 """
 
+SECOND = 1_700_000_000 * 10**9
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -92,11 +94,14 @@ def test_a_reload_of_an_unchanged_file(repository: Callable[..., rs.CodeReposito
 
 def test_a_changed_file(repository: Callable[..., rs.CodeRepository], folder: Path) -> None:
     """A worker of a later run has what a module's file holds then, whatever the controller has in memory."""
+    file = folder / "lane_versioned.py"
+    os.utime(file, ns=(SECOND, SECOND))
     repo = repository(versioned().versioned, workers=1)
     repo.materialize()
     before = repo.load_node("versioned")
-    # Of the same length and in the same second, or nearly: Python's own cache of bytecode would not tell them apart.
-    (folder / "lane_versioned.py").write_text(MODULE.replace('"first"', '"other"'))
+    # Of the same length and in the same second: Python's own cache of bytecode does not tell them apart.
+    file.write_text(MODULE.replace('"first"', '"other"'))
+    os.utime(file, ns=(SECOND, SECOND + 1))
     repo.materialize()
 
     assert ("first", "other") == (before[0], repo.load_node("versioned")[0])
