@@ -92,8 +92,11 @@ def test_a_reload_of_an_unchanged_file(repository: Callable[..., rs.CodeReposito
     assert before[1] != repo.load_node("lazy")[1]
 
 
-def test_a_changed_file(repository: Callable[..., rs.CodeRepository], folder: Path) -> None:
+def test_a_changed_file(
+    repository: Callable[..., rs.CodeRepository], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker of a later run has what a module's file holds then, whatever the controller has in memory."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = folder / "lane_versioned.py"
     os.utime(file, ns=(SECOND, SECOND))
     repo = repository(versioned().versioned, workers=1)
