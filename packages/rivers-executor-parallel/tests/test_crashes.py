@@ -79,13 +79,12 @@ def test_an_idle_worker_is_killed_between_two_runs(repository: Callable[..., rs.
 
 
 def test_an_idle_worker_is_killed_between_two_steps(
-    start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Callable[[], list[str]]
 ) -> None:
     """A worker that is killed after its step, while another step goes on, fails nothing: its step has succeeded."""
     monkeypatch.setenv("RIVERS_TEST_GO", str(tmp_path / "go"))
-    going = start(steps.waits_for_go, steps.pid)
-    going.until("StepLog", "waits_for_go")
-    os.kill(pid_of(going.until("StepSucceeded", "pid").worker), signal.SIGKILL)
+    going = start(steps.waits_for_go, steps.beside)
+    os.kill(pid_of(going.until("StepSucceeded", "beside").worker), signal.SIGKILL)
     (tmp_path / "go").touch()
     result = going.end()
 

@@ -115,9 +115,21 @@ def killed_once(context: rs.AssetExecutionContext) -> int:
 def waits_for_go() -> int:
     """Goes on until the test says so."""
     say("asleep")
+    if "RIVERS_TEST_NOTES" in os.environ:
+        note("asleep")
     go = os.environ["RIVERS_TEST_GO"]
     while not os.path.exists(go):
         time.sleep(0.01)
+    return os.getpid()
+
+
+@rs.Asset(io_handler="store")
+def beside() -> int:
+    """Ends once `waits_for_go` runs, which then is in another worker."""
+    deadline = time.monotonic() + 20.0
+    with open(os.environ["RIVERS_TEST_NOTES"]) as notes:
+        while "asleep" not in notes.read() and time.monotonic() < deadline:
+            time.sleep(0.01)
     return os.getpid()
 
 
