@@ -6,6 +6,7 @@ import asyncio
 import functools
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import lane_steps as steps
 import pytest
 
 import rivers as rs
+from rivers.exceptions import GraphValidationError
 
 CODE = Path(__file__).parent / "user_code"
 PROGRAM = """
@@ -116,6 +118,14 @@ def test_a_daemonic_process(tmp_path: Path, store: rs.PickleIOHandler, method: s
 
     assert 0 == code
     assert 21 == rs.CodeRepository([steps.after_base, steps.base], resources={"store": store}).load_node("after_base")
+
+
+def test_another_system(repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel lacks what lanes are made of, a run is refused before anything starts, naming the system."""
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+
+    with pytest.raises(GraphValidationError, match="does not run on Darwin"):
+        repository(steps.base).materialize()
 
 
 def test_a_fork_has_workers_of_its_own(repository: Callable[..., rs.CodeRepository]) -> None:

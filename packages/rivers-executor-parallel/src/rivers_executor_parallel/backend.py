@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterable, Sequence
 
@@ -45,8 +46,11 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
         )
 
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
-        """Learn what workers are to import before their first step; what can be refused is when specs are made."""
-        functions = (spec.function for spec in specs if not spec.is_async)
+        """Refuse other systems; learn what workers are to import before their first step."""
+        functions = [spec.function for spec in specs if not spec.is_async]
+        if functions and platform.system() != "Linux":
+            needs = "pipes in packet mode, pidfds and parent-death signals, which Linux has"
+            return [Problem(f"{self.executor!r} does not run on {platform.system()}: it needs {needs}")]
         self._inheritance.modules = {ref.module for ref in functions if isinstance(ref, ImportRef)}
         return ()
 
