@@ -7,6 +7,7 @@ structs' own annotations; `_RULES` says where a field is narrower than its type.
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import msgspec
 from msgspec import inspect
 
 from rivers.exceptions import SpecDecodeError, SpecLimitError, SpecTooDeepError
+from rivers.protocol.compiled import Quick, compiled
 from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef
 from rivers.protocol.result import LogRecord, StepResult, StepStarted
 from rivers.protocol.spec import LogSettings, StepSpec
@@ -58,7 +60,6 @@ MISSING = object()
 """Stands for the value of a required field that was left out."""
 
 Check: TypeAlias = Callable[[Any], None]
-
 _ROOTS = (StepSpec, StepStarted, LogRecord, StepResult)
 _REPEATED = (ImportRef, ConfiguredRef, LogSettings)
 _INT64 = 1 << 63
@@ -131,18 +132,14 @@ def _fits(text: str, limit: int) -> bool:
 
 
 def _text(limit: int) -> Check:
-    allowed = f"Unicode text of at most {limit} bytes"
-
     def check(value: Any) -> None:
         if type(value) is not str or not _fits(value, limit):
-            raise Refused(value, allowed)
+            raise Refused(value, f"Unicode text of at most {limit} bytes")
 
-    return check
+    return Quick(check, f"type(item) is str and len(item) <= {limit} and item.isascii()")
 
 
 def _key(value: Any) -> None:
-    if type(value) is str and 0 < len(value) <= LIMITS.key and value.isascii() and value.isprintable():
-        return  # nearly all of them
     if type(value) is not str or not value or not value.isprintable() or not _fits(value, LIMITS.key):
         raise Refused(value, f"1 to {LIMITS.key} bytes of printable text, without control characters")
 
@@ -169,11 +166,11 @@ def _integer(low: int, high: int) -> Check:
         if type(value) is not int or not low <= value <= high:
             raise Refused(value, f"an int from {low} to {high}")
 
-    return check
+    return Quick(check, f"type(item) is int and {low} <= item <= {high}")
 
 
 def _finite(value: Any) -> None:
-    if type(value) is float and value - value == 0.0:  # an infinity less itself is no number
+    if type(value) is float and math.isfinite(value):
         return
     if type(value) is not int or abs(value) >= _INT64:
         raise Refused(value, "a finite number")
@@ -288,9 +285,12 @@ def _variant(checks: dict[type, Check]) -> Check:
     return check
 
 
+_KEY = Quick(_key, f"type(item) is str and 0 < len(item) <= {LIMITS.key} and item.isascii() and item.isprintable()")
+_FINITE = Quick(_finite, "type(item) is float and item - item == 0.0")  # an infinity less itself is no number
+
 _RULES: dict[str, Check] = {
     "StepSpec.attempt": _integer(1, LIMITS.attempt),
-    "StepSpec.attempt_id": _key,
+    "StepSpec.attempt_id": _KEY,
     "StepSpec.config": _json(LIMITS.text, "object", "{"),
     "StepSpec.epoch": _integer(0, _INT64 - 1),
     "StepSpec.timeout": _timeout,
@@ -308,14 +308,14 @@ _RULES: dict[str, Check] = {
     "Evidence.native_traceback": _text(LIMITS.traceback),
     "LogRecord.message": _text(LIMITS.log),
     "LogRecord.stream": _choice("log", "stdout", "stderr"),
-    "attempt_id": _key,
-    "key": _key,
+    "attempt_id": _KEY,
+    "key": _KEY,
     "map_keys": _each(_key, LIMITS.nodes),
-    "mapped_over": _key,
-    "name": _key,
-    "parameter": _key,
-    "run_id": _key,
-    "step": _key,
+    "mapped_over": _KEY,
+    "name": _KEY,
+    "parameter": _KEY,
+    "run_id": _KEY,
+    "step": _KEY,
 }
 """Where a field is narrower than its type: by struct and field, or by the field's name in every struct."""
 
@@ -333,7 +333,7 @@ def _struct(info: inspect.StructType) -> Check:
         allowed = None if any(isinstance(option, inspect.NoneType) for option in options) else field.default
         fields.append((name, rule or _by_type(options), allowed))
 
-    def check(value: Any) -> None:
+    def plain(value: Any) -> None:
         if type(value) is not cls:
             raise Refused(value, f"a {cls.__name__}")
         name = ""
@@ -346,6 +346,7 @@ def _struct(info: inspect.StructType) -> Check:
             refused.path.append(name)
             raise
 
+    check = compiled(cls, fields, plain)
     return _remembered(check) if cls in _REPEATED else check
 
 
@@ -375,7 +376,7 @@ def _by_type(options: tuple[inspect.Type, ...]) -> Check:
         case inspect.IntType():
             return _integer(-_INT64, _INT64 - 1)
         case inspect.FloatType():
-            return _finite
+            return _FINITE
         case inspect.EnumType(cls=cls):
             return _instance(cls)
         case inspect.DictType():
