@@ -20,7 +20,11 @@ _MOST_AT_ONCE = os.sysconf("SC_IOV_MAX")
 def write_all(fd: int, chunks: Chunks) -> None:
     """Write all bytes, also where the kernel takes them in parts; what is large is not copied before."""
     if size_of(chunks) < _CHUNK:
-        chunks = [b"".join(chunks)]
+        data = b"".join(chunks)
+        written = os.write(fd, data)
+        if written == len(data):
+            return
+        chunks = [memoryview(data)[written:]]
     for start in range(0, len(chunks), _MOST_AT_ONCE):
         batch = list(chunks[start : start + _MOST_AT_ONCE])
         left = size_of(batch)
