@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -122,6 +123,21 @@ def test_a_module_that_cannot_be_imported(
     assert "ModuleNotFoundError: No module named 'a_package_that_is_missing'" in report.failure.message
     assert "import a_package_that_is_missing" in (report.failure.traceback or "")
     assert "succeeded" == result.steps["after_base"].state
+
+
+def test_a_module_that_ends_every_worker(
+    repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where importing a step's module ends the process, the run fails after a few workers and not never."""
+    exits = importlib.import_module("lane_exits")
+    monkeypatch.setenv("RIVERS_TEST_EXITS", "1")
+
+    report = repository(exits.beyond).materialize(raise_on_error=False).steps["beyond"]
+
+    assert report.failure is not None
+    assert rs.FailureReason.INFRASTRUCTURE is report.failure.reason
+    assert report.failure.evidence is not None
+    assert 3 == report.failure.evidence.exit_code
 
 
 def test_workers_that_cannot_begin(

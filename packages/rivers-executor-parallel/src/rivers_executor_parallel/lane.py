@@ -44,8 +44,9 @@ class Task:
 class Lane:
     """One worker. `flight` holds what it was given and has not ended, in order: the first one runs, or is about to.
 
-    `ready` is whether it has said hello, `leaving` whether it takes nothing any more, `kill_at` when to kill it,
-    `since` when the first of its flight got its turn.
+    `ready` is whether it has said hello, `served` whether it has told anything of an attempt, `leaving` whether it
+    takes nothing any more, `sent_away` whether for being asked to; `kill_at` is when to kill it, `since` when the first
+    of its flight got its turn.
 
     Raises:
         OSError: no process, pipe or memory can be had.
@@ -54,7 +55,7 @@ class Lane:
     def __init__(self, settings: Settings) -> None:
         self.flight: deque[Task] = deque()
         self.run_id = ""
-        self.ready = self.leaving = self.spare = False
+        self.ready = self.leaving = self.spare = self.served = self.sent_away = False
         self.kill_at: float | None = None
         self.last: StepResult | None = None
         self.boot = 0.0
@@ -106,7 +107,7 @@ class Lane:
 
     def quit(self) -> None:
         """Ask the worker to leave once it has nothing to do."""
-        self.leaving = True
+        self.leaving = self.sent_away = True
         if not self._put(wire.packet(0, wire.QUIT)):
             self.kill()
 

@@ -39,7 +39,8 @@ from rivers_executor_parallel.wire import RunSettings
 __all__ = ["Lanes"]
 
 FAILED_BOOTS = 3
-"""Workers in a row that end before they say hello: then what waits fails, instead of another one being started."""
+"""Workers in a row that end before they tell anything of an attempt, as where importing a module ends the process: then
+what waits fails, instead of another one being started."""
 LEAVE_DEADLINE = 5.0
 """Seconds for a worker to be gone after it said that it leaves."""
 _NO_RUN = RunSettings("", 0.0, b"")
@@ -210,7 +211,6 @@ class Lanes:
         with self.lock:
             lane.ready = True
             lane.boot = lane.age
-            self._failed_boots = 0
             if lane.spare:
                 return
             self._feed()
@@ -238,6 +238,7 @@ class Lanes:
         with self.lock:
             if not lane.flight or lane.flight[0].attempt_id != event.attempt_id:
                 raise ValueError(f"an event for attempt {event.attempt_id!r}")
+            lane.served, self._failed_boots = True, 0
             if type(event) is StepStarted:
                 lane.flight[0].started = True
             elif type(event) is StepResult:
@@ -270,7 +271,7 @@ class Lanes:
             evidence = self._evidence(lane, detail)
             self._requeue(lane)
             results = self._ends(lane, evidence)
-            if not lane.ready:
+            if not (lane.served or lane.sent_away or results):
                 self._failed_boots += 1
                 if self._failed_boots >= FAILED_BOOTS:
                     results += self._give_up(evidence)

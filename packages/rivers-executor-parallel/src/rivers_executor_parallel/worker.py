@@ -83,7 +83,7 @@ def serve(inbox: Connection, events: Connection, page: Connection, crash: Connec
 
 
 class Worker:
-    """The loop over the inbox. `_seq` is the number of the spec that runs."""
+    """The loop over the inbox; `_spent` is whether it ends after what it does now."""
 
     def __init__(self, inbox: Inbox, outbox: Outbox, page: Page, settings: Settings) -> None:
         self._inbox = inbox
@@ -101,7 +101,7 @@ class Worker:
         """Say hello, then do what the packets say."""
         self._outbox.write(wire.HELLO)
         for name in self._settings.modules:
-            with contextlib.suppress(Exception):  # a step that needs it will tell
+            with contextlib.suppress(Exception, SystemExit):  # a step that needs it will tell
                 importlib.import_module(name)
         while not (self._spent or self._memory.is_too_much()):
             seq, kind, payload = self._inbox.next()
@@ -153,7 +153,7 @@ class Worker:
         self._page.running = seq
         spec = decode_spec(data)
         self._attempt_id = spec.attempt_id
-        # Where somebody listens, or a timeout is to begin, the start is told at once; else together with the end.
+        # Its start is told where somebody listens or a timeout is to begin; else the page tells it, should this end.
         self._lazy = spec.timeout is None and not spec.logs.capture
         if self._page.unwanted == seq:
             self._runner.stop(spec.attempt_id)
