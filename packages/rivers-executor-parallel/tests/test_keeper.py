@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -14,7 +15,9 @@ import pytest
 
 import rivers as rs
 from rivers_executor_parallel import keeper
+from rivers_executor_parallel.lane import Lane
 from rivers_executor_parallel.settings import Inheritance
+from rivers_executor_parallel.worker import Settings
 
 
 def children(mark: str) -> set[int]:
@@ -81,6 +84,30 @@ def test_idle_workers_go(
     repo.materialize()
 
     assert first != repo.load_node("pid")
+
+
+def test_a_machine_that_refuses_one_more_worker_is_not_asked_at_every_step(
+    repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch, notes: Callable[[], list[str]]
+) -> None:
+    """With fewer workers than wanted the run goes on, and the next one is tried for after a pause."""
+    tries: list[object] = []
+    real = keeper.Lane
+
+    def refused_but_the_first(settings: Settings) -> Lane:
+        tries.append(settings)
+        if len(tries) > 1:
+            raise OSError(errno.EMFILE, "Too many open files")  # the real refusals are in test_start.py
+        return real(settings)
+
+    monkeypatch.setattr(keeper, "Lane", refused_but_the_first)
+    monkeypatch.setattr(keeper, "PAUSE", 1e9)
+    told = rs.ListSink()
+    result = repository(steps.crowd, steps.pid, steps.other_pid, workers=2).materialize(on_event=told)
+
+    assert result.success
+    assert 2 == len(tries)
+    (warning,) = [event for event in told.events if isinstance(event, rs.events.RunWarning)]
+    assert "RLIMIT_NOFILE" in warning.message
 
 
 def test_a_keeper_that_fails_keeps_nobody_waiting(

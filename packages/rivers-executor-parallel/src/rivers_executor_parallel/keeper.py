@@ -30,6 +30,8 @@ SPARE_AFTER = 5.0
 """Seconds that workers have worked before a spare one is started: a short run does not pay for it."""
 EXIT_DEADLINE = 5.0
 """Seconds that workers get to leave when the interpreter ends."""
+PAUSE = 1.0
+"""Seconds before the next try to start one more worker, after the machine has refused one."""
 IDLE = 300.0
 """Seconds without a run after which workers are let go; a later run starts new ones."""
 LONGEST_WAIT = 30.0
@@ -45,6 +47,7 @@ class Keeper:
         self._settings = settings
         self._family = family
         self._folders: set[str] = set()
+        self._try_again = 0.0
         self._stopping = self._over = False
         self._pid = os.getpid()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -120,7 +123,7 @@ class Keeper:
     def _start_wanted(self) -> None:
         lanes = self.lanes
         while lanes.wanted > 0 and not lanes.promote_spare():
-            if not self._start(spare=False):
+            if time.monotonic() < self._try_again or not self._start(spare=False):
                 return
         if self._lacks_spare():
             self._start(spare=True)
@@ -129,6 +132,7 @@ class Keeper:
         try:
             lane = Lane(self._settings())
         except OSError as error:
+            self._try_again = time.monotonic() + PAUSE
             self.lanes.not_started(error, _limit(error))
             return False
         lane.spare = spare
@@ -214,7 +218,7 @@ class Keeper:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        due = [now + LONGEST_WAIT]
+        due = [now + LONGEST_WAIT if self._try_again <= now else self._try_again]
         for lane in self.lanes.all[:]:
             if lane.kill_at is not None:
                 due.append(lane.kill_at)
