@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import rivers as rs
+from rivers._executor.registry import installed
 from rivers.exceptions import ConfigurationError, ExecutorNotInstalledError, GraphValidationError
 
 PARALLEL = rs.Executor.parallel(max_workers=3)
@@ -287,9 +288,10 @@ class TestWrong:
 
 
 class TestNotInstalled:
-    def test_running(self) -> None:
+    def test_running(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is not installed is planned; running it raises, with the pip command, and starts nothing."""
         kind = "kubernetes"
+        monkeypatch.delitem(installed(), kind, raising=False)  # a developer's environment has it
         ran: list[str] = []
 
         def first() -> int:

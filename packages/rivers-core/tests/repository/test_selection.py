@@ -155,6 +155,8 @@ class TestRefused:
             ("retries", {"a": 3}),
             ("resources", [1]),
             ("default_retry_policy", 3),
+            ("default_io_handler", 3),
+            ("default_io_handler", "nowhere"),
         ],
         ids=str,
     )

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import rivers as rs
 from rivers._plan.frontier import Frontier
 from rivers._plan.unit import Owed, Place
 from rivers.events import StepSkipped
-from rivers.protocol import Ending, Failure, FailureReason, OutputRecord, StepResult
+from rivers.protocol import Compute, Ending, Failure, FailureReason, OutputRecord, StepResult
 
 ERROR = Failure(reason=FailureReason.ERROR, type="ValueError", message="x")
 
@@ -38,9 +39,15 @@ class Clock:
     def begin(self, key: str) -> None:
         self.take(self.frontier.started(self.attempt_of(key), "worker", self.now, 0.0))
 
-    def end(self, key: str, ending: Ending = Ending.SUCCEEDED, map_keys: tuple[str, ...] | None = None) -> Owed:
+    def end(
+        self,
+        key: str,
+        ending: Ending = Ending.SUCCEEDED,
+        map_keys: tuple[str, ...] | None = None,
+        reason: FailureReason = FailureReason.ERROR,
+    ) -> Owed:
         outputs = (OutputRecord(name=key, key=key, map_keys=map_keys),) if ending is Ending.SUCCEEDED else ()
-        failure = ERROR if ending is Ending.FAILED else None
+        failure = replace(ERROR, reason=reason) if ending is Ending.FAILED else None
         result = StepResult(attempt_id=self.attempt_of(key), ending=ending, outputs=outputs, failure=failure)
         return self.take(self.frontier.ended(result, self.now, 0.0))
 
@@ -143,6 +150,26 @@ def test_timeout_then_silence() -> None:
     assert "failed" == run.state("a")
     assert FailureReason.TIMEOUT == run.frontier.reports["a"].failures[0].reason
     assert run.frontier.over
+
+
+def test_grace_of_an_executor() -> None:
+    """An executor's own grace counts in place of the run's, when it stops and when it is given up."""
+    run = clock(asset(timeout=60), place=Place("here", grace=30.0))
+    run.begin("a")
+
+    assert [(run.attempt_of("a"), 30.0)] == run.pass_time(60).stops
+    assert [] == run.pass_time(39.9).silent
+    assert 1 == len(run.pass_time(0.2).silent)
+
+
+def test_escalation_begins_at_what_the_executor_gives() -> None:
+    """A step that asks for nothing and runs out of memory asks for a multiple of what its executor gave it."""
+    policy = rs.RetryPolicy(2, escalate=rs.ComputeEscalation(max_memory="4Gi"))
+    run = clock(asset(retry=policy), place=Place("here", compute=Compute(cpu="500m", memory="512Mi")))
+    run.end("a", Ending.FAILED, reason=FailureReason.OUT_OF_MEMORY)
+    (unit,) = run.frontier.running.values()
+
+    assert rs.Compute(cpu="500m", memory="1Gi") == unit.compute
 
 
 def test_a_worker_that_says_cancelled_of_a_timeout() -> None:

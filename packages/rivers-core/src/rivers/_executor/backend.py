@@ -28,7 +28,7 @@ from rivers._definitions.executor import Executor
 from rivers._io.base import Reach
 from rivers.exceptions import Problem
 from rivers.protocol.result import StepEvent
-from rivers.protocol.spec import StepSpec
+from rivers.protocol.spec import Compute, StepSpec
 
 __all__ = ["Capabilities", "ExecutorBackend", "Run", "Sink"]
 
@@ -46,11 +46,15 @@ class Capabilities:
     `closures`: `local` passes live objects, `pickled` ships cloudpickles, `none` refuses what has no module scope.
     `reach`: how far from the controller the body runs; IO handlers must reach as far.
     `streams`: a `collect_stream` consumer can be fed while it runs.
+    `provisions`: honours `Compute`; `compute` is what a step gets there that asks for nothing.
+    `grace`: seconds that a cancelled body gets there, in place of the run's.
     `max_sync`, `max_async`: places for sync and for async steps; None is no limit. `max_steps`: places that both share,
-    instead of those two. `provisions`: honours `Compute`. `warm`: the backend may be opened again for a later run, with
-    what it keeps ready in between; `shutdown` lets go of that. `reentrant`: its methods may be called from within the
-    sink, in the thread that reports, which saves a hop between threads. `awaits`: what holds for async steps, where
-    that differs.
+    instead of those two.
+    `warm`: the backend may be opened again for a later run, with what it keeps ready in between; `shutdown` lets go of
+    that.
+    `reentrant`: its methods may be called from within the sink, in the thread that reports, which saves a hop between
+    threads.
+    `awaits`: what holds for async steps, where that differs.
     """
 
     blocking: bool = False
@@ -61,6 +65,8 @@ class Capabilities:
     live_logs: bool = True
     streams: bool = False
     provisions: bool = False
+    compute: Compute | None = None
+    grace: float | None = None
     max_sync: int | None = None
     max_async: int | None = None
     max_steps: int | None = None

@@ -28,7 +28,16 @@ class Backends:
         self._opened: list[ExecutorBackend] = []
         self.can = [backend.capabilities for backend in backends]
         self.places = [
-            Place(executor.kind, can.max_sync, can.max_async, can.blocking, can.streams, can.max_steps)
+            Place(
+                executor.kind,
+                can.max_sync,
+                can.max_async,
+                can.blocking,
+                can.streams,
+                can.max_steps,
+                can.grace,
+                can.compute,
+            )
             for executor, can in zip(plan.executors, self.can, strict=True)
         ]
         self.closures = {(i, how): can.of(how).closures for i, can in enumerate(self.can) for how in (False, True)}

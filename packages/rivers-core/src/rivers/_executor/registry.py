@@ -18,8 +18,11 @@ _PACKAGES = {"parallel": "parallel", "kubernetes": "kubernetes"}
 
 @cache
 def installed() -> dict[str, EntryPoint]:
-    """The entry points of installed executor packages by kind; looked up once, the first time one is needed."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+    """The entry points of installed executor packages by kind; looked up once, the first time one is needed.
+
+    Of two packages with one kind the one that stands first on the path counts, as with imports.
+    """
+    return {point.name: point for point in reversed(tuple(entry_points(group=GROUP)))}
 
 
 def backend_type(kind: str) -> type[ExecutorBackend]:

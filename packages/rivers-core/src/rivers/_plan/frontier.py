@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rivers._definitions.compute import Compute, escalate
+from rivers._definitions.compute import escalate
 from rivers._plan.lanes import Lanes
 from rivers._plan.ledger import Ledger
 from rivers._plan.plan import Plan, Step
@@ -201,9 +201,11 @@ class Frontier:
 
     def _stop(self, unit: Unit, owed: Owed) -> None:
         """Ask for an end. Who runs it in the calling thread cannot be given up: the run ends when that returns."""
-        owed.stops.append((unit.attempt_id, self.grace))
-        if not self.places[unit.step.placed].blocking:
-            self._lanes.set_timer(owed.now + self.grace + SILENCE, "silent", unit)
+        place = self.places[unit.step.placed]
+        grace = self.grace if place.grace is None else place.grace
+        owed.stops.append((unit.attempt_id, grace))
+        if not place.blocking:
+            self._lanes.set_timer(owed.now + grace + SILENCE, "silent", unit)
 
     def _succeeded(self, unit: Unit, result: StepResult, owed: Owed) -> None:
         unit.charged += 1
@@ -227,7 +229,7 @@ class Frontier:
             return
         delay = policy.backoff.delay(unit.charged, self._random()) if policy.backoff is not None else 0.0
         if policy.escalate is not None:
-            unit.compute = escalate(unit.compute or Compute(), policy.escalate, failure.reason)
+            unit.compute = escalate(unit.asked(self.places), policy.escalate, failure.reason)
         unit.unstarted, unit.give_up = 0, None
         self._again(unit, failure, delay, False, owed)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rivers._definitions.compute import Compute
 from rivers._events.event import Event
 from rivers._plan.plan import Step
 from rivers.exceptions import StepCancelledError, StepTimeoutError
+from rivers.protocol import spec
 from rivers.protocol.failure import Evidence, Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
 
@@ -34,7 +36,10 @@ _TIMED_OUT = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the frontier needs to know of one executor of the plan: its places, and how it can be fed."""
+    """What the frontier needs to know of one executor of the plan: its places, and how it can be fed.
+
+    `grace` replaces the run's; `compute` is what an attempt gets there that asks for nothing.
+    """
 
     kind: str
     max_sync: int | None = None
@@ -42,6 +47,8 @@ class Place:
     blocking: bool = False
     streams: bool = False
     max_steps: int | None = None
+    grace: float | None = None
+    compute: spec.Compute | None = None
 
 
 class Unit:
@@ -84,6 +91,12 @@ class Unit:
         self.give_up: float | None = None
         self.ready_at = 0.0
         self.queued = 0.0
+
+    def asked(self, places: Sequence[Place]) -> Compute:
+        """What its attempts ask for, filled up with what its executor gives to those that ask for nothing."""
+        own = self.compute or Compute()
+        given = places[self.step.placed].compute or spec.Compute()
+        return Compute(cpu=own.cpu or given.cpu, memory=own.memory or given.memory, gpu=own.gpu or given.gpu)
 
 
 class Group:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rivers._definitions.asset import Asset
+from rivers._definitions.names import closest, refusal
 from rivers._definitions.task import BashTask, Task
+from rivers._io.base import BaseIOHandler
 from rivers.exceptions import ConfigurationError
 
-__all__ = ["dict_of", "list_of", "names_of"]
+__all__ = ["check_default_handler", "dict_of", "list_of", "names_of"]
 
 
 def names_of(selection: Any) -> tuple[Any, ...]:
@@ -47,3 +49,18 @@ def dict_of(what: str, given: Any, kinds: tuple[type, ...], allowed: str) -> dic
         if not isinstance(value, kinds):
             raise ConfigurationError(f"{what}[{name!r}]={value!r:.80}: {allowed} is allowed")
     return dict(given)
+
+
+def check_default_handler(given: Any, resources: Mapping[str, Any]) -> BaseIOHandler | None:
+    """The IO handler that is meant: itself, or the one of that name among the resources."""
+    if given is None or isinstance(given, BaseIOHandler):
+        return given
+    handlers = {name: value for name, value in resources.items() if isinstance(value, BaseIOHandler)}
+    allowed = "an IO handler, the name of one among the resources, or None,"
+    if not isinstance(given, str):
+        raise refusal("default_io_handler", given, allowed)
+    if given not in handlers:
+        near = closest(given, handlers)
+        hint = f"did you mean {near!r}?" if near else f"handlers among the resources: {', '.join(handlers) or 'none'}"
+        raise refusal("default_io_handler", given, allowed, hint)
+    return handlers[given]

@@ -32,7 +32,7 @@ from rivers._plan.placement import Placement
 from rivers._plan.plan import Plan, make_plan, select
 from rivers._repository.bound_job import BoundJob
 from rivers._repository.checks import check_configs, check_handlers, check_jobs, check_reach, check_retries
-from rivers._repository.given import dict_of, list_of, names_of
+from rivers._repository.given import check_default_handler, dict_of, list_of, names_of
 from rivers._repository.run import RunHandle, RunResult, result_of
 from rivers._repository.sharing import share
 from rivers._repository.stored import handler_of, load
@@ -51,8 +51,9 @@ class CodeRepository:
     """Assets, tasks, jobs, resources and executors that belong together.
 
     `default_executor` serves jobs and assets that say nothing; `executors` names further ones for `rivers/executor`;
-    `retries` names policies for `retry="name"`; `default_retry_policy` counts where nothing nearer is given. A context
-    manager: leaving it calls `shutdown`.
+    `retries` names policies for `retry="name"`; `default_retry_policy` counts where nothing nearer is given, and
+    `default_io_handler`, a handler or the name of one among the resources, stores what has no handler of its own. A
+    context manager: leaving it calls `shutdown`.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind. Everything else that is wrong is told by `resolve()`.
@@ -68,6 +69,7 @@ class CodeRepository:
         resources: Mapping[str, Any] | None = None,
         retries: Mapping[str, RetryPolicy] | None = None,
         default_retry_policy: RetryPolicy | str | None = None,
+        default_io_handler: BaseIOHandler | str | None = None,
     ) -> None:
         self._assets: list[Asset] = list_of("assets", assets, (Asset,), "decorate it with @rs.Asset")
         self._tasks: list[Task | BashTask] = list_of(
@@ -82,6 +84,8 @@ class CodeRepository:
         self._retries: dict[str, RetryPolicy] = dict_of("retries", retries, (RetryPolicy,), "an rs.RetryPolicy")
         self._default_retry = check_retry(default_retry_policy, "default_retry_policy", ConfigurationError)
         self._default_store = DefaultStore()
+        given = check_default_handler(default_io_handler, self._resources)
+        self._default_handler: BaseIOHandler = self._default_store if given is None else given
         self._graph: AssetGraph | None = None
         self._plans: dict[Any, Plan] = {}
         self._handles: set[RunHandle] = set()
@@ -246,7 +250,7 @@ class CodeRepository:
         return _run(loop, raise_on_error)
 
     def _checked(self) -> AssetGraph:
-        graph = build_graph(self._assets, self._tasks, self._resources, self._default_store)
+        graph = build_graph(self._assets, self._tasks, self._resources, self._default_handler)
         placement = self._placement(None)
         placement.check(graph)
         check_retries(graph, self._jobs, self._default_retry, self._retries)
