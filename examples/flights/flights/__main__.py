@@ -1,4 +1,4 @@
-"""`python -m flights [--out DIR] [--executor in_process|parallel|both]`: run the job and say what happened.
+"""`python -m flights [--out DIR] [--executor in_process|parallel|kubernetes|both]`: run the job and say what happened.
 
 Exit code 0 when every step succeeded, 1 when one did not, or when the two executors' values are not the same.
 """
@@ -16,7 +16,7 @@ import rivers as rs
 from flights.compare import differences, value_names
 from flights.repository import flights_repository
 
-EXECUTORS: dict[str, rs.Executor] = {"in_process": rs.Executor.in_process(), "parallel": rs.Executor.parallel()}
+EXECUTORS = ("in_process", "parallel", "kubernetes")
 PICTURES = ("carrier_picture", "hour_picture", "weather_picture", "destination_picture")
 HEAD = ("step", "executor", "state", "load s", "run s", "store s", "worker", "attempts")
 NUMBERS = {3, 4, 5, 7}
@@ -34,13 +34,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--executor",
         choices=[*EXECUTORS, "both"],
         default="in_process",
-        help="where the steps run; both: on each of them into a folder of its own, and compare every value",
+        help="where the steps run; both: --executor parallel --compare",
     )
+    parser.add_argument(
+        "--compare", action="store_true", help="run in this process first, and compare every value of the two runs"
+    )
+    parser.add_argument("--store", help="where values are stored: a bucket's URL, such as s3://bucket/folder")
+    pods = parser.add_argument_group("kubernetes")
+    pods.add_argument("--image", help="the worker image (default: that of the pod this runs in)")
+    pods.add_argument("--namespace", help="where pods are made (default: the current namespace)")
+    pods.add_argument("--pod-template", type=Path, help="a YAML file, as for the credentials of the store")
+    pods.add_argument("--at-once", type=int, help="how many pods at once (default: no cap)")
     options = parser.parse_args(arguments)
     if options.executor == "both":
-        return run_both(options.out)
-    with flights_repository(options.out, EXECUTORS[options.executor]) as repository:
+        options.executor, options.compare = "parallel", True
+    if options.executor == "kubernetes" and options.store is None:
+        parser.error("--executor kubernetes needs --store: pods share no folder with this process")
+    if options.compare:
+        return run_and_compare(options)
+    with flights_repository(options.out, executor_of(options), options.store) as repository:
         return 0 if run(repository).success else 1
+
+
+def executor_of(options: argparse.Namespace) -> rs.Executor:
+    """What the command line says of where the steps run."""
+    if options.executor == "kubernetes":
+        return rs.Executor.kubernetes(
+            options.image,
+            namespace=options.namespace,
+            pod_template=options.pod_template,
+            max_concurrent_steps=options.at_once,
+            worker_cpu="250m",
+            worker_memory="512Mi",
+        )
+    return rs.Executor.parallel() if options.executor == "parallel" else rs.Executor.in_process()
 
 
 def run(repository: rs.CodeRepository) -> rs.RunResult:
@@ -59,14 +86,18 @@ def run(repository: rs.CodeRepository) -> rs.RunResult:
     return result
 
 
-def run_both(out: Path) -> int:
-    """Run the job on each executor, and compare every value of every asset, task and instance."""
+def run_and_compare(options: argparse.Namespace) -> int:
+    """Run the job in this process and where it is to run, and compare every value of every asset, task and instance."""
     names: dict[str, list[str]] = {}
     with ExitStack() as stack:
         repositories = []
-        for name, executor in EXECUTORS.items():
+        chosen: list[tuple[str, rs.Executor, str | None]] = [
+            ("in_process", rs.Executor.in_process(), None),
+            (options.executor, executor_of(options), options.store),
+        ]
+        for name, executor, store in chosen:
             print(f"--- {executor!r}\n")
-            repository = stack.enter_context(flights_repository(out / name, executor))
+            repository = stack.enter_context(flights_repository(options.out / name, executor, store))
             result = run(repository)
             print()
             if not result.success:

@@ -30,8 +30,13 @@ ASSETS = [
 ]
 
 
-def flights_repository(out: Path = Path("out"), executor: rs.Executor | None = None) -> rs.CodeRepository:
-    """The repository with its pictures and the values it keeps below `out`; `executor` runs the job's steps."""
+def flights_repository(
+    out: Path = Path("out"), executor: rs.Executor | None = None, store: str | None = None
+) -> rs.CodeRepository:
+    """The repository with its pictures and the values it keeps below `out`; `executor` runs the job's steps.
+
+    With `store`, the URL of a bucket, all values are kept there: what steps in pods need.
+    """
     out = out.resolve()
     return rs.CodeRepository(
         assets=ASSETS,
@@ -39,8 +44,9 @@ def flights_repository(out: Path = Path("out"), executor: rs.Executor | None = N
         resources={
             "source": tables.Source(),
             "pictures": plots.Pictures(directory=out / "pictures"),
-            "warehouse": rs.PickleIOHandler((out / "values").as_uri()),
+            "warehouse": rs.PickleIOHandler(store or (out / "values").as_uri()),
         },
+        default_io_handler="warehouse" if store else None,
     )
 
 

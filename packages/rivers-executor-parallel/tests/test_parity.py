@@ -6,11 +6,8 @@ repository beside this package, and workers import them by name.
 
 from __future__ import annotations
 
-import re
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +18,7 @@ sys.path.append(str(CORE_TESTS))
 
 from running.cases import CASES, Case  # noqa: E402 - found by the line above
 from running.shared import files  # noqa: E402
-from running.test_cases import check_events, check_reports  # noqa: E402
+from running.told import Told  # noqa: E402
 
 PARALLEL = rs.Executor.parallel(max_workers=2)
 
@@ -34,50 +31,6 @@ def interrupts() -> int:
 @rs.Asset
 async def interrupts_async() -> int:
     raise KeyboardInterrupt("enough")
-
-
-UNSEEN = re.compile(r"\b[0-9a-f]{32}\b|0x[0-9a-f]+|pid \d+|\d+\.\d+ s")
-
-
-class Told:
-    """One run of a case, and all that can be seen of it but times, process ids and names of workers."""
-
-    def __init__(self, case: Case, executor: rs.Executor) -> None:
-        with case.repository(executor) as repository:
-            if case.first is not None:
-                repository.materialize(**case.first)
-            told = rs.ListSink()
-            result = repository.materialize(raise_on_error=False, on_event=told, **case.run)
-            check_reports(case, result)
-            check_events(case, told.events)
-            self.values = {name: repository.load_node(name) for name in case.values}
-            assert dict(case.values) == self.values
-        self.steps = {key: self.step(report) for key, report in result.steps.items()}
-        self.events = {key: self.kinds(told.events, key) for key in result.steps}
-        self.logs = Counter(
-            (e.step, e.level, e.logger, e.message) for e in told.events if isinstance(e, rs.events.StepLog)
-        )
-
-    @staticmethod
-    def step(report: rs.StepReport) -> dict[str, Any]:
-        failure = report.failure
-        own = failure is not None and failure.reason is rs.FailureReason.ERROR
-        return {
-            "state": report.state,
-            "attempts": report.attempts,
-            "cause": report.cause,
-            "outputs": [(o.name, o.key, o.data_version, o.map_keys) for o in report.outputs],
-            "failure": failure and (failure.reason, failure.type, failure.mro, failure.transient),
-            # What is not the body's own error is told in the executor's words: where a value is missing, who ended it.
-            "said": failure and own and (UNSEEN.sub("…", failure.message), failure.args),
-            "notes": failure and own and [UNSEEN.sub("…", note) for note in failure.notes],
-        }
-
-    @staticmethod
-    def kinds(events: list[Any], step: str) -> list[str]:
-        kinds = [type(event).__name__ for event in events if getattr(event, "step", None) == step]
-        # In this process the consumer of a stream is fed while it runs: one whose stream breaks may have begun.
-        return kinds[-1:] if kinds[-1] == "StepSkipped" else kinds
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -44,9 +44,9 @@ class Case:
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    def repository(self, executor: rs.Executor) -> rs.CodeRepository:
-        """A repository of the parts, new and empty, with this default executor."""
-        return rs.CodeRepository(default_executor=executor, **self.parts)
+    def repository(self, executor: rs.Executor, **more: Any) -> rs.CodeRepository:
+        """A repository of the parts, new and empty, with this default executor, and further arguments of its own."""
+        return rs.CodeRepository(default_executor=executor, **{**more, **self.parts})
 
 
 def succeeds(name: str, *assets: rs.Asset, values: Mapping[str, Any], **more: Any) -> Case:

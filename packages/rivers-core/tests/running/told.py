@@ -1,0 +1,60 @@
+"""All that can be seen of one run of a case, so that two executors can be held against each other."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from running.case import Case
+from running.test_cases import check_events, check_reports
+
+import rivers as rs
+
+__all__ = ["Told"]
+
+UNSEEN = re.compile(r"\b[0-9a-f]{32}\b|0x[0-9a-f]+|pid \d+|\d+\.\d+ s")
+
+
+class Told:
+    """One run of a case, and all that can be seen of it but times, process ids and names of workers.
+
+    `more` are further arguments of the repository, such as a store that workers elsewhere reach.
+    """
+
+    def __init__(self, case: Case, executor: rs.Executor, **more: Any) -> None:
+        with case.repository(executor, **more) as repository:
+            if case.first is not None:
+                repository.materialize(**case.first)
+            told = rs.ListSink()
+            result = repository.materialize(raise_on_error=False, on_event=told, **case.run)
+            check_reports(case, result)
+            check_events(case, told.events)
+            self.values = {name: repository.load_node(name) for name in case.values}
+            assert dict(case.values) == self.values
+        self.steps = {key: self.step(report) for key, report in result.steps.items()}
+        self.events = {key: self.kinds(told.events, key) for key in result.steps}
+        self.logs = Counter(
+            (e.step, e.level, e.logger, e.message) for e in told.events if isinstance(e, rs.events.StepLog)
+        )
+
+    @staticmethod
+    def step(report: rs.StepReport) -> dict[str, Any]:
+        failure = report.failure
+        own = failure is not None and failure.reason is rs.FailureReason.ERROR
+        return {
+            "state": report.state,
+            "attempts": report.attempts,
+            "cause": report.cause,
+            "outputs": [(o.name, o.key, o.data_version, o.map_keys) for o in report.outputs],
+            "failure": failure and (failure.reason, failure.type, failure.mro, failure.transient),
+            # What is not the body's own error is told in the executor's words: where a value is missing, who ended it.
+            "said": failure and own and (UNSEEN.sub("…", failure.message), failure.args),
+            "notes": failure and own and [UNSEEN.sub("…", note) for note in failure.notes],
+        }
+
+    @staticmethod
+    def kinds(events: list[Any], step: str) -> list[str]:
+        kinds = [type(event).__name__ for event in events if getattr(event, "step", None) == step]
+        # In this process the consumer of a stream is fed while it runs: one whose stream breaks may have begun.
+        return kinds[-1:] if kinds[-1] == "StepSkipped" else kinds
