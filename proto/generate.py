@@ -19,7 +19,10 @@ GRPCIO_TOOLS = "1.63.2"
 
 PROTO = Path(__file__).resolve().parent
 PACKAGES = PROTO.parent / "packages"
-TARGETS = {"rivers/protocol/v1/step.proto": PACKAGES / "rivers-core" / "src"}
+TARGETS = {
+    "rivers/protocol/v1/step.proto": PACKAGES / "rivers-core" / "src",
+    "rivers_worker/v1/worker.proto": PACKAGES / "rivers-worker" / "src",
+}
 """Which package's source directory the stubs of each .proto go to."""
 
 

@@ -31,6 +31,7 @@ LATE_IMPORTS = {
     "rivers._io.pickle": {"rivers._io.object_store"},  # extra [objectstore]
     "rivers._io.out_of_band": {"cloudpickle"},  # classes of __main__ in values that processes share
     "rivers._plan.refs": {"cloudpickle"},  # the fallback for closures, where an executor asks for it
+    "rivers_worker.__main__": {"rivers_worker.serve"},  # gRPC and cryptography load while the body's process starts
     "rivers._definitions.signature": {"annotationlib"},  # of Python 3.14, where it evaluates annotations late
 }
 

@@ -34,6 +34,8 @@ PUBLIC = (
     "rivers.protocol",
     "rivers.spi",
     "rivers.testing",
+    "rivers_executor_k8s.testing",
+    "rivers_worker.client",
 )
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n`]*)$")
 TITLE = re.compile(r'title="([^"]+)"')
@@ -208,6 +210,20 @@ def test_architecture_names_what_is_there() -> None:
     assert [] == [path for path, test in named if not (ROOT / path).exists()]
     assert [] == [test for path, test in named if test and f"def {test}(" not in (ROOT / path).read_text("utf-8")]
     assert [] == [file for file in files if not (ROOT / "packages/rivers-core/src/rivers" / file).is_file()]
+
+
+def test_the_published_roles_are_shown() -> None:
+    """The page on permissions shows the Role that preflight prints, and the rule that one for outside adds."""
+    page = (ROOT / "docs/kubernetes-permissions.md").read_text(encoding="utf-8")
+    shown = [block.text for block in blocks_of(page) if block.language == "yaml"]
+    role_yaml = importlib.import_module("rivers_executor_k8s.roles").role_yaml
+    inside, outside = (role_yaml("rivers", outside=out).partition("# ")[0] for out in (False, True))
+
+    assert inside == shown[0]
+    assert [line for line in outside.splitlines() if line not in inside.splitlines()] == [
+        "  name: rivers-controller-outside",
+        *shown[1].splitlines()[1:],
+    ]
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -1,4 +1,4 @@
-"""rivers as a user of several cores gets it: the wheels of core and executor, and a program outside the repository."""
+"""rivers as a user gets it: the wheels of core, worker and executors, and a program outside the repository."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("rivers-core", "rivers-executor-parallel")
+PACKAGES = ("rivers-core", "rivers-executor-k8s", "rivers-executor-parallel", "rivers-worker")
 
 WHERE = """
 import rivers
@@ -37,7 +37,7 @@ with rs.CodeRepository(assets=[assets.packages], default_executor=rs.Executor.pa
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds what installing both wheels puts into site-packages."""
+    """A folder that holds what installing the wheels puts into site-packages."""
     site = tmp_path_factory.mktemp("site")
     for package in PACKAGES:
         built = tmp_path_factory.mktemp(package)
@@ -58,8 +58,8 @@ def run(program: str, folder: Path, site: Path) -> subprocess.CompletedProcess[s
 
 
 def test_wheels_do_not_overlap(site: Path) -> None:
-    """Each wheel brings one import package and its metadata, and no file of the other's."""
-    assert {"rivers", "rivers_executor_parallel"} == {
+    """Each wheel brings one import package and its metadata, and no file of another's."""
+    assert {"rivers", "rivers_executor_k8s", "rivers_executor_parallel", "rivers_worker"} == {
         path.name for path in site.iterdir() if path.suffix != ".dist-info"
     }
 

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -22,12 +23,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 JUDGED = [path for path in PACKAGES if path.name == os.environ.get("RIVERS_PACKAGE", path.name)]
-EXECUTORS = ("rivers_executor_parallel",)
+EXECUTORS = ("rivers_executor_parallel", "rivers_executor_k8s", "rivers_worker")
 LIBRARIES = ("obstore", "google.protobuf", "cloudpickle", "loky", "kubernetes", "grpc", "numpy", "pandas")
 DEPENDENCIES = {
     "rivers-core": ["msgspec", "pydantic", "pydantic-settings", "typing-extensions"],
+    "rivers-executor-k8s": ["kubernetes", "msgspec", "pyyaml", "rivers-core", "rivers-worker"],
     "rivers-executor-parallel": ["cloudpickle", "loky", "msgspec", "rivers-core"],
+    "rivers-worker": ["cryptography", "grpcio", "rivers-core[protobuf]"],
 }
+KINDS = {"rivers-executor-k8s": "kubernetes", "rivers-executor-parallel": "parallel"}
 
 
 class Built(NamedTuple):
@@ -39,6 +43,12 @@ class Built(NamedTuple):
 def project(package: Path) -> dict[str, object]:
     table: dict[str, object] = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     return table
+
+
+def ours_in(name: str) -> set[str]:
+    """A package of the workspace and those that it needs, directly or not."""
+    direct = {re.split(r"[^\w-]", line)[0] for line in DEPENDENCIES[name]} & set(DEPENDENCIES)
+    return {name}.union(*map(ours_in, direct))
 
 
 @pytest.fixture(scope="module", params=JUDGED, ids=lambda path: path.name)
@@ -116,7 +126,7 @@ def test_the_installed_metadata_is_the_projects(package: Path) -> None:
     assert project(package)["version"] == found["Version"]
     assert ">=3.11" == found["Requires-Python"]
     assert "Apache-2.0" == found["License-Expression"]
-    assert DEPENDENCIES[package.name] == sorted(re.split("[~>]", line)[0] for line in required)
+    assert DEPENDENCIES[package.name] == sorted(re.split("[~>!]", line)[0] for line in required)
 
 
 def test_the_core_has_an_extra_for_each_executor() -> None:
@@ -126,14 +136,23 @@ def test_the_core_has_an_extra_for_each_executor() -> None:
     assert ["kubernetes", "objectstore", "parallel", "protobuf"] == sorted(found.get_all("Provides-Extra") or [])
 
 
-@pytest.mark.parametrize("package", [path for path in JUDGED if path.name != "rivers-core"], ids=lambda path: path.name)
-def test_an_executor_is_found_by_its_entry_point(package: Path) -> None:
+@pytest.mark.parametrize("package", [path.name for path in JUDGED if path.name in KINDS])
+def test_an_executor_is_found_by_its_entry_point(package: str) -> None:
     """An installed executor package registers one backend, under its executor's kind, and that can be loaded."""
-    kind = package.name.removeprefix("rivers-executor-")
-    (entry,) = metadata.entry_points(group="rivers.executors", name=kind)
+    (entry,) = metadata.entry_points(group="rivers.executors", name=KINDS[package])
 
-    assert package.name.replace("-", "_") == entry.module
-    assert kind == entry.load().executor_type.kind
+    assert package.replace("-", "_") == entry.module
+    assert KINDS[package] == entry.load().executor_type.kind
+
+
+@pytest.mark.skipif("rivers-worker" not in {path.name for path in JUDGED}, reason="not installed here")
+def test_the_worker_is_a_command() -> None:
+    """Installing rivers-worker gives the command that images start, and asking it for its version needs no settings."""
+    command = Path(sysconfig.get_path("scripts"), "rivers-worker")
+    ended = subprocess.run([command, "--version"], capture_output=True, text=True, check=False, timeout=30)
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert metadata.version("rivers-worker") in ended.stdout
 
 
 def test_importing_rivers_loads_no_optional_dependency(tmp_path: Path) -> None:
@@ -164,15 +183,16 @@ def test_the_readme_runs_outside_the_repository(package: Path, tmp_path: Path) -
     (example,) = re.findall(r"^```python\n(.*?)^```$", (package / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     ended = run(example, tmp_path)
 
-    assert "materialize" in example
+    assert re.search(r"\b(materialize|execute)\(", example)
     assert (0, "", "") == (ended.returncode, ended.stdout, ended.stderr)
 
 
 @pytest.mark.skipif("RIVERS_PACKAGE" not in os.environ, reason="only in the clean environment of `nox -s package`")
 def test_what_is_installed_is_the_wheel_alone(tmp_path: Path) -> None:
-    """In the clean environment rivers comes from site-packages, and no other package of the workspace is there."""
+    """In the clean environment rivers comes from site-packages; of the workspace, what the package needs is there."""
     ended = run("import rivers; print(rivers.__file__)", tmp_path)
-    others = {str(project(package)["name"]) for package in PACKAGES} - {"rivers-core", os.environ["RIVERS_PACKAGE"]}
 
     assert "site-packages" in ended.stdout, ended.stderr
-    assert set() == others & {found.name for found in metadata.distributions()}
+    assert ours_in(os.environ["RIVERS_PACKAGE"]) == set(DEPENDENCIES) & {
+        found.name for found in metadata.distributions()
+    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing.resource_tracker
 import os
-import queue
 import sys
 import tempfile
 import threading
@@ -20,13 +19,13 @@ import loky.backend.resource_tracker
 import pytest
 
 import rivers as rs
-from rivers._executor.drive import RunLoop  # a run whose grace can be chosen
-from rivers._executor.registry import backend_for
-from rivers._repository.run import result_of
 
 CODE = Path(__file__).parent / "user_code"
 # The user's modules; nothing tells the workers where they are but rivers.
 sys.path.insert(0, str(CODE))
+sys.path.append(str(Path(__file__).parents[2] / "rivers-core" / "tests"))
+
+from running.going import Going  # noqa: E402 - found by the line above
 
 PATIENCE = 5.0
 """Seconds for the last processes of a test to be gone."""
@@ -128,51 +127,6 @@ def repository(store: rs.PickleIOHandler) -> Iterator[Callable[..., rs.CodeRepos
             return opened.enter_context(repo)
 
         yield make
-
-
-class Going:
-    """A run that goes on in a thread of its own; `until` waits for an event, `end` for the result."""
-
-    def __init__(self, repo: rs.CodeRepository, grace: float, retry: rs.RetryPolicy | None) -> None:
-        self.events: list[Any] = []
-        self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        plan = repo._plan(None, False, None, None, retry)
-        self.loop = RunLoop(
-            plan,
-            [backend_for(executor) for executor in plan.executors],
-            run_id=uuid.uuid4().hex,
-            key=b"k" * 32,
-            random=lambda: 0.5,
-            sinks=[self._told.put],
-            grace=grace,
-            release=lambda backends: [backend.shutdown(20.0) for backend in backends] and None,
-        )
-        self.thread = threading.Thread(target=self.loop.run, name="going")
-        self.thread.start()
-
-    def until(self, kind: str, step: str | None = None, **fields: Any) -> Any:
-        """The next event of this class, of this step, with these fields."""
-        while True:
-            event = self._told.get(timeout=30)
-            self.events.append(event)
-            if (
-                type(event).__name__ == kind
-                and (step is None or event.step == step)
-                and all(getattr(event, name) == value for name, value in fields.items())
-            ):
-                return event
-            assert "RunFinished" != type(event).__name__, "the run is over"
-
-    def cancel(self) -> None:
-        self.loop.cancel()
-
-    def end(self) -> rs.RunResult:
-        """Wait for the result."""
-        self.thread.join(40)
-        assert not self.thread.is_alive()
-        while not self._told.empty():
-            self.events.append(self._told.get())
-        return result_of(self.loop.plan, self.loop)[0]
 
 
 @pytest.fixture

@@ -258,8 +258,8 @@ class TestAccepted:
 
     def test_template_order(self) -> None:
         """The order of a dict's keys makes no difference."""
-        one = Executor.kubernetes(pod_template={"a": 1, "b": {"c": 2, "d": 3}})
-        other = Executor.kubernetes(pod_template={"b": {"d": 3, "c": 2}, "a": 1})
+        one = Executor.kubernetes(pod_template={"kind": "Pod", "spec": {"hostname": "a", "priority": 3}})
+        other = Executor.kubernetes(pod_template={"spec": {"priority": 3, "hostname": "a"}, "kind": "Pod"})
 
         assert one == other
         assert hash(one) == hash(other)

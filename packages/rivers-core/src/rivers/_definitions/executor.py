@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from rivers._definitions.compute import check_cpu, check_memory
 from rivers._definitions.names import check_count, check_flag, check_number, check_text, closest, pasted, refusal
+from rivers._definitions.pod_template import RESERVED_ENV, check_pod_template
 from rivers._io.cgroup import cgroup_folders, text_of_file
 from rivers.exceptions import ConfigurationError
 
@@ -166,7 +167,8 @@ class Executor(_Nested):
             allow_pickle: Send functions without module scope as cloudpickles; the worker must allow it, too.
             orphan_ttl: Seconds after which a worker without its controller ends itself.
             grace: Seconds that a cancelled body has to end by itself.
-            allow_insecure_pod: Let `pod_template` loosen the pod's security settings.
+            allow_insecure_pod: Let `pod_template` loosen the pod's security settings, and hold fields that rivers does
+                not know.
             env: Environment variables of the bodies. No secrets: they can be read in the pod's manifest and in this
                 value's repr; name a Secret in the `pod_template`.
 
@@ -267,6 +269,8 @@ class _Kubernetes(Executor):
         for parameter in ("keep_failed_pods", "allow_pickle", "allow_insecure_pod"):
             check_flag(parameter, getattr(self, parameter))
         object.__setattr__(self, "pod_template", _pod_template(self.pod_template))
+        if isinstance(self.pod_template, FrozenJSON):
+            check_pod_template(json.loads(self.pod_template.text), allow_insecure=self.allow_insecure_pod)
         object.__setattr__(self, "env", _env(self.env))
 
     def _check_texts(self) -> None:
@@ -316,6 +320,8 @@ def _env(given: object) -> FrozenJSON:
         check_text("env name", name, "a str of printable ASCII without =", _ENV_NAME)
         if not isinstance(value, str) or "\x00" in value:
             raise refusal(f"env[{name!r}]", value, "a str without NUL", f"write {str(value)!r}")
+        if name in RESERVED_ENV:
+            raise refusal("env name", name, "a name that rivers does not set itself")
     return FrozenJSON(given)
 
 

@@ -52,7 +52,7 @@ class Audience:
     def log(self, record: LogRecord, step: str, attempt: int) -> None:
         """Tell what the body of a running attempt logged or printed, or what a worker says of it."""
         if not self._sinks:
-            if record.logger == "rivers":
+            if record.logger.partition(".")[0] == "rivers":  # ours, and not the body's
                 self.warn(f"step {step!r}: {record.message}")
             return
         self.tell(

@@ -110,6 +110,14 @@ class Runner:
             if output is not None:
                 output.finish()
 
+    def look_up(self, ref: Ref) -> object:
+        """Follow a ref as an attempt would, and run nothing: whether this worker has the code.
+
+        Raises:
+            RefResolutionError: it leads nowhere here.
+        """
+        return self._resolver.resolve(ref)
+
     def stop(self, attempt_id: str, *, interrupt: bool = True) -> None:
         """Ask an attempt to stop, from any thread; nothing is stored for it unless it has begun to store.
 

@@ -1,0 +1,225 @@
+"""Figures of the kubernetes executor, each a ratio to bare pods in the same run: `nox -s bench-cluster`.
+
+A bare pod has the same image and requests, runs `python -c "import bench_steps; bench_steps.nothing()"`, is created by
+the same client, watched to Succeeded and deleted. Needs KUBECONFIG and RIVERS_TEST_IMAGE, an image that holds
+packages/rivers-executor-k8s/tests/user_code (`nox -s image -- --tests`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from figures import Table
+
+import rivers as rs
+from rivers.events import StepStarted, StepSucceeded
+from rivers_executor_k8s.api import load_api
+from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.loop import acquire
+from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.session import Session
+from rivers_executor_k8s.watch import PodWatch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "packages/rivers-executor-k8s/tests/user_code"))
+
+import bench_steps
+
+CPU, MEMORY = "50m", "128Mi"
+MANY, AT_ONCE, ROUNDS, CHAIN = 100, 10, 8, 15
+LABEL = "rivers-bench"
+
+
+class BarePods:
+    """Pods that do the same without rivers: created, watched to Succeeded, deleted."""
+
+    def __init__(self, image: str) -> None:
+        self._image = image
+        self._loop = acquire()
+        api = load_api(None)
+        self._cluster = Cluster(api, api.namespace)
+        self._done: dict[str, asyncio.Event] = {}
+        self._watch = self._loop.run(self._begin(), 30)
+
+    async def _begin(self) -> PodWatch:
+        watch = PodWatch(self._cluster, f"app={LABEL}", self._changed, lambda pod: None)
+        await watch.start()
+        return watch
+
+    def _changed(self, pod: Pod) -> None:
+        if pod.status.phase in ("Succeeded", "Failed") and pod.metadata.name in self._done:
+            self._done[pod.metadata.name].set()
+
+    def run(self, count: int, at_once: int) -> float:
+        """Seconds until all have succeeded and were deleted."""
+        return self._loop.run(self._run(count, at_once), 600)
+
+    async def _run(self, count: int, at_once: int) -> float:
+        places = asyncio.Semaphore(at_once)
+        began = time.perf_counter()
+        await asyncio.gather(*(self._one(places) for _ in range(count)))
+        return time.perf_counter() - began
+
+    async def _one(self, places: asyncio.Semaphore) -> None:
+        async with places:
+            name = f"bare-{uuid.uuid4().hex[:12]}"
+            over = self._done[name] = asyncio.Event()
+            pod = await self._cluster.create_pod(
+                self._manifest(name), deadline=time.monotonic() + 60, on_wait=lambda why: None
+            )
+            await asyncio.wait_for(over.wait(), 120)
+            await self._cluster.delete_pod(name, pod.metadata.uid)
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": self._cluster.namespace, "labels": {"app": LABEL}},
+            "spec": {
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": False,
+                "enableServiceLinks": False,
+                "dnsPolicy": "Default",
+                "containers": [
+                    {
+                        "name": "bare",
+                        "image": self._image,
+                        "imagePullPolicy": "IfNotPresent",
+                        "command": ["python", "-c", "import bench_steps; bench_steps.nothing()"],
+                        "resources": {"requests": {"cpu": CPU, "memory": MEMORY}, "limits": {"memory": MEMORY}},
+                    }
+                ],
+            },
+        }
+
+    def close(self) -> None:
+        self._loop.run(self._watch.stop(), 10)
+        self._loop.run(self._cluster.close(), 10)
+        self._loop.release()
+
+
+class Watched:
+    """A repository of no-ops in pods, and when its pods were asked for and its steps told as ended."""
+
+    def __init__(self, image: str, assets: list[rs.Asset], at_once: int | None = None) -> None:
+        executor = rs.Executor.kubernetes(
+            image, worker_cpu=CPU, worker_memory=MEMORY, max_concurrent_steps=at_once, image_pull_policy="IfNotPresent"
+        )
+        self.repository = rs.CodeRepository(assets, default_executor=executor, default_io_handler=bench_steps.Nowhere())
+        self.created: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
+        self.began: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Run all of it; raises when a step fails."""
+        self.created.clear()
+        self.ended.clear()
+        create = Session.create
+
+        async def timed(session: Session, spec: Any, nonce: int, say: Callable[[str], None]) -> Pod:
+            self.created[spec.step] = time.perf_counter()
+            return await create(session, spec, nonce, say)
+
+        Session.create = timed  # type: ignore[method-assign]
+        try:
+            self.repository.materialize(on_event=self._told)
+        finally:
+            Session.create = create  # type: ignore[method-assign]
+
+    def _told(self, event: object) -> None:
+        if isinstance(event, StepSucceeded):
+            self.ended[event.step] = time.perf_counter()
+        elif isinstance(event, StepStarted):
+            self.began[event.step] = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """From the first create to the last end."""
+        return max(self.ended.values()) - min(self.created[step] for step in self.ended)
+
+
+def one(table: Table, bare: BarePods, image: str) -> None:
+    watched = Watched(image, bench_steps.no_ops(1))
+    ours, theirs = [], []
+    with watched.repository:
+        watched.run()  # preflight, and everything that is imported once
+        bare.run(1, 1)
+        for _ in range(ROUNDS):
+            theirs.append(bare.run(1, 1))
+            watched.run()
+            ours.append(watched.seconds)
+    a, b = statistics.median(ours), statistics.median(theirs)
+    table.line("a bare pod, create to Succeeded", f"{b:.2f} s", 1.0)
+    table.line("one no-op step, create to result", f"{a:.2f} s", a / b, "<= 0.6 x bare", a / b <= 0.6)
+
+
+def many(table: Table, bare: BarePods, image: str) -> None:
+    watched = Watched(image, bench_steps.no_ops(MANY), AT_ONCE)
+    ours, theirs, cpu = [], [], []
+    with watched.repository:
+        Watched(image, bench_steps.no_ops(1)).run()
+        for _ in range(2):
+            theirs.append(bare.run(MANY, AT_ONCE))
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            watched.run()
+            after = resource.getrusage(resource.RUSAGE_SELF)
+            ours.append(watched.seconds)
+            cpu.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / MANY)
+    a, b = min(ours), min(theirs)
+    table.line(f"{MANY} bare pods, {AT_ONCE} at once", f"{b:.1f} s", 1.0)
+    table.line(f"{MANY} no-op steps, {AT_ONCE} at once", f"{a:.1f} s", a / b, "<= 1.25 x bare", a / b <= 1.25)
+    table.line("controller CPU per step", f"{min(cpu) * 1e3:.1f} ms", None, "<= 8 ms", min(cpu) <= 0.008)
+
+
+def chain(table: Table, image: str) -> None:
+    watched = Watched(image, bench_steps.no_ops(CHAIN, chained=True))
+    with watched.repository:
+        watched.run()
+    gaps = sorted(watched.created[f"n{i}"] - watched.ended[f"n{i - 1}"] for i in range(1, CHAIN))
+    p95 = gaps[int(0.95 * len(gaps))]
+    table.line("a step's end to its successor's create, p95", f"{p95 * 1e3:.1f} ms", None, "<= 20 ms", p95 <= 0.020)
+
+
+def stubbed(table: Table) -> None:
+    """Against an API server whose pods have succeeded at once, in another process."""
+    command = [sys.executable, "-m", "rivers_executor_k8s.testing", "--stub", "cluster_stub:outcome"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        os.environ["KUBECONFIG"] = server.stdout.readline().strip()
+        watched = Watched("stub:1", bench_steps.no_ops(1000))
+        with watched.repository:
+            before = time.process_time()
+            watched.run()
+            cpu = (time.process_time() - before) / 1000
+        rate = 1000 / (max(watched.created.values()) - min(watched.created.values()))
+        table.line("creates a second, 1,000 steps, instant pods", f"{rate:.0f}/s", None, ">= 100/s", rate >= 100)
+        table.line("  controller CPU per step of these", f"{cpu * 1e3:.1f} ms")
+        server.terminate()
+
+
+def main() -> int:
+    """Measure and print; says nothing by its exit code."""
+    image = os.environ["RIVERS_TEST_IMAGE"]
+    table = Table()
+    bare = BarePods(image)
+    try:
+        one(table, bare, image)
+        many(table, bare, image)
+    finally:
+        bare.close()
+    chain(table, image)
+    stubbed(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""One attempt in a pod of its own, from the create request to its end.
+
+    created ──▶ pending ──▶ running ──▶ announced ──▶ called ──▶ ended ──▶ deleted
+       │           │                                     │
+    refused    fatal cause,                      stream broken: it is joined again,
+               startup_timeout                   or the pod says how it ended
+
+The result comes from the worker's stream, a second before the kubelet would tell. Where that is lost, the pod's status
+and the worker's termination message tell what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from rivers.protocol import (
+    Ending,
+    Evidence,
+    Failure,
+    FailureReason,
+    LogRecord,
+    StepEvent,
+    StepResult,
+    StepSpec,
+    StepStarted,
+    Timings,
+    lost,
+)
+from rivers_executor_k8s.api import ApiError, ApiUnreachableError
+from rivers_executor_k8s.cluster import NameTakenError, PodRefusedError
+from rivers_executor_k8s.ended import ended
+from rivers_executor_k8s.names import pod_name
+from rivers_executor_k8s.session import Session
+from rivers_executor_k8s.startup import StartError, Startup
+from rivers_executor_k8s.view import PodView
+from rivers_worker.client import Announcement, WorkerClient, announcement_in
+from rivers_worker.errors import AnnouncementError, WorkerError
+
+__all__ = ["Attempt"]
+
+DRAIN = 0.5
+"""Seconds that the last events on a stream get after the pod is known to have ended."""
+SETTLE = 5.0
+"""Seconds that the kubelet gets to say how a container ended whose stream has broken for good."""
+STOP = 2.0
+"""Seconds beyond the grace after which an attempt is ended by deleting its pod."""
+NAMES_TRIED = 3
+ANNOUNCED_WITHIN = 60.0
+"""Seconds from its start that a worker gets to announce itself, and the API server to hand that over."""
+ASK_LOG_EVERY = 0.5
+
+
+class Attempt:
+    """Carries one spec through a pod; `run` is its one coroutine, `cancel` ends it from outside."""
+
+    hurry: ClassVar[bool] = False
+    """Whether its pod goes at once in any case."""
+
+    def __init__(self, spec: StepSpec, session: Session) -> None:
+        self.spec = spec
+        self.view = PodView()
+        self.name = pod_name(spec.step, spec.attempt_id)
+        self._session = session
+        self._begun = time.monotonic()
+        self._boot: float | None = None
+        self._body_began = False
+        self._unwanted = False
+        self._client: WorkerClient | None = None
+        self._task: asyncio.Task[StepResult] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    # ── from outside ──
+
+    async def run(self) -> StepResult:
+        """Carry the attempt to its end; of its pod nothing is left but a deletion that was asked for."""
+        self._task = asyncio.current_task()
+        result: StepResult | None = None
+        try:
+            result = await self._carried()
+        except asyncio.CancelledError:
+            if not self._unwanted:
+                raise
+            result = lost(self.spec.attempt_id, self._evidence(cancelled=True), started=self._body_began)
+        except PodRefusedError as error:
+            result = self._not_run(str(error), error.word, error.transient)
+        except StartError as error:
+            result = self._not_run(str(error), error.word, error.transient)
+        finally:
+            if self._stopping is not None:
+                self._stopping.cancel()
+            await self._session.leave(self.name, self.view, result, hurry=self.hurry)
+        return self._timed(result)
+
+    def cancel(self, grace: float) -> None:
+        """End it: at once before it was handed over, else by its worker, which kills after `grace` seconds."""
+        if self._unwanted or self._task is None:
+            return
+        self._unwanted = True
+        if self._client is None:
+            self._task.cancel()
+        else:
+            self._stopping = asyncio.ensure_future(self._stop(self._client, grace))
+
+    async def _stop(self, client: WorkerClient, grace: float) -> None:
+        """Ask the worker; what has not ended in time goes with its pod."""
+        until = time.monotonic() + grace + STOP
+        with contextlib.suppress(WorkerError, TimeoutError):
+            async with asyncio.timeout(grace + STOP):
+                await client.cancel(grace)
+        await asyncio.sleep(until - time.monotonic())
+        assert self._task is not None
+        self._task.cancel()
+
+    # ── the way of an attempt ──
+
+    async def _carried(self) -> StepResult:
+        async with self._session.pending:
+            await self._create()
+            startup = Startup(self._session.cluster, self.view, self._say_pending)
+            seconds = self._session.executor.startup_timeout
+            await startup.until_it_runs(self._begun + seconds, seconds)
+        result = None if self.view.over else await self._called()
+        if result is None or (result.ending is Ending.CANCELLED and not self._unwanted):
+            return await self._told_by_the_pod()  # it was stopped by somebody else, who has taken its pod away
+        return result
+
+    async def _create(self) -> None:
+        """One pod, whatever the network does to requests and answers: its name is the attempt's."""
+        for nonce in range(NAMES_TRIED):
+            self.name = pod_name(self.spec.step, self.spec.attempt_id, nonce)
+            self._session.views[self.name] = self.view
+            try:
+                pod = await self._session.create(self.spec, nonce, self._say_pending)
+            except NameTakenError:
+                del self._session.views[self.name]
+                continue
+            if self.view.pod is None:
+                self.view.update(pod)
+            return
+        raise StartError(f"{NAMES_TRIED} names of pods are taken by others; the last one was {self.name!r}")
+
+    async def _called(self) -> StepResult | None:
+        """The result that the worker tells, or None where the pod has to."""
+        calling = asyncio.ensure_future(self._call())
+        over = asyncio.ensure_future(self.view.until_over())
+        try:
+            await asyncio.wait((calling, over), return_when=asyncio.FIRST_COMPLETED)
+            if not calling.done():
+                await asyncio.wait((calling,), timeout=DRAIN)
+            return calling.result() if calling.done() else None
+        except WorkerError as error:
+            return await self._unreachable(error)
+        finally:
+            await _gone(calling, over)
+            self._client = None
+
+    async def _call(self) -> StepResult:
+        pod = self.view.pod
+        assert pod is not None
+        announcement = await self._announced()
+        async with self._session.dialer.line(pod, announcement.port) as target:
+            client = self._session.client(target, announcement, self.spec.attempt_id)
+            try:
+                await client.connect()
+                self._boot = time.monotonic() - self._begun
+                self._client = client
+                result = await self.deal(client)
+                with contextlib.suppress(WorkerError, TimeoutError):
+                    async with asyncio.timeout(1.0):
+                        await client.ack()
+                return result
+            finally:
+                await client.close()
+
+    async def deal(self, client: WorkerClient) -> StepResult:
+        """Hand the spec over to a worker that is known to be ours."""
+        return await client.execute(self.spec, self._emit, pickle_key=self._session.setting.pickle_key)
+
+    async def _announced(self) -> Announcement:
+        """What the worker says of itself in its log; an API server that does not answer is asked again for a while."""
+        deadline = time.monotonic() + ANNOUNCED_WITHIN
+        while True:
+            try:
+                text = await self._session.cluster.announcement(self.name)
+            except (ApiError, ApiUnreachableError) as error:
+                if time.monotonic() >= deadline:
+                    raise AnnouncementError(f"the log of pod {self.name} cannot be read: {error}") from error
+            else:
+                announcement = announcement_in(text)
+                if announcement is not None:
+                    return announcement
+                if time.monotonic() >= deadline:
+                    raise AnnouncementError(f"the worker did not announce itself; it wrote {text[-2000:]!r}")
+            await asyncio.sleep(ASK_LOG_EVERY)
+
+    async def _unreachable(self, error: WorkerError) -> StepResult | None:
+        """Nobody answers, or the wrong one: the pod may know why, else that is all there is to tell."""
+        if not self.view.over:
+            await self.view.change(SETTLE)
+        if self.view.over:
+            return None
+        tail = await self._session.cluster.log_tail(self.name)
+        detail = f"{type(error).__name__}: {error}" + (f"; last lines of its log:\n{tail}" if tail else "")
+        return lost(self.spec.attempt_id, self._evidence(detail=detail), started=self._body_began)
+
+    async def _told_by_the_pod(self) -> StepResult:
+        """How it ended by the pod's status: also the worker's own word, if it left one."""
+        if self.view.container.terminated is None and not self.view.gone:
+            await self.view.change(SETTLE)
+        return ended(
+            self.spec.attempt_id, self.view.pod, gone=self.view.gone, cancelled=self._unwanted, started=self._body_began
+        )
+
+    # ── what is told ──
+
+    def _emit(self, event: StepEvent) -> None:
+        if type(event) is StepStarted:
+            self._body_began = True
+        self._session.tell(event)
+
+    def _say_pending(self, why: str) -> None:
+        text = f"{self.spec.step!r} waits for its pod {self.name}: {why}"
+        record = LogRecord(
+            attempt_id=self.spec.attempt_id, message=text, level=30, logger="rivers.kubernetes", time=time.time()
+        )
+        self._session.tell(record)
+
+    def _not_run(self, why: str, word: str | None, transient: bool) -> StepResult:
+        """It did not get to run: dispatched again free of charge where a pod was merely lost, else it has failed."""
+        message = f"pod {self.name} in namespace {self._session.cluster.namespace!r}: {why}"
+        failure = Failure(
+            reason=FailureReason.INFRASTRUCTURE,
+            type="",
+            message=message,
+            evidence=self._evidence(container_reason=word, detail=why),
+            transient=transient,
+        )
+        return StepResult(attempt_id=self.spec.attempt_id, ending=Ending.FAILED, failure=failure, worker=self.name)
+
+    def _evidence(
+        self, *, container_reason: str | None = None, detail: str | None = None, cancelled: bool = False
+    ) -> Evidence:
+        node = self.view.pod.spec.node_name if self.view.pod is not None else ""
+        return Evidence(
+            container_reason=container_reason, node=node or None, worker=self.name, detail=detail, cancelled=cancelled
+        )
+
+    def _timed(self, result: StepResult) -> StepResult:
+        boot = time.monotonic() - self._begun if self._boot is None else self._boot
+        timings = Timings(
+            queued=result.timings.queued,
+            boot=boot,
+            load=result.timings.load,
+            run=result.timings.run,
+            store=result.timings.store,
+        )
+        return replace(result, timings=timings, worker=result.worker or self.name)
+
+
+async def _gone(*tasks: asyncio.Task[StepResult] | asyncio.Task[None]) -> None:
+    """End tasks, and wait for their `finally`."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=DRAIN)

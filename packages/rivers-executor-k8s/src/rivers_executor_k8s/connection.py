@@ -1,0 +1,107 @@
+"""A backend's connection to its cluster: made when it is first needed, kept from run to run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from rivers.exceptions import ConfigurationError, Problem
+from rivers.protocol import StepSpec
+from rivers.spi import Executor
+from rivers_executor_k8s.api import ApiError, ApiUnreachableError, load_api
+from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.dial import way_of
+from rivers_executor_k8s.loop import acquire
+from rivers_executor_k8s.preflight import dry_runs, missing_permissions, probe, refs_of
+from rivers_executor_k8s.session import Session, Setting
+from rivers_executor_k8s.template import read_template
+from rivers_executor_k8s.where import image_and_owner
+
+__all__ = ["Connection"]
+
+T = TypeVar("T")
+CLOSE = 5.0
+PROBE_CLOSE = 20.0
+
+
+class Connection:
+    """The cluster, and the loop in which it is spoken to.
+
+    Raises:
+        ConfigurationError: there is no configuration of a cluster, or not this context; the template cannot be read.
+    """
+
+    def __init__(self, executor: Executor.Kubernetes) -> None:
+        self.executor = executor
+        self._template = _template(executor)
+        self._way = way_of()
+        api = load_api(executor.context)
+        self._loop = acquire()
+        self.cluster = Cluster(api, executor.namespace or api.namespace)
+        self._seen: set[tuple[str, bytes]] = set()
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
+        """Run something in the loop, from another thread."""
+        return self._loop.run(coroutine, timeout)
+
+    def post(self, call: Callable[..., object], *arguments: object) -> None:
+        """Have something called in the loop."""
+        self._loop.post(call, *arguments)
+
+    def close(self) -> None:
+        """Let go of the cluster and of the loop."""
+        self._loop.run(self.cluster.close(), CLOSE)
+        self._loop.release()
+
+    async def setting(self, run_id: str, *, epoch: int = 0, key: bytes = b"") -> Setting:
+        """What a run of this executor has for all its attempts."""
+        image, owner = await image_and_owner(self.cluster, self.executor.worker_image)
+        return Setting(
+            executor=self.executor,
+            run_id=run_id,
+            image=image,
+            template=self._template,
+            owner=owner,
+            way=self._way,
+            epoch=epoch,
+            pickle_key=key if self.executor.allow_pickle else b"",
+        )
+
+    async def preflight(self, specs: Sequence[StepSpec]) -> list[Problem]:
+        """What the cluster would refuse; see `preflight.py`. What was found good once is not asked again."""
+        try:
+            return await self._preflight(specs)
+        except (ApiError, ApiUnreachableError) as error:
+            return [Problem(f"the cluster at {self.cluster.server} cannot be asked: {error}")]
+        except ConfigurationError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            return [Problem(error.message + hint)]
+
+    async def _preflight(self, specs: Sequence[StepSpec]) -> list[Problem]:
+        if problems := await missing_permissions(self.cluster):
+            return problems
+        setting = await self.setting(f"{specs[0].run_id}-preflight")
+        session = Session(self.cluster, setting, lambda event: None)
+        if problems := await dry_runs(session, specs):
+            return problems
+        distinct = refs_of(specs)
+        unseen = {key: spec for key, spec in distinct.items() if (setting.image, key) not in self._seen}
+        if not unseen:
+            return []
+        await session.start()
+        try:
+            problems = await probe(session, list(unseen.values()))
+        finally:
+            await asyncio.shield(session.close(time.monotonic() + PROBE_CLOSE))
+        if not problems:
+            self._seen.update((setting.image, key) for key in unseen)
+        return problems
+
+
+def _template(executor: Executor.Kubernetes) -> Mapping[str, Any] | None:
+    given = executor.pod_template
+    if given is None or isinstance(given, Mapping):
+        return given
+    return read_template(str(given), allow_insecure=executor.allow_insecure_pod)

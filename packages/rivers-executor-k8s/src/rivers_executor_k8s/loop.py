@@ -1,0 +1,96 @@
+"""The event loop of this process that watches clusters and calls workers, in a thread of its own.
+
+There is one for all backends: grpc.aio serves one loop of a process well, and several badly. It starts with the first
+backend that needs it and ends with the last one that lets go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["SharedLoop", "acquire"]
+
+T = TypeVar("T")
+_lock = threading.Lock()
+_shared: list[SharedLoop] = []
+
+UNWIND = 5.0
+"""Seconds that an interrupted coroutine gets to undo what it has begun."""
+
+
+class SharedLoop:
+    """A running loop; `run` and `post` are called from other threads, `release` by each who has acquired it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.users = 0
+        self._thread = threading.Thread(target=self._serve, name="rivers-kubernetes", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
+        """Run a coroutine to its end and return its value.
+
+        It is cancelled and unwound when this is interrupted, or when `timeout` seconds are over.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result(timeout)
+        except BaseException:
+            if future.cancel():
+                self._unwind()
+            raise
+
+    def post(self, call: Callable[..., object], *arguments: object) -> None:
+        """Have something called in the loop, soon."""
+        self.loop.call_soon_threadsafe(call, *arguments)
+
+    def release(self) -> None:
+        """Let go; with its last user the loop ends, and its thread."""
+        with _lock:
+            self.users -= 1
+            if self.users:
+                return
+            _shared.remove(self)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _unwind(self) -> None:
+        """Wait for what was just cancelled: its `finally` blocks may have pods to delete."""
+
+        async def others() -> None:
+            cancelled = [task for task in asyncio.all_tasks() if task.cancelling()]
+            if cancelled:
+                await asyncio.wait(cancelled, timeout=UNWIND)
+
+        waiting = asyncio.run_coroutine_threadsafe(others(), self.loop)
+        concurrent.futures.wait([waiting], timeout=UNWIND + 1)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self.loop.run_until_complete(asyncio.wait(left, timeout=UNWIND))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+
+def acquire() -> SharedLoop:
+    """The loop of this process; `release` it."""
+    with _lock:
+        if not _shared:
+            _shared.append(SharedLoop())
+        _shared[0].users += 1
+        return _shared[0]

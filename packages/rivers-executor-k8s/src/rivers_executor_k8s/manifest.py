@@ -1,0 +1,239 @@
+"""The pod of an attempt: what rivers gives it, over what the user's template asks for.
+
+    ours, as a default  <  the template  <  ours, as a must
+
+The defaults are the restricted pod security standard and beyond; a template that passed `check_pod_template` can change
+them, and cannot loosen them. The musts are what makes the pod a worker of rivers. Nothing in it is secret: the
+controller's certificate is public, and a template names Secrets without their being read here.
+
+`hostUsers: false` would be one wall more. It is left to templates, as nodes without user namespaces refuse such pods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rivers.protocol import ImportRef, StepSpec
+from rivers.spi import Executor
+from rivers_executor_k8s.names import DIGEST, PORT, STEP_CONTAINER, annotations_of, labels_of, pod_name
+from rivers_executor_k8s.objects import Container, Pod
+from rivers_executor_k8s.template import merged
+
+__all__ = ["HOME", "Owner", "changes", "manifest"]
+
+USER = 10001
+"""Of the body, and the group of what it writes. Any but root would do; the image of rivers-worker has this one."""
+HOME = "/home/rivers"
+"""Where a body may write, beside /tmp: the rest of its file system is read-only."""
+HOME_SIZE, TMP_SIZE = "1Gi", "2Gi"
+LEAST_DISK, MOST_DISK = "256Mi", "4Gi"
+"""Request and limit of what is written to both, and to the log."""
+UNREACHABLE = 60
+"""Seconds that a pod stays bound to a node that does not answer; a cluster's own default is 300."""
+SLACK = 60.0
+"""Seconds for the worker's start and end beyond what is limited otherwise: the deadline ends what nobody else could."""
+_MOST_SECONDS = 2**31 - 1
+_GPU, _DISK = "nvidia.com/gpu", "ephemeral-storage"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The controller's own pod, where it runs in the cluster: what it owns is removed when it goes."""
+
+    name: str
+    uid: str
+
+    def reference(self) -> dict[str, Any]:
+        """As an entry of an object's `ownerReferences`. It blocks nothing: that would need more rights."""
+        return {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": self.uid, "blockOwnerDeletion": False}
+
+
+def manifest(
+    spec: StepSpec,
+    executor: Executor.Kubernetes,
+    *,
+    image: str,
+    namespace: str,
+    certificate: str,
+    owner: Owner | None,
+    template: Mapping[str, Any] | None,
+    epoch: int,
+    nonce: int = 0,
+) -> dict[str, Any]:
+    """The Pod to create for an attempt; the same arguments give the same pod.
+
+    `certificate` is the controller's (base64 of DER), `template` a checked one. An annotation holds the digest of all
+    the rest (see `names.is_ours`).
+    """
+    name = pod_name(spec.step, spec.attempt_id, nonce)
+    given = {key: template[key] for key in template} if template is not None else {}
+    env = _env(spec, executor, name, certificate)
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "labels": labels_of(spec, keep_failed=executor.keep_failed_pods),
+        "annotations": annotations_of(spec, epoch=epoch),
+        **({"ownerReferences": [owner.reference()]} if owner is not None else {}),
+    }
+    ours = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _must(spec, executor, image, env)}
+    pod = merged(merged({"spec": _defaults(given, env)}, given), ours)
+    text = json.dumps(pod, sort_keys=True).encode()
+    pod["metadata"]["annotations"][DIGEST] = hashlib.sha256(text).hexdigest()
+    return pod
+
+
+def changes(pod: Pod, manifest: Mapping[str, Any]) -> list[str]:
+    """What the cluster has made of the worker's program on the way in, such as another image; empty where nothing."""
+    wanted = next(one for one in manifest["spec"]["containers"] if one["name"] == STEP_CONTAINER)
+    made = next((one for one in pod.spec.containers if one.name == STEP_CONTAINER), Container())
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("image", made.image, wanted["image"]),
+        ("command", list(made.command), wanted["command"]),
+        ("args", list(made.args), []),
+    )
+    return [f"{name} {now!r} instead of {was!r}" for name, now, was in pairs if now != was]
+
+
+# ── ours, as a must ──
+
+
+def _must(spec: StepSpec, executor: Executor.Kubernetes, image: str, env: list[dict[str, Any]]) -> dict[str, Any]:
+    amounts = _amounts(spec, executor)
+    worker: dict[str, Any] = {
+        "name": STEP_CONTAINER,
+        "image": image,
+        "command": ["rivers-worker", "serve"],
+        "ports": [{"name": "grpc", "containerPort": PORT, "protocol": "TCP"}],
+        "env": [*_literal(executor.env), *env],
+        "resources": {"requests": amounts, "limits": amounts},
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # the last lines of one that ended without a word
+    }
+    if executor.image_pull_policy is not None:
+        worker["imagePullPolicy"] = executor.image_pull_policy
+    must: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "serviceAccountName": executor.service_account,
+        "terminationGracePeriodSeconds": _seconds(executor.grace),
+        "containers": [worker],
+    }
+    if spec.timeout is not None:
+        waits = executor.startup_timeout + executor.grace + executor.orphan_ttl
+        must["activeDeadlineSeconds"] = _seconds(spec.timeout + waits + SLACK)
+    return must
+
+
+def _amounts(spec: StepSpec, executor: Executor.Kubernetes) -> dict[str, str]:
+    """What the attempt asks for; request and limit, so that no neighbour can take it and nobody is surprised."""
+    compute = spec.compute
+    amounts = {
+        "cpu": (compute.cpu if compute is not None else None) or executor.worker_cpu,
+        "memory": (compute.memory if compute is not None else None) or executor.worker_memory,
+    }
+    if compute is not None and compute.gpu is not None:
+        amounts[_GPU] = compute.gpu
+    return amounts
+
+
+def _env(spec: StepSpec, executor: Executor.Kubernetes, name: str, certificate: str) -> list[dict[str, Any]]:
+    """What the worker is told by its environment; a template's variables may refer to it."""
+    functions = [spec.function, *(step.function for step in spec.inner)]
+    modules = dict.fromkeys(ref.module for ref in functions if isinstance(ref, ImportRef))
+    told = {
+        "RIVERS_RUN_ID": spec.run_id,
+        "RIVERS_ATTEMPT_ID": spec.attempt_id,
+        "RIVERS_CONTROLLER_CERTIFICATE": certificate,
+        "RIVERS_LISTEN": f"[::]:{PORT}",
+        "RIVERS_WORKER": name,
+        "RIVERS_ORPHAN_TTL": str(executor.orphan_ttl),
+        "RIVERS_GRACE": str(executor.grace),
+    }
+    if modules:
+        told["RIVERS_MODULES"] = ",".join(modules)
+    return _literal(told)
+
+
+def _literal(variables: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Environment variables with these very values: Kubernetes replaces what looks like `$(NAME)`."""
+    return [{"name": name, "value": value.replace("$", "$$")} for name, value in variables.items()]
+
+
+def _seconds(amount: float) -> int:
+    """Whole seconds, at least as many, as many as Kubernetes can hold."""
+    return math.ceil(min(amount, _MOST_SECONDS))
+
+
+# ── ours, as a default ──
+
+
+def _defaults(given: Mapping[str, Any], env: list[dict[str, Any]]) -> dict[str, Any]:
+    spec = given.get("spec") or {}
+    ids = {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
+    defaults: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": (spec.get("securityContext") or {}).get("runAsUser") != 0,
+            **ids,
+            "fsGroupChangePolicy": "OnRootMismatch",  # a big volume is not walked through before every step
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "tolerations": [
+            {"key": f"node.kubernetes.io/{state}", "operator": "Exists", "effect": "NoExecute"}
+            | {"tolerationSeconds": UNREACHABLE}
+            for state in ("not-ready", "unreachable")
+        ],
+        "volumes": [
+            {"name": "rivers-tmp", "emptyDir": {"sizeLimit": TMP_SIZE}},
+            {"name": "rivers-home", "emptyDir": {"sizeLimit": HOME_SIZE}},
+        ],
+    }
+    worker: Mapping[str, Any] = {"name": STEP_CONTAINER}
+    others = {}
+    for kind in ("containers", "initContainers"):
+        containers = spec.get(kind) or ()
+        worker = next((one for one in containers if one["name"] == STEP_CONTAINER), worker)
+        others[kind] = [_side_car(one) for one in containers if one["name"] != STEP_CONTAINER]
+    defaults["containers"] = [_worker(worker, env), *others["containers"]]
+    return defaults | ({"initContainers": others["initContainers"]} if others["initContainers"] else {})
+
+
+def _worker(given: Mapping[str, Any], env: list[dict[str, Any]]) -> dict[str, Any]:
+    """The worker's container, where `given` says nothing else."""
+    resources = {} if _names_disk(given) else {"requests": {_DISK: LEAST_DISK}, "limits": {_DISK: MOST_DISK}}
+    return {
+        "name": STEP_CONTAINER,
+        "env": [*env, *_literal({"HOME": HOME})],
+        "resources": resources,
+        "volumeMounts": [
+            {"name": "rivers-tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
+            {"name": "rivers-home", "mountPath": HOME},
+        ],
+        "securityContext": {**_security(given), "readOnlyRootFilesystem": True},
+    }
+
+
+def _names_disk(container: Mapping[str, Any]) -> bool:
+    resources = container.get("resources") or {}
+    return any(_DISK in (resources.get(kind) or {}) for kind in ("requests", "limits"))
+
+
+def _side_car(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": given["name"], "securityContext": _security(given)}
+
+
+def _security(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The restrictions of a container, less what contradicts one that its template has loosened on purpose."""
+    context = given.get("securityContext") or {}
+    restricted: dict[str, Any] = {"capabilities": {"drop": ["ALL"]}}
+    added = (context.get("capabilities") or {}).get("add") or ()
+    if not (context.get("privileged") or {"SYS_ADMIN", "CAP_SYS_ADMIN"}.intersection(added)):
+        restricted["allowPrivilegeEscalation"] = False
+    if context.get("runAsUser") == 0:
+        restricted["runAsNonRoot"] = False
+    return restricted

@@ -1,0 +1,218 @@
+"""Why a pod does not start: the cause in words, and whether waiting can help.
+
+    nothing says   the scheduler    an init container,      what components
+    anything yet   finds no node    then the worker's own   have noted (events)
+
+Only what another minute cannot change is fatal: an image that the registry refuses, a ConfigMap, Secret or key that is
+missing, an image without `rivers-worker`. A full cluster and a registry that does not answer are waited for. The words
+are those of containerd, Docker and CRI-O, as the kubelet passes them on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rivers_executor_k8s.names import STEP_CONTAINER
+from rivers_executor_k8s.objects import ContainerStatus, Event, Pod
+
+__all__ = ["Cause", "cause_of", "entrypoint_missing"]
+
+CONFIG_PATIENCE = 10.0
+"""Seconds that a missing ConfigMap, Secret or key gets to appear: it may be made together with the pod."""
+MOUNT_PATIENCE = 8.0
+"""The same for one that a volume needs: only events tell of it, and they are read some seconds later."""
+MOST_TEXT = 2000
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a pod does not start. `word` is Kubernetes' own (`Unschedulable`, `ErrImagePull`), `text` explains.
+
+    A `fatal` one ends the attempt once it has persisted for `patience` seconds, the others at `startup_timeout`.
+    """
+
+    word: str
+    text: str
+    fatal: bool = False
+    patience: float = 0.0
+
+
+def cause_of(pod: Pod, events: Sequence[Event] = ()) -> Cause | None:
+    """Why the worker's container has not started, by the pod's status and then by what was noted about the pod.
+
+    None where it has, where the pod is over (that is `ended`'s), or where nobody has said anything yet.
+    """
+    step = pod.container(STEP_CONTAINER)
+    begun = step is not None and (step.state.running is not None or step.state.terminated is not None)
+    if begun or pod.status.phase in ("Succeeded", "Failed"):
+        return None
+    return _unscheduled(pod) or _waiting(pod, step, events) or _noted(events)
+
+
+def entrypoint_missing(image: str, message: str) -> str | None:
+    """What is wrong with an image in which the container's command cannot be started, or None for any other message."""
+    if re.search(r"no command specified", message, re.IGNORECASE):
+        return f"image {image!r} has no command: build it on the rivers-worker image ({_plain(message)})"
+    found = _NO_EXECUTABLE.search(message)
+    if found is None:
+        return None
+    name = next((group for group in found.groups() if group), "its command")
+    wrong = "cannot be executed" if "permission denied" in message.lower() else "was not found"
+    return f"{name} {wrong} in image {image!r}: build it on the rivers-worker image ({_plain(message)})"
+
+
+# ── the scheduler ──
+
+
+def _unscheduled(pod: Pod) -> Cause | None:
+    for condition in pod.status.conditions:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return Cause(condition.reason or "Unschedulable", _plain(condition.message) or "no node was found for it")
+    return None
+
+
+# ── containers ──
+
+_QUIET = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+
+def _waiting(pod: Pod, step: ContainerStatus | None, events: Sequence[Event]) -> Cause | None:
+    """What the container says that holds the pod up: an init container as long as there is one, else the worker's."""
+    inits = [status for status in pod.status.init_container_statuses if status.state.terminated is None]
+    for status in [*inits, *([step] if step is not None else [])]:
+        waiting = status.state.waiting
+        if waiting is not None and waiting.reason not in _QUIET:
+            cause = _cause(waiting.reason, waiting.message, status, pod, events)
+            if cause is not None and status is not step:
+                text = f"init container {status.name!r}: {cause.text}"
+                return Cause(cause.word, text, cause.fatal, cause.patience)
+            return cause
+    running = [status.name for status in inits if status.state.running is not None]
+    if running and (step is None or step.state.waiting is None or step.state.waiting.reason == "PodInitializing"):
+        return Cause("Initializing", f"init container {running[-1]!r} runs")
+    return None
+
+
+def _cause(word: str, message: str, status: ContainerStatus, pod: Pod, events: Sequence[Event]) -> Cause | None:
+    image, text = status.image, _plain(message)
+    match word:
+        case "InvalidImageName":
+            return Cause(word, f"{image!r} is no name of an image: {text}", fatal=True)
+        case "ErrImageNeverPull":
+            where = f"on node {pod.spec.node_name}" if pod.spec.node_name else "on its node"
+            return Cause(word, f"image {image!r} is not {where}, and may not be pulled: {text}", fatal=True)
+        case "ErrImagePull" | "ImagePullBackOff":
+            return _pull(image, message, events)
+        case "CreateContainerConfigError":
+            fatal = _NO_CACHE.search(text) is None
+            return Cause(word, text + _what_to_do(text), fatal=fatal, patience=CONFIG_PATIENCE if fatal else 0.0)
+        case "SignatureValidationFailed":
+            return Cause(word, f"image {image!r}: {text}", fatal=True)
+        case _:
+            missing = entrypoint_missing(image, message)
+            return Cause(word, missing or text or "the kubelet says no more", fatal=missing is not None)
+
+
+_NO_CACHE = re.compile(r"failed to sync|timed out")
+"""The kubelet has not been able to ask the API server whether there is such a ConfigMap or Secret."""
+
+
+def _what_to_do(text: str) -> str:
+    """For a container that cannot be made as its manifest has it."""
+    if "runAsNonRoot" in text:
+        return ": build the image with a numeric USER other than 0, as the rivers-worker image has"
+    if "not found" in text or "find key" in text:
+        return ": make it in this namespace, or take it out of the pod_template"
+    return ""
+
+
+# ── images ──
+
+_NO_ANSWER = re.compile(
+    r"too ?many ?requests|\b429\b|QPS|rate limit"
+    r"|\b5\d\d [A-Z]|HTTP status: 5\d\d|StatusCode: 5\d\d|unavailable"
+    r"|connection (refused|reset)|no route to host|unreachable|no such host|server misbehaving|dial tcp"
+    r"|timeout|timed out|deadline exceeded|request canceled|\bEOF\b|x509|tls:",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"not found|manifest unknown|name unknown|unknown manifest|does not exist|no such image|no match for platform"
+    r"|no matching manifest|unauthori[sz]ed|not authori[sz]ed|denied|authentication required|no basic auth credentials"
+    r"|invalid username/password|\b40[134] (not found|unauthorized|forbidden)|(HTTP status|StatusCode): 40[134]"
+    r"|did not resolve to an alias",
+    re.IGNORECASE,
+)
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?(ErrImagePull: )?')
+_FAILED_PULL = re.compile(r'^Failed to pull image "[^"]*": ')
+
+
+def _pull(image: str, message: str, events: Sequence[Event]) -> Cause | None:
+    """Both states of a pull that failed, as one cause: the kubelet goes to and fro between them.
+
+    Before Kubernetes 1.31 the second one does not say why, and an event does.
+    """
+    text = _plain(_BACK_OFF.sub("", message))
+    if not text:
+        failed = [event.message for event in events if event.message.startswith(f'Failed to pull image "{image}": ')]
+        if not failed:
+            return None
+        text = _plain(_FAILED_PULL.sub("", failed[-1]))
+    if not _is_refused(image, text):
+        return Cause("ErrImagePull", f"image {image!r} cannot be pulled yet: {text}")
+    hint = "is its name right, and does the pod_template name the imagePullSecrets it needs?"
+    return Cause("ErrImagePull", f"image {image!r} cannot be pulled: {text} – {hint}", fatal=True)
+
+
+def _is_refused(image: str, text: str) -> bool:
+    """Whether the registry has answered that there is no such image for us; names and addresses do not count."""
+    repository = re.sub(r"(@[^@/]*|:[^:/]*)$", "", image)
+    bare = re.sub(r"https?://\S+", "", text)
+    for name in (image, repository):
+        bare = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "", bare)
+    return _NO_ANSWER.search(bare) is None and _REFUSED.search(bare) is not None
+
+
+# ── commands ──
+
+_NO_EXECUTABLE = re.compile(
+    r'exec: "([^"]+)": (?:executable file not found|stat |permission denied|no such file|is a directory)'
+    r"|executable file [`'\"]?([^`'\" ]+)[`'\"]? not found"
+    r"|cannot find `([^`]+)` in \$PATH",
+    re.IGNORECASE,
+)
+
+
+# ── events ──
+
+_PROGRESS = frozenset({"Scheduled", "Pulling", "Pulled", "Created", "Started", "SuccessfulAttachVolume"})
+_TOLD_BY_STATUS = frozenset({"Failed", "FailedScheduling"})
+_MISSING = re.compile(
+    r'(secret|configmap) "[^"]*" not found|references non-existent (secret|config) key', re.IGNORECASE
+)
+
+
+def _noted(events: Sequence[Event]) -> Cause | None:
+    """The last that a component has noted, where that explains anything; what went well ends what had failed."""
+    cause: Cause | None = None
+    for event in sorted(events, key=lambda event: event.last_timestamp or event.event_time or ""):
+        text = _plain(event.message)
+        if event.reason in _PROGRESS:
+            cause = Cause(event.reason, text) if event.reason == "Pulling" else None
+        elif event.reason == "FailedMount" and _MISSING.search(text):
+            cause = Cause(event.reason, text + _what_to_do(text), fatal=True, patience=MOUNT_PATIENCE)
+        elif event.reason.startswith("Failed") and event.reason not in _TOLD_BY_STATUS:
+            cause = Cause(event.reason, text)
+        elif event.reason == "NetworkNotReady":
+            cause = Cause(event.reason, text)
+    return cause
+
+
+_NOISE = re.compile(r' ?"?\b[0-9a-f]{64}\b"?|rpc error: code = (?:Unknown|NotFound) desc = ')
+
+
+def _plain(text: str) -> str:
+    """In one line, and without what changes from try to try: ids of containers and sandboxes."""
+    line = _NOISE.sub("", " ".join(text.split()))
+    return line if len(line) <= MOST_TEXT else line[: MOST_TEXT - 1] + "…"

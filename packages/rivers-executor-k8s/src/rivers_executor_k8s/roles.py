@@ -1,0 +1,102 @@
+"""What a controller must be allowed to do in its namespace: nothing else, and nothing outside it.
+
+`deploy/` holds the same rules as files; a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["OPTIONAL", "OUTSIDE", "REQUIRED", "Permission", "required", "role_name", "role_yaml"]
+
+
+@dataclass(frozen=True)
+class Permission:
+    """One verb on one kind of object, and why it is needed."""
+
+    verb: str
+    resource: str
+    why: str
+    subresource: str = ""
+    group: str = ""
+
+    @property
+    def target(self) -> str:
+        """The kind of object as a Role's rule names it."""
+        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.target}" + (f" ({self.group})" if self.group else "")
+
+
+_LEASES = "coordination.k8s.io"
+
+REQUIRED = (
+    Permission("create", "pods", "one pod for each attempt of a step"),
+    Permission("get", "pods", "the image of the controller's own pod; a pod of which nothing was heard"),
+    Permission("list", "pods", "where a watch begins, and begins again; what a dead controller has left"),
+    Permission("watch", "pods", "why a pod waits, and how it ended"),
+    Permission("delete", "pods", "after every attempt"),
+    Permission("get", "pods", "the line with which a worker announces itself; its last lines", subresource="log"),
+    Permission("create", "leases", "one controller for each run", group=_LEASES),
+    Permission("get", "leases", "who carries out a run, and whether that one is alive", group=_LEASES),
+    Permission("update", "leases", "to show that it is alive, every 10 s", group=_LEASES),
+    Permission("delete", "leases", "at the end of the run", group=_LEASES),
+)
+"""What every controller needs."""
+
+OUTSIDE = (
+    # A WebSocket begins as a GET: up to Kubernetes 1.34 it is checked for `get`, from then on for `create` as well.
+    Permission("get", "pods", "pods' addresses are not reachable from outside", subresource="portforward"),
+    Permission("create", "pods", "pods' addresses are not reachable from outside", subresource="portforward"),
+)
+"""What a controller outside the cluster needs beside that."""
+
+OPTIONAL = (
+    Permission("list", "events", "why a pod waits, where its status does not say: a volume's Secret is missing"),
+)
+"""What a run can do without."""
+
+
+def required(outside: bool) -> tuple[Permission, ...]:
+    """Everything that a controller cannot do without, inside the cluster or outside."""
+    return REQUIRED + OUTSIDE if outside else REQUIRED
+
+
+def role_name(outside: bool) -> str:
+    """The name of the published Role."""
+    return "rivers-controller-outside" if outside else "rivers-controller"
+
+
+def role_yaml(namespace: str, outside: bool) -> str:
+    """The Role to apply, as text that `kubectl apply -f -` takes, and how to bind it."""
+    name = role_name(outside)
+    rules = "\n".join(_rule(permissions) for permissions in _by_target((*required(outside), *OPTIONAL)))
+    whom = "--user=USER" if outside else f"--serviceaccount={namespace}:rivers-controller"
+    return f"""\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {name}
+  namespace: {namespace}
+rules:
+{rules}
+# bind it: kubectl -n {namespace} create rolebinding {name} --role={name} {whom}
+"""
+
+
+def _by_target(permissions: Sequence[Permission]) -> list[list[Permission]]:
+    groups: dict[tuple[str, str], list[Permission]] = {}
+    for permission in permissions:
+        groups.setdefault((permission.group, permission.target), []).append(permission)
+    return list(groups.values())
+
+
+def _rule(permissions: Sequence[Permission]) -> str:
+    verbs = ", ".join(permission.verb for permission in permissions)
+    first = permissions[0]
+    return f"""\
+  - apiGroups: ["{first.group}"]
+    resources: [{first.target}]
+    verbs: [{verbs}]"""

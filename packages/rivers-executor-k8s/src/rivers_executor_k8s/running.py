@@ -1,0 +1,110 @@
+"""A run that goes on in the cluster: its lock, its session, its attempts by id. Everything here happens in the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import time
+import traceback
+
+from rivers.protocol import Evidence, LogRecord, StepResult, StepSpec, lost
+from rivers.spi import Run, Sink
+from rivers_executor_k8s.api import ApiError, ApiUnreachableError
+from rivers_executor_k8s.attempt import Attempt
+from rivers_executor_k8s.connection import Connection
+from rivers_executor_k8s.lock import RunLock, sweep
+from rivers_executor_k8s.session import Session
+
+__all__ = ["Running"]
+
+LAST = 2.0
+"""Seconds of the time to close that are left for the lock."""
+
+
+class Running:
+    """From `begin` to `end`; `end` also follows a `begin` that raised half-way."""
+
+    def __init__(self, connection: Connection, run: Run, sink: Sink) -> None:
+        self._connection = connection
+        self._run = run
+        self._sink = sink
+        self._attempts: dict[str, Attempt] = {}
+        self._lock: RunLock | None = None
+        self._session: Session | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Take the run's lock and begin to watch.
+
+        Raises:
+            RunLockedError: another controller carries out this run.
+            ApiError, ApiUnreachableError: the API server refuses, or does not answer.
+        """
+        run, cluster = self._run, self._connection.cluster
+        setting = await self._connection.setting(run.run_id, key=run.key)
+        self._lock = RunLock(cluster, run.run_id, setting.owner)
+        now = await self._lock.take()
+        setting = await self._connection.setting(run.run_id, epoch=self._lock.epoch, key=run.key)
+        self._session = Session(cluster, setting, self._sink)
+        await self._session.start()
+        self._sweeping = asyncio.ensure_future(self._sweep(now))
+
+    def submit(self, spec: StepSpec) -> None:
+        """Begin an attempt."""
+        assert self._session is not None
+        attempt = self._attempts[spec.attempt_id] = Attempt(spec, self._session)
+        self._session.spawn(self._carry(attempt))
+
+    def cancel(self, attempt_id: str, grace: float) -> None:
+        """End an attempt; nothing happens for one that is over."""
+        attempt = self._attempts.get(attempt_id)
+        if attempt is not None:
+            attempt.cancel(grace)
+
+    async def end(self, deadline: float) -> None:
+        """End everything; takes about `deadline` seconds at most."""
+        until = time.monotonic() + deadline
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait((self._sweeping,), timeout=1.0)
+        for attempt in list(self._attempts.values()):
+            attempt.cancel(0.0)
+        problems: list[str] = []
+        if self._session is not None:
+            try:
+                problems = await self._session.close(until - LAST)
+            except (ApiError, ApiUnreachableError) as error:
+                problems = [f"the pods of the run could not be looked for: {error}"]
+        if self._lock is not None:
+            await self._lock.let_go()
+        for problem in problems:
+            self._warn(problem)
+
+    async def _carry(self, attempt: Attempt) -> None:
+        try:
+            result = await attempt.run()
+        except Exception as error:  # noqa: BLE001 - a bug of ours ends the attempt that met it, and says so
+            result = _bug(attempt, error)
+        self._attempts.pop(attempt.spec.attempt_id, None)
+        self._sink(result)
+
+    async def _sweep(self, now: dt.datetime) -> None:
+        """Remove what controllers that are gone have left, while the run has begun already."""
+        with contextlib.suppress(ApiUnreachableError, asyncio.CancelledError):
+            try:
+                count = await sweep(self._connection.cluster, self._run.run_id, now)
+            except ApiError as error:
+                self._warn(f"pods of dead controllers could not be looked for: {error}")
+                return
+            if count:
+                self._warn(f"deleted {count} pods that controllers which are gone had left behind")
+
+    def _warn(self, text: str) -> None:
+        self._sink(LogRecord(attempt_id="", message=text, level=30, logger="rivers.kubernetes", time=time.time()))
+
+
+def _bug(attempt: Attempt, error: BaseException) -> StepResult:
+    trace = "".join(traceback.format_exception(error))[-4000:]
+    detail = f"a bug in rivers-executor-k8s: {type(error).__name__}: {error}\n{trace}"
+    return lost(attempt.spec.attempt_id, Evidence(worker=attempt.name, detail=detail))

@@ -1,0 +1,89 @@
+"""From a pod that was created to one whose worker runs: why it waits is told, and what cannot start is ended.
+
+The rules on what is fatal are those of `pending.cause_of`; this is the clock beside them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.pending import Cause, cause_of
+from rivers_executor_k8s.view import PodView
+
+__all__ = ["StartError", "Startup"]
+
+SILENT = 4.0
+"""Seconds after which a pod of which no component has said anything is told as pending all the same."""
+ASK_EVENTS_EVERY = 10.0
+"""Seconds between two looks at what components have noted, as some causes (a volume's Secret) stand nowhere else."""
+
+
+class StartError(Exception):
+    """The attempt's pod did not get to run its worker; `transient` is whether another one could."""
+
+    def __init__(self, text: str, *, word: str | None = None, transient: bool = True) -> None:
+        super().__init__(text)
+        self.word = word
+        self.transient = transient
+
+
+class Startup:
+    """Waits for the worker of one pod. `say` is told what the pod waits for, each cause once."""
+
+    def __init__(self, cluster: Cluster, view: PodView, say: Callable[[str], None]) -> None:
+        self._cluster = cluster
+        self._view = view
+        self._say = say
+        self._noted: Cause | None = None
+        self._ask = time.monotonic() + SILENT
+        self._cause: Cause | None = None
+        self._since = time.monotonic()
+
+    async def until_it_runs(self, deadline: float, seconds: float) -> None:
+        """Return once the worker's container runs, or has ended already.
+
+        `deadline` is a moment of the monotonic clock, `seconds` what it was set to.
+
+        Raises:
+            StartError: it cannot start, or has not by the deadline.
+        """
+        while not (self._view.runs or self._view.over):
+            now = time.monotonic()
+            if now >= self._ask:
+                self._noted = await self._cause_by_events()
+                self._ask = time.monotonic() + ASK_EVENTS_EVERY
+            seen = cause_of(self._view.pod) if self._view.pod is not None else None
+            self._take(seen or self._noted, now)
+            if now >= deadline:
+                raise self._late(seconds)
+            await self._view.change(min(deadline, self._ask, self._fatal_at()) - now)
+
+    def _take(self, cause: Cause | None, now: float) -> None:
+        if cause is None or self._cause is None or cause.word != self._cause.word:
+            self._since = now
+        if cause is not None and (self._cause is None or cause.text != self._cause.text):
+            self._say(f"{cause.word}: {cause.text}")
+        self._cause = cause
+        if cause is not None and now >= self._fatal_at():
+            raise StartError(f"{cause.word}: {cause.text}", word=cause.word, transient=False)
+
+    def _fatal_at(self) -> float:
+        fatal = self._cause is not None and self._cause.fatal
+        return self._since + self._cause.patience if fatal and self._cause is not None else float("inf")
+
+    def _late(self, seconds: float) -> StartError:
+        cause = self._cause
+        why = f"; last seen: {cause.word}: {cause.text}" if cause is not None else ""
+        return StartError(
+            f"its worker did not run within startup_timeout={seconds:g} s{why}", word=cause.word if cause else None
+        )
+
+    async def _cause_by_events(self) -> Cause | None:
+        pod = self._view.pod
+        if pod is None or cause_of(pod) is not None:
+            return None
+        events = await self._cluster.events_of(pod)
+        silence = f"phase {pod.status.phase}, and no component of the cluster has said why it waits"
+        return cause_of(pod, events) or Cause(word="Pending", text=silence, fatal=False, patience=0.0)

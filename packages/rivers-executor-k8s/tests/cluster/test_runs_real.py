@@ -1,0 +1,214 @@
+"""Runs on a real cluster: values, parity with this process, and what befalls pods, by real kernels and kubelets.
+
+Needs beside KUBECONFIG: RIVERS_TEST_IMAGE (`nox -s image -- --tests`) and RIVERS_TEST_STORE, the URL of a bucket folder
+that pods and this process reach with the AWS_… variables of this process's environment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pod_steps
+import pytest
+from namespaces import Namespace
+from running.going import Going
+
+import rivers as rs
+from rivers.exceptions import GraphValidationError
+
+NEEDED = ("KUBECONFIG", "RIVERS_TEST_IMAGE", "RIVERS_TEST_STORE")
+MISSING = [name for name in NEEDED if not os.environ.get(name)]
+ANY_REASON = [reason for reason in rs.FailureReason if reason is not rs.FailureReason.CANCELLED]
+
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not set"),
+    pytest.mark.timeout(180),
+]
+
+Start = Callable[..., Going]
+
+
+@pytest.fixture
+def runs(namespace: Namespace) -> Iterator[Callable[..., Any]]:
+    """Makes executors for the namespace; bodies see the store's address and credentials."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rivers-executor"}}
+    namespace.make("serviceaccounts", account)
+    env = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+    def executor(**more: Any) -> rs.Executor:
+        given = {"env": {**env, **more.pop("env", {})}, "worker_cpu": "100m", "worker_memory": "200Mi", **more}
+        image = given.pop("image", os.environ.get("RIVERS_TEST_IMAGE"))
+        return rs.Executor.kubernetes(image, namespace=namespace.name, image_pull_policy="IfNotPresent", **given)
+
+    return executor
+
+
+@pytest.fixture
+def begin(runs: Callable[..., Any], namespace: Namespace) -> Iterator[Start]:
+    """Begin a run of assets in pods; afterwards the namespace holds no pod and no lease."""
+    going: list[Going] = []
+    opened: list[rs.CodeRepository] = []
+    store = rs.PickleIOHandler(f"{os.environ['RIVERS_TEST_STORE']}/{uuid.uuid4().hex}")
+
+    def begin(*assets: rs.Asset, retry: rs.RetryPolicy | None = None, **more: Any) -> Going:
+        repo = rs.CodeRepository(list(assets), default_executor=runs(**more), default_io_handler=store)
+        opened.append(repo)
+        run = Going(repo, 5.0, retry)
+        going.append(run)
+        return run
+
+    yield begin
+    for run in going:
+        run.cancel()
+        run.thread.join(60)
+    for repo in opened:
+        repo.shutdown()
+    assert [] == [pod["metadata"]["name"] for pod in namespace.ask("GET", f"{namespace.path}/pods")["items"]]
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace.name}/leases"
+    assert [] == namespace.ask("GET", leases)["items"]
+
+
+def failed(going: Going, step: str) -> Any:
+    failure = going.end().steps[step].failure
+    assert failure is not None
+    return failure
+
+
+def test_graph(begin: Start) -> None:
+    """Sync, async, mapped and fused steps, and logs as they come."""
+    going = begin(pod_steps.one, pod_steps.two, pod_steps.awaited, pod_steps.mapped, pod_steps.talks, env=NO_NOTES)
+    result = going.end()
+
+    assert result.success, result.failed_assets
+    lines = [e.message for e in going.events if type(e).__name__ == "StepLog" and e.step == "talks"]
+    assert 100 == len([line for line in lines if line.startswith("line ")])
+
+
+NO_NOTES = {"RIVERS_TEST_NOTES": "/tmp/notes"}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"), [(pod_steps.exits, "exited with code 3"), (pod_steps.killed, "SIGKILL")], ids=["exit", "kill"]
+)
+def test_body_dies(begin: Start, body: rs.Asset, words: str) -> None:
+    """A body that exits or is killed is infrastructure, told by the server that outlives it (K30)."""
+    failure = failed(begin(body), body.name)
+
+    assert rs.FailureReason.INFRASTRUCTURE == failure.reason
+    assert words in failure.message
+
+
+def test_out_of_memory_escalates(begin: Start) -> None:
+    """The kernel's OOM kill is out of memory with the limit, and the retry's pod has more (K29)."""
+    policy = rs.RetryPolicy(2, escalate=rs.ComputeEscalation(max_memory="1Gi", factor=3))
+    going = begin(pod_steps.hogs, retry=policy)
+    retrying = going.until("StepRetrying", "hogs")
+    result = going.end()
+
+    assert rs.FailureReason.OUT_OF_MEMORY == retrying.failure.reason
+    assert "200 MiB" in retrying.failure.message
+    assert result.success
+    assert 2 == result.steps["hogs"].attempts
+
+
+@pytest.mark.parametrize("how", ["delete", "force", "evict"])
+def test_pod_is_taken_away(begin: Start, namespace: Namespace, how: str) -> None:
+    """A pod that is deleted, by force too, or evicted is infrastructure; a retry runs in another (K27, K28, K32)."""
+    going = begin(pod_steps.once_slow, retry=rs.RetryPolicy(1, retry_on=ANY_REASON), env=NO_NOTES)
+    pod = going.until("StepStarted", "once_slow").worker
+    if how == "evict":
+        namespace.evict(pod)
+    else:
+        namespace.delete(pod, 0 if how == "force" else None)
+    retrying = going.until("StepRetrying", "once_slow")
+    result = going.end()
+
+    assert rs.FailureReason.INFRASTRUCTURE == retrying.failure.reason
+    assert result.success
+
+
+def test_quota(begin: Start, namespace: Namespace) -> None:
+    """A quota of one pod makes steps wait, says so, and all succeed (K3)."""
+    hard = {"pods": "1"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"}, "spec": {"hard": hard}}
+    namespace.make("resourcequotas", quota)
+    namespace.until(
+        lambda: namespace.ask("GET", f"{namespace.path}/resourcequotas/one").get("status", {}).get("hard"), 20
+    )
+    assets = [rs.Asset(pod_steps.plain, name=f"n{i}") for i in range(3)]
+    going = begin(*assets, env=NO_NOTES)
+    result = going.end()
+
+    assert result.success, result.failed_assets
+    assert any("quota" in e.message for e in going.events if type(e).__name__ == "StepLog")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"image": "127.0.0.1:1/Missing:1"}, "InvalidImageName"),
+        ({"image": "localhost/nowhere:1", "pull": "Never"}, "ErrImageNeverPull"),
+        ({"service_account": "nobody"}, "nobody"),
+    ],
+    ids=["invalid image", "image never pulled", "service account"],
+)
+def test_refused_by_preflight(
+    runs: Callable[..., Any], settings: dict[str, Any], words: str, namespace: Namespace
+) -> None:
+    """What can never run refuses the run, with the cluster's words, and leaves nothing (K23, K24, K49)."""
+    pull = settings.pop("pull", None)
+    executor = runs(**settings)
+    if pull:
+        executor = rs.Executor.kubernetes(settings["image"], namespace=namespace.name, image_pull_policy=pull)
+    store = rs.PickleIOHandler(f"{os.environ['RIVERS_TEST_STORE']}/{uuid.uuid4().hex}")
+    with (
+        rs.CodeRepository([pod_steps.one], default_executor=executor, default_io_handler=store) as repo,
+        pytest.raises(GraphValidationError, match=words),
+    ):
+        repo.materialize()
+
+    assert [] == namespace.ask("GET", f"{namespace.path}/pods")["items"]
+
+
+def test_secret_of_a_template_is_missing(begin: Start) -> None:
+    """A Secret that the template names and nobody made ends the attempt within seconds, by its name (K25)."""
+    container = {"name": "rivers-step", "envFrom": [{"secretRef": {"name": "nowhere"}}]}
+    began = time.monotonic()
+    going = begin(pod_steps.one, pod_template={"spec": {"containers": [container]}})
+    going.thread.join(60)
+
+    assert time.monotonic() - began < 60
+    assert "nowhere" in str(going.refused)
+
+
+def test_unschedulable(begin: Start) -> None:
+    """A pod that no node takes is told with the scheduler's words, and given up at startup_timeout (K20)."""
+    going = begin(pod_steps.one, worker_cpu="900", startup_timeout=6.0)
+    said = going.until("StepLog", "one")
+    failure = failed(going, "one")
+
+    assert "Insufficient cpu" in said.message
+    assert "startup_timeout=6 s" in failure.message
+
+
+def test_cancel_at_any_moment(begin: Start) -> None:
+    """A cancel while pods are created, start and run leaves none (K43, K44)."""
+    for seconds in (1.5, 2.2, 3.0, 4.0):
+        assets = [rs.Asset(pod_steps.naps, name=f"n{i}") for i in range(4)]
+        going = begin(*assets, env=NO_NOTES)
+        time.sleep(seconds)
+        going.cancel()
+
+        assert "cancelled" == going.end().status
+
+
+def test_port_forward(begin: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pods' addresses are out of reach, everything goes through the API server."""
+    monkeypatch.setenv("RIVERS_KUBERNETES_DIAL", "port-forward")
+    going = begin(pod_steps.one, pod_steps.two, pod_steps.talks, env=NO_NOTES)
+
+    assert going.end().success

@@ -1,0 +1,134 @@
+"""A cluster without a cluster, runs to watch in it, and the check that every test leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rivers as rs
+
+HERE = Path(__file__).parent
+sys.path += [str(HERE / "user_code"), str(HERE.parents[1] / "rivers-core" / "tests")]
+
+from anywhere import SharedFolder  # noqa: E402 - found by the line above
+from running.going import Going  # noqa: E402
+
+from rivers_executor_k8s.testing import FakeCluster  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The package is found by its entry point, as a stranger's is: without being installed there is nothing to test."""
+    if not any(point.name == "kubernetes" for point in entry_points(group="rivers.executors")):
+        for item in items:
+            if HERE in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="rivers-executor-k8s is not installed"))
+
+
+def marked(mark: str) -> list[str]:
+    """The command lines of the processes that carry this mark in their environment, but for this one."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
+                found.append(process.name + " " + (process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it has ended meanwhile
+    return [line for line in found if not line.startswith(f"{os.getpid()} ") and "resource_tracker" not in line]
+
+
+def wait_for_none(find: Callable[[], list[Any]], patience: float = 5.0) -> list[Any]:
+    """What is still found when the patience is over: nothing, as a rule at once."""
+    until = time.monotonic() + patience
+    while (left := find()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return left
+
+
+def pollers() -> set[threading.Thread]:
+    """The one thread that grpc.aio keeps for as long as a process lives; it wakes loops and holds nothing."""
+    return {thread for thread in threading.enumerate() if "_poll_wrapper" in thread.name}
+
+
+@pytest.fixture
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """After the test there is no thread and no process more. Its value marks the processes that the test starts."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("RIVERS_TEST_MARK", mark)
+    threads = set(threading.enumerate())
+    yield mark
+    assert [] == wait_for_none(
+        lambda: [thread for thread in threading.enumerate() if thread not in threads | pollers()]
+    )
+    assert [] == wait_for_none(lambda: marked(mark))
+
+
+@pytest.fixture
+def fake(nothing_is_left: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    """A FakeCluster that `rs.Executor.kubernetes()` finds."""
+    with FakeCluster() as cluster:
+        monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        yield cluster
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SharedFolder:
+    return SharedFolder(tmp_path / "store")
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Callable[[], list[str]]:
+    """What bodies have noted down (`pod_steps.note`), a line each."""
+    path = tmp_path / "notes"
+    path.touch()
+    return lambda: path.read_text().splitlines()
+
+
+@pytest.fixture
+def pods(tmp_path: Path, notes: Callable[[], list[str]], nothing_is_left: str) -> Callable[..., rs.Executor]:
+    """An executor whose bodies note down where `notes` looks; takes what `rs.Executor.kubernetes` takes."""
+
+    def pods(image: str = "test:1", *, env: dict[str, str] | None = None, **settings: Any) -> rs.Executor:
+        own = {"RIVERS_TEST_NOTES": str(tmp_path / "notes"), "RIVERS_TEST_MARK": nothing_is_left}
+        return rs.Executor.kubernetes(image, env={**own, **(env or {})}, **settings)
+
+    return pods
+
+
+@pytest.fixture
+def repository(store: SharedFolder, pods: Callable[..., rs.Executor]) -> Iterator[Callable[..., rs.CodeRepository]]:
+    """Makes repositories whose steps run in pods; they are shut down at the test's end."""
+    with contextlib.ExitStack() as opened:
+
+        def make(*assets: rs.Asset, executor: rs.Executor | None = None, **more: Any) -> rs.CodeRepository:
+            repo = rs.CodeRepository(
+                list(assets), default_executor=executor or pods(), default_io_handler=store, **more
+            )
+            return opened.enter_context(repo)
+
+        yield make
+
+
+@pytest.fixture
+def start(repository: Callable[..., rs.CodeRepository]) -> Iterator[Callable[..., Going]]:
+    """Start a run of assets; what still goes on at the test's end is cancelled."""
+    runs: list[Going] = []
+
+    def start(*assets: rs.Asset, grace: float = 0.3, retry: rs.RetryPolicy | None = None, **more: Any) -> Going:
+        going = Going(repository(*assets, **more), grace, retry)
+        runs.append(going)
+        return going
+
+    yield start
+    for going in runs:
+        going.cancel()
+        going.thread.join(40)

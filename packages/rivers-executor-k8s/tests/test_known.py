@@ -1,0 +1,156 @@
+"""Which news of pods are news, whatever a watch makes of them."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rivers_executor_k8s.known import Known, is_behind
+from rivers_executor_k8s.objects import (
+    ContainerState,
+    ContainerStatus,
+    Metadata,
+    Pod,
+    PodStatus,
+    Running,
+    Terminated,
+    Waiting,
+)
+
+STATES = {
+    "waiting": ContainerState(waiting=Waiting()),
+    "running": ContainerState(running=Running()),
+    "terminated": ContainerState(terminated=Terminated()),
+}
+
+
+def pod(uid: str, version: str, phase: str = "Pending", state: str | None = None, *, deleting: bool = False) -> Pod:
+    metadata = Metadata(name=uid, uid=uid, resource_version=version, deletion_timestamp="now" if deleting else None)
+    statuses = (ContainerStatus(state=STATES[state]),) if state is not None else ()
+    return Pod(metadata=metadata, status=PodStatus(phase=phase, container_statuses=statuses))
+
+
+def life(uid: str) -> list[Pod]:
+    """A pod's states, from its making to its deletion; versions are numbers that say nothing."""
+    versions = [f"{uid}-{number * 7919 % 101}" for number in range(7)]
+    return [
+        pod(uid, versions[0]),
+        pod(uid, versions[1], "Pending", "waiting"),
+        pod(uid, versions[2], "Running", "running"),
+        pod(uid, versions[3], "Running", "terminated"),
+        pod(uid, versions[4], "Succeeded", "terminated"),
+        pod(uid, versions[5], "Succeeded", "terminated", deleting=True),
+    ]
+
+
+class TestEvents:
+    def test_each_version_once(self) -> None:
+        """An event that comes again, at once or after others, is not told again."""
+        known = Known()
+        states = life("a")
+
+        assert [True, False, True, False] == [known.change(states[index]) for index in (0, 0, 1, 0)]
+
+    def test_not_in_the_wrong_order(self) -> None:
+        """A state that a pod has passed already is not told, though it was never seen."""
+        known = Known()
+        states = life("a")
+
+        assert [True, False, True, False] == [known.change(states[index]) for index in (2, 1, 4, 3)]
+
+    def test_a_deletion_is_the_end(self) -> None:
+        """Of a pod that is gone nothing is told any more, neither a change nor its deletion."""
+        known = Known()
+        states = life("a")
+        known.change(states[0])
+
+        assert [True, False, False] == [known.deletion(states[5]), known.deletion(states[5]), known.change(states[4])]
+
+    def test_a_pod_without_uid_is_none(self) -> None:
+        """What has no uid is no pod."""
+        known = Known()
+
+        assert (False, False) == (known.change(Pod()), known.deletion(Pod()))
+
+
+class TestLists:
+    def test_what_changed_and_what_is_missing(self) -> None:
+        """A list tells of what is new or different, and of what is not there any more as it was last."""
+        known = Known()
+        for uid in "abc":
+            known.change(life(uid)[0])
+        known.before_list()
+
+        changed, gone = known.listed([life("a")[0], life("b")[1], life("d")[0]])
+
+        assert [life("b")[1], life("d")[0]] == changed
+        assert [life("c")[0]] == gone
+
+    def test_what_the_watch_has_told_meanwhile_is_newer(self) -> None:
+        """What came while the list was under way is not undone by it: no change, no pod that is new, no deletion."""
+        known = Known()
+        for uid in "ab":
+            known.change(life(uid)[2])
+        known.before_list()
+        known.change(life("a")[4])
+        known.deletion(life("b")[5])
+        known.change(life("c")[0])
+
+        assert ([], []) == known.listed([life("a")[2], life("b")[2]])
+        known.before_list()
+        assert ([], [life("c")[0]]) == known.listed([life("a")[4]])
+
+    def test_a_list_is_right(self) -> None:
+        """What a list says counts, also where it looks like a step back."""
+        known = Known()
+        known.change(life("a")[2])
+        known.before_list()
+
+        assert ([life("a")[1]], []) == known.listed([life("a")[1]])
+
+
+def test_an_eviction_is_ahead() -> None:
+    """A pod that has failed without any container's status is further than one that runs."""
+    assert is_behind(pod("a", "1", "Running", "running"), pod("a", "2", "Failed"))
+    assert not is_behind(pod("a", "2", "Failed"), pod("a", "1", "Running", "running"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 4))
+def test_any_watch_tells_the_truth(seed: int, count: int) -> None:
+    """Through losses, repetitions, replays and swapped events, each pod only moves on, and a list completes it."""
+    chance = random.Random(seed)
+    known = Known()
+    told: dict[str, list[Pod]] = {}
+    gone: list[str] = []
+    events = sorted(((index, uid) for uid in "abcd"[:count] for index in range(7)), key=lambda event: event[0])
+    for place in range(len(events) - 1):
+        if chance.random() < 0.2:
+            events[place], events[place + 1] = events[place + 1], events[place]
+    events = [event for event in events if chance.random() > 0.2]
+    for place in range(0, len(events), 5):
+        if chance.random() < 0.3:
+            events[place:place] = events[max(0, place - 4) : place]
+    truth: dict[str, int] = {}
+    for index, uid in events:
+        truth[uid] = max(index, truth.get(uid, 0))
+        if index == 6:
+            if known.deletion(life(uid)[5]):
+                gone.append(uid)
+        elif known.change(life(uid)[index]):
+            assert uid not in gone
+            assert not told.get(uid) or not is_behind(life(uid)[index], told[uid][-1])
+            told.setdefault(uid, []).append(life(uid)[index])
+    known.before_list()
+    changed, missing = known.listed([life(uid)[index] for uid, index in truth.items() if index < 6])
+    for state in changed:
+        told.setdefault(state.metadata.uid, []).append(state)
+    gone += [state.metadata.uid for state in missing]
+
+    assert len(gone) == len(set(gone))
+    assert {uid for uid, index in truth.items() if index == 6} == set(gone)
+    for uid, index in truth.items():
+        if index < 6:
+            assert life(uid)[index] == told[uid][-1]

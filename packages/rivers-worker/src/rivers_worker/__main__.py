@@ -1,0 +1,55 @@
+"""`rivers-worker serve`: the entry point of the worker image."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from rivers_worker.ending import Exit
+from rivers_worker.errors import CredentialsError
+from rivers_worker.journal import Journal
+from rivers_worker.settings import Settings
+from rivers_worker.supervisor import Supervisor
+
+__all__ = ["main", "run"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; `rivers-worker --version` imports nothing for it."""
+    parser = argparse.ArgumentParser(
+        prog="rivers-worker", description="Runs one attempt of one step for the controller that the environment names."
+    )
+    parser.add_argument("--version", action="version", version=metadata.version("rivers-worker"))
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="announce itself, serve one attempt, end")
+    serve.add_argument("--module", action="append", default=[], help="a module to import before the spec comes")
+    options = parser.parse_args(arguments)
+    try:
+        settings = Settings.from_environment(os.environ, options.module)
+    except CredentialsError as error:
+        sys.stderr.write(f"rivers-worker: {error}\n")
+        return Exit.CREDENTIALS
+    journal = Journal()
+    supervisor = Supervisor(settings, journal)
+    try:
+        # Not at the top: the body's process starts while this one loads gRPC and cryptography.
+        code: int = importlib.import_module("rivers_worker.serve").serve(settings, supervisor, journal)
+    finally:
+        supervisor.end()
+    return code
+
+
+def run() -> None:
+    """The console script: end with the exit code, and wait for no thread."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,243 @@
+"""The body's process: `python -m rivers_worker.body`, started by the supervisor and by nobody else.
+
+It imports rivers while the server starts, and the user's modules once the worker has announced itself, so that no code
+of the user's can print a line before that one. Then it runs one spec, tells what happens, and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import threading
+from types import FrameType
+
+import msgspec
+from msgspec.structs import replace
+
+from rivers.exceptions import RiversError, SpecDecodeError
+from rivers.protocol import (
+    Ending,
+    Failure,
+    FailureReason,
+    LogRecord,
+    Ref,
+    StepEvent,
+    StepResult,
+    StepSpec,
+    StepStarted,
+)
+from rivers.protocol.protobuf import decode_spec_protobuf, encode_event_protobuf
+from rivers.spi import Runner
+from rivers_worker import frames
+from rivers_worker.ending import Exit
+
+__all__ = ["Body", "main"]
+
+PR_SET_PDEATHSIG = 1
+MOST_BRIEF = 2900
+"""Bytes of a result that fits into the last words, in base64 and with what stands around it."""
+PIECE = select.PIPE_BUF
+"""Bytes that a pipe takes at once when it takes any."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the supervisor says of the attempt; `parent` is its process id."""
+
+    parent: int
+    attempt_id: str
+    worker: str
+    grace: float
+    modules: tuple[str, ...]
+    allowed: tuple[str, ...]
+    allow_pickle: bool
+
+
+class Body:
+    """The loop over the inbox, and the one attempt."""
+
+    def __init__(self, settings: Settings, inbox: int, outbox: int) -> None:
+        self._settings = settings
+        self._inbox = inbox
+        self._outbox = outbox
+        self._container_log = os.dup(2)
+        self._lock = threading.Lock()
+        self._runner: Runner | None = None
+        self._unwanted = False
+
+    def work(self) -> None:
+        """Do what the server says, until the attempt is over or the server is gone."""
+        while (frame := frames.read_frame(self._inbox)) is not None:
+            kind, payload = frame
+            if kind == frames.GO:
+                self._import()
+            elif kind == frames.CHECK:
+                problems = [
+                    (index, text)
+                    for index, data in enumerate(json.loads(payload))
+                    for text in self._problems_of(bytes.fromhex(data))
+                ]
+                self._tell(frames.CHECKED, json.dumps(problems).encode())
+            elif kind == frames.SPEC:
+                length = int.from_bytes(payload[:2], "big")
+                self._run(payload[2 + length :], payload[2 : 2 + length])
+                return
+
+    def asked_to_stop(self, number: int, frame: FrameType | None) -> None:
+        """SIGTERM: end the attempt, also one that is still to come."""
+        self._unwanted = True
+        if self._runner is not None:
+            self._runner.stop(self._settings.attempt_id)
+
+    def _import(self) -> None:
+        for name in self._settings.modules:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:  # noqa: BLE001 - a step that needs it will tell, others can do without
+                self._log(f"importing {name!r} raised {type(error).__name__}: {error}")
+
+    def _problems_of(self, data: bytes) -> list[str]:
+        """What is wrong with the refs of a spec, in one text each; nothing is run for it."""
+        try:
+            spec = decode_spec_protobuf(data)
+        except SpecDecodeError as error:
+            return [str(error)]
+        looking = self._new_runner(b"")
+        found = []
+        for ref in _refs_of(spec):
+            try:
+                looking.look_up(ref)
+            except RiversError as error:
+                found.append(str(error))
+        return found
+
+    def _run(self, data: bytes, pickle_key: bytes) -> None:
+        try:
+            spec = decode_spec_protobuf(data)
+        except SpecDecodeError as error:
+            self._end(_unable(self._settings.attempt_id, error), Exit.SPEC_REJECTED)
+            return
+        self._runner = runner = self._new_runner(pickle_key)
+        if self._unwanted:
+            runner.stop(spec.attempt_id)
+        try:
+            result = runner.run_step(spec)
+        except KeyboardInterrupt as error:  # raised by the body itself; the run ends for it
+            result = _interrupted(spec.attempt_id, error, runner.worker)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over, and its end is told
+        for problem in runner.close():
+            self._emit(LogRecord(attempt_id=spec.attempt_id, message=problem, level=30, logger="rivers"))
+        self._end(result, _code_of(result))
+
+    def _new_runner(self, pickle_key: bytes) -> Runner:
+        settings = self._settings
+        return Runner(
+            self._emit,
+            worker=settings.worker,
+            grace=settings.grace,
+            allowed=(*settings.allowed, "rivers") if settings.allowed else (),  # its own IO handlers, too
+            pickle_key=pickle_key if settings.allow_pickle else b"",
+            owns_process=True,
+        )
+
+    # ── what is told ──
+
+    def _end(self, result: StepResult, code: int) -> None:
+        try:
+            whole = encode_event_protobuf(result)
+        except SpecDecodeError as error:
+            result, code = _unable(result.attempt_id, error), Exit.FAILED
+            whole = encode_event_protobuf(result)
+        brief = whole if len(whole) <= MOST_BRIEF else encode_event_protobuf(_brief(result))
+        self._tell(frames.RESULT, bytes([code]) + len(brief).to_bytes(4, "big") + brief + whole)
+
+    def _emit(self, event: StepEvent) -> None:
+        if isinstance(event, LogRecord):
+            self._log(event.message)
+        kind = frames.STARTED if isinstance(event, StepStarted) else frames.LOG
+        self._tell(kind, encode_event_protobuf(event))
+
+    def _log(self, text: str) -> None:
+        """Let the container's log show it, too, for as long as somebody reads that."""
+        data = f"{text}\n".encode(errors="replace")
+        ready = select.poll()
+        ready.register(self._container_log, select.POLLOUT)
+        with contextlib.suppress(OSError):
+            for start in range(0, len(data), PIECE):
+                if not ready.poll(0):
+                    return
+                os.write(self._container_log, data[start : start + PIECE])
+
+    def _tell(self, kind: int, payload: bytes = b"") -> None:
+        with self._lock:
+            frames.write_frame(self._outbox, kind, payload)
+
+
+def _refs_of(spec: StepSpec) -> list[Ref]:
+    """Every ref that the attempt will follow."""
+    refs: list[Ref] = [spec.function, *(output.io_handler for output in spec.outputs)]
+    refs += [inner.function for inner in spec.inner]
+    for given in (*spec.inputs, *(value for inner in spec.inner for value in inner.inputs)):
+        refs += [getattr(given, name) for name in ("io_handler", "ref") if hasattr(given, name)]
+    return list(dict.fromkeys(refs))
+
+
+def _code_of(result: StepResult) -> int:
+    if result.ending is Ending.SUCCEEDED:
+        return Exit.DONE
+    uncommitted = result.failure is not None and result.failure.type == "rivers.exceptions.OutputCommitError"
+    return Exit.NOT_COMMITTED if uncommitted else Exit.FAILED
+
+
+def _unable(attempt_id: str, error: SpecDecodeError) -> StepResult:
+    """The end of an attempt whose spec or result cannot cross: another attempt would meet the same."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    failure = Failure(reason=FailureReason.INFRASTRUCTURE, type=name, message=str(error), transient=False)
+    return StepResult(attempt_id=attempt_id, ending=Ending.FAILED, failure=failure)
+
+
+def _interrupted(attempt_id: str, error: KeyboardInterrupt, worker: str) -> StepResult:
+    failure = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message=str(error))
+    return StepResult(attempt_id=attempt_id, ending=Ending.CANCELLED, failure=failure, worker=worker)
+
+
+def _brief(result: StepResult) -> StepResult:
+    """The result without its long texts; one of very many outputs stays too long, and is not told that way."""
+    failure = result.failure
+    if failure is not None:
+        failure = replace(
+            failure, message=failure.message[:400], traceback=None, notes=(), args=None, mro=failure.mro[:8]
+        )
+    outputs = tuple(replace(output, metadata=None) for output in result.outputs)
+    return replace(result, failure=failure, outputs=outputs)
+
+
+def main() -> None:
+    """Get ready as a child of the supervisor, and work."""
+    settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    inbox, outbox, trace = map(int, sys.argv[2:5])
+    for fd in (inbox, outbox, trace):
+        os.set_inheritable(fd, False)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != settings.parent:  # it died before that took hold
+        return
+    faulthandler.enable(trace)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    body = Body(settings, inbox, outbox)
+    signal.signal(signal.SIGTERM, body.asked_to_stop)
+    sys.argv[1:] = []
+    body.work()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0)  # it waits for no thread that the body has left
+
+
+if __name__ == "__main__":
+    main()

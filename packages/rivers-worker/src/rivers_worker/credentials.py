@@ -1,0 +1,150 @@
+"""Keys and certificates: each side makes its own in memory, and trusts exactly one, the other's.
+
+    controller   clientAuth, SAN controller.<run>.rivers.internal   travels to the worker in its environment
+    worker       serverAuth, SAN <attempt>.rivers.internal          travels back in the worker's announcement
+
+No key ever leaves the process that made it, so there is nothing to store, to hand out or to revoke. The reasons, and
+what was tried, are in the documentation's page on security.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import hmac
+import ssl
+from dataclasses import dataclass
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from rivers_worker.errors import CredentialsError
+
+__all__ = ["Identity", "controller_name", "decode_certificate", "is_peer", "worker_name"]
+
+SKEW = dt.timedelta(hours=1)
+"""Certificates are valid from an hour before they are made, as clocks of machines differ."""
+
+
+def controller_name(run_id: str) -> str:
+    """The DNS name in the certificate of a run's controller."""
+    return f"controller.{_label(run_id)}.rivers.internal"
+
+
+def worker_name(attempt_id: str) -> str:
+    """The DNS name in the certificate of an attempt's worker; what a client expects, as pods have no names."""
+    return f"{_label(attempt_id)}.rivers.internal"
+
+
+def _label(text: str) -> str:
+    """A text as one DNS label: itself where it can be one, else a digest of it."""
+    plain = text.isascii() and text.replace("-", "").isalnum() and text == text.lower()
+    if plain and len(text) <= 63 and not text.startswith("-") and not text.endswith("-"):
+        return text
+    return "h" + hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A key that lives in this process only, and the self-signed certificate (DER) that shows it to others."""
+
+    name: str
+    certificate: bytes
+    _key: bytes
+
+    @classmethod
+    def of_controller(cls, run_id: str, lifetime: float = 24 * 3600) -> Identity:
+        """For the controller of a run, which calls workers; `lifetime` is in seconds."""
+        return cls._made(controller_name(run_id), ExtendedKeyUsageOID.CLIENT_AUTH, lifetime)
+
+    @classmethod
+    def of_worker(cls, attempt_id: str, lifetime: float = 32 * 24 * 3600) -> Identity:
+        """For the worker of an attempt, which is called; `lifetime` is in seconds, by default more than any timeout."""
+        return cls._made(worker_name(attempt_id), ExtendedKeyUsageOID.SERVER_AUTH, lifetime)
+
+    @classmethod
+    def _made(cls, name: str, usage: x509.ObjectIdentifier, lifetime: float) -> Identity:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rivers")])
+        now = dt.datetime.now(dt.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - SKEW)
+            .not_valid_after(now + dt.timedelta(seconds=lifetime) + SKEW)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return cls(name, certificate.public_bytes(serialization.Encoding.DER), pem)
+
+    def __repr__(self) -> str:
+        return f"Identity({self.name!r})"
+
+    @property
+    def text(self) -> str:
+        """The certificate as it travels in an environment variable: base64 of DER. It is public."""
+        return base64.b64encode(self.certificate).decode()
+
+    def server_credentials(self, client: bytes) -> grpc.ServerCredentials:
+        """For a server that talks to the holder of the certificate `client` (DER) and to nobody else."""
+        return grpc.ssl_server_credentials(
+            [(self._key, _pem(self.certificate))], root_certificates=_pem(client), require_client_auth=True
+        )
+
+    def channel_credentials(self, server: bytes) -> grpc.ChannelCredentials:
+        """For a client that talks to the holder of the certificate `server` (DER) and to nobody else."""
+        return grpc.ssl_channel_credentials(
+            root_certificates=_pem(server), private_key=self._key, certificate_chain=_pem(self.certificate)
+        )
+
+
+def _pem(certificate: bytes) -> bytes:
+    return ssl.DER_cert_to_PEM_cert(certificate).encode()
+
+
+def decode_certificate(text: str) -> bytes:
+    """The DER of a certificate that travelled as `Identity.text`.
+
+    Raises:
+        CredentialsError: it is no certificate.
+    """
+    try:
+        certificate = base64.b64decode(text, validate=True)
+        x509.load_der_x509_certificate(certificate)
+    except ValueError as error:
+        raise CredentialsError(f"no certificate in base64 of DER: {text[:40]!r}") from error
+    return certificate
+
+
+def is_peer(pem: bytes, expected: bytes, name: str, usage: x509.ObjectIdentifier) -> bool:
+    """Whether a certificate that a peer showed (PEM) holds the key of the expected one (DER), is of that role and name.
+
+    TLS has already proved that the peer holds the key; this asks once more, as a certificate with the right key and
+    another role would be a mistake of ours.
+    """
+    try:
+        shown = x509.load_pem_x509_certificate(pem)
+        usages = shown.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    same_key = hmac.compare_digest(_spki(shown), _spki(x509.load_der_x509_certificate(expected)))
+    return same_key and list(usages) == [usage] and names.get_values_for_type(x509.DNSName) == [name]
+
+
+def _spki(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

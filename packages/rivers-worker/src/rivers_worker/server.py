@@ -1,0 +1,205 @@
+"""The service: five methods for one attempt and one controller (proto/rivers_worker/v1/worker.proto says the rules)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+
+from rivers_worker.announcement import PROTOCOL_VERSION
+from rivers_worker.credentials import Identity, controller_name, decode_certificate
+from rivers_worker.ending import Exit
+from rivers_worker.guard import Guard
+from rivers_worker.journal import Entry, Journal
+from rivers_worker.settings import Settings
+from rivers_worker.supervisor import Supervisor
+from rivers_worker.v1 import worker_pb2 as pb
+
+__all__ = ["Server"]
+
+SERVICE = pb.DESCRIPTOR.services_by_name["StepWorker"]
+REQUESTS: dict[str, Any] = {
+    "Handshake": pb.HandshakeRequest,
+    "Execute": pb.ExecuteRequest,
+    "Attach": pb.AttachRequest,
+    "Cancel": pb.CancelRequest,
+    "Ack": pb.AckRequest,
+}
+STREAMS = ("Execute", "Attach")
+MOST_MESSAGE = 4 << 20
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # else a body could bind the same port
+    ("grpc.max_concurrent_streams", 8),
+    ("grpc.max_receive_message_length", MOST_MESSAGE),
+    ("grpc.max_send_message_length", MOST_MESSAGE),
+    # The client pings every 5 s; by default that is too much, and a healthy idle stream would be ended for it.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 4000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+THREADS = 16
+"""Handlers at once: a stream that is half open holds one until keepalive finds out."""
+CHECK_WITHIN = 55.0
+"""Seconds that looking refs up may take: user code is imported for it."""
+
+
+class Server:
+    """Listens from its making until `stop`; `over` is set when there is nothing more to do, `code` may say why.
+
+    Raises:
+        CredentialsError: the controller's certificate cannot be read.
+        RuntimeError: the address cannot be bound.
+    """
+
+    def __init__(self, settings: Settings, supervisor: Supervisor, journal: Journal) -> None:
+        self.over = threading.Event()
+        self.code: int | None = None
+        self.identity = Identity.of_worker(settings.attempt_id)
+        self._settings = settings
+        self._supervisor = supervisor
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._spec: bytes | None = None
+        self._acknowledged = False
+        self._epoch = 0
+        self._listening = 0
+        self._heard = time.monotonic()
+        controller = decode_certificate(settings.controller)
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(THREADS, thread_name_prefix="rivers-call"),
+            interceptors=(Guard(controller, controller_name(settings.run_id)),),
+            options=OPTIONS,
+        )
+        self._server.add_generic_rpc_handlers((self._handlers(),))
+        self.port: int = self._server.add_secure_port(settings.listen, self.identity.server_credentials(controller))
+        self._server.start()
+
+    def _handlers(self) -> Any:
+        handlers = {}
+        for name, request in REQUESTS.items():
+            make = grpc.unary_stream_rpc_method_handler if name in STREAMS else grpc.unary_unary_rpc_method_handler
+            method = getattr(self, f"_{name.lower()}")
+            handlers[name] = make(method, request.FromString, lambda reply: reply.SerializeToString())
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+
+    @property
+    def alone(self) -> float:
+        """For how many seconds no controller has been there."""
+        return 0.0 if self._listening else time.monotonic() - self._heard
+
+    def stop(self, grace: float) -> None:
+        """Take no more calls, and give those that are answered so many seconds."""
+        self._server.stop(grace).wait(grace + 1.0)
+
+    # ── methods ──
+
+    def _handshake(self, request: pb.HandshakeRequest, context: Any) -> pb.HandshakeReply:
+        self._judge(request.caller, context)
+        if request.protocol_version != PROTOCOL_VERSION:
+            self.code = Exit.PROTOCOL_VERSION
+            self.over.set()
+            context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"this worker speaks version {PROTOCOL_VERSION} of the protocol, the controller version "
+                f"{request.protocol_version}: use an image with the controller's version of rivers-worker",
+            )
+        found = self._supervisor.check(list(request.specs), CHECK_WITHIN) if request.specs else []
+        return pb.HandshakeReply(
+            protocol_version=PROTOCOL_VERSION,
+            rivers_version=importlib.metadata.version("rivers-worker"),
+            python_version=platform.python_version(),
+            worker=self._settings.worker,
+            state=self._state,
+            problems=[pb.Problem(spec=index, message=text) for index, text in found],
+        )
+
+    def _execute(self, request: pb.ExecuteRequest, context: Any) -> Iterator[pb.Event]:
+        self._judge(request.caller, context)
+        with self._lock:
+            if self._acknowledged:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the attempt is over, and its end has arrived")
+            if self._spec is None:
+                self._spec = request.spec
+                self._supervisor.execute(request.spec, request.pickle_key)
+            elif self._spec != request.spec:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker has been given another spec")
+        yield from self._tell(0, request.caller.epoch, context)
+
+    def _attach(self, request: pb.AttachRequest, context: Any) -> Iterator[pb.Event]:
+        self._judge(request.caller, context)
+        if self._spec is None:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker has not been given a spec")
+        yield from self._tell(request.from_seq, request.caller.epoch, context)
+
+    def _cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelReply:
+        self._judge(request.caller, context)
+        self._supervisor.cancel(request.grace)
+        return pb.CancelReply(state=self._state)
+
+    def _ack(self, request: pb.AckRequest, context: Any) -> pb.AckReply:
+        """The end has arrived; where nothing was executed, nothing will be."""
+        self._judge(request.caller, context)
+        with self._lock:
+            if self._spec is not None and not self._journal.ended:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the attempt goes on: nothing to acknowledge")
+            self._acknowledged = True
+        self.over.set()
+        return pb.AckReply()
+
+    # ── what they share ──
+
+    @property
+    def _state(self) -> pb.State:
+        if self._journal.ended:
+            return pb.STATE_ENDED
+        return pb.STATE_WAITING if self._spec is None else pb.STATE_RUNNING
+
+    def _judge(self, caller: pb.Caller, context: Any) -> None:
+        """Whether this attempt is meant, and by a controller that has not been replaced."""
+        self._heard = time.monotonic()
+        settings = self._settings
+        if (caller.run_id, caller.attempt_id) != (settings.run_id, settings.attempt_id):
+            context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"this worker serves attempt {settings.attempt_id} of run {settings.run_id}, and no other",
+            )
+        with self._lock:
+            replaced = caller.epoch < self._epoch
+            self._epoch = max(self._epoch, caller.epoch)
+        if replaced:
+            context.abort(grpc.StatusCode.ABORTED, f"a controller of epoch {self._epoch} has taken over")
+        self._journal.wake()  # streams of a lower epoch end
+
+    def _tell(self, seq: int, epoch: int, context: Any) -> Iterator[pb.Event]:
+        """The events after a number as they come, heartbeats in between, until the last one or the caller is gone."""
+        context.add_callback(self._journal.wake)
+        with self._lock:
+            self._listening += 1
+        try:
+            beat = time.monotonic() + self._settings.heartbeat
+            while context.is_active():
+                if epoch < self._epoch:
+                    context.abort(grpc.StatusCode.ABORTED, f"a controller of epoch {self._epoch} has taken over")
+                for entry in self._journal.after(seq, max(0.0, beat - time.monotonic())):
+                    yield _event(entry, entry.seq - seq - 1)
+                    seq = entry.seq
+                    if entry.last:
+                        return
+                if time.monotonic() >= beat:
+                    yield pb.Event(heartbeat=pb.Heartbeat())
+                    beat = time.monotonic() + self._settings.heartbeat
+        finally:
+            with self._lock:
+                self._listening -= 1
+            self._heard = time.monotonic()
+
+
+def _event(entry: Entry, dropped: int) -> pb.Event:
+    if entry.field == "lost":
+        return pb.Event(seq=entry.seq, lost=pb.Lost.FromString(entry.data), last=entry.last, dropped=dropped)
+    return pb.Event(seq=entry.seq, step_event=entry.data, last=entry.last, dropped=dropped)
