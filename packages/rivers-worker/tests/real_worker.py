@@ -21,7 +21,7 @@ from rivers_worker.client import Deadlines, WorkerClient
 from rivers_worker.credentials import Identity
 
 CODE = Path(__file__).parent / "client_code"
-PATIENT = Deadlines(connect=20.0, handshake=10.0, silence=5.0, lost=30.0)
+PATIENT = Deadlines(connect=20.0, handshake=10.0, silence=3.0, lost=30.0)
 
 
 class RealWorker:

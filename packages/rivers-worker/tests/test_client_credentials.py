@@ -312,7 +312,7 @@ async def _recording(target: int, recorded: list[bytes]) -> tuple[int, Callable[
 class TestTheClient:
     """What the client says of a worker that is not the right one; it sends nothing to any of them."""
 
-    BRIEF = Deadlines(connect=1.0, handshake=0.5, silence=0.5, lost=1.0)
+    BRIEF = Deadlines(connect=0.4, handshake=0.3, silence=0.3, lost=0.4)
 
     async def assert_gets_nowhere(self, worker: ScriptedWorker, client: WorkerClient) -> None:
         async with closing(client), asyncio.timeout(10):

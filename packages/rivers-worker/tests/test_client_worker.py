@@ -41,7 +41,7 @@ async def through(worker: RealWorker, proxy: BreakingProxy) -> tuple[list[StepEv
         await client.connect()
         result = await client.execute(worker.spec("speaks"), told.append)
         await client.ack()
-    assert 0 == await worker.ended()
+    assert 0 == await worker.ended(), worker.errors
     return told, result
 
 
@@ -124,7 +124,7 @@ class TestAStoppedServer:
                 executing = asyncio.create_task(client.execute(worker.spec("speaks_slowly"), told.append))
                 await told.reach(5)
                 worker.process.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(PATIENT.silence + 3)
+                await asyncio.sleep(PATIENT.silence + 2)
                 assert not executing.done()
                 worker.process.send_signal(signal.SIGCONT)
                 assert_told_once(told, await executing, worker, "speaks_slowly")
@@ -343,7 +343,7 @@ def test_a_finished_attempt_is_not_run_again() -> None:
             with pytest.raises(WorkerRefusedError, match="FAILED_PRECONDITION"):
                 await client.execute(worker.spec("quick"), [].append)
             await client.ack()
-            assert 0 == await worker.ended()
+            assert 0 == await worker.ended(), worker.errors
             assert ["speaks"] == worker.notes
 
     run(test)

@@ -120,6 +120,7 @@ class Attempt:
 
     async def _carried(self) -> StepResult:
         async with self._session.pending:
+            self._begun = time.monotonic()  # waiting for one's turn is no part of starting
             await self._create()
             startup = Startup(self._session.cluster, self.view, self._say_pending)
             seconds = self._session.executor.startup_timeout
@@ -135,12 +136,10 @@ class Attempt:
             self.name = pod_name(self.spec.step, self.spec.attempt_id, nonce)
             self._session.views[self.name] = self.view
             try:
-                pod = await self._session.create(self.spec, nonce, self._say_pending)
+                await self._session.create(self.spec, nonce, self._say_pending)
             except NameTakenError:
                 del self._session.views[self.name]
                 continue
-            if self.view.pod is None:
-                self.view.update(pod)
             return
         raise StartError(f"{NAMES_TRIED} names of pods are taken by others; the last one was {self.name!r}")
 

@@ -60,6 +60,7 @@ _LOST_BY_CONDITION = {
 _NEVER_STARTED = frozenset({"StartError", "ContainerCannotRun", "ContainerStatusUnknown"})
 _SAYS_NOTHING = frozenset({"", "Error", "Completed"})
 MOST_MESSAGE = 500
+MACHINE_WORDS = ("rivers-worker 1 ", "rivers-outcome 1 ")
 
 
 def ended(
@@ -144,8 +145,10 @@ def _details(pod: Pod, ran: Terminated | None) -> list[str]:
         words.append("the worker had not started when the pod's activeDeadlineSeconds had passed")
     words.append(" ".join(pod.status.message.split()))
     words += [" ".join(c.message.split()) for c in pod.status.conditions if c.type == "DisruptionTarget"]
-    if ran is not None and ran.message:
-        words.append(" ".join(ran.message.split())[-MOST_MESSAGE:])
+    if ran is not None:
+        # What the worker says to machines is none of a person's business, and a tail may begin in the middle of it.
+        lines = [line for line in ran.message.splitlines() if not (line.startswith(MACHINE_WORDS) or len(line) > 400)]
+        words.append(" ".join(" ".join(lines).split())[-MOST_MESSAGE:])
     return [text for text in words if text]
 
 

@@ -23,7 +23,7 @@ from rivers_executor_k8s.roles import Permission, required, role_yaml
 from rivers_executor_k8s.session import Session
 from rivers_worker.client import WorkerClient
 
-__all__ = ["dry_runs", "missing_permissions", "probe", "refs_of"]
+__all__ = ["dry_runs", "is_allowed", "missing_permissions", "probe", "refs_of"]
 
 PROBE_STEP = "preflight"
 PROBE_PATIENCE = 20.0
@@ -33,7 +33,7 @@ PROBE_PATIENCE = 20.0
 async def missing_permissions(cluster: Cluster) -> list[Problem]:
     """What this user may not do and a run needs, as one problem with the Role to apply; optional verbs are left out."""
     needed = required(cluster.outside)
-    answers = await asyncio.gather(*(_is_allowed(cluster, permission) for permission in needed))
+    answers = await asyncio.gather(*(is_allowed(cluster, permission) for permission in needed))
     missing = [str(permission) for permission, allowed in zip(needed, answers, strict=True) if not allowed]
     if not missing:
         return []
@@ -44,7 +44,8 @@ async def missing_permissions(cluster: Cluster) -> list[Problem]:
     return [Problem(text)]
 
 
-async def _is_allowed(cluster: Cluster, permission: Permission) -> bool:
+async def is_allowed(cluster: Cluster, permission: Permission) -> bool:
+    """Whether this user has that right."""
     return await cluster.allowed(
         permission.verb, permission.resource, subresource=permission.subresource, group=permission.group
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import time
 import traceback
@@ -14,6 +13,8 @@ from rivers_executor_k8s.api import ApiError, ApiUnreachableError
 from rivers_executor_k8s.attempt import Attempt
 from rivers_executor_k8s.connection import Connection
 from rivers_executor_k8s.lock import RunLock, sweep
+from rivers_executor_k8s.preflight import is_allowed
+from rivers_executor_k8s.roles import OPTIONAL
 from rivers_executor_k8s.session import Session
 
 __all__ = ["Running"]
@@ -48,7 +49,7 @@ class Running:
         setting = await self._connection.setting(run.run_id, epoch=self._lock.epoch, key=run.key)
         self._session = Session(cluster, setting, self._sink)
         await self._session.start()
-        self._sweeping = asyncio.ensure_future(self._sweep(now))
+        self._sweeping = asyncio.ensure_future(self._look_around(now))
 
     def submit(self, spec: StepSpec) -> None:
         """Begin an attempt."""
@@ -89,16 +90,19 @@ class Running:
         self._attempts.pop(attempt.spec.attempt_id, None)
         self._sink(result)
 
-    async def _sweep(self, now: dt.datetime) -> None:
-        """Remove what controllers that are gone have left, while the run has begun already."""
-        with contextlib.suppress(ApiUnreachableError, asyncio.CancelledError):
-            try:
-                count = await sweep(self._connection.cluster, self._run.run_id, now)
-            except ApiError as error:
-                self._warn(f"pods of dead controllers could not be looked for: {error}")
-                return
-            if count:
-                self._warn(f"deleted {count} pods that controllers which are gone had left behind")
+    async def _look_around(self, now: dt.datetime) -> None:
+        """What need not be known before the first step: rights that are missing and not needed, pods of the dead."""
+        cluster = self._connection.cluster
+        try:
+            for permission in OPTIONAL:
+                if not await is_allowed(cluster, permission):
+                    self._warn(f"this user may not {permission}, and {permission.why} cannot be told")
+            count = await sweep(cluster, self._run.run_id, now)
+        except (ApiError, ApiUnreachableError) as error:
+            self._warn(f"pods of dead controllers could not be looked for: {error}")
+            return
+        if count:
+            self._warn(f"deleted {count} pods that controllers which are gone had left behind")
 
     def _warn(self, text: str) -> None:
         self._sink(LogRecord(attempt_id="", message=text, level=30, logger="rivers.kubernetes", time=time.time()))

@@ -17,12 +17,14 @@ from rivers_executor_k8s.names import run_selector
 from rivers_executor_k8s.objects import Pod
 from rivers_executor_k8s.view import PodView
 from rivers_executor_k8s.watch import PodWatch
-from rivers_worker.client import Announcement, Identity, WorkerClient
+from rivers_worker.client import Announcement, Deadlines, Identity, WorkerClient
 
 __all__ = ["MOST_PENDING", "Session", "Setting"]
 
 MOST_PENDING = 100
 """Pods that may wait to start at once: more would only make the scheduler's queue longer."""
+API_OUTAGE = 600.0
+"""Seconds for which an API server may be away before what depends on it is given up."""
 LOOK_AGAIN = 0.5
 """Seconds between two looks for pods that are left, where the watch does not tell that they are gone."""
 
@@ -73,8 +75,16 @@ class Session:
     def client(self, target: str, announcement: Announcement, attempt_id: str) -> WorkerClient:
         """A client for the worker that announced itself."""
         setting = self.setting
+        # What goes through the API server breaks with it, and no worker is worse off: it is taken up afterwards.
+        lost = API_OUTAGE if self.dialer.way == "port-forward" else Deadlines().lost
         return WorkerClient(
-            target, announcement, self._identity, run_id=setting.run_id, attempt_id=attempt_id, epoch=setting.epoch
+            target,
+            announcement,
+            self._identity,
+            run_id=setting.run_id,
+            attempt_id=attempt_id,
+            epoch=setting.epoch,
+            deadlines=Deadlines(lost=lost),
         )
 
     def manifest(self, spec: StepSpec, nonce: int = 0) -> dict[str, Any]:

@@ -104,8 +104,9 @@ class PodWatch:
         self._tasks = []
 
     def know(self, pod: Pod) -> None:
-        """A pod has just been made: it is told that it is gone even if no list and no watch has ever shown it."""
-        self._known.change(pod)
+        """A pod has just been made, or met where it should be made: it is like this, as if a list had shown it."""
+        if self._known.change(pod):
+            self._tell([pod], ())
 
     # ── lists ──
 

@@ -28,6 +28,8 @@ __all__ = ["Identity", "controller_name", "decode_certificate", "is_peer", "work
 
 SKEW = dt.timedelta(hours=1)
 """Certificates are valid from an hour before they are made, as clocks of machines differ."""
+LIFETIME = 32 * 24 * 3600.0
+"""Seconds for which they are valid: more than any timeout, as a broken connection is dialled again. Keys die before."""
 
 
 def controller_name(run_id: str) -> str:
@@ -57,13 +59,13 @@ class Identity:
     _key: bytes
 
     @classmethod
-    def of_controller(cls, run_id: str, lifetime: float = 24 * 3600) -> Identity:
+    def of_controller(cls, run_id: str, lifetime: float = LIFETIME) -> Identity:
         """For the controller of a run, which calls workers; `lifetime` is in seconds."""
         return cls._made(controller_name(run_id), ExtendedKeyUsageOID.CLIENT_AUTH, lifetime)
 
     @classmethod
-    def of_worker(cls, attempt_id: str, lifetime: float = 32 * 24 * 3600) -> Identity:
-        """For the worker of an attempt, which is called; `lifetime` is in seconds, by default more than any timeout."""
+    def of_worker(cls, attempt_id: str, lifetime: float = LIFETIME) -> Identity:
+        """For the worker of an attempt, which is called; `lifetime` is in seconds."""
         return cls._made(worker_name(attempt_id), ExtendedKeyUsageOID.SERVER_AUTH, lifetime)
 
     @classmethod

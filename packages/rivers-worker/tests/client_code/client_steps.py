@@ -30,11 +30,11 @@ def speaks() -> None:
 
 
 def speaks_slowly() -> None:
-    """Logs numbered lines for some seconds."""
+    """Logs numbered lines for more than a second."""
     note("speaks_slowly")
     for number in range(LINES):
         log.warning("line %d", number)
-        time.sleep(0.05)
+        time.sleep(0.03)
 
 
 def floods() -> None:
