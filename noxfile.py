@@ -213,7 +213,8 @@ def cluster(session: nox.Session) -> None:
     """The tests that need a cluster, on the one that KUBECONFIG names, with the images that the environment names."""
     refuse_without_cluster(session)
     install_workspace(session, "test")
-    session.run("pytest", *CLUSTER_TESTS, *session.posargs)
+    # Some faults take minutes, and a timeout of their own.
+    session.run("pytest", "-o", "faulthandler_timeout=900", *CLUSTER_TESTS, *session.posargs)
 
 
 @nox.session(name="bench-cluster")

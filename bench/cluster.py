@@ -1,13 +1,15 @@
 """Figures of the kubernetes executor, each a ratio to bare pods in the same run: `nox -s bench-cluster`.
 
-A bare pod has the same image and requests, runs `python -c "import bench_steps; bench_steps.nothing()"`, is created by
-the same client, watched to Succeeded and deleted. Needs KUBECONFIG and RIVERS_TEST_IMAGE, an image that holds
+A bare pod has the same image, requests and limits, runs `python -c "import bench_steps; bench_steps.nothing()"`, is
+created by the same client, watched to Succeeded and deleted. Needs KUBECONFIG and RIVERS_TEST_IMAGE, an image that holds
 packages/rivers-executor-k8s/tests/user_code (`nox -s image -- --tests`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import resource
 import statistics
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "packages/rivers-executor-k8s
 
 import bench_steps
 
-CPU, MEMORY = "50m", "128Mi"
+CPU, MEMORY = "190m", "160Mi"
 MANY, AT_ONCE, ROUNDS, CHAIN = 100, 10, 8, 15
 LABEL = "rivers-bench"
 
@@ -80,6 +82,7 @@ class BarePods:
             await self._cluster.delete_pod(name, pod.metadata.uid)
 
     def _manifest(self, name: str) -> dict[str, Any]:
+        amounts = {"cpu": CPU, "memory": MEMORY}
         return {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -95,7 +98,7 @@ class BarePods:
                         "image": self._image,
                         "imagePullPolicy": "IfNotPresent",
                         "command": ["python", "-c", "import bench_steps; bench_steps.nothing()"],
-                        "resources": {"requests": {"cpu": CPU, "memory": MEMORY}, "limits": {"memory": MEMORY}},
+                        "resources": {"requests": amounts, "limits": amounts},
                     }
                 ],
             },
@@ -189,21 +192,55 @@ def chain(table: Table, image: str) -> None:
     table.line("a step's end to its successor's create, p95", f"{p95 * 1e3:.1f} ms", None, "<= 20 ms", p95 <= 0.020)
 
 
-def stubbed(table: Table) -> None:
-    """Against an API server whose pods have succeeded at once, in another process."""
-    command = [sys.executable, "-m", "rivers_executor_k8s.testing", "--stub", "cluster_stub:outcome"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+@contextlib.contextmanager
+def pretended(*options: str) -> Iterator[None]:
+    """A FakeCluster in another process, to which KUBECONFIG leads meanwhile."""
+    command = [sys.executable, "-m", "rivers_executor_k8s.testing", *options]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    before = os.environ.get("KUBECONFIG", "")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
         assert server.stdout is not None
         os.environ["KUBECONFIG"] = server.stdout.readline().strip()
+        try:
+            yield
+        finally:
+            os.environ["KUBECONFIG"] = before
+            server.terminate()
+
+
+def stubbed(table: Table) -> None:
+    """1,000 steps whose pods have succeeded at once."""
+    with pretended("--stub", "cluster_stub:outcome"):
         watched = Watched("stub:1", bench_steps.no_ops(1000))
         with watched.repository:
             before = time.process_time()
             watched.run()
             cpu = (time.process_time() - before) / 1000
         rate = 1000 / (max(watched.created.values()) - min(watched.created.values()))
-        table.line("creates a second, 1,000 steps, instant pods", f"{rate:.0f}/s", None, ">= 100/s", rate >= 100)
-        table.line("  controller CPU per step of these", f"{cpu * 1e3:.1f} ms")
-        server.terminate()
+    table.line("creates a second, 1,000 steps, instant pods", f"{rate:.0f}/s", None, ">= 100/s", rate >= 100)
+    table.line("  controller CPU per step of these", f"{cpu * 1e3:.1f} ms")
+
+
+def waiting(table: Table) -> None:
+    """What the controller holds for each of many steps whose pods do not start, by its resident memory."""
+    count = 4000
+    with pretended("--start-delay", "600"):
+        repository = Watched("none:1", bench_steps.no_ops(count)).repository
+        repository.resolve()
+        gc.collect()
+        before = resident()
+        handle = repository.submit(on_event=lambda event: None)
+        time.sleep(30)  # preflight gives up its pod after 20 s
+        held = (resident() - before) / count
+        handle.cancel()
+        handle.wait(60)
+        repository.shutdown()
+    table.line(f"memory per waiting step, {count:,} of them", f"{held / 1024:.1f} KB", None, "<= 20 KB", held <= 20480)
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> int:
@@ -218,6 +255,7 @@ def main() -> int:
         bare.close()
     chain(table, image)
     stubbed(table)
+    waiting(table)
     return 0
 
 

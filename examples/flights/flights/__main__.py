@@ -64,7 +64,7 @@ def executor_of(options: argparse.Namespace) -> rs.Executor:
             namespace=options.namespace,
             pod_template=options.pod_template,
             max_concurrent_steps=options.at_once,
-            worker_cpu="250m",
+            worker_cpu="400m",
             worker_memory="512Mi",
         )
     return rs.Executor.parallel() if options.executor == "parallel" else rs.Executor.in_process()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -15,6 +16,8 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE / "user_code")]
+
+from served_worker import Served  # noqa: E402 - found by the line above
 
 
 def marked(mark: str) -> list[str]:
@@ -51,3 +54,18 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield mark
     assert [] == wait_for_none(lambda: strangers(threads))
     assert [] == wait_for_none(lambda: marked(mark))
+
+
+@pytest.fixture
+def serve(tmp_path: Path, nothing_is_left: str) -> Iterator[Callable[..., Served]]:
+    """Starts workers and, unless one `announces` nothing, waits until they can be called; kills them at the end."""
+    with contextlib.ExitStack() as started:
+
+        def serve(*arguments: str, announces: bool = True, **given: Any) -> Served:
+            folder = tmp_path / f"worker {len(list(tmp_path.iterdir()))}"
+            folder.mkdir()
+            worker = Served(folder, *arguments, **given)
+            started.callback(worker.close)
+            return worker.announced() if announces else worker
+
+        yield serve

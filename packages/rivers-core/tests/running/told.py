@@ -16,6 +16,10 @@ __all__ = ["Told"]
 UNSEEN = re.compile(r"\b[0-9a-f]{32}\b|0x[0-9a-f]+|pid \d+|\d+\.\d+ s")
 
 
+def of_the_executor(event: object) -> bool:
+    return isinstance(event, rs.events.StepLog) and event.logger == "rivers.kubernetes"
+
+
 class Told:
     """One run of a case, and all that can be seen of it but times, process ids and names of workers.
 
@@ -29,9 +33,11 @@ class Told:
             told = rs.ListSink()
             result = repository.materialize(raise_on_error=False, on_event=told, **case.run)
             check_reports(case, result)
-            check_events(case, told.events)
+            check_events(case, [event for event in told.events if not of_the_executor(event)])
             self.values = {name: repository.load_node(name) for name in case.values}
             assert dict(case.values) == self.values
+        # What an executor says of its own affairs, such as why a pod waits, is no part of the case.
+        told.events[:] = [event for event in told.events if not of_the_executor(event)]
         self.steps = {key: self.step(report) for key, report in result.steps.items()}
         self.events = {key: self.kinds(told.events, key) for key in result.steps}
         self.logs = Counter(

@@ -223,7 +223,7 @@ class Attempt:
         self._session.tell(event)
 
     def _say_pending(self, why: str) -> None:
-        text = f"{self.spec.step!r} waits for its pod {self.name}: {why}"
+        text = f"waits for its pod {self.name}: {why}"
         record = LogRecord(
             attempt_id=self.spec.attempt_id, message=text, level=30, logger="rivers.kubernetes", time=time.time()
         )

@@ -7,17 +7,21 @@ import contextlib
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from running.going import Going
 
+import rivers as rs
 from rivers_executor_k8s.api import ApiError, load_api
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))
 
 from namespaces import Namespace  # noqa: E402 - found by the line above
+from real_runs import Start, account, settings  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,3 +58,34 @@ def _default_account(namespace: Namespace) -> bool | None:
         namespace.ask("GET", f"{namespace.path}/serviceaccounts/default")
         return True
     return None
+
+
+@pytest.fixture
+def runs(namespace: Namespace) -> Callable[..., rs.Executor]:
+    """Makes executors for the namespace; takes what `rs.Executor.kubernetes` takes."""
+    namespace.make("serviceaccounts", account)
+    return lambda **more: rs.Executor.kubernetes(**settings(namespace.name, **more))
+
+
+@pytest.fixture
+def begin(runs: Callable[..., rs.Executor], namespace: Namespace) -> Iterator[Start]:
+    """Begin a run of assets in pods; afterwards the namespace holds no pod and no lease."""
+    going: list[Going] = []
+    opened: list[rs.CodeRepository] = []
+    store = rs.PickleIOHandler(f"{os.environ['RIVERS_TEST_STORE']}/{uuid.uuid4().hex}")
+
+    def begin(*assets: rs.Asset, retry: rs.RetryPolicy | None = None, **more: Any) -> Going:
+        repo = rs.CodeRepository(list(assets), default_executor=runs(**more), default_io_handler=store)
+        opened.append(repo)
+        run = Going(repo, 5.0, retry)
+        going.append(run)
+        return run
+
+    yield begin
+    for run in going:
+        run.cancel()
+        run.thread.join(60)
+    for repo in opened:
+        repo.shutdown()
+    assert [] == [pod["metadata"]["name"] for pod in namespace.ask("GET", f"{namespace.path}/pods")["items"]]
+    assert [] == namespace.ask("GET", namespace.leases)["items"]

@@ -25,6 +25,7 @@ class Namespace:
     def __init__(self, name: str, api: Api, runner: asyncio.Runner) -> None:
         self.name = name
         self.path = f"/api/v1/namespaces/{name}"
+        self.leases = f"/apis/coordination.k8s.io/v1/namespaces/{name}/leases"
         self._api = api
         self._runner = runner
 

@@ -9,73 +9,18 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pod_steps
 import pytest
 from namespaces import Namespace
-from running.going import Going
+from real_runs import ANY_REASON, NEEDS_IMAGE, NO_NOTES, Start, failed, lines_of
 
 import rivers as rs
 from rivers.exceptions import GraphValidationError
 
-NEEDED = ("KUBECONFIG", "RIVERS_TEST_IMAGE", "RIVERS_TEST_STORE")
-MISSING = [name for name in NEEDED if not os.environ.get(name)]
-ANY_REASON = [reason for reason in rs.FailureReason if reason is not rs.FailureReason.CANCELLED]
-
-pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not set"),
-    pytest.mark.timeout(180),
-]
-
-Start = Callable[..., Going]
-
-
-@pytest.fixture
-def runs(namespace: Namespace) -> Iterator[Callable[..., Any]]:
-    """Makes executors for the namespace; bodies see the store's address and credentials."""
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rivers-executor"}}
-    namespace.make("serviceaccounts", account)
-    env = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-
-    def executor(**more: Any) -> rs.Executor:
-        given = {"env": {**env, **more.pop("env", {})}, "worker_cpu": "100m", "worker_memory": "200Mi", **more}
-        image = given.pop("image", os.environ.get("RIVERS_TEST_IMAGE"))
-        return rs.Executor.kubernetes(image, namespace=namespace.name, image_pull_policy="IfNotPresent", **given)
-
-    return executor
-
-
-@pytest.fixture
-def begin(runs: Callable[..., Any], namespace: Namespace) -> Iterator[Start]:
-    """Begin a run of assets in pods; afterwards the namespace holds no pod and no lease."""
-    going: list[Going] = []
-    opened: list[rs.CodeRepository] = []
-    store = rs.PickleIOHandler(f"{os.environ['RIVERS_TEST_STORE']}/{uuid.uuid4().hex}")
-
-    def begin(*assets: rs.Asset, retry: rs.RetryPolicy | None = None, **more: Any) -> Going:
-        repo = rs.CodeRepository(list(assets), default_executor=runs(**more), default_io_handler=store)
-        opened.append(repo)
-        run = Going(repo, 5.0, retry)
-        going.append(run)
-        return run
-
-    yield begin
-    for run in going:
-        run.cancel()
-        run.thread.join(60)
-    for repo in opened:
-        repo.shutdown()
-    assert [] == [pod["metadata"]["name"] for pod in namespace.ask("GET", f"{namespace.path}/pods")["items"]]
-    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace.name}/leases"
-    assert [] == namespace.ask("GET", leases)["items"]
-
-
-def failed(going: Going, step: str) -> Any:
-    failure = going.end().steps[step].failure
-    assert failure is not None
-    return failure
+pytestmark = [NEEDS_IMAGE, pytest.mark.timeout(180)]
 
 
 def test_graph(begin: Start) -> None:
@@ -84,11 +29,7 @@ def test_graph(begin: Start) -> None:
     result = going.end()
 
     assert result.success, result.failed_assets
-    lines = [e.message for e in going.events if type(e).__name__ == "StepLog" and e.step == "talks"]
-    assert 100 == len([line for line in lines if line.startswith("line ")])
-
-
-NO_NOTES = {"RIVERS_TEST_NOTES": "/tmp/notes"}
+    assert 100 == len(lines_of(going, "talks"))
 
 
 @pytest.mark.parametrize(
@@ -150,8 +91,8 @@ def test_quota(begin: Start, namespace: Namespace) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"image": "127.0.0.1:1/Missing:1"}, "InvalidImageName"),
-        ({"image": "localhost/nowhere:1", "pull": "Never"}, "ErrImageNeverPull"),
+        ({"worker_image": "127.0.0.1:1/Missing:1"}, "InvalidImageName"),
+        ({"worker_image": "localhost/nowhere:1", "image_pull_policy": "Never"}, "ErrImageNeverPull"),
         ({"service_account": "nobody"}, "nobody"),
     ],
     ids=["invalid image", "image never pulled", "service account"],
@@ -160,10 +101,7 @@ def test_refused_by_preflight(
     runs: Callable[..., Any], settings: dict[str, Any], words: str, namespace: Namespace
 ) -> None:
     """What can never run refuses the run, with the cluster's words, and leaves nothing (K23, K24, K49)."""
-    pull = settings.pop("pull", None)
     executor = runs(**settings)
-    if pull:
-        executor = rs.Executor.kubernetes(settings["image"], namespace=namespace.name, image_pull_policy=pull)
     store = rs.PickleIOHandler(f"{os.environ['RIVERS_TEST_STORE']}/{uuid.uuid4().hex}")
     with (
         rs.CodeRepository([pod_steps.one], default_executor=executor, default_io_handler=store) as repo,

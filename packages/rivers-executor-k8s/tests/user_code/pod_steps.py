@@ -57,6 +57,16 @@ def sleeps(context: rs.AssetExecutionContext) -> str:
 
 
 @rs.Asset
+def counts() -> int:
+    """A line every fifth of a second for as long as it sleeps: whoever listens knows which ones are missing."""
+    lines = int(5 * float(os.environ.get("RIVERS_TEST_SECONDS", "60")))
+    for i in range(lines):
+        print(f"line {i}", flush=True)
+        time.sleep(0.2)
+    return lines
+
+
+@rs.Asset
 def after_sleep(sleeps: str) -> str:
     return sleeps.upper()
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import metadata
+from queue import SimpleQueue
 
 from rivers_worker.ending import Exit
 from rivers_worker.errors import CredentialsError
@@ -19,7 +22,7 @@ __all__ = ["main", "run"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; `rivers-worker --version` imports nothing for it."""
+    """Run the command and return its exit code; `rivers-worker --version` imports no gRPC for it."""
     parser = argparse.ArgumentParser(
         prog="rivers-worker", description="Runs one attempt of one step for the controller that the environment names."
     )
@@ -33,11 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CredentialsError as error:
         sys.stderr.write(f"rivers-worker: {error}\n")
         return Exit.CREDENTIALS
+    return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
+    # A signal's handler may do nothing that takes a lock, and this queue takes none. The first process of a container
+    # has no default for SIGTERM: it would be lost while gRPC is loaded.
+    ends: SimpleQueue[Exit] = SimpleQueue()
+    signal.signal(signal.SIGTERM, lambda number, frame: ends.put(Exit.SIGTERM))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     journal = Journal()
     supervisor = Supervisor(settings, journal)
     try:
         # Not at the top: the body's process starts while this one loads gRPC and cryptography.
-        code: int = importlib.import_module("rivers_worker.serve").serve(settings, supervisor, journal)
+        code: int = importlib.import_module("rivers_worker.serve").serve(settings, supervisor, journal, ends)
+    except Exception:  # noqa: BLE001 - whatever it is, no process is left, and its code says that it is ours
+        traceback.print_exc()
+        code = Exit.BUG
     finally:
         supervisor.end()
     return code

@@ -6,9 +6,11 @@ of the user's can print a line before that one. Then it runs one spec, tells wha
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import importlib
 import json
 import os
@@ -67,9 +69,10 @@ class Body:
         self._inbox = inbox
         self._outbox = outbox
         self._container_log = os.dup(2)
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._runner: Runner | None = None
-        self._unwanted = False
+        self._unwanted = self._importing = False
 
     def work(self) -> None:
         """Do what the server says, until the attempt is over or the server is gone."""
@@ -78,15 +81,14 @@ class Body:
             if kind == frames.GO:
                 self._import()
             elif kind == frames.CHECK:
+                number, specs = json.loads(payload)
                 problems = [
-                    (index, text)
-                    for index, data in enumerate(json.loads(payload))
-                    for text in self._problems_of(bytes.fromhex(data))
+                    (index, text) for index, data in enumerate(specs) for text in self._problems_of(bytes.fromhex(data))
                 ]
-                self._tell(frames.CHECKED, json.dumps(problems).encode())
+                self._tell(frames.CHECKED, json.dumps([number, problems]).encode())
             elif kind == frames.SPEC:
-                length = int.from_bytes(payload[:2], "big")
-                self._run(payload[2 + length :], payload[2 : 2 + length])
+                length = int.from_bytes(payload[:4], "big")
+                self._run(payload[4 + length :], payload[4 : 4 + length])
                 return
 
     def asked_to_stop(self, number: int, frame: FrameType | None) -> None:
@@ -94,13 +96,20 @@ class Body:
         self._unwanted = True
         if self._runner is not None:
             self._runner.stop(self._settings.attempt_id)
+        elif self._importing:
+            self._importing = False
+            raise KeyboardInterrupt("the attempt is not wanted any more")
 
     def _import(self) -> None:
         for name in self._settings.modules:
             try:
-                importlib.import_module(name)
+                self._importing = not self._unwanted
+                if self._importing:
+                    importlib.import_module(name)
             except BaseException as error:  # noqa: BLE001 - a step that needs it will tell, others can do without
                 self._log(f"importing {name!r} raised {type(error).__name__}: {error}")
+            finally:
+                self._importing = False
 
     def _problems_of(self, data: bytes) -> list[str]:
         """What is wrong with the refs of a spec, in one text each; nothing is run for it."""
@@ -115,13 +124,18 @@ class Body:
                 looking.look_up(ref)
             except RiversError as error:
                 found.append(str(error))
+            except BaseException as error:  # noqa: BLE001 - a handler's own checks may raise anything
+                found.append(f"{type(error).__name__}: {error}")
         return found
 
     def _run(self, data: bytes, pickle_key: bytes) -> None:
+        own = self._settings.attempt_id
         try:
             spec = decode_spec_protobuf(data)
+            if spec.attempt_id != own:
+                raise SpecDecodeError(f"the spec is of attempt {spec.attempt_id!r}, and this worker serves {own!r}")
         except SpecDecodeError as error:
-            self._end(_unable(self._settings.attempt_id, error), Exit.SPEC_REJECTED)
+            self._end(_unable(own, error), Exit.SPEC_REJECTED)
             return
         self._runner = runner = self._new_runner(pickle_key)
         if self._unwanted:
@@ -130,6 +144,8 @@ class Body:
             result = runner.run_step(spec)
         except KeyboardInterrupt as error:  # raised by the body itself; the run ends for it
             result = _interrupted(spec.attempt_id, error, runner.worker)
+        if os.getpid() != self._pid:  # a fork of the body that came out of it: there is one result
+            os._exit(0 if result.ending is Ending.SUCCEEDED else 1)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over, and its end is told
         for problem in runner.close():
             self._emit(LogRecord(attempt_id=spec.attempt_id, message=problem, level=30, logger="rivers"))
@@ -158,7 +174,7 @@ class Body:
         self._tell(frames.RESULT, bytes([code]) + len(brief).to_bytes(4, "big") + brief + whole)
 
     def _emit(self, event: StepEvent) -> None:
-        if isinstance(event, LogRecord):
+        if isinstance(event, LogRecord) and event.stream == "log":  # what is printed goes there by itself
             self._log(event.message)
         kind = frames.STARTED if isinstance(event, StepStarted) else frames.LOG
         self._tell(kind, encode_event_protobuf(event))
@@ -170,7 +186,7 @@ class Body:
         ready.register(self._container_log, select.POLLOUT)
         with contextlib.suppress(OSError):
             for start in range(0, len(data), PIECE):
-                if not ready.poll(0):
+                if [event for _, event in ready.poll(0)] != [select.POLLOUT]:
                     return
                 os.write(self._container_log, data[start : start + PIECE])
 
@@ -227,12 +243,17 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != settings.parent:  # it died before that took hold
         return
+    for fd in (inbox, outbox):  # a fork of the body must not tell anything
+        os.register_at_fork(after_in_child=functools.partial(os.close, fd))
     faulthandler.enable(trace)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     body = Body(settings, inbox, outbox)
     signal.signal(signal.SIGTERM, body.asked_to_stop)
+    faulthandler.register(signal.SIGTERM, trace, chain=True)  # a hang in native code leaves its stack, too
     sys.argv[1:] = []
     body.work()
+    with contextlib.suppress(Exception):
+        atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -25,12 +25,14 @@ def write_frame(fd: int, kind: int, payload: bytes = b"") -> None:
 
 
 def read_frame(fd: int) -> tuple[int, bytes] | None:
-    """The next frame's kind and payload, or None at the end, or where it cannot be one."""
+    """The next frame's kind and payload, or None at the end; raises ValueError where it cannot be one."""
     head = _read(fd, _HEAD.size)
     if head is None:
         return None
     length, kind = _HEAD.unpack(head)
-    payload = _read(fd, length) if length <= MOST_BYTES else None
+    if length > MOST_BYTES:
+        raise ValueError(f"a frame of {length} bytes, and {MOST_BYTES} are allowed")
+    payload = _read(fd, length)
     return None if payload is None else (kind, payload)
 
 

@@ -14,6 +14,8 @@ __all__ = ["MOST_LOGS", "Entry", "Journal"]
 
 MOST_LOGS = 4 << 20
 """Bytes of log records that are kept for who has not fetched them."""
+PER_ENTRY = 200
+"""Bytes that an entry takes beside its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Journal:
             self._seq += 1
             self._entries.append(Entry(self._seq, field, data, log, last))
             if log:
-                self._bytes += len(data)
+                self._bytes += len(data) + PER_ENTRY
                 if self._bytes > self._most_logs:
                     self._drop()
             if last:
@@ -87,7 +89,7 @@ class Journal:
         kept: deque[Entry] = deque()
         for entry in self._entries:
             if entry.log and self._bytes > self._most_logs // 2:
-                self._bytes -= len(entry.data)
+                self._bytes -= len(entry.data) + PER_ENTRY
             else:
                 kept.append(entry)
         self._entries = kept

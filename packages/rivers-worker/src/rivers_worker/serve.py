@@ -6,8 +6,9 @@ what it needs.
 
 from __future__ import annotations
 
-import signal
 import sys
+import time
+from queue import Empty, SimpleQueue
 
 from rivers_worker.announcement import Announcement
 from rivers_worker.ending import Exit
@@ -17,54 +18,66 @@ from rivers_worker.server import Server
 from rivers_worker.settings import Settings
 from rivers_worker.supervisor import Supervisor
 
-__all__ = ["complain", "serve"]
+__all__ = ["serve"]
 
 LAST_CALLS = 0.5
 """Seconds for calls that are being answered when the worker ends."""
 FLUSH = 5.0
-"""Seconds of the grace that are left for telling the end, when the worker is asked to go."""
+"""Seconds of the grace, a third of it at most, that are left for telling the end when the worker is asked to go."""
 
 
-def serve(settings: Settings, supervisor: Supervisor, journal: Journal) -> int:
-    """Serve the attempt until it is acknowledged, forsaken or asked to go; returns the exit code."""
+def serve(settings: Settings, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit]) -> int:
+    """Serve the attempt until it is acknowledged, forsaken or asked to go; returns the exit code.
+
+    `ends` is told by a signal or by the server that there is nothing more to do, and why.
+    """
     try:
-        server = Server(settings, supervisor, journal)
+        server = Server(settings, supervisor, journal, ends)
     except CredentialsError as error:
-        return complain(error, Exit.CREDENTIALS)
+        return _complain(str(error), Exit.CREDENTIALS)
     except RuntimeError as error:
-        return complain(f"cannot listen on {settings.listen}: {error}", Exit.BUG)
-    asked: list[int] = []
-
-    def asked_to_go(number: int, frame: object) -> None:
-        asked.append(number)
-        server.over.set()
-
-    signal.signal(signal.SIGTERM, asked_to_go)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return _complain(f"cannot listen on {settings.listen}: {error}", Exit.BUG)
     sys.stdout.write(f"{Announcement(server.port, server.identity.certificate).line}\n")
     sys.stdout.flush()
     supervisor.go()
-    if not _until_over(server, settings.orphan_ttl):
-        return supervisor.code if journal.ended else Exit.CONTROLLER_LOST
-    if asked and not journal.ended:
-        supervisor.cancel(max(0.0, settings.grace - FLUSH))
-        journal.wait_for_end(settings.grace)
-        server.stop(FLUSH)
-        return Exit.SIGTERM
+    cause = _wait_for_end(server, ends, settings.orphan_ttl)
+    if cause is Exit.SIGTERM:
+        return _leave(server, supervisor, journal, ends, settings.grace)
+    if cause is Exit.CONTROLLER_LOST:
+        return supervisor.code if journal.ended else cause
     server.stop(LAST_CALLS)
-    return supervisor.code if server.code is None else server.code
+    return supervisor.code if cause is Exit.DONE else cause
 
 
-def _until_over(server: Server, orphan_ttl: float) -> bool:
-    """Wait until there is nothing more to do; False when no controller was there for so long."""
-    while not server.over.wait(max(0.05, orphan_ttl - server.alone)):
-        if server.alone >= orphan_ttl:
-            return False
-    return True
+def _wait_for_end(server: Server, ends: SimpleQueue[Exit], orphan_ttl: float) -> Exit:
+    """Wait until there is nothing more to do, or no controller was there for so long."""
+    while (left := orphan_ttl - server.alone) > 0:
+        try:
+            return ends.get(timeout=left)
+        except Empty:
+            continue
+    return Exit.CONTROLLER_LOST
 
 
-def complain(error: object, code: int) -> int:
+def _leave(server: Server, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit], grace: float) -> int:
+    """Asked to go: start nothing more, end the body, and tell its end for as long as somebody is there to hear it."""
+    code = supervisor.code if journal.ended else Exit.SIGTERM
+    until = time.monotonic() + grace
+    flush = min(FLUSH, grace / 3)
+    if server.refuse():
+        supervisor.cancel(grace - flush)
+        journal.wait_for_end(grace)
+        while (left := min(until - time.monotonic(), flush - server.alone)) > 0:
+            try:
+                if ends.get(timeout=left) is Exit.DONE:
+                    break
+            except Empty:
+                continue
+    server.stop(LAST_CALLS)
+    return code
+
+
+def _complain(text: str, code: Exit) -> Exit:
     """Say in the container's log why nothing is served; returns the exit code."""
-    sys.stderr.write(f"rivers-worker: {error}\n")
-    sys.stderr.flush()
+    sys.stderr.write(f"rivers-worker: {text}\n")
     return code

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -41,31 +42,34 @@ OPTIONS = (
     # The client pings every 5 s; by default that is too much, and a healthy idle stream would be ended for it.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 4000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A controller that is frozen, or whose network is gone, still has its stream for so long, and counts as there.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
 )
-THREADS = 16
+THREADS = 32
 """Handlers at once: a stream that is half open holds one until keepalive finds out."""
 CHECK_WITHIN = 55.0
 """Seconds that looking refs up may take: user code is imported for it."""
 
 
 class Server:
-    """Listens from its making until `stop`; `over` is set when there is nothing more to do, `code` may say why.
+    """Listens from its making until `stop`; `ends` is told when there is nothing more to do, and why.
 
     Raises:
         CredentialsError: the controller's certificate cannot be read.
         RuntimeError: the address cannot be bound.
     """
 
-    def __init__(self, settings: Settings, supervisor: Supervisor, journal: Journal) -> None:
-        self.over = threading.Event()
-        self.code: int | None = None
+    def __init__(self, settings: Settings, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit]) -> None:
         self.identity = Identity.of_worker(settings.attempt_id)
         self._settings = settings
         self._supervisor = supervisor
         self._journal = journal
+        self._ends = ends
         self._lock = threading.Lock()
         self._spec: bytes | None = None
-        self._acknowledged = False
+        self._acknowledged = self._leaving = False
         self._epoch = 0
         self._listening = 0
         self._heard = time.monotonic()
@@ -92,6 +96,12 @@ class Server:
         """For how many seconds no controller has been there."""
         return 0.0 if self._listening else time.monotonic() - self._heard
 
+    def refuse(self) -> bool:
+        """Start no attempt any more; whether one was started."""
+        with self._lock:
+            self._leaving = True
+            return self._spec is not None
+
     def stop(self, grace: float) -> None:
         """Take no more calls, and give those that are answered so many seconds."""
         self._server.stop(grace).wait(grace + 1.0)
@@ -101,14 +111,14 @@ class Server:
     def _handshake(self, request: pb.HandshakeRequest, context: Any) -> pb.HandshakeReply:
         self._judge(request.caller, context)
         if request.protocol_version != PROTOCOL_VERSION:
-            self.code = Exit.PROTOCOL_VERSION
-            self.over.set()
+            if self._spec is None:
+                self._ends.put(Exit.PROTOCOL_VERSION)
             context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
                 f"this worker speaks version {PROTOCOL_VERSION} of the protocol, the controller version "
                 f"{request.protocol_version}: use an image with the controller's version of rivers-worker",
             )
-        found = self._supervisor.check(list(request.specs), CHECK_WITHIN) if request.specs else []
+        found = self._checked(list(request.specs), context) if request.specs else []
         return pb.HandshakeReply(
             protocol_version=PROTOCOL_VERSION,
             rivers_version=importlib.metadata.version("rivers-worker"),
@@ -118,11 +128,26 @@ class Server:
             problems=[pb.Problem(spec=index, message=text) for index, text in found],
         )
 
+    def _checked(self, specs: list[bytes], context: Any) -> list[tuple[int, str]]:
+        if self._spec is not None:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "refs are looked up before Execute, not after")
+        seconds = min(CHECK_WITHIN, context.time_remaining() or CHECK_WITHIN)
+        found = self._supervisor.check(specs, seconds)
+        if found is None:
+            context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"looking up the refs of {len(specs)} specs takes longer than {seconds:.0f} s: user code is imported "
+                "for it, and the worker's log says how far that has come",
+            )
+        return found or []
+
     def _execute(self, request: pb.ExecuteRequest, context: Any) -> Iterator[pb.Event]:
         self._judge(request.caller, context)
         with self._lock:
             if self._acknowledged:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the attempt is over, and its end has arrived")
+            if self._spec is None and self._leaving:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker was asked to end: it begins nothing")
             if self._spec is None:
                 self._spec = request.spec
                 self._supervisor.execute(request.spec, request.pickle_key)
@@ -148,7 +173,7 @@ class Server:
             if self._spec is not None and not self._journal.ended:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the attempt goes on: nothing to acknowledge")
             self._acknowledged = True
-        self.over.set()
+        self._ends.put(Exit.DONE)
         return pb.AckReply()
 
     # ── what they share ──
@@ -185,11 +210,12 @@ class Server:
             while context.is_active():
                 if epoch < self._epoch:
                     context.abort(grpc.StatusCode.ABORTED, f"a controller of epoch {self._epoch} has taken over")
-                for entry in self._journal.after(seq, max(0.0, beat - time.monotonic())):
+                over = self._journal.ended
+                for entry in self._journal.after(seq, 0.0 if over else max(0.0, beat - time.monotonic())):
                     yield _event(entry, entry.seq - seq - 1)
                     seq = entry.seq
-                    if entry.last:
-                        return
+                if over:
+                    return
                 if time.monotonic() >= beat:
                     yield pb.Event(heartbeat=pb.Heartbeat())
                     beat = time.monotonic() + self._settings.heartbeat

@@ -18,12 +18,15 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 from rivers_worker import frames
 from rivers_worker.ending import Exit, leave_outcome
 from rivers_worker.evidence import memory_limit, memory_peak, oom_kills
 from rivers_worker.journal import Journal
+from rivers_worker.orphans import bury_until, kill_children
 from rivers_worker.settings import INTERNAL, Settings
 from rivers_worker.v1 import worker_pb2 as pb
 
@@ -31,10 +34,15 @@ __all__ = ["Supervisor"]
 
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 DRAIN = 2.0
-"""Seconds in which the last frames of a process that has ended are read; a grandchild may hold its pipe open."""
+"""Seconds in which the last frames of a process that has ended are read."""
+LINGER = 2.0
+"""Seconds that a body which has told its result has for what it runs at exit, when the server ends."""
+MOST_GRACE = 1e6
 MOST_TRACE = 32 << 10
 SHORT_TRACE = 1500
 """Bytes of a native traceback in the stream, and in the last words."""
+
+Problems = list[tuple[int, str]]
 
 
 class Supervisor:
@@ -44,99 +52,133 @@ class Supervisor:
         self.code: int = Exit.DONE
         self._settings = settings
         self._journal = journal
-        self._began = self._cancelled = False
-        self._problems: list[tuple[int, str]] | None = None
-        self._checked = threading.Event()
-        self._write_lock = threading.Lock()
-        self._timer: threading.Timer | None = None
+        self._began = self._cancelled = self._quiet = False
+        self._detail = ""
+        self._lock = threading.Lock()
+        self._gone = False
+        self._answers: dict[int, SimpleQueue[Problems | None]] = {}
+        self._asked = 0
+        self._kill_at = float("inf")
         _protect_this_process()
         self._oom_kills = oom_kills()
         self._process, self._inbox, self._outbox, self._trace = _start(settings)
-        self._reader = threading.Thread(target=self._read, name="rivers-body-events", daemon=True)
-        self._reader.start()
-        threading.Thread(target=self._wait, name="rivers-body-end", daemon=True).start()
+        self._due: SimpleQueue[tuple[int, bytes]] = SimpleQueue()
+        _thread("rivers-body-inbox", self._write)
+        self._reader = _thread("rivers-body-events", self._read)
+        self._waiter = _thread("rivers-body-end", self._wait)
 
     def go(self) -> None:
         """Let it import the user's code."""
-        self._tell(frames.GO)
+        self._due.put((frames.GO, b""))
 
-    def check(self, specs: list[bytes], seconds: float) -> list[tuple[int, str]]:
-        """Have the refs of encoded specs looked up: position and what is wrong, for each that leads nowhere."""
-        self._checked.clear()
-        self._tell(frames.CHECK, json.dumps([spec.hex() for spec in specs]).encode())
-        if not self._checked.wait(seconds) or self._problems is None:
-            return [(0, "the worker's process for user code has ended or is stuck while importing: see its log")]
-        return self._problems
+    def check(self, specs: list[bytes], seconds: float) -> Problems | None:
+        """Have the refs of encoded specs looked up: position and what is wrong, for each that leads nowhere.
+
+        None where the answer is not there in time: user code is imported for it.
+        """
+        answer: SimpleQueue[Problems | None] = SimpleQueue()
+        with self._lock:
+            if self._gone:
+                return _unknown(len(specs))
+            self._asked += 1
+            number = self._asked
+            self._answers[number] = answer
+        self._due.put((frames.CHECK, json.dumps([number, [spec.hex() for spec in specs]]).encode()))
+        try:
+            found = answer.get(timeout=seconds)
+        except Empty:
+            return None
+        finally:
+            with self._lock:
+                del self._answers[number]
+        return _unknown(len(specs)) if found is None else found
 
     def execute(self, spec: bytes, pickle_key: bytes) -> None:
         """Hand over the encoded spec, and the key of the run's pickles."""
-        self._tell(frames.SPEC, len(pickle_key).to_bytes(2, "big") + pickle_key + spec)
+        self._due.put((frames.SPEC, len(pickle_key).to_bytes(4, "big") + pickle_key + spec))
 
     def cancel(self, grace: float) -> None:
         """Ask the body to stop, and kill it after so many seconds; asked again, the earlier end counts."""
         self._cancelled = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
-        timer = threading.Timer(max(0.0, grace), self.kill)
-        timer.daemon = True
-        timer.start()
-        self._timer = timer
+        self._send(os.kill, signal.SIGTERM)
+        grace = min(max(0.0, grace), MOST_GRACE)
+        until = time.monotonic() + grace
+        with self._lock:
+            sooner, self._kill_at = until < self._kill_at, min(until, self._kill_at)
+        if sooner:
+            timer = threading.Timer(grace, self.kill)
+            timer.daemon = True
+            timer.start()
 
     def kill(self) -> None:
         """End the body and everything in its group."""
-        if self._process.returncode is None:  # until it is waited for, its number is nobody else's
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self._send(os.killpg, signal.SIGKILL)
 
     def end(self) -> None:
-        """Leave no process behind: those that have left the body's group are this process's children by then."""
+        """Leave no process behind; what is not told by now is told to nobody."""
+        if self._journal.ended:
+            self._waiter.join(LINGER)
+        self._quiet = True
         self.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(DRAIN)
-        for path in Path("/proc/self/task").glob("*/children"):
-            for child in path.read_text().split():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(int(child), signal.SIGKILL)
+        self._waiter.join(2 * DRAIN)
 
-    def _tell(self, kind: int, payload: bytes = b"") -> None:
-        with self._write_lock, contextlib.suppress(OSError):  # its end is told by whoever waits for it
-            frames.write_frame(self._inbox, kind, payload)
+    def _send(self, send: Callable[[int, int], None], number: int) -> None:
+        """A signal to the body or its group. Until it is waited for, its number is nobody else's."""
+        with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._process.returncode is None:
+                send(self._process.pid, number)
 
     # ── threads ──
 
+    def _write(self) -> None:
+        """Nobody waits for a body that imports for minutes and reads nothing meanwhile."""
+        with contextlib.suppress(OSError):  # its end is told by whoever waits for it
+            while True:
+                frames.write_frame(self._inbox, *self._due.get())
+
     def _read(self) -> None:
-        while (frame := frames.read_frame(self._outbox)) is not None:
-            kind, payload = frame
-            if kind == frames.LOG:
-                self._journal.add("step_event", payload, log=True)
-            elif kind == frames.STARTED:
-                self._began = True
-                self._journal.add("step_event", payload)
-            elif kind == frames.CHECKED:
-                self._problems = [(int(index), str(text)) for index, text in json.loads(payload)]
-                self._checked.set()
-            elif kind == frames.RESULT:
-                self._take_result(payload)
+        try:
+            while (frame := frames.read_frame(self._outbox)) is not None:
+                self._take(*frame)
+        except (ValueError, IndexError, TypeError) as error:  # user code has written to our pipe
+            self._detail = f"its process said what cannot be understood: {error}"
+            self.kill()
+
+    def _take(self, kind: int, payload: bytes) -> None:
+        if kind == frames.LOG:
+            self._journal.add("step_event", payload, log=True)
+        elif kind == frames.STARTED:
+            self._began = True
+            self._journal.add("step_event", payload)
+        elif kind == frames.CHECKED:
+            number, problems = json.loads(payload)
+            with self._lock:
+                if number in self._answers:
+                    self._answers[number].put([(int(index), str(text)) for index, text in problems])
+        elif kind == frames.RESULT:
+            self._take_result(payload)
+        else:
+            raise ValueError(f"a frame of kind {kind}")
 
     def _take_result(self, payload: bytes) -> None:
         """An exit code, a brief result that fits into the last words, and the whole one."""
         code, length = payload[0], int.from_bytes(payload[1:5], "big")
         brief, whole = payload[5 : 5 + length], payload[5 + length :]
         self.code = code
-        outcome = pb.Outcome(attempt_id=self._settings.attempt_id, step_event=brief)
-        leave_outcome(self._settings.termination_log, outcome)
+        self._leave(pb.Outcome(attempt_id=self._settings.attempt_id, step_event=brief))
         self._journal.add("step_event", whole, last=True)
 
     def _wait(self) -> None:
-        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # what it has left in its group
+        bury_until(self._process.pid)
+        self.kill()  # what it has left in its group
         self._reader.join(DRAIN)
-        status = self._process.wait()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._checked.set()
-        if not self._journal.ended:
+        with self._lock:
+            status = self._process.wait()
+            self._gone = True
+            for answer in self._answers.values():
+                answer.put(None)
+        kill_children(DRAIN)
+        if not (self._journal.ended or self._quiet):
             self._tell_loss(status)
 
     def _tell_loss(self, status: int) -> None:
@@ -152,15 +194,28 @@ class Supervisor:
             lost.memory_peak = peak
         if (limit := memory_limit()) is not None:
             lost.memory_limit = limit
+        if self._detail:
+            lost.detail = self._detail
+        brief = pb.Lost.FromString(lost.SerializeToString())
         if trace := _available(self._trace):
-            lost.native_traceback = trace
+            lost.native_traceback, brief.native_traceback = trace, trace[:SHORT_TRACE]
         self.code = Exit.FAILED
-        brief = pb.Lost()
-        brief.CopyFrom(lost)
-        if trace:
-            brief.native_traceback = trace[:SHORT_TRACE]
-        leave_outcome(self._settings.termination_log, pb.Outcome(attempt_id=self._settings.attempt_id, lost=brief))
+        self._leave(pb.Outcome(attempt_id=self._settings.attempt_id, lost=brief))
         self._journal.add("lost", lost.SerializeToString(), last=True)
+
+    def _leave(self, outcome: pb.Outcome) -> None:
+        leave_outcome(self._settings.termination_log, outcome)
+
+
+def _unknown(count: int) -> Problems:
+    text = "the worker's process for user code ended while it imported this or another one: see the worker's log"
+    return [(index, text) for index in range(count)]
+
+
+def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _protect_this_process() -> None:
@@ -174,6 +229,7 @@ def _protect_this_process() -> None:
 def _start(settings: Settings) -> tuple[subprocess.Popen[bytes], int, int, int]:
     """The process, and our ends of its inbox, its outbox and the pipe for native tracebacks."""
     (to_body, inbox), (outbox, from_body), (trace, to_trace) = os.pipe(), os.pipe(), os.pipe()
+    os.set_blocking(to_trace, False)  # it is read at the end: a crash must not wait for room
     own = {
         "parent": os.getpid(),
         "attempt_id": settings.attempt_id,

@@ -58,7 +58,7 @@ class Connections:
             pass  # the client is gone, or the cluster goes
         finally:
             writer.transport.abort()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
             self._tasks.discard(task)
 

@@ -1,0 +1,69 @@
+"""The semantic cases of rivers-core in pods of a real cluster, with their values in a real bucket."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from namespaces import Namespace
+from running.cases import CASES, Case
+from running.told import Told
+
+import rivers as rs
+
+MISSING = [name for name in ("KUBECONFIG", "RIVERS_TEST_IMAGE", "RIVERS_TEST_STORE") if not os.environ.get(name)]
+AT_ONCE = 4
+"""Cases at once: most are one pod after the other, and spend their time waiting for the kubelet."""
+LOT = 12
+"""Cases of one test."""
+
+pytestmark = [pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not set"), pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def told(namespace: Namespace) -> Iterator[Callable[[Case, bool], Told]]:
+    """Runs a case in this process or in pods; each run has a folder of the bucket for itself."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rivers-executor"}}
+    namespace.make("serviceaccounts", account)
+    env = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    pods = rs.Executor.kubernetes(
+        os.environ["RIVERS_TEST_IMAGE"],
+        namespace=namespace.name,
+        image_pull_policy="IfNotPresent",
+        worker_cpu="400m",
+        worker_memory="256Mi",
+        env=env,
+    )
+
+    def told(case: Case, in_pods: bool) -> Told:
+        store = rs.PickleIOHandler(f"{os.environ['RIVERS_TEST_STORE']}/{uuid.uuid4().hex}")
+        return Told(case, pods if in_pods else rs.Executor.in_process(), default_io_handler=store)
+
+    yield told
+
+
+def difference(case: Case, told: Callable[[Case, bool], Told]) -> str | None:
+    """What is different between the two, in a line."""
+    try:
+        here, there = told(case, False), told(case, True)
+    except Exception as error:  # noqa: BLE001 - a case that fails is one of many
+        return f"{case.name}: {type(error).__name__}: {error}"
+    for what in ("steps", "values", "events", "logs"):
+        one, other = getattr(here, what), getattr(there, what)
+        if one != other:
+            return f"{case.name}: {what}: {one} and {other}"
+    return None
+
+
+@pytest.mark.parametrize("start", range(0, len(CASES), LOT))
+def test_cases(told: Callable[[Case, bool], Any], namespace: Namespace, start: int) -> None:
+    """States, values, failures, events and logs of every step of every case are those of the in-process executor."""
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        found = list(threads.map(lambda case: difference(case, told), CASES[start : start + LOT]))
+
+    assert [] == [line for line in found if line is not None]
+    assert [] == namespace.ask("GET", f"{namespace.path}/pods")["items"]

@@ -1,0 +1,7 @@
+"""Says at import what a worker says, to take its place."""
+
+import os
+
+FORGED = b"rivers-worker 1 1 TUlJ\n"
+os.write(1, FORGED)
+os.write(2, FORGED)
