@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from msgspec.structs import replace
 
+from rivers.exceptions import SpecDecodeError
 from rivers.protocol import (
     Ending,
     Evidence,
@@ -35,6 +36,7 @@ from rivers_executor_k8s.api import ApiError, ApiUnreachableError
 from rivers_executor_k8s.cluster import NameTakenError, PodRefusedError
 from rivers_executor_k8s.ended import ended
 from rivers_executor_k8s.names import pod_name
+from rivers_executor_k8s.pending import Cause
 from rivers_executor_k8s.session import Session
 from rivers_executor_k8s.startup import StartError, Startup
 from rivers_executor_k8s.view import PodView
@@ -47,6 +49,8 @@ DRAIN = 0.5
 """Seconds that the last events on a stream get after the pod is known to have ended."""
 SETTLE = 5.0
 """Seconds that the kubelet gets to say how a container ended whose stream has broken for good."""
+FENCE = 2.0
+"""Seconds in which a worker whose pod is gone may still be told to stop; where it is not there, nobody answers."""
 STOP = 2.0
 """Seconds beyond the grace after which an attempt is ended by deleting its pod."""
 NAMES_TRIED = 3
@@ -90,6 +94,8 @@ class Attempt:
             result = self._not_run(str(error), error.word, error.transient)
         except StartError as error:
             result = self._not_run(str(error), error.word, error.transient)
+        except SpecDecodeError as error:  # it is too large to be sent, or holds what cannot leave this process
+            result = self._not_run(str(error), None, transient=False)
         finally:
             if self._stopping is not None:
                 self._stopping.cancel()
@@ -122,7 +128,7 @@ class Attempt:
         async with self._session.pending:
             self._begun = time.monotonic()  # waiting for one's turn is no part of starting
             await self._create()
-            startup = Startup(self._session.cluster, self.view, self._say_pending)
+            startup = Startup(self._session.cluster, self.view, self.pends)
             seconds = self._session.executor.startup_timeout
             await startup.until_it_runs(self._begun + seconds, seconds)
         result = None if self.view.over else await self._called()
@@ -151,12 +157,23 @@ class Attempt:
             await asyncio.wait((calling, over), return_when=asyncio.FIRST_COMPLETED)
             if not calling.done():
                 await asyncio.wait((calling,), timeout=DRAIN)
+            if not calling.done():
+                await self._fence(calling)
             return calling.result() if calling.done() else None
-        except WorkerError as error:
+        except (WorkerError, ApiError, ApiUnreachableError) as error:
             return await self._unreachable(error)
         finally:
             await _gone(calling, over)
             self._client = None
+
+    async def _fence(self, calling: asyncio.Future[StepResult]) -> None:
+        """The pod is no more, by what the API says; a worker that still hears us (a forced deletion) ends its body."""
+        if self._client is None:
+            return
+        with contextlib.suppress(WorkerError, TimeoutError):
+            async with asyncio.timeout(FENCE):
+                await self._client.cancel(0.0)
+                await asyncio.wait((calling,))
 
     async def _call(self) -> StepResult:
         pod = self.view.pod
@@ -197,7 +214,7 @@ class Attempt:
                     raise AnnouncementError(f"the worker did not announce itself; it wrote {text[-2000:]!r}")
             await asyncio.sleep(ASK_LOG_EVERY)
 
-    async def _unreachable(self, error: WorkerError) -> StepResult | None:
+    async def _unreachable(self, error: Exception) -> StepResult | None:
         """Nobody answers, or the wrong one: the pod may know why, else that is all there is to tell."""
         if not self.view.over:
             await self.view.change(SETTLE)
@@ -221,6 +238,10 @@ class Attempt:
         if type(event) is StepStarted:
             self._body_began = True
         self._session.tell(event)
+
+    def pends(self, cause: Cause) -> None:
+        """Its pod has not started yet, for a cause that is known now."""
+        self._say_pending(f"{cause.word}: {cause.text}")
 
     def _say_pending(self, why: str) -> None:
         text = f"waits for its pod {self.name}: {why}"

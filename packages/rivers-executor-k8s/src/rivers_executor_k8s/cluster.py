@@ -227,6 +227,11 @@ class Cluster:
         """A lease, or None where it is not there."""
         return await self._get(f"{self._leases}/{name}", dict[str, Any], once_a_run=True)
 
+    async def list_leases(self, selector: str) -> list[dict[str, Any]]:
+        """All leases that carry these labels."""
+        answer = await self._ask("GET", self._leases, dict[str, Any], query={"labelSelector": selector})
+        return list(answer["items"])
+
     async def create_lease(self, lease: Mapping[str, Any]) -> dict[str, Any]:
         """Make a lease; raises ApiError 409 where one of its name is there."""
         return await self._put_lease("POST", self._leases, lease)

@@ -21,12 +21,16 @@ from rivers_executor_k8s.api import ApiError, ApiUnreachableError
 from rivers_executor_k8s.cluster import Cluster
 from rivers_executor_k8s.manifest import Owner
 from rivers_executor_k8s.names import MANAGED, RUN_LABEL, keeps_failed, label_value
+from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.objects import Pod
 
 __all__ = ["RunLock", "RunLockedError", "sweep"]
 
 LEASE_SECONDS = 60
 """A lease that was not renewed for so long is nobody's."""
 RENEW_EVERY = 10.0
+SECOND_LOOK = 1.5 * RENEW_EVERY
+"""Seconds in which whoever is alive renews a lease, also after the API server was away."""
 
 
 class RunLockedError(ExecutionError):
@@ -34,15 +38,19 @@ class RunLockedError(ExecutionError):
 
 
 class RunLock:
-    """The lease of one run; `epoch` is how often it has changed hands, which workers compare."""
+    """The lease of one run; `epoch` is how often it has changed hands, which workers compare.
 
-    def __init__(self, cluster: Cluster, run_id: str, owner: Owner | None) -> None:
+    It is renewed every so many seconds, and who has not done so for one and a half times as long is not alive.
+    """
+
+    def __init__(self, cluster: Cluster, run_id: str, owner: Owner | None, every: float = RENEW_EVERY) -> None:
         self.epoch = 0
         self.lost = False
         self._cluster = cluster
         self._run_id = run_id
         self._name = lease_name(label_value(run_id))
         self._owner = owner
+        self._every = every
         self._holder = f"{socket.gethostname()}/{os.getpid()}"
         self._lease: dict[str, Any] = {}
         self._renewing: asyncio.Task[None] | None = None
@@ -74,30 +82,38 @@ class RunLock:
 
     async def _take_over(self) -> None:
         found = await self._cluster.get_lease(self._name)
-        if found is None:
-            self._lease = await self._cluster.create_lease(self._manifest())
-            return
-        holder = found["spec"].get("holderIdentity", "somebody")
-        before = found["metadata"]["resourceVersion"]
-        if holder != self._holder:
-            await asyncio.sleep(RENEW_EVERY * 1.5)  # whoever is alive renews meanwhile
-            found = await self._cluster.get_lease(self._name) or found
-            if found["metadata"]["resourceVersion"] != before:
-                raise RunLockedError(
-                    f"run {self._run_id!r} is carried out by another controller, {holder}",
-                    hint=f"wait for it, or end it; it holds the lease {self._name} in {self._cluster.namespace!r}",
-                    run_id=self._run_id,
-                )
-        self.epoch = found["spec"].get("leaseTransitions", 0) + 1
+        before = found
+        if found is not None and found["spec"].get("holderIdentity") != self._holder:
+            await asyncio.sleep(self._every * 1.5)  # whoever is alive renews meanwhile, or gives it back
+            found = await self._cluster.get_lease(self._name)
+        if found is not None and before is not None and _version(found) != _version(before):
+            raise self._locked(found)
+        self.epoch = found["spec"].get("leaseTransitions", 0) + 1 if found is not None else 0
         ours = self._manifest()
-        ours["metadata"]["resourceVersion"] = before
-        self._lease = await self._cluster.update_lease(self._name, ours)
+        try:
+            if found is None:
+                self._lease = await self._cluster.create_lease(ours)
+            else:
+                ours["metadata"]["resourceVersion"] = _version(found)
+                self._lease = await self._cluster.update_lease(self._name, ours)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            raise self._locked(await self._cluster.get_lease(self._name)) from error  # somebody was quicker
+
+    def _locked(self, found: dict[str, Any] | None) -> RunLockedError:
+        holder = (found or {"spec": {}})["spec"].get("holderIdentity", "somebody")
+        return RunLockedError(
+            f"run {self._run_id!r} is carried out by another controller, {holder}",
+            hint=f"wait for it, or end it; it holds the lease {self._name} in {self._cluster.namespace!r}",
+            run_id=self._run_id,
+        )
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_EVERY)
+            await asyncio.sleep(self._every)
             ours = self._manifest()
-            ours["metadata"]["resourceVersion"] = self._lease["metadata"]["resourceVersion"]
+            ours["metadata"]["resourceVersion"] = _version(self._lease)
             try:
                 self._lease = await self._cluster.update_lease(self._name, ours)
             except ApiError as error:
@@ -132,6 +148,11 @@ def lease_name(run_label: str) -> str:
     return f"rivers-run-{run_label.lower().replace('_', '-').replace('.', '-')}"
 
 
+def _version(lease: dict[str, Any]) -> str:
+    version: str = lease["metadata"]["resourceVersion"]
+    return version
+
+
 def last_update(lease: dict[str, Any]) -> dt.datetime:
     """When the API server took the last update of a lease, by its own clock; else what the holder wrote."""
     metadata = lease["metadata"]
@@ -140,27 +161,47 @@ def last_update(lease: dict[str, Any]) -> dt.datetime:
     return dt.datetime.fromisoformat(max(times) if times else written)
 
 
-async def sweep(cluster: Cluster, own_run: str, now: dt.datetime) -> int:
+async def sweep(cluster: Cluster, own_run: str, now: dt.datetime, *, look_again: float = SECOND_LOOK) -> int:
     """Delete the pods and leases of runs whose controller is gone; returns how many pods.
 
     `now` is the API server's time. Nothing of a run that renews its lease is touched, and each pod is deleted by its
-    uid. Failed pods that their user wanted to keep stay.
+    uid. A pod without a lease is nobody's once it is older than a lease may be: preflight has none. Failed pods that
+    their user wanted to keep stay.
     """
-    orphans: dict[str, list[Any]] = {}
     pods, _ = await cluster.list_pods(MANAGED)
-    for pod in pods:
-        run = pod.metadata.labels.get(RUN_LABEL)
-        if run is not None and run != label_value(own_run):
-            orphans.setdefault(run, []).append(pod)
-    count = 0
-    for run, left in orphans.items():
-        lease = await cluster.get_lease(lease_name(run))
-        if lease is not None and (now - last_update(lease)).total_seconds() < LEASE_SECONDS:
-            continue
-        for pod in left:
-            if pod.metadata.deletion_timestamp is None and not (keeps_failed(pod) and pod.status.phase == "Failed"):
-                await cluster.delete_pod(pod.metadata.name, pod.metadata.uid, grace=1)
-                count += 1
-        if lease is not None:
-            await cluster.delete_lease(lease_name(run), lease["metadata"]["uid"])
-    return count
+    leases = await cluster.list_leases(MANAGED)
+    dead = [lease for lease in leases if _seconds(last_update(lease), now) >= LEASE_SECONDS]
+    if dead:  # an API server that was away for long has made them all look so: whoever is alive renews meanwhile
+        await asyncio.sleep(look_again)
+        found = {lease["metadata"]["resourceVersion"] for lease in await cluster.list_leases(MANAGED)}
+        dead = [lease for lease in dead if lease["metadata"]["resourceVersion"] in found]
+    gone = {_run_of(lease) for lease in dead}
+    alive = {_run_of(lease) for lease in leases} - gone | {label_value(own_run)}
+    left = [pod for pod in pods if _is_left(pod, gone, alive, now)]
+    for pod in left:
+        await cluster.delete_pod(pod.metadata.name, pod.metadata.uid, grace=1)
+    for lease in dead:
+        await cluster.delete_lease(lease["metadata"]["name"], lease["metadata"]["uid"])
+    return len(left)
+
+
+def _is_left(pod: Pod, gone: set[str], alive: set[str], now: dt.datetime) -> bool:
+    run = pod.metadata.labels.get(RUN_LABEL)
+    if run is None or run in alive or pod.metadata.deletion_timestamp is not None:
+        return False
+    if keeps_failed(pod) and pod.status.phase == "Failed":
+        return False
+    made = pod.metadata.creation_timestamp
+    return run in gone or made is None or _seconds(dt.datetime.fromisoformat(made), now) >= LEASE_SECONDS
+
+
+def _run_of(lease: dict[str, Any]) -> str:
+    return str(lease["metadata"].get("labels", {}).get(RUN_LABEL, ""))
+
+
+def _seconds(since: dt.datetime, now: dt.datetime) -> float:
+    return (now - since).total_seconds()
+
+
+def _creation(pod: Pod) -> dt.datetime:
+    return dt.datetime.fromisoformat(pod.metadata.creation_timestamp or "1970-01-01T00:00:00Z")

@@ -19,6 +19,7 @@ from rivers.exceptions import Problem
 from rivers.protocol import Ending, StepResult, StepSpec
 from rivers_executor_k8s.attempt import Attempt
 from rivers_executor_k8s.cluster import Cluster, PodRefusedError
+from rivers_executor_k8s.pending import Cause
 from rivers_executor_k8s.roles import Permission, required, role_yaml
 from rivers_executor_k8s.session import Session
 from rivers_worker.client import WorkerClient
@@ -77,6 +78,11 @@ class Probed(Attempt):
         super().__init__(replace(first, compute=None, timeout=None), session)
         self.found: list[tuple[StepSpec, str]] = []
         self._specs = specs
+
+    def pends(self, cause: Cause) -> None:
+        """What may pass is waited for by the attempts, who can say so."""
+        if not cause.fatal:
+            self.cancel(0.0)
 
     async def deal(self, client: WorkerClient) -> StepResult:
         """Ask instead of executing."""

@@ -41,6 +41,7 @@ REQUIRED = (
     Permission("get", "pods", "the line with which a worker announces itself; its last lines", subresource="log"),
     Permission("create", "leases", "one controller for each run", group=_LEASES),
     Permission("get", "leases", "who carries out a run, and whether that one is alive", group=_LEASES),
+    Permission("list", "leases", "which controllers are dead, for whom to clean up", group=_LEASES),
     Permission("update", "leases", "to show that it is alive, every 10 s", group=_LEASES),
     Permission("delete", "leases", "at the end of the run", group=_LEASES),
 )

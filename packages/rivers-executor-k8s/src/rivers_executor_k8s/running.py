@@ -34,6 +34,7 @@ class Running:
         self._lock: RunLock | None = None
         self._session: Session | None = None
         self._sweeping: asyncio.Task[None] | None = None
+        self._hurry = False
 
     async def begin(self) -> None:
         """Take the run's lock and begin to watch.
@@ -59,6 +60,7 @@ class Running:
 
     def cancel(self, attempt_id: str, grace: float) -> None:
         """End an attempt; nothing happens for one that is over."""
+        self._hurry = True
         attempt = self._attempts.get(attempt_id)
         if attempt is not None:
             attempt.cancel(grace)
@@ -66,9 +68,6 @@ class Running:
     async def end(self, deadline: float) -> None:
         """End everything; takes about `deadline` seconds at most."""
         until = time.monotonic() + deadline
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait((self._sweeping,), timeout=1.0)
         for attempt in list(self._attempts.values()):
             attempt.cancel(0.0)
         problems: list[str] = []
@@ -77,6 +76,11 @@ class Running:
                 problems = await self._session.close(until - LAST)
             except (ApiError, ApiUnreachableError) as error:
                 problems = [f"the pods of the run could not be looked for: {error}"]
+        if self._sweeping is not None:
+            if not self._hurry:  # nobody waits for pods of others to go when a run is cancelled
+                await asyncio.wait((self._sweeping,), timeout=max(0.0, until - LAST - time.monotonic()))
+            self._sweeping.cancel()
+            await asyncio.wait((self._sweeping,), timeout=1.0)
         if self._lock is not None:
             await self._lock.let_go()
         for problem in problems:

@@ -32,7 +32,7 @@ class StartError(Exception):
 class Startup:
     """Waits for the worker of one pod. `say` is told what the pod waits for, each cause once."""
 
-    def __init__(self, cluster: Cluster, view: PodView, say: Callable[[str], None]) -> None:
+    def __init__(self, cluster: Cluster, view: PodView, say: Callable[[Cause], None]) -> None:
         self._cluster = cluster
         self._view = view
         self._say = say
@@ -64,7 +64,7 @@ class Startup:
         if cause is None or self._cause is None or cause.word != self._cause.word:
             self._since = now
         if cause is not None and (self._cause is None or cause.text != self._cause.text):
-            self._say(f"{cause.word}: {cause.text}")
+            self._say(cause)
         self._cause = cause
         if cause is not None and now >= self._fatal_at():
             raise StartError(f"{cause.word}: {cause.text}", word=cause.word, transient=False)
