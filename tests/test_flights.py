@@ -322,6 +322,16 @@ def test_command_prints_the_steps_and_where_the_pictures_are(tmp_path: Path) -> 
     assert all(path.is_file() and path.parent == tmp_path / "pictures" for path in pictures)
 
 
+def test_command_makes_a_selection(tmp_path: Path) -> None:
+    """`--select` makes the assets named, all that they are made of, and nothing else."""
+    done = command(tmp_path, "--select", "best_routes")
+    _, cells = rows_of(done.stdout.partition("\n\n")[0])
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert {*TABLES, "clean_flights", "clean_weather", "joined_flights", "ranked_routes"} == set(cells)
+    assert done.stdout.endswith("no pictures\n")
+
+
 def test_command_fails_when_the_data_are_not_there(tmp_path: Path) -> None:
     """With a data directory that is empty the command ends with 1 and says which directory it looked into."""
     empty = tmp_path / "empty"

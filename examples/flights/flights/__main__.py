@@ -20,6 +20,8 @@ EXECUTORS = ("in_process", "parallel", "kubernetes")
 PICTURES = ("carrier_picture", "hour_picture", "weather_picture", "destination_picture")
 HEAD = ("step", "executor", "state", "load s", "run s", "store s", "worker", "attempts")
 NUMBERS = {3, 4, 5, 7}
+TOGETHER = 40
+"""Characters of the values of a group that are listed rather than counted; names of pods are long."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--compare", action="store_true", help="run in this process first, and compare every value of the two runs"
     )
     parser.add_argument("--store", help="where values are stored: a bucket's URL, such as s3://bucket/folder")
+    parser.add_argument(
+        "--select",
+        nargs="+",
+        metavar="ASSET",
+        help="only these assets and what they are made of (default: the whole job)",
+    )
     pods = parser.add_argument_group("kubernetes")
     pods.add_argument("--image", help="the worker image (default: that of the pod this runs in)")
     pods.add_argument("--namespace", help="where pods are made (default: the current namespace)")
@@ -52,8 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--executor kubernetes needs --store: pods share no folder with this process")
     if options.compare:
         return run_and_compare(options)
-    with flights_repository(options.out, executor_of(options), options.store) as repository:
-        return 0 if run(repository).success else 1
+    executor = executor_of(options)
+    with flights_repository(options.out, executor, options.store) as repository:
+        return 0 if run(repository, executor, options.select).success else 1
 
 
 def executor_of(options: argparse.Namespace) -> rs.Executor:
@@ -70,10 +79,13 @@ def executor_of(options: argparse.Namespace) -> rs.Executor:
     return rs.Executor.parallel() if options.executor == "parallel" else rs.Executor.in_process()
 
 
-def run(repository: rs.CodeRepository) -> rs.RunResult:
-    """Run the job once, and print what happened."""
+def run(repository: rs.CodeRepository, executor: rs.Executor, select: Sequence[str] | None) -> rs.RunResult:
+    """Run the job or a selection of assets once, and print what happened."""
     began = time.perf_counter()
-    result = repository.get_job("flights").execute(raise_on_error=False)
+    if select:
+        result = repository.materialize(select, include_upstream=True, executor=executor, raise_on_error=False)
+    else:
+        result = repository.get_job("flights").execute(raise_on_error=False)
     seconds = time.perf_counter() - began
     print(step_table(result.steps))
     print(f"\nrun {result.run_id}: {result.status}, {len(result.materialized_assets)} assets, {seconds:.1f} s")
@@ -98,7 +110,7 @@ def run_and_compare(options: argparse.Namespace) -> int:
         for name, executor, store in chosen:
             print(f"--- {executor!r}\n")
             repository = stack.enter_context(flights_repository(options.out / name, executor, store))
-            result = run(repository)
+            result = run(repository, executor, options.select)
             print()
             if not result.success:
                 return 1
@@ -137,9 +149,10 @@ def _row(name: str, steps: list[rs.StepReport]) -> tuple[str, ...]:
 
 
 def _together(values: Iterable[object]) -> str:
-    """The different values in the order they come; more than three are counted."""
+    """The different values in the order they come; where that is long, how many they are."""
     different = list(dict.fromkeys(str(value) for value in values if value))
-    return f"{len(different)} different" if len(different) > 3 else ", ".join(different) or "-"
+    text = ", ".join(different) or "-"
+    return f"{len(different)} different" if len(different) > 1 and len(text) > TOGETHER else text
 
 
 def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:

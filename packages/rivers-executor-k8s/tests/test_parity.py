@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from running.shared import files  # noqa: E402
 from running.told import Told  # noqa: E402
 
 PODS = rs.Executor.kubernetes("test:1")
+LOT, AT_ONCE = 15, 3
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,16 +35,28 @@ def cluster() -> Iterator[FakeCluster]:
         yield cluster
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_case(case: Case, tmp_path: Path, cluster: FakeCluster) -> None:
-    """States, values, failures and the sequence of events of every step are those of the in-process executor."""
-    here = Told(case, rs.Executor.in_process(), default_io_handler=SharedFolder(tmp_path / "here"))
-    there = Told(case, PODS, default_io_handler=SharedFolder(tmp_path / "there"))
+def differences(case: Case, folder: Path) -> list[str]:
+    """What is different between a case here and in pods, a line each."""
+    here = Told(case, rs.Executor.in_process(), default_io_handler=SharedFolder(folder / "here"))
+    there = Told(case, PODS, default_io_handler=SharedFolder(folder / "there"))
+    return [
+        f"{case.name}: {what}: {getattr(here, what)} and {getattr(there, what)}"
+        for what in ("steps", "values", "events", "logs")
+        if getattr(here, what) != getattr(there, what)
+    ]
 
-    assert here.steps == there.steps
-    assert here.values == there.values
-    assert here.events == there.events
-    assert here.logs == there.logs
+
+@pytest.mark.parametrize("start", range(0, len(CASES), LOT))
+def test_cases(start: int, tmp_path: Path, cluster: FakeCluster) -> None:
+    """States, values, failures and the sequence of events of every step are those of the in-process executor.
+
+    Some cases at once, as most of a case is waiting for processes.
+    """
+    lot = CASES[start : start + LOT]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        found = threads.map(differences, lot, [tmp_path / str(number) for number in range(len(lot))])
+
+    assert [] == [line for lines in found for line in lines]
     assert [] == cluster.pods()
 
 

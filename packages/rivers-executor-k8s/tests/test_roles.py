@@ -59,10 +59,10 @@ def test_the_printed_role_is_the_published_one(outside: bool) -> None:
 
 
 def test_the_rights_themselves() -> None:
-    """They are these twelve and no other: none on Secrets, none to exec or attach, none to change a pod."""
+    """They are these thirteen and no other: none on Secrets, none to exec or attach, none to change a pod."""
     leases = "coordination.k8s.io"
     inside = {("", "pods", verb) for verb in ("create", "get", "list", "watch", "delete")}
-    inside |= {(leases, "leases", verb) for verb in ("create", "get", "update", "delete")}
+    inside |= {(leases, "leases", verb) for verb in ("create", "get", "list", "update", "delete")}
     inside |= {("", "pods/log", "get")}
 
     assert inside == of(*REQUIRED)
@@ -128,6 +128,11 @@ def test_workers_have_no_rights() -> None:
     assert ("Role", role_name(outside=False)) == (binding["roleRef"]["kind"], binding["roleRef"]["name"])
 
 
+def test_the_binding_follows_the_kustomizations_namespace() -> None:
+    """A namespace written into the subject would stay where somebody's own kustomization names another one."""
+    assert [] == [subject for subject in one("RoleBinding")["subjects"] if "namespace" in subject]
+
+
 def test_who_may_connect_to_workers() -> None:
     """Only pods labelled as controllers reach the port that workers listen on; egress is not touched."""
     spec = one("NetworkPolicy")["spec"]
@@ -176,7 +181,7 @@ def test_the_jobs_image_and_template() -> None:
     kustomization = yaml.safe_load((DEPLOY / "job" / "kustomization.yaml").read_text())
     image = one("Job", folder=DEPLOY / "job")["spec"]["template"]["spec"]["containers"][0]["image"]
 
-    assert "rivers-flights:latest" == image
+    assert "rivers-flights:0.1" == image
     assert [image] == [f"{entry['name']}:{entry['newTag']}" for entry in kustomization["images"]]
     assert ["pod-template.yaml"] == kustomization["configMapGenerator"][0]["files"]
     template = (DEPLOY / "job" / "pod-template.yaml").read_text()

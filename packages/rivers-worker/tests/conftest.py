@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,32 +15,8 @@ import pytest
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE / "user_code")]
 
-from served_worker import Served  # noqa: E402 - found by the line above
-
-
-def marked(mark: str) -> list[str]:
-    """The command lines of the processes that carry this mark in their environment, but for this one."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
-                found.append(process.name + " " + (process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # it has ended meanwhile
-    return [line for line in found if not line.startswith(f"{os.getpid()} ")]
-
-
-def wait_for_none(find: Callable[[], list[Any]], patience: float = 5.0) -> list[Any]:
-    """What is still found when the patience is over: nothing, as a rule at once."""
-    until = time.monotonic() + patience
-    while (left := find()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return left
-
-
-def strangers(known: set[threading.Thread]) -> list[threading.Thread]:
-    """New threads, but for the one that grpc.aio keeps for as long as a process lives."""
-    return [thread for thread in threading.enumerate() if thread not in known and "_poll_wrapper" not in thread.name]
+from left_behind import marked, strangers, wait_for_none  # noqa: E402 - found by the line above
+from served_worker import Served  # noqa: E402 - the same
 
 
 @pytest.fixture(autouse=True)

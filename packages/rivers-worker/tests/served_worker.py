@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import grpc
+import pytest
 
 from rivers.protocol import (
     ConfiguredRef,
@@ -42,9 +43,7 @@ class Served:
     variable out. `errors_to` is a file descriptor that it gets for its stderr.
     """
 
-    def __init__(
-        self, folder: Path, *arguments: str, errors_to: int | None = None, **environment: str | None
-    ) -> None:
+    def __init__(self, folder: Path, *arguments: str, errors_to: int | None = None, **environment: str | None) -> None:
         self.run_id, self.attempt_id = "run-1", uuid.uuid4().hex
         self.controller = Identity.of_controller(self.run_id)
         self.folder = folder
@@ -237,11 +236,9 @@ def next_told(stream: Any, kind: type = StepStarted) -> StepEvent:
 @contextlib.contextmanager
 def refused(code: grpc.StatusCode, *words: str) -> Iterator[None]:
     """The call ends with this status, and says these words."""
-    try:
+    with pytest.raises(grpc.RpcError) as refusal:
         yield
-    except grpc.RpcError as error:
-        assert code is error.code(), error
-        for word in words:
-            assert word in error.details()
-    else:
-        raise AssertionError(f"it was not refused with {code}")
+
+    assert code is refusal.value.code(), refusal.value
+    for word in words:
+        assert word in refusal.value.details()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import served_steps
-from conftest import marked, wait_for_none
-from served_worker import Served, messages, next_told, numbered, told
+from left_behind import marked, wait_for_none
+from served_worker import Served, messages, numbered, told
 
 from rivers.protocol import (
     ElementInput,
@@ -139,7 +139,9 @@ class TestPickles:
     def test_without_a_key(self, serve: Serve) -> None:
         """A controller that sends no key has no pickles."""
         worker = serve(RIVERS_ALLOW_PICKLE="1")
-        result = worker.result(worker.spec("quick", function=PickledRef(payload=b"x", sha256=bytes(32), hmac=bytes(32))))
+        result = worker.result(
+            worker.spec("quick", function=PickledRef(payload=b"x", sha256=bytes(32), hmac=bytes(32)))
+        )
 
         assert "does not allow pickles" in result.failure.message  # type: ignore[union-attr]
 

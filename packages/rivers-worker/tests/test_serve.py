@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import marked, wait_for_none
+from left_behind import marked, wait_for_none
 from served_worker import Served, next_told, numbered, refused, told
 
 from rivers.protocol import Ending, StepResult
@@ -314,10 +314,14 @@ class TestTheAnnouncement:
 class TestVersion:
     def test_it_needs_little(self) -> None:
         """`rivers-worker --version` prints the version, and loads neither gRPC nor rivers for it."""
-        code = "import sys\ntry:\n import rivers_worker.__main__ as it; it.main(['--version'])\nfinally:\n print([name for name in ('grpc', 'cryptography', 'rivers', 'msgspec', 'pydantic') if name in sys.modules])"
+        code = (
+            "import sys, rivers_worker.__main__ as command\n"
+            "try:\n command.main(['--version'])\n"
+            "finally:\n print({'grpc', 'cryptography', 'rivers', 'msgspec', 'pydantic'} & {*sys.modules})"
+        )
         printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
-        assert ["0.1.0", "[]"] == printed.splitlines()
+        assert ["0.1.0", "set()"] == printed.splitlines()
 
     def test_without_a_command(self) -> None:
         """Without a command it says what there is, and its code is not one of an attempt's."""

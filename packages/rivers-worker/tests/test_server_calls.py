@@ -148,9 +148,7 @@ class TestExecute:
         """Of many calls at the same moment one starts the body, and all are told."""
         worker = serve()
         told_to: list[list[pb.Event]] = []
-        callers = [
-            threading.Thread(target=lambda: told_to.append(worker.run(worker.spec("quick")))) for _ in range(6)
-        ]
+        callers = [threading.Thread(target=lambda: told_to.append(worker.run(worker.spec("quick")))) for _ in range(6)]
         for caller in callers:
             caller.start()
         for caller in callers:
@@ -323,7 +321,7 @@ class TestStreams:
         stream = worker.execute(worker.spec("floods"))
         first = next(stream)
         worker.noted("flooded")
-        events = [first, *(event for event in stream if not event.HasField("heartbeat"))]
+        events = numbered([first, *stream])
 
         assert Ending.SUCCEEDED is told(events)[-1].ending  # type: ignore[union-attr]
         assert events[-1].seq == len(events) + sum(event.dropped for event in events)

@@ -78,10 +78,18 @@ class Cluster:
 
     # ── pods ──
 
-    async def create_pod(self, manifest: Mapping[str, Any], *, deadline: float, on_wait: Callable[[str], None]) -> Pod:
+    async def create_pod(
+        self,
+        manifest: Mapping[str, Any],
+        *,
+        deadline: float,
+        on_wait: Callable[[str], None],
+        unwanted: asyncio.Event | None = None,
+    ) -> Pod:
         """Make the pod, exactly once, however many requests that takes; one that is there already and ours is it.
 
-        Waits while the cause may pass, until `deadline` (a moment of the monotonic clock), and tells each cause.
+        Waits while the cause may pass, until `deadline` (a moment of the monotonic clock), and tells each cause. Once
+        it is `unwanted` it is tried again only where it is not known whether it was made.
 
         Raises:
             PodRefusedError: it cannot be made, or not in time.
@@ -104,7 +112,8 @@ class Cluster:
             if time.monotonic() + seconds - begun > SAY_AFTER and meaning.word not in said:
                 said.add(meaning.word)
                 on_wait(f"{meaning.word}: {meaning.text}")
-            if not await self._rest(seconds, deadline):
+            given_up = None if meaning.word == "ApiUnreachable" else unwanted
+            if not await self._rest(seconds, deadline, given_up=given_up):
                 raise PodRefusedError(f"{meaning.text} (after {tries} tries)", word=meaning.word, transient=True)
 
     async def dry_run(self, manifest: Mapping[str, Any]) -> None:
@@ -323,11 +332,16 @@ class Cluster:
                 if not is_passing(error) or not await self._rest(seconds, until, free=once_a_run):
                     raise
 
-    async def _rest(self, seconds: float, until: float, *, free: bool = False) -> bool:
+    async def _rest(
+        self, seconds: float, until: float, *, free: bool = False, given_up: asyncio.Event | None = None
+    ) -> bool:
         """Wait before the next try; False, at once where possible, when that would not be before `until`."""
         if time.monotonic() + seconds >= until:
             return False
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await (given_up or asyncio.Event()).wait()
+                return False
         return free or await self._pace.tokens.take(until - time.monotonic())
 
     async def _once(

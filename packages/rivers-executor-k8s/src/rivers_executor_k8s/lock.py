@@ -22,7 +22,6 @@ from rivers_executor_k8s.cluster import Cluster
 from rivers_executor_k8s.manifest import Owner
 from rivers_executor_k8s.names import MANAGED, RUN_LABEL, keeps_failed, label_value
 from rivers_executor_k8s.objects import Pod
-from rivers_executor_k8s.objects import Pod
 
 __all__ = ["RunLock", "RunLockedError", "sweep"]
 
@@ -31,6 +30,8 @@ LEASE_SECONDS = 60
 RENEW_EVERY = 10.0
 SECOND_LOOK = 1.5 * RENEW_EVERY
 """Seconds in which whoever is alive renews a lease, also after the API server was away."""
+
+_HELD = ("holderIdentity", "leaseTransitions")
 
 
 class RunLockedError(ExecutionError):
@@ -117,11 +118,22 @@ class RunLock:
             try:
                 self._lease = await self._cluster.update_lease(self._name, ours)
             except ApiError as error:
-                if error.status in (404, 409):  # deleted, or taken over: workers obey the higher epoch
-                    self.lost = True
+                if error.status in (404, 409) and not await self._is_ours_all_the_same():
+                    self.lost = True  # deleted, or taken over: workers obey the higher epoch
                     return
             except ApiUnreachableError:
                 continue
+
+    async def _is_ours_all_the_same(self) -> bool:
+        """Whether a renewal has met an earlier one of ours: a hanging API server does later what was given up here."""
+        try:
+            found = await self._cluster.get_lease(self._name)
+        except (ApiError, ApiUnreachableError):
+            return True  # it is asked again at the next renewal
+        if found is None or any(found["spec"].get(key) != self._lease["spec"][key] for key in _HELD):
+            return False
+        self._lease = found
+        return True
 
     def _manifest(self) -> dict[str, Any]:
         now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -201,7 +213,3 @@ def _run_of(lease: dict[str, Any]) -> str:
 
 def _seconds(since: dt.datetime, now: dt.datetime) -> float:
     return (now - since).total_seconds()
-
-
-def _creation(pod: Pod) -> dt.datetime:
-    return dt.datetime.fromisoformat(pod.metadata.creation_timestamp or "1970-01-01T00:00:00Z")

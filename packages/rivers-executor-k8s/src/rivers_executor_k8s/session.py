@@ -10,7 +10,7 @@ from typing import Any
 
 from rivers.protocol import Ending, StepEvent, StepResult, StepSpec
 from rivers.spi import Executor
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.cluster import Cluster, NameTakenError, PodRefusedError
 from rivers_executor_k8s.dial import Dialer, Way
 from rivers_executor_k8s.manifest import Owner, manifest
 from rivers_executor_k8s.names import run_selector
@@ -105,10 +105,13 @@ class Session:
     async def create(self, spec: StepSpec, nonce: int, say: Callable[[str], None]) -> Pod:
         """Make the pod of an attempt; when this is cancelled meanwhile, it is made and deleted."""
         deadline = time.monotonic() + self.executor.startup_timeout
-        making = self.spawn(self.cluster.create_pod(self.manifest(spec, nonce), deadline=deadline, on_wait=say))
+        unwanted = asyncio.Event()
+        create = self.cluster.create_pod
+        making = self.spawn(create(self.manifest(spec, nonce), deadline=deadline, on_wait=say, unwanted=unwanted))
         try:
             pod: Pod = await asyncio.shield(making)
         except asyncio.CancelledError:
+            unwanted.set()
             making.add_done_callback(self._unwanted)
             raise
         self._watch.know(pod)
@@ -202,4 +205,6 @@ class Session:
 
 
 def _error(task: asyncio.Task[Any]) -> BaseException | None:
-    return None if task.cancelled() else task.exception()
+    """What nobody else has heard of: that no pod was made is the result of its attempt."""
+    error = None if task.cancelled() else task.exception()
+    return None if isinstance(error, PodRefusedError | NameTakenError) else error

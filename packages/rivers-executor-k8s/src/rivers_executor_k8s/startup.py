@@ -51,7 +51,7 @@ class Startup:
         """
         while not (self._view.runs or self._view.over):
             now = time.monotonic()
-            if now >= self._ask:
+            if now >= min(self._ask, self._fatal_at()):  # what is to be fatal must still be so
                 self._noted = await self._cause_by_events()
                 self._ask = time.monotonic() + ASK_EVENTS_EVERY
             seen = cause_of(self._view.pod) if self._view.pod is not None else None

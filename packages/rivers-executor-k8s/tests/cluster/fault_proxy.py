@@ -23,14 +23,19 @@ from rivers_executor_k8s.api import Api, ApiError, ApiUnreachableError, load_api
 
 RATE = 0.2
 WATCH_LIVES = 3.0
+BEGINNING = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
 HTML = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
 
 
 class FaultProxy:
-    """Serves plain HTTP on this machine from a thread; `kubeconfig` leads to it, `met` counts the faults by kind."""
+    """Serves plain HTTP on this machine from a thread; `kubeconfig` leads to it.
+
+    `met` counts the faults by kind, `made` the pods that were created by the attempt that they are for.
+    """
 
     def __init__(self, folder: Path, namespace: str, seed: int) -> None:
         self.met: Counter[str] = Counter()
+        self.made: Counter[str] = Counter()
         self.kubeconfig = folder / "proxy-kubeconfig"
         self._random = random.Random(seed)
         self._watches = 0
@@ -76,10 +81,9 @@ class FaultProxy:
         assert task is not None
         self._tasks.add(task)
         try:
-            while await self._one(reader, writer):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                while await self._one(reader, writer):
+                    continue
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -95,8 +99,11 @@ class FaultProxy:
             await self._watch(url.path, query, writer)
             return False
         fault = self._draw()
-        if fault in ("429", "500", "503", "html", "reset before"):
+        if fault is not None and fault != "reset after":
             return await self._fail(fault, writer)
+        if query.get("follow") == "true":
+            await self._follow(url.path, query, writer, cut=fault is not None)
+            return False
         status, data = await self._forward(method, url.path, query, body)
         if fault == "reset after":
             return await self._fail(fault, writer)
@@ -133,11 +140,27 @@ class FaultProxy:
             return error.status, json.dumps({**status, "message": error.message}).encode()
         except ApiUnreachableError as error:
             return 502, str(error).encode()
+        if method == "POST" and path.endswith("/pods") and "dryRun" not in query:
+            self.made[json.loads(data)["metadata"]["annotations"]["rivers.io/attempt-id"]] += 1
         return 200, data
+
+    async def _follow(
+        self, path: str, query: Mapping[str, str], writer: asyncio.StreamWriter, *, cut: bool = False
+    ) -> None:
+        """A log as it comes, or only that there is one."""
+        with contextlib.suppress(ApiUnreachableError):
+            try:
+                async with self._api.stream(path, query, silence=60.0) as stream:
+                    writer.write(BEGINNING)
+                    while not cut and (piece := await stream.piece()):
+                        writer.write(piece)
+                        await writer.drain()
+            except ApiError as error:
+                await self._answer(writer, error.status, json.dumps({"kind": "Status", "code": error.status}).encode())
 
     async def _watch(self, path: str, query: Mapping[str, str], writer: asyncio.StreamWriter) -> None:
         self._watches += 1
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
+        writer.write(BEGINNING)
         await writer.drain()
         if self._watches % 3 == 0:
             self.met["410"] += 1

@@ -18,7 +18,7 @@ from namespaces import Namespace
 
 from rivers_executor_k8s.names import PORT
 
-__all__ = ["NEEDS_TOOLS", "Outages", "connections_to", "server_of", "sleep_until"]
+__all__ = ["NEEDS_TOOLS", "TOOLS", "Outages", "connections_to", "server_of", "sleep_until"]
 
 TOOLS = os.environ.get("RIVERS_CLUSTER_TOOLS")
 NEEDS_TOOLS = pytest.mark.skipif(TOOLS is None, reason="RIVERS_CLUSTER_TOOLS is not set: no part can be broken")

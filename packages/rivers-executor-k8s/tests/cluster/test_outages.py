@@ -57,7 +57,7 @@ def assert_nothing_happened(going: Going, *steps: str) -> None:
     """All have succeeded, at their first attempt."""
     result = ended(going)
     assert result.success, result.failed_assets
-    assert {step: 1 for step in steps} == {step: result.steps[step].attempts for step in steps}
+    assert dict.fromkeys(steps, 1) == {step: result.steps[step].attempts for step in steps}
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def difference(case: Case, told: Callable[[Case, bool], Told]) -> str | None:
     """What is different between the two, in a line."""
     try:
         here, there = told(case, False), told(case, True)
-    except Exception as error:  # noqa: BLE001 - a case that fails is one of many
+    except Exception as error:
         return f"{case.name}: {type(error).__name__}: {error}"
     for what in ("steps", "values", "events", "logs"):
         one, other = getattr(here, what), getattr(there, what)

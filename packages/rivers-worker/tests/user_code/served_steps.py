@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import rivers as rs
@@ -145,7 +145,7 @@ def leaves_processes_and_dies() -> None:
 
 def leaves_orphans() -> None:
     """Twenty processes that end at once, without a parent that would bury them."""
-    orphan = f"import os, subprocess; [subprocess.Popen(['true']) for _ in range(20)]; os._exit(0)"
+    orphan = "import os, subprocess; [subprocess.Popen(['true']) for _ in range(20)]; os._exit(0)"
     subprocess.run([sys.executable, "-c", orphan], check=True)
     time.sleep(0.5)
     note("orphaned")

@@ -81,6 +81,8 @@ def _tail_begin(written: bytes, lines: int | None) -> int:
 async def _followed(life: Life, begin: int, limit: int | None) -> AsyncIterator[bytes]:
     """What is in the log and what comes, until the container has ended or the limit is reached."""
     left = float("inf") if limit is None else limit
+    if not life.log.exists():
+        return  # the pod was removed between the answer's head and its body
     with life.log.open("rb") as log:
         log.seek(begin)
         while left > 0:

@@ -1,0 +1,59 @@
+"""A session on a fake cluster, as a backend opens one for a run, without a run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from plain_cluster import opened
+
+import rivers as rs
+from rivers.protocol import ImportRef, StepSpec
+from rivers_executor_k8s.dial import Way
+from rivers_executor_k8s.session import Session, Setting
+from rivers_executor_k8s.testing import FakeCluster
+from rivers_executor_k8s.view import PodView
+
+SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
+"""A container that does nothing, and ends when it is asked to."""
+
+
+def spec(step: str = "s") -> StepSpec:
+    """Of an attempt that is never carried out."""
+    ref = ImportRef(module="shop", qualname="orders")
+    return StepSpec(run_id="r", step=step, attempt_id=f"r-{step}-1", function=ref)
+
+
+@contextlib.asynccontextmanager
+async def session_of(fake: FakeCluster, way: Way | None = None, **settings: Any) -> AsyncIterator[Session]:
+    """A session of run `r` that watches; it is closed at the end, and nothing was left to tell."""
+    executor = rs.Executor.kubernetes("test:1", **settings)
+    async with opened(fake) as cluster:
+        session = Session(cluster, Setting(executor=executor, run_id="r", image="test:1", way=way), print)
+        await session.start()
+        yield session
+        assert [] == await session.close(time.monotonic() + 20)
+
+
+def in_session(
+    fake: FakeCluster, act: Callable[[Session], Coroutine[Any, Any, None]], way: Way | None = None, **settings: Any
+) -> None:
+    """Do something in a session."""
+
+    async def run() -> None:
+        async with session_of(fake, way, **settings) as session:
+            await act(session)
+
+    asyncio.run(run())
+
+
+async def made(session: Session, step: str = "s") -> tuple[str, PodView]:
+    """A pod of the session, just created, and what is known of it."""
+    name = session.manifest(spec(step))["metadata"]["name"]
+    view = session.views[name] = PodView()
+    await session.create(spec(step), 0, print)
+    return name, view

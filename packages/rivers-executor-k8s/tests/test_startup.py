@@ -1,0 +1,219 @@
+"""Why a pod does not start is told, once and in time, and ends the attempt where waiting cannot help."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+from sessions import SLEEPS, in_session, made
+
+from rivers_executor_k8s.pending import Cause
+from rivers_executor_k8s.session import Session
+from rivers_executor_k8s.startup import SILENT, StartError, Startup
+from rivers_executor_k8s.testing import FakeCluster
+
+NO_SECRET = 'MountVolume.SetUp failed for volume "v" : secret "nowhere" not found'
+NO_NODE = "0/1 nodes are available: 1 Insufficient cpu."
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeCluster]:
+    """A cluster whose containers sleep."""
+    with FakeCluster(command=SLEEPS) as cluster:
+        yield cluster
+
+
+class Told:
+    """How a start went: what was said and when, seconds after its beginning, and how it ended."""
+
+    def __init__(self) -> None:
+        self.causes: list[Cause] = []
+        self.at: list[float] = []
+        self.error: StartError | None = None
+        self.took = 0.0
+
+    @property
+    def words(self) -> list[str]:
+        return [cause.word for cause in self.causes]
+
+
+def begun(fake: FakeCluster, seconds: float = 30.0, *, befalls: Callable[[str], None] | None = None) -> Told:
+    """Start a pod, `befalls` is called with its name in another thread."""
+    told = Told()
+
+    async def act(session: Session) -> None:
+        name, view = await made(session)
+        began = time.monotonic()
+
+        def say(cause: Cause) -> None:
+            told.causes.append(cause)
+            told.at.append(time.monotonic() - began)
+
+        befalling = asyncio.ensure_future(asyncio.to_thread(befalls, name)) if befalls is not None else None
+        try:
+            await Startup(session.cluster, view, say).until_it_runs(began + seconds, seconds)
+        except StartError as error:
+            told.error = error
+        told.took = time.monotonic() - began
+        if befalling is not None:
+            await befalling
+        await session.leave(name, view, None)
+
+    in_session(fake, act)
+    return told
+
+
+def note(fake: FakeCluster, pod: str, reason: str, message: str) -> None:
+    """Have a component note something about a pod."""
+    fake._do(lambda: fake._kubelet._notes.add(fake._store.get(fake._find(pod)) or {}, "Warning", reason, message))
+
+
+def test_quick(fake: FakeCluster) -> None:
+    """Of a pod that starts nothing is told."""
+    told = begun(fake)
+
+    assert (None, []) == (told.error, told.words)
+
+
+def test_ended_already() -> None:
+    """A container that has run and ended is no failure to start: its end tells."""
+    with FakeCluster(command=[sys.executable, "-c", "raise SystemExit(3)"]) as fake:
+        told = begun(fake)
+
+    assert (None, []) == (told.error, told.words)
+
+
+class TestTold:
+    def test_once(self, fake: FakeCluster) -> None:
+        """A cause is told at once and once, however often the pod changes; another one is told, too."""
+        fake.unschedulable(NO_NODE)
+
+        def befalls(pod: str) -> None:
+            time.sleep(0.5)
+            for _ in range(3):
+                fake._do(lambda: fake._store.put(fake._find(pod), fake._store.get(fake._find(pod)) or {}))
+                time.sleep(0.1)
+            fake.image_error("ErrImagePull", "dial tcp 127.0.0.1:1: connection refused")
+            fake.unschedulable("")
+            time.sleep(0.5)
+            fake.image_error()
+
+        told = begun(fake, befalls=befalls)
+
+        assert ["Unschedulable", "ErrImagePull"] == told.words
+        assert NO_NODE == told.causes[0].text
+        assert told.at[0] < SILENT
+        assert told.error is None
+
+    def test_silence(self, fake: FakeCluster) -> None:
+        """A pod of which nobody has said anything is told as pending after four seconds."""
+        fake.start_delay = 5.0
+        told = begun(fake)
+
+        assert ["Pending"] == told.words
+        assert SILENT <= told.at[0] < SILENT + 0.9
+        assert told.error is None
+
+    def test_events(self, fake: FakeCluster) -> None:
+        """What stands only in events is told by them."""
+        fake.start_delay = 5.0
+        told = begun(fake, befalls=lambda pod: note(fake, pod, "FailedAttachVolume", "Multi-Attach error for volume"))
+
+        assert ["FailedAttachVolume"] == told.words
+        assert told.error is None
+
+
+class TestFatal:
+    @pytest.mark.parametrize(
+        ("reason", "message"),
+        [("InvalidImageName", "couldn't parse image name"), ("ErrImageNeverPull", "is not present")],
+    )
+    def test_at_once(self, fake: FakeCluster, reason: str, message: str) -> None:
+        """What no waiting can change ends the attempt at once, for good, with the word and the kubelet's text."""
+        fake.image_error(reason, message)
+        told = begun(fake)
+
+        assert told.error is not None
+        assert (reason, False) == (told.error.word, told.error.transient)
+        assert message in str(told.error)
+        assert told.took < SILENT
+
+    def test_that_persists(self, fake: FakeCluster) -> None:
+        """A Secret that is missing ends the attempt when it is still missing after its patience."""
+        fake.image_error("CreateContainerConfigError", 'secret "nowhere" not found')
+        told = begun(fake)
+
+        assert told.error is not None
+        assert not told.error.transient
+        assert "nowhere" in str(told.error)
+        assert 10 <= told.took < 12
+        assert ["CreateContainerConfigError"] == told.words
+
+    def test_that_passes(self, fake: FakeCluster) -> None:
+        """A Secret that appears within that time starts the pod."""
+        fake.image_error("CreateContainerConfigError", 'secret "nowhere" not found')
+
+        def befalls(pod: str) -> None:
+            time.sleep(2.0)
+            fake.image_error()
+
+        assert begun(fake, befalls=befalls).error is None
+
+    def test_of_events_persists(self, fake: FakeCluster) -> None:
+        """A volume's Secret that is missing, which only events tell, ends the attempt after some more seconds."""
+        fake.start_delay = 60.0
+        told = begun(fake, befalls=lambda pod: note(fake, pod, "FailedMount", NO_SECRET))
+
+        assert told.error is not None
+        assert ("FailedMount", False) == (told.error.word, told.error.transient)
+        assert 12 <= told.took < 14
+
+    def test_of_events_passes(self, fake: FakeCluster) -> None:
+        """A volume's Secret that has appeared meanwhile does not end a pod whose image is still being pulled."""
+        fake.start_delay = 14.0
+
+        def befalls(pod: str) -> None:
+            note(fake, pod, "FailedMount", NO_SECRET)
+            time.sleep(6.0)
+            note(fake, pod, "Pulling", 'Pulling image "test:1"')
+
+        told = begun(fake, befalls=befalls)
+
+        assert told.error is None
+        assert ["FailedMount", "Pulling"] == told.words
+
+
+class TestTimeout:
+    def test_with_its_cause(self, fake: FakeCluster) -> None:
+        """A pod that does not start in time is given up with the last cause, and another one may work."""
+        fake.unschedulable(NO_NODE)
+        told = begun(fake, 1.5)
+
+        assert told.error is not None
+        assert ("Unschedulable", True) == (told.error.word, told.error.transient)
+        assert f"startup_timeout=1.5 s; last seen: Unschedulable: {NO_NODE}" in str(told.error)
+        assert 1.5 <= told.took < 2.5
+
+    def test_without_one(self, fake: FakeCluster) -> None:
+        """A pod of which nothing was heard in time says so."""
+        fake.start_delay = 60.0
+        told = begun(fake, 1.5)
+
+        assert told.error is not None
+        assert (None, True) == (told.error.word, told.error.transient)
+        assert str(told.error).endswith("startup_timeout=1.5 s")
+
+    def test_deleted_meanwhile(self, fake: FakeCluster) -> None:
+        """A pod that somebody deletes while it waits is over, and not waited for."""
+        fake.unschedulable(NO_NODE)
+        told = begun(fake, befalls=lambda pod: (time.sleep(0.5), fake.delete(pod))[0])
+
+        assert told.error is None
+        assert told.took < 3

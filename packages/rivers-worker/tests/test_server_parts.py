@@ -1,0 +1,223 @@
+"""The server's parts alone: its settings, the ring of events, the frames, what is read of cgroups."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rivers_worker import frames
+from rivers_worker.ending import MOST_WORDS, leave_outcome
+from rivers_worker.errors import CredentialsError
+from rivers_worker.evidence import memory_limit, memory_peak, oom_kills
+from rivers_worker.journal import PER_ENTRY, Journal
+from rivers_worker.settings import INTERNAL, Settings
+from rivers_worker.v1 import worker_pb2 as pb
+
+NEEDED = {"RIVERS_RUN_ID": "run-1", "RIVERS_ATTEMPT_ID": "a", "RIVERS_CONTROLLER_CERTIFICATE": "eA=="}
+
+
+class TestSettings:
+    def test_defaults(self) -> None:
+        """What is not said is as the documentation has it."""
+        settings = Settings.from_environment({**NEEDED, "RIVERS_TERMINATION_LOG": ""})
+
+        assert ("127.0.0.1:0", socket.gethostname()) == (settings.listen, settings.worker)
+        assert (120.0, 30.0, 5.0) == (settings.orphan_ttl, settings.grace, settings.heartbeat)
+        assert ((), (), False, None) == (
+            settings.modules,
+            settings.allowed,
+            settings.allow_pickle,
+            settings.termination_log,
+        )
+
+    def test_modules(self) -> None:
+        """Modules come from the environment and from the command line, prefixes from the environment alone."""
+        env = {**NEEDED, "RIVERS_MODULES": "a, b ,,", "RIVERS_ALLOWED_MODULES": " x.y"}
+        settings = Settings.from_environment(env, ["c"])
+
+        assert (("a", "b", "c"), ("x.y",)) == (settings.modules, settings.allowed)
+
+    @pytest.mark.parametrize("value", ["abc", "0", "-1", "nan", "inf", "1e300"])
+    @pytest.mark.parametrize("name", ["RIVERS_ORPHAN_TTL", "RIVERS_GRACE", "RIVERS_HEARTBEAT"])
+    def test_seconds_that_are_none(self, name: str, value: str) -> None:
+        """A number of seconds that is none names its variable, the value and what is allowed."""
+        with pytest.raises(CredentialsError, match=f"{name}='{value}': seconds above 0"):
+            Settings.from_environment({**NEEDED, name: value})
+
+    def test_all_are_kept_from_the_body(self) -> None:
+        """Every variable that a worker reads is one that its body does not see."""
+        source = Path(__file__).parents[1] / "src" / "rivers_worker" / "settings.py"
+        text = source.read_text()
+        read = {word.split('"')[0] for word in text.split('"RIVERS_')[1:]}
+
+        assert {name.removeprefix("RIVERS_") for name in INTERNAL} == read
+
+
+class TestJournal:
+    def test_is_numbered(self) -> None:
+        """Entries are numbered from 1, and those after a number are told in order."""
+        journal = Journal()
+        for data in (b"a", b"b", b"c"):
+            journal.add("step_event", data)
+
+        assert [(1, b"a"), (2, b"b"), (3, b"c")] == [(entry.seq, entry.data) for entry in journal.after(0, 0)]
+        assert [3] == [entry.seq for entry in journal.after(2, 0)]
+        assert [] == journal.after(3, 0)
+        assert [] == journal.after(4, 0)
+
+    def test_drops_the_oldest_logs(self) -> None:
+        """Of logs it keeps so many bytes, the newest; of events it drops none."""
+        room = 100 * (10 + PER_ENTRY)
+        journal = Journal(room)
+        journal.add("step_event", b"started")
+        for number in range(1000):
+            journal.add("step_event", b"%010d" % number, log=True)
+            journal.add("step_event", b"between") if number == 500 else None
+            kept = [entry for entry in journal.after(0, 0) if entry.log]
+            assert len(kept) <= 100
+        journal.add("step_event", b"result", last=True)
+        entries = journal.after(0, 0)
+
+        assert [b"started", b"between", b"result"] == [entry.data for entry in entries if not entry.log]
+        logs = [int(entry.data) for entry in entries if entry.log]
+        assert list(range(1000 - len(logs), 1000)) == logs
+        assert len(logs) >= 49
+        assert [entry.seq for entry in entries] == sorted(entry.seq for entry in entries)
+
+    def test_nothing_follows_the_last(self) -> None:
+        """After the last entry nothing is added."""
+        journal = Journal()
+        journal.add("lost", b"", last=True)
+        journal.add("step_event", b"late", log=True)
+
+        assert journal.ended
+        assert [1] == [entry.seq for entry in journal.after(0, 0)]
+
+    def test_wakes_who_waits(self) -> None:
+        """Who waits is woken by an entry, and by `wake`; else it waits as long as it said."""
+        journal = Journal()
+        began = time.monotonic()
+        threading.Timer(0.05, journal.wake).start()
+        assert [] == journal.after(0, 20)
+        threading.Timer(0.05, journal.add, ["step_event", b"a"]).start()
+        assert [1] == [entry.seq for entry in journal.after(0, 20)]
+        assert time.monotonic() - began < 10
+
+
+class TestFrames:
+    def test_round_trip(self) -> None:
+        """What was written is read, in order, also where it is larger than the pipe."""
+        read, write = os.pipe()
+        written = [(frames.GO, b""), (frames.LOG, b"x" * 300_000), (frames.RESULT, b"end")]
+
+        def tell() -> None:
+            for kind, payload in written:
+                frames.write_frame(write, kind, payload)
+            os.close(write)
+
+        teller = threading.Thread(target=tell)
+        teller.start()
+        found = [frames.read_frame(read) for _ in range(4)]
+        teller.join()
+        os.close(read)
+
+        assert [*written, None] == found
+
+    @pytest.mark.parametrize("data", [b"", b"\0", b"\0\0\0\5\1abc"])
+    def test_a_cut(self, data: bytes) -> None:
+        """A frame that was cut is the end."""
+        assert None is _read(data)
+
+    def test_too_long(self) -> None:
+        """A length that no frame has is an error, and nothing is waited for."""
+        with pytest.raises(ValueError, match="4294967295 bytes"):
+            _read(b"\xff\xff\xff\xff\1")
+
+
+def _read(data: bytes) -> tuple[int, bytes] | None:
+    read, write = os.pipe()
+    os.write(write, data)
+    os.close(write)
+    try:
+        return frames.read_frame(read)
+    finally:
+        os.close(read)
+
+
+class TestEvidence:
+    def test_version_2(self, tmp_path: Path) -> None:
+        """In a container of cgroup v2 the counts are at the top of the mount."""
+        _files(
+            tmp_path,
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.events": "low 0\nmax 12\noom 2\noom_kill 3\noom_group_kill 0\n",
+                "sys/fs/cgroup/memory.peak": "1000\n",
+                "sys/fs/cgroup/memory.max": "2000\n",
+            },
+        )
+
+        assert (3, 1000, 2000) == (oom_kills(tmp_path), memory_peak(tmp_path), memory_limit(tmp_path))
+
+    def test_version_1(self, tmp_path: Path) -> None:
+        """In a container of cgroup v1 the path is the host's, and the mount is the container's."""
+        _files(
+            tmp_path,
+            {
+                "proc/self/cgroup": "5:cpu,cpuacct:/kube/x\n4:memory:/kube/x\n0::/kube/x\n",
+                "sys/fs/cgroup/memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+                "sys/fs/cgroup/memory/memory.max_usage_in_bytes": "7\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            },
+        )
+
+        assert (1, 7, None) == (oom_kills(tmp_path), memory_peak(tmp_path), memory_limit(tmp_path))
+
+    def test_its_own_group(self, tmp_path: Path) -> None:
+        """Outside a container the group is the process's own, not the machine's."""
+        _files(
+            tmp_path,
+            {
+                "proc/self/cgroup": "0::/user/me\n",
+                "sys/fs/cgroup/memory.events": "oom_kill 99\n",
+                "sys/fs/cgroup/user/me/memory.events": "oom_kill 0\n",
+                "sys/fs/cgroup/user/me/memory.max": "max\n",
+            },
+        )
+
+        assert (0, None, None) == (oom_kills(tmp_path), memory_peak(tmp_path), memory_limit(tmp_path))
+
+    def test_nothing_to_see(self, tmp_path: Path) -> None:
+        """Without cgroups there is no evidence."""
+        assert (None, None, None) == (oom_kills(tmp_path), memory_peak(tmp_path), memory_limit(tmp_path))
+
+
+def _files(root: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+class TestLastWords:
+    def test_fit(self, tmp_path: Path) -> None:
+        """What would be cut is not written: half an outcome is none."""
+        fits, cut = tmp_path / "fits", tmp_path / "cut"
+        leave_outcome(str(fits), pb.Outcome(attempt_id="a", step_event=bytes(2900)))
+        leave_outcome(str(cut), pb.Outcome(attempt_id="a", step_event=bytes(4000)))
+
+        assert fits.read_text().startswith("rivers-outcome 1 ")
+        assert len(fits.read_text()) <= MOST_WORDS
+        assert not cut.exists()
+
+    def test_nowhere(self, tmp_path: Path) -> None:
+        """A place that cannot be written to ends nothing."""
+        leave_outcome(str(tmp_path / "no" / "folder"), pb.Outcome())
+        leave_outcome(None, pb.Outcome())
+
+        assert [] == list(tmp_path.iterdir())
