@@ -167,12 +167,14 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Workers and controllers are killed at random and nothing is lost or left; a short form is among the tests."""
+    """Workers, pods and controllers are killed at random and nothing is lost or left; short forms are in the tests."""
     install_workspace(session)
     # A fixed seed first, then one that each script draws and prints; `-- --seed N` repeats that.
     for arguments in [session.posargs] if session.posargs else [["--seed", "1"], []]:
         session.run("python", "torture/kill_workers.py", *arguments)
         session.run("python", "torture/kill_controller.py", *arguments)
+        session.run("python", "torture/kill_pods.py", *arguments)
+        session.run("python", "torture/kill_pod_controllers.py", *arguments)
 
 
 @nox.session

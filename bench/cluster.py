@@ -1,8 +1,8 @@
 """Figures of the kubernetes executor, each a ratio to bare pods in the same run: `nox -s bench-cluster`.
 
 A bare pod has the same image, requests and limits, runs `python -c "import bench_steps; bench_steps.nothing()"`, is
-created by the same client, watched to Succeeded and deleted. Needs KUBECONFIG and RIVERS_TEST_IMAGE, an image that holds
-packages/rivers-executor-k8s/tests/user_code (`nox -s image -- --tests`).
+created by the same client, watched to Succeeded and deleted. Needs KUBECONFIG and RIVERS_TEST_IMAGE, an image with
+packages/rivers-executor-k8s/tests/user_code in it (`nox -s image -- --tests`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pods
 
-KEYS, SINGLES = 3, 4
+KEYS, SINGLES = 2, 2
 ORPHAN_TTL = 2.0
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ PICTURES = {"carrier_picture", "destination_picture", "hour_picture", "weather_p
 AT_ONCE = "--at-once=4"
 """With 400m each that is what two CPUs carry; less would throttle a worker's start."""
 
-pytestmark = [pytest.mark.skipif(bool(LACKING), reason="; ".join(LACKING)), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(LACKING), reason="; ".join(LACKING)), pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -186,4 +186,3 @@ class TestCreateIsCancelled:
 
         assert took < 8
         assert [] == pods(fake)
-

@@ -72,6 +72,18 @@ class TestHandshake:
         words = ("no_such_module", "no_such_function", "NoSuch", "not today")
         assert [] == [word for word, problem in zip(words, problems, strict=True) if word not in problem.message]
 
+    def test_modules_that_cannot_be_imported(self, serve: Serve) -> None:
+        """A module that raises at import, or calls sys.exit, is a problem of its own spec, and the worker goes on."""
+        worker = serve()
+        problems = worker.handshake(
+            worker.spec("quick", "raises_at_import"), worker.spec("quick"), worker.spec("quick", "exits_at_import")
+        ).problems
+
+        assert [0, 2] == [problem.spec for problem in problems]
+        assert "no licence" in problems[0].message
+        assert "usage: exits_at_import" in problems[1].message
+        assert Ending.SUCCEEDED is worker.result(worker.spec("quick")).ending
+
     def test_modules_that_are_not_allowed(self, serve: Serve) -> None:
         """Outside RIVERS_ALLOWED_MODULES nothing is imported for a ref; rivers' own handlers are always allowed."""
         worker = serve(RIVERS_ALLOWED_MODULES="served_steps, odd")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +21,38 @@ from rivers_worker.settings import INTERNAL, Settings
 from rivers_worker.v1 import worker_pb2 as pb
 
 NEEDED = {"RIVERS_RUN_ID": "run-1", "RIVERS_ATTEMPT_ID": "a", "RIVERS_CONTROLLER_CERTIFICATE": "eA=="}
+INTRUDER = """
+import ctypes, os, sys
+from rivers_worker.supervisor import _protect_this_process
+
+DUMPABLE, SEIZE, NOBODY = 4, 0x4206, 65534
+libc = ctypes.CDLL(None, use_errno=True)
+
+def what_a_child_gets():
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)
+    parent, got = os.getppid(), []
+    for name in ("environ", "mem"):
+        try:
+            open(f"/proc/{parent}/{name}", "rb").close()
+            got.append(name)
+        except OSError:
+            pass
+    if libc.ptrace(SEIZE, parent, None, None) == 0:
+        got.append("ptrace")
+    print(*got, sep=",", flush=True)
+    os._exit(0)
+
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+libc.prctl(DUMPABLE, 1)
+what_a_child_gets()
+_protect_this_process()
+what_a_child_gets()
+"""
 
 
 class TestSettings:
@@ -221,3 +255,12 @@ class TestLastWords:
         leave_outcome(None, pb.Outcome())
 
         assert [] == list(tmp_path.iterdir())
+
+
+def test_the_memory_of_the_server() -> None:
+    """A process of the same user, as a body is, reads and traces its parent, until that one protects itself."""
+    printed = subprocess.run([sys.executable, "-c", INTRUDER], capture_output=True, text=True, check=True).stdout
+
+    before, after = printed.splitlines()
+    assert "environ" in before  # the others are refused on some machines anyway
+    assert "" == after

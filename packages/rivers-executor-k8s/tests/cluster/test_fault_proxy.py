@@ -18,6 +18,7 @@ from namespaces import Namespace
 import rivers as rs
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(not os.environ.get("RIVERS_TEST_IMAGE"), reason="RIVERS_TEST_IMAGE is not set"),
     pytest.mark.timeout(400),
 ]

@@ -19,7 +19,7 @@ from running.going import Going
 
 import rivers as rs
 
-pytestmark = [NEEDS_IMAGE, NEEDS_TOOLS, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, NEEDS_IMAGE, NEEDS_TOOLS, pytest.mark.timeout(300)]
 
 API = "kube-apiserver"
 API_PORT = 6443

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} no
 
 
 @pytest.fixture
-def told(namespace: Namespace) -> Iterator[Callable[[Case, bool], Told]]:
+def told(namespace: Namespace) -> Callable[[Case, bool], Told]:
     """Runs a case in this process or in pods; each run has a folder of the bucket for itself."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rivers-executor"}}
     namespace.make("serviceaccounts", account)
@@ -43,7 +43,7 @@ def told(namespace: Namespace) -> Iterator[Callable[[Case, bool], Told]]:
         store = rs.PickleIOHandler(f"{os.environ['RIVERS_TEST_STORE']}/{uuid.uuid4().hex}")
         return Told(case, pods if in_pods else rs.Executor.in_process(), default_io_handler=store)
 
-    yield told
+    return told
 
 
 def difference(case: Case, told: Callable[[Case, bool], Told]) -> str | None:
@@ -59,7 +59,10 @@ def difference(case: Case, told: Callable[[Case, bool], Told]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("start", range(0, len(CASES), LOT))
+LOTS = [pytest.param(start, marks=[pytest.mark.long] if start > LOT else []) for start in range(0, len(CASES), LOT)]
+
+
+@pytest.mark.parametrize("start", LOTS)
 def test_cases(told: Callable[[Case, bool], Any], namespace: Namespace, start: int) -> None:
     """States, values, failures, events and logs of every step of every case are those of the in-process executor."""
     with ThreadPoolExecutor(AT_ONCE) as threads:

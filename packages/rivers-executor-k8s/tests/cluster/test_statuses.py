@@ -14,7 +14,7 @@ from rivers_executor_k8s.names import STEP_CONTAINER
 from rivers_executor_k8s.objects import Pod
 from rivers_executor_k8s.pending import Cause, cause_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
 IMAGE = os.environ.get("RIVERS_TEST_PYTHON_IMAGE", "localhost/python:3.11-slim")
 """Any image with a `python3` that the nodes have or can pull; it runs as root by itself."""

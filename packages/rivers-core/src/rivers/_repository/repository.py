@@ -374,7 +374,8 @@ def _run(loop: RunLoop, raise_on_error: bool) -> RunResult:
     try:
         loop.run()
     except KeyboardInterrupt as interrupt:
-        interrupt.result = result_of(loop.plan, loop)[0]  # type: ignore[attr-defined]  # what was made until then
+        if loop.status != "running":  # else preflight was interrupted, and there is nothing to tell
+            interrupt.result = result_of(loop.plan, loop)[0]  # type: ignore[attr-defined]  # what was made until then
         raise
     result, error = result_of(loop.plan, loop)
     if raise_on_error and error is not None:

@@ -1,0 +1,188 @@
+"""What the cluster would refuse is found before the first pod, named in one go, and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pod_steps
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+from plain_cluster import asked, opened, plain_cluster
+
+import rivers as rs
+from rivers.exceptions import GraphValidationError, Problem
+from rivers.protocol import Compute, ImportRef, StepSpec
+from rivers_executor_k8s.preflight import dry_runs, missing_permissions, refs_of
+from rivers_executor_k8s.roles import OUTSIDE, REQUIRED, Permission
+from rivers_executor_k8s.session import Session, Setting
+from rivers_executor_k8s.testing import FakeCluster, Fault
+
+Repository = Callable[..., rs.CodeRepository]
+
+
+@pytest.fixture
+def plain() -> Iterator[FakeCluster]:
+    """A cluster of pods that are not started."""
+    with plain_cluster() as cluster:
+        yield cluster
+
+
+def spec(step: str, **fields: Any) -> StepSpec:
+    ref = fields.pop("function", ImportRef(module="shop", qualname="orders"))
+    return StepSpec(run_id="r", step=step, attempt_id=f"r-{step}-1", function=ref, **fields)
+
+
+def missing(fake: FakeCluster, *, inside: bool = False) -> list[Problem]:
+    async def ask() -> list[Problem]:
+        async with opened(fake) as cluster:
+            cluster.outside = not inside
+            return await missing_permissions(cluster)
+
+    return asyncio.run(ask())
+
+
+class TestPermissions:
+    def test_all_there(self, plain: FakeCluster) -> None:
+        """Who may do all of it has no problem."""
+        assert [] == missing(plain)
+
+    @pytest.mark.parametrize("permission", [*REQUIRED, *OUTSIDE], ids=str)
+    def test_one_missing(self, plain: FakeCluster, permission: Permission) -> None:
+        """Each right that is missing is named, it alone, with the Role to apply."""
+        plain.deny(permission.verb, permission.target)
+        (problem,) = missing(plain)
+
+        assert f"may not {permission}; the Role that is needed:\n" in problem.message
+        assert "kind: Role\n" in problem.message
+
+    @pytest.mark.parametrize("permission", OUTSIDE, ids=str)
+    def test_not_needed_inside(self, plain: FakeCluster, permission: Permission) -> None:
+        """In the cluster nobody needs to forward ports."""
+        plain.deny(permission.verb, permission.target)
+
+        assert [] == missing(plain, inside=True)
+
+    def test_faults(self, plain: FakeCluster) -> None:
+        """Questions that fail are asked again."""
+        plain.faults.add(Fault.status(503), verb="create", resource="selfsubjectaccessreviews", rate=0.3, seed=3)
+
+        assert [] == missing(plain)
+
+
+class TestDryRuns:
+    def found(self, fake: FakeCluster, *specs: StepSpec) -> list[str]:
+        async def ask() -> list[Problem]:
+            async with opened(fake) as cluster:
+                setting = Setting(executor=rs.Executor.kubernetes("test:1"), run_id="r-preflight", image="test:1")
+                return await dry_runs(Session(cluster, setting, print), specs)
+
+        return [problem.message for problem in asyncio.run(ask())]
+
+    def test_good(self, plain: FakeCluster) -> None:
+        """Pods that the cluster takes are no problem, are asked about once for each shape, and are not made."""
+        specs = [spec(f"s{i}", compute=Compute(cpu=str(1 + i % 2))) for i in range(10)]
+
+        assert [] == self.found(plain, *specs)
+        assert 2 == asked(plain, "create")
+        assert [] == plain.pods()
+
+    def test_refused(self, plain: FakeCluster) -> None:
+        """A refusal names the steps whose pods are like that, and the words of the API server."""
+        plain.missing_service_account("rivers-executor")
+        (problem,) = self.found(plain, spec("orders"), spec("customers"))
+
+        assert "the pod of orders, customers" in problem
+        assert 'serviceaccount "rivers-executor" not found' in problem
+
+    def test_many_refused(self, plain: FakeCluster) -> None:
+        """Of many steps five are named."""
+        plain.missing_service_account("rivers-executor")
+        (problem,) = self.found(plain, *(spec(f"s{i}") for i in range(9)))
+
+        assert "the pod of s0, s1, s2, s3, s4 and more: " in problem
+
+    def test_each_shape(self, plain: FakeCluster) -> None:
+        """Each shape that is refused is a problem of its own."""
+        plain.missing_service_account("rivers-executor")
+        found = self.found(plain, spec("small"), spec("large", compute=Compute(cpu="4")))
+
+        assert ["small", "large"] == [problem.partition(": ")[0].rpartition(" ")[2] for problem in found]
+
+    def test_full(self, plain: FakeCluster) -> None:
+        """A quota that is used up is no refusal: the attempts wait for it."""
+        plain.quota(pods=0)
+
+        assert [] == self.found(plain, spec("s"))
+
+
+class TestRefs:
+    def test_distinct(self) -> None:
+        """Steps of the same function and handlers are looked up once."""
+        other = ImportRef(module="shop", qualname="customers")
+        distinct = refs_of([spec("a"), spec("b"), spec("c", function=other), spec("d", function=other)])
+
+        assert ["a", "c"] == [one.step for one in distinct.values()]
+
+    def test_what_was_good_is_not_asked_again(self, fake: FakeCluster, repository: Repository) -> None:
+        """Refs that were found once need no other pod; one that is new does."""
+        repo = repository(pod_steps.one, pod_steps.two)
+        repo.materialize(["one"])
+        first = probes(fake)
+        repo.materialize(["one"])
+        second = probes(fake)
+        repo.materialize(["two"])
+
+        assert (1, 1, 2) == (first, second, probes(fake))
+
+    def test_what_was_bad_is_asked_again(
+        self, fake: FakeCluster, repository: Repository, pods: Callable[..., rs.Executor]
+    ) -> None:
+        """Refs that were not found are looked up anew: the image may have been built meanwhile."""
+        repo = repository(pod_steps.one, executor=pods(env={"PYTHONPATH": "/nowhere"}))
+        for count in (1, 2):
+            with pytest.raises(GraphValidationError, match="pod_steps"):
+                repo.materialize()
+
+            assert count == probes(fake)
+
+
+def probes(fake: FakeCluster) -> int:
+    """How many pods were made to look up refs."""
+    names = fake._do(
+        lambda: [change.key[2] for change in fake._store._history if change.key[0] == "pods" and change.type == "ADDED"]
+    )
+    return sum(name.startswith("rivers-preflight-") for name in names)
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize("seconds", [0.0, 0.2, 0.6, 1.5])
+    def test_ctrl_c(self, fake: FakeCluster, repository: Repository, seconds: float) -> None:
+        """Ctrl-C while the pod that looks up refs is made, starts or waits leaves no pod and no lease."""
+        fake.start_delay = 1.0
+        repo = repository(pod_steps.one)
+
+        def interrupt() -> None:
+            until = time.monotonic() + 20
+            while not asked(fake, "create") and time.monotonic() < until:
+                time.sleep(0.005)
+            time.sleep(seconds)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            repo.materialize()
+        thread.join()
+
+        assert [] == fake.pods()
+        assert [] == fake._do(lambda: fake._store.objects("leases"))

@@ -1,0 +1,3 @@
+"""Cannot be imported, and says why."""
+
+raise LookupError("no licence")
