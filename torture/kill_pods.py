@@ -33,7 +33,6 @@ from leftovers import Holdings, left_behind
 from processes import end, marked
 from surroundings import grounds
 
-import rivers as rs
 from rivers_executor_k8s.testing import FakeCluster, Fault
 
 LONGEST = 1800.0
@@ -142,7 +141,9 @@ def torture(folder: Path, seed: int, runs: int, keys: int, singles: int, kills: 
     began = Counter((e.run, e.step, e.who) for e in Journal(folder).news() if e.what == "begin")
     wrong += [f"{attempt}: its body has begun {count} times" for attempt, count in began.items() if count > 1]
     met = {name: rule.hits for name, rule in rules.items()}
-    print(f"{runs * len(numbers)} steps in {runs} runs; faults met: {met}; pods: {dict(done)}; {charged} attempts charged")
+    print(
+        f"{runs * len(numbers)} steps in {runs} runs; faults met: {met}; pods: {dict(done)}; {charged} attempts charged"
+    )
     return wrong
 
 

@@ -140,5 +140,5 @@ class TestVariable:
         """Another value is refused, with what is allowed."""
         monkeypatch.setenv("RIVERS_KUBERNETES_DIAL", "portforward")
 
-        with pytest.raises(ConfigurationError, match="'portforward'.*'direct', 'port-forward' or nothing"):
+        with pytest.raises(ConfigurationError, match=r"'portforward'.*'direct', 'port-forward' or nothing"):
             way_of()

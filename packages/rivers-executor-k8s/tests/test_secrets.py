@@ -89,7 +89,6 @@ def test_config(
     repo = repository(secret_steps.configured, executor=pods(keep_failed_pods=True))
     texts = told(repo, config={"configured": {"secret": CANARY}}) + written(fake)
 
-    print(texts)
     assert any("no good with secret=SecretStr('**********')" in text for text in texts)
     assert [] == leaks(texts)
 

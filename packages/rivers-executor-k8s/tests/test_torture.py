@@ -1,4 +1,4 @@
-"""A short form of `nox -s torture`: pods that end at random under an API that fails, and controllers that are killed."""
+"""A short form of `nox -s torture`: pods that end at random under an API that fails, and killed controllers."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ ORPHAN_TTL = 5.0
 MARGIN = 25.0
 """Seconds for pods that were not started yet when their controller was killed: they start, and then wait for it."""
 LEASE_MARGIN = 3.0
-MOMENTS = ("begun", "RunStarted -", "StepStarted one")
+MOMENTS = ("begun", "StepStarted plain", "StepStarted one", "StepSucceeded one")
 
 HOLDS = """
 import asyncio, sys
@@ -58,7 +58,7 @@ def killed(namespace: Namespace, seed: int) -> Controller:
     more = f'{{"orphan_ttl": {ORPHAN_TTL}, "worker_cpu": "50m", "max_concurrent_steps": 2}}'
     controller = Controller(namespace, store, {"RIVERS_TEST_CONTROLLER": more})
     try:
-        controller.told(chance.choice(MOMENTS), within=10.0)  # on a busy cluster no pod starts so soon
+        controller.told(chance.choice(MOMENTS), within=20.0)  # on a busy cluster no pod may start so soon
         time.sleep(chance.uniform(0.3, 4.0))
     finally:
         controller.kill()
@@ -116,8 +116,9 @@ def test_killed_at_any_moment(namespace: Namespace, begin: Start) -> None:
     assert 1 == len(leases(namespace))
     assert runs_of(pods(namespace)) == runs_of(leases(namespace))
     assert left[0] > KILLS // 4
-    assert 1 == max(attempts.values())
-    assert 1 == max(count for one in committed for count in one.values())
+    assert left[1] > KILLS // 8
+    assert {1} == set(attempts.values())
+    assert {1} == {count for one in committed for count in one.values()}
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ def uses(context: rs.AssetExecutionContext, vault: Vault) -> int:
 
 
 @rs.Asset
-def configured(context: rs.AssetExecutionContext, config: Settings) -> int:
-    print(config, context.config, flush=True)
-    raise ValueError(f"no good with {config}")
+def configured(context: rs.AssetExecutionContext[Settings]) -> int:
+    print(context.config, flush=True)
+    raise ValueError(f"no good with {context.config}")
 
 
 @rs.Asset
