@@ -195,6 +195,21 @@ class TestLists:
         assert "pods in namespace 'default' cannot be watched: 403 Forbidden" in record.getMessage()
         assert "the verbs list and watch on pods are needed" in record.getMessage()
 
+    def test_an_outage_is_told_once(self, fake: FakeCluster, caplog: pytest.LogCaptureFixture) -> None:
+        """While neither watches nor lists work, each is told once, however long that takes."""
+
+        async def scenario() -> None:
+            async with opened(fake) as cluster, watching(cluster, Told(), every=0.1):
+                for verb in ("watch", "list"):
+                    fake.faults.add(Fault.status(403), verb=verb)
+                await until(lambda: asked(fake, "list") >= 6, 30.0)
+
+        with caplog.at_level(logging.WARNING, "rivers.kubernetes"):
+            asyncio.run(scenario())
+        said = [record.getMessage() for record in caplog.records]
+        assert 2 >= len(said)
+        assert len(set(said)) == len(said)
+
     def test_find_what_a_dead_watch_misses(self, fake: FakeCluster) -> None:
         """While a watch is silently dead, each list tells what has changed and what is gone (K16)."""
         told = Told()
@@ -228,7 +243,7 @@ class TestLists:
 
         asyncio.run(scenario())
         assert ["p"] == told.gone
-        assert {} == told.last
+        assert "Pending" == told.phase("p")
 
     def test_deletions_while_the_server_is_away(self, fake: FakeCluster) -> None:
         """Pods that are gone when the server is back, without any event of it, are told to be gone (K13)."""

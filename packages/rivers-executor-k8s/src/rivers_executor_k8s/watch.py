@@ -81,7 +81,7 @@ class PodWatch:
         self._at = ""  # of the last event; empty where a watch needs a list before it
         self._asked = asyncio.Event()
         self._listed = asyncio.Event()
-        self._said = ""
+        self._said: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -187,7 +187,8 @@ class PodWatch:
             status = _status.decode(event.object)
             raise ApiError(status.code, status.reason, status.message)
         pod = _pod.decode(event.object)
-        self._failures, self._said = 0, ""
+        self._failures = 0
+        self._said.clear()
         self._at = pod.metadata.resource_version
         if event.type in ("ADDED", "MODIFIED"):
             if self._known.change(pod):
@@ -215,6 +216,6 @@ class PodWatch:
         namespace = self._cluster.namespace
         hint = f" (the verbs list and watch on pods are needed in {namespace!r})" if "403" in str(error)[:3] else ""
         text = f"pods in namespace {namespace!r} cannot be {deed}: {error}{hint}"
-        if text != self._said:
-            self._said = text
+        if text not in self._said:
+            self._said.add(text)
             _log.warning("%s", text)

@@ -22,6 +22,8 @@ __all__ = ["NEEDS_TOOLS", "TOOLS", "Outages", "connections_to", "server_of", "sl
 
 TOOLS = os.environ.get("RIVERS_CLUSTER_TOOLS")
 NEEDS_TOOLS = pytest.mark.skipif(TOOLS is None, reason="RIVERS_CLUSTER_TOOLS is not set: no part can be broken")
+START = 180.0
+"""Seconds that a part gets to start; one that others wait for takes them longer than its own outage was."""
 REPAIR = 90.0
 """Seconds in which a part that is started again has to work."""
 
@@ -116,7 +118,7 @@ def connections_to(port: int) -> list[int]:
 
 
 def _component(name: str, action: str) -> None:
-    subprocess.run([f"{TOOLS}/component", name, action], check=True, timeout=60, capture_output=True)
+    subprocess.run([f"{TOOLS}/component", name, action], check=True, timeout=START, capture_output=True)
 
 
 def _iptables(action: str, rule: tuple[str, ...]) -> None:

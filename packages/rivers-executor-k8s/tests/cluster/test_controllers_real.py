@@ -26,7 +26,7 @@ from rivers_executor_k8s.cluster import Cluster
 from rivers_executor_k8s.lock import LEASE_SECONDS, RunLock, RunLockedError
 from rivers_executor_k8s.names import RUN_LABEL
 
-pytestmark = [pytest.mark.long, NEEDS_IMAGE, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, NEEDS_IMAGE, pytest.mark.timeout(420)]
 
 KILLS, AT_ONCE = 40, 4
 ORPHAN_TTL = 5.0

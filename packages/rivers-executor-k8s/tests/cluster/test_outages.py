@@ -186,16 +186,19 @@ def test_server_stands_still(begin: Start, outages: Outages, namespace: Namespac
 
 
 def test_server_stands_still_for_good(begin: Start, outages: Outages, namespace: Namespace) -> None:
-    """A server that is stopped for good is given up after 90 s, as infrastructure, and its pod goes (G2)."""
-    going = begin(pod_steps.once_slow, retry=ONCE_MORE, env=NO_NOTES)
-    pod = going.until("StepStarted", "once_slow").worker
-    outages.signal(server_of(namespace, pod), signal.SIGSTOP)
+    """A silent server is given up after 90 s (G2), and what its body has stored by then counts all the same (P3)."""
+    going = begin(pod_steps.sleeps, pod_steps.once_slow, env=seconds(600))
+    for _ in range(2):
+        pod = going.until("StepStarted").worker
+        outages.signal(server_of(namespace, pod), signal.SIGSTOP)
     result = ended(going, 150.0)
-    retrying = next(e for e in going.events if type(e).__name__ == "StepRetrying")
+    failure = result.steps["sleeps"].failure
 
-    assert rs.FailureReason.INFRASTRUCTURE == retrying.failure.reason
-    assert "it has not been heard of for 90 s" in retrying.failure.message
-    assert result.success
+    assert failure is not None
+    assert rs.FailureReason.INFRASTRUCTURE == failure.reason
+    assert "it has not been heard of for 90 s" in failure.message
+    assert ["once_slow"] == list(result.materialized_assets)
+    assert 1 == result.steps["once_slow"].attempts
 
 
 def test_forwarded_stream(begin: Start, outages: Outages, monkeypatch: pytest.MonkeyPatch) -> None:
