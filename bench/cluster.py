@@ -36,8 +36,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "packages/rivers-executor-k8s
 
 import bench_steps
 
-CPU, MEMORY = "190m", "160Mi"
-MANY, AT_ONCE, ROUNDS, CHAIN = 100, 10, 8, 15
+ALONE, TOGETHER, MEMORY = "500m", "190m", "160Mi"  # CPUs of a pod by itself (the default) and of ten on two CPUs
+MANY, AT_ONCE, TURNS, ROUNDS, CHAIN = 100, 10, 2, 8, 15
 LABEL = "rivers-bench"
 
 
@@ -45,6 +45,7 @@ class BarePods:
     """Pods that do the same without rivers: created, watched to Succeeded, deleted."""
 
     def __init__(self, image: str) -> None:
+        self.cpu = ALONE
         self._image = image
         self._loop = acquire()
         api = load_api(None)
@@ -82,7 +83,7 @@ class BarePods:
             await self._cluster.delete_pod(name, pod.metadata.uid)
 
     def _manifest(self, name: str) -> dict[str, Any]:
-        amounts = {"cpu": CPU, "memory": MEMORY}
+        amounts = {"cpu": self.cpu, "memory": MEMORY}
         return {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -115,7 +116,11 @@ class Watched:
 
     def __init__(self, image: str, assets: list[rs.Asset], at_once: int | None = None) -> None:
         executor = rs.Executor.kubernetes(
-            image, worker_cpu=CPU, worker_memory=MEMORY, max_concurrent_steps=at_once, image_pull_policy="IfNotPresent"
+            image,
+            worker_cpu=ALONE if at_once is None else TOGETHER,
+            worker_memory=MEMORY,
+            max_concurrent_steps=at_once,
+            image_pull_policy="IfNotPresent",
         )
         self.repository = rs.CodeRepository(assets, default_executor=executor, default_io_handler=bench_steps.Nowhere())
         self.created: dict[str, float] = {}
@@ -168,9 +173,9 @@ def one(table: Table, bare: BarePods, image: str) -> None:
 def many(table: Table, bare: BarePods, image: str) -> None:
     watched = Watched(image, bench_steps.no_ops(MANY), AT_ONCE)
     ours, theirs, cpu = [], [], []
+    bare.cpu = TOGETHER
     with watched.repository:
-        Watched(image, bench_steps.no_ops(1)).run()
-        for _ in range(2):
+        for _ in range(TURNS):
             theirs.append(bare.run(MANY, AT_ONCE))
             before = resource.getrusage(resource.RUSAGE_SELF)
             watched.run()
@@ -250,10 +255,10 @@ def main() -> int:
     bare = BarePods(image)
     try:
         one(table, bare, image)
+        chain(table, image)
         many(table, bare, image)
     finally:
         bare.close()
-    chain(table, image)
     stubbed(table)
     waiting(table)
     return 0

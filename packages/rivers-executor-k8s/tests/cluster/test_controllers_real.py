@@ -88,6 +88,7 @@ def leases(namespace: Namespace) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.long
 def test_killed_at_any_moment(namespace: Namespace, begin: Start) -> None:
     """Nothing of killed controllers runs soon after, the next run sweeps all they left, and nothing of a live one."""
     seed = int(os.environ.get("RIVERS_TEST_SEED") or random.SystemRandom().randrange(2**32))
