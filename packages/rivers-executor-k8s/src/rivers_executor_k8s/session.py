@@ -12,7 +12,7 @@ from rivers.protocol import Ending, StepEvent, StepResult, StepSpec
 from rivers.spi import Executor
 from rivers_executor_k8s.cluster import Cluster, NameTakenError, PodRefusedError
 from rivers_executor_k8s.dial import Dialer, Way
-from rivers_executor_k8s.manifest import Owner, manifest
+from rivers_executor_k8s.manifest import Owner, changes, manifest
 from rivers_executor_k8s.names import run_selector
 from rivers_executor_k8s.objects import Pod
 from rivers_executor_k8s.view import PodView
@@ -107,7 +107,8 @@ class Session:
         deadline = time.monotonic() + self.executor.startup_timeout
         unwanted = asyncio.Event()
         create = self.cluster.create_pod
-        making = self.spawn(create(self.manifest(spec, nonce), deadline=deadline, on_wait=say, unwanted=unwanted))
+        wanted = self.manifest(spec, nonce)
+        making = self.spawn(create(wanted, deadline=deadline, on_wait=say, unwanted=unwanted))
         try:
             pod: Pod = await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -115,6 +116,8 @@ class Session:
             making.add_done_callback(self._unwanted)
             raise
         self._watch.know(pod)
+        for change in changes(pod, wanted):  # by a webhook: a mirror's image is fine, another program will not announce
+            say(f"the cluster has changed it on its way in: {change}")
         return pod
 
     def _unwanted(self, making: asyncio.Task[Pod]) -> None:

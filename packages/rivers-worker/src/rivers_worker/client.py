@@ -9,6 +9,7 @@ know nothing more. All in one asyncio loop, without a thread; gRPC wants one suc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -179,10 +180,8 @@ class WorkerClient:
             WorkerRefusedError: another controller took over.
         """
         request = pb.AckRequest(caller=self._caller, seq=self._seq)
-        try:
+        with contextlib.suppress(WorkerUnreachableError):
             await self._ask(self._calls.ack, request, self._deadlines.handshake, tries=_ACK_TRIES)
-        except WorkerUnreachableError:
-            pass
 
     async def close(self) -> None:
         """Let go of the connection; what is still being called ends as cancelled."""

@@ -1,4 +1,7 @@
-"""What can be seen of memory in this process's cgroup, v2 or v1; None where there is nothing to see."""
+"""What can be seen of memory in this process's cgroup, v2 or v1; None where there is nothing to see.
+
+`rivers.spi` has the like of it; the server's process imports no rivers.
+"""
 
 from __future__ import annotations
 
