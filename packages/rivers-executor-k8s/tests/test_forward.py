@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import stat
 import struct
 import sys
@@ -204,6 +205,32 @@ def test_closing_in_the_middle(fake: FakeCluster) -> None:
             return seconds
 
     assert asyncio.run(scenario()) < 2.0
+
+
+@pytest.mark.parametrize("passes", range(6))
+def test_closing_before_a_connection_has_begun(fake: FakeCluster, passes: int) -> None:
+    """A connection that waits in the kernel, in asyncio's hands or as a task not yet run ends with the socket."""
+
+    async def scenario() -> list[bytes]:
+        async with serving(echo) as port, forwarded(fake, port) as forward:
+            with contextlib.ExitStack() as ends:
+                waiting = [ends.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3)]
+                for end in waiting:
+                    end.settimeout(5)
+                    end.connect(str(path_of(forward)))
+                for _ in range(passes):
+                    await asyncio.sleep(0)
+                await forward.close()
+                return await asyncio.gather(*(asyncio.to_thread(after_the_end, end) for end in waiting))
+
+    assert [b""] * 3 == asyncio.run(scenario())
+
+
+def after_the_end(end: socket.socket) -> bytes:
+    """What comes from a connection; a reset is an end, too."""
+    with contextlib.suppress(ConnectionError):
+        return end.recv(1)
+    return b""
 
 
 def test_grpc_dials_it() -> None:

@@ -54,6 +54,7 @@ class Forward:
         self._first: Connection | None = None
         self._server: asyncio.Server | None = None
         self._carrying: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @property
     def target(self) -> str:
@@ -67,7 +68,13 @@ class Forward:
 
     async def close(self) -> None:
         """End all connections; the socket and its folder are gone."""
+        self._closed = True
+        shutil.rmtree(self._folder, ignore_errors=True)
         if self._server is not None:
+            # asyncio loses a connection that it has accepted, but not handed over when the server is closed: nobody can
+            # come any more, and these turns hand over those who have.
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._server.close()
         for task in self._carrying:
             task.cancel()
@@ -75,12 +82,15 @@ class Forward:
             await asyncio.wait(self._carrying, timeout=1.0)
         if self._first is not None:
             self._first.abort()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:
+            writer.transport.abort()
+            return
         task = asyncio.ensure_future(self._carry(reader, writer))
         self._carrying.add(task)
         task.add_done_callback(self._carrying.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also where it is cancelled before it begins
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry bytes both ways until one side has closed."""
@@ -98,9 +108,8 @@ class Forward:
         except Exception:  # noqa: BLE001 - whatever it was, this connection is over, and gRPC dials again
             return
         finally:
-            for end in (writer, connection.writer if connection is not None else None):
-                if end is not None:
-                    end.transport.abort()
+            if connection is not None:
+                connection.abort()
 
 
 async def _up(reader: asyncio.StreamReader, connection: Connection) -> None:
