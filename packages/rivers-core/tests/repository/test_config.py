@@ -108,7 +108,6 @@ class TestRefused:
             ({"windowed": {"days": 1}, "free": {"a": object()}}, r"config\['free'\]"),
             ({"windowed": {"days": 1}, "graph": {"limit": 3}}, "only composes(?s:.*)tasks"),
         ],
-        ids=str,
     )
     def test_values(self, config: Any, said: str) -> None:
         """What is missing, wrong, no JSON or nobody's is refused before anything starts, naming asset and field."""

@@ -81,7 +81,6 @@ class TestSelection:
             ("graph", GRAPH),
             ([], set()),
         ],
-        ids=str,
     )
     def test_exact(self, selection: Any, expected: set[str]) -> None:
         """A selection is an asset, a name or several; exactly these are planned, a graph asset with all its tasks."""
@@ -95,7 +94,6 @@ class TestSelection:
             ("last", {"raw", "clean", "report", "sides", "last", *GRAPH}),
             (["apart", "clean"], {"apart", "raw", "clean"}),
         ],
-        ids=str,
     )
     def test_upstream(self, selection: Any, expected: set[str]) -> None:
         """With `include_upstream`, everything they need comes along, also the tasks of graphs that lead nowhere."""
@@ -158,7 +156,6 @@ class TestRefused:
             ("default_io_handler", 3),
             ("default_io_handler", "nowhere"),
         ],
-        ids=str,
     )
     def test_repository(self, argument: str, given: Any) -> None:
         """A repository's argument of the wrong kind is refused where it is written."""
