@@ -1,7 +1,7 @@
 """One verb, one definition: what a person types and what CI types are the same sessions.
 
     nox -s lint types tests docs          the daily round
-    nox -s tests -- -k retries            everything after -- goes to pytest
+    nox -s tests -- -k retries            everything after -- goes to pytest, which is then one process
     nox -s matrix                         the tests on every supported Python that is here
     nox -s package minimums proto         before a release
     nox -s demo bench fuzz torture        to look at, to measure, to attack
@@ -30,6 +30,8 @@ WORKSPACE = nox.project.load_toml("pyproject.toml")
 CORE = "packages/rivers-core"
 EXECUTOR_EXAMPLE = "examples/rivers-executor-subprocess"
 FLIGHTS = "examples/flights"
+# A process per core, and a file's tests in one of them: most tests wait for other processes, and for deadlines.
+IN_PARALLEL = ["-n", "auto", "--dist", "loadfile"]
 NO_CLUSTER = {"KUBECONFIG": None}  # its tests make namespaces in what it names: for `cluster` only, which asks for it
 CLUSTER_TESTS = ["packages/rivers-executor-k8s/tests/cluster", "tests/cluster"]
 PACKAGES = sorted(path.parent for path in Path("packages").glob("*/pyproject.toml"))
@@ -85,7 +87,7 @@ def run_tests(session: nox.Session) -> None:
     install_workspace(session, "test")
     # A stranger's executor: its suite runs what crosses a process for real.
     session.install("-e", f"{EXECUTOR_EXAMPLE}[pickle]")
-    session.run("pytest", *session.posargs, env=NO_CLUSTER)
+    session.run("pytest", *(session.posargs or IN_PARALLEL), env=NO_CLUSTER)
 
 
 @nox.session
@@ -105,7 +107,7 @@ def minimums(session: nox.Session) -> None:
     session.install("--resolution=lowest-direct", *EDITABLE)
     session.install("-e", EXECUTOR_EXAMPLE, *group("test"), "cloudpickle")
     session.run("uv", "pip", "list", external=True)
-    session.run("pytest", *session.posargs, env=NO_CLUSTER)
+    session.run("pytest", *(session.posargs or IN_PARALLEL), env=NO_CLUSTER)
 
 
 @nox.session
