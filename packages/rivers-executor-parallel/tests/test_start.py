@@ -258,13 +258,15 @@ Path(folder + ".told").write_text(json.dumps(told))
 def limited(what: str, tmp_path: Path, cgroup: Path | None = None) -> list[list[str | None]]:
     """What became of the steps of some runs, each with a little more room below a limit."""
     enter = ["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(cgroup)] if cgroup is not None else []
-    subprocess.run(
-        [*enter, sys.executable, "-W", "ignore", "-c", LIMITED, what, str(tmp_path / "store"), str(cgroup)],
-        stdout=subprocess.DEVNULL,  # where workers that cannot begin are told of by loky
-        stderr=subprocess.DEVNULL,
-        timeout=50,
-        check=True,
-    )
+    with (tmp_path / "stderr").open("w+") as stderr:  # a file: a pipe would wait for loky's trackers
+        done = subprocess.run(
+            [*enter, sys.executable, "-W", "ignore", "-c", LIMITED, what, str(tmp_path / "store"), str(cgroup)],
+            stdout=subprocess.DEVNULL,  # where workers that cannot begin are told of by loky
+            stderr=stderr,
+            timeout=50,
+            check=False,
+        )
+    assert 0 == done.returncode, (tmp_path / "stderr").read_text()[-5000:]
     return json.loads((tmp_path / "store.told").read_text())
 
 
