@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import itertools
 import json
-import os
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from open_files import open_files
 
 from rivers_executor_k8s.testing import FakeCluster
 from rivers_executor_k8s.testing.guard import marked
@@ -160,11 +160,12 @@ def until(holds: Callable[[], object], patience: float = 20.0) -> None:
 @contextlib.contextmanager
 def passing(**settings: Any) -> Iterator[FakeCluster]:
     """A cluster of which nothing is left; its containers run their CODE."""
-    threads, files = set(threading.enumerate()), sorted(os.listdir("/proc/self/fd"))
+    threads, files = set(threading.enumerate()), open_files()
     with FakeCluster(**{"command": [sys.executable, "-c", PROGRAM], "bookmarks": 0.1, **settings}) as cluster:
         yield cluster
         mark = cluster._mark
     assert [] == marked(mark)
     assert not cluster.folder.exists()
     assert set() == set(threading.enumerate()) - threads
-    assert files == sorted(os.listdir("/proc/self/fd"))
+    left = open_files() - files
+    assert not left, left

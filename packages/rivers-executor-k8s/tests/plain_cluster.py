@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+
+from open_files import open_files
 
 from rivers_executor_k8s.access import load_access
 from rivers_executor_k8s.api import Api
@@ -23,11 +24,12 @@ SELECTOR = f"{LABEL}=plain"
 @contextlib.contextmanager
 def plain_cluster(**more: Any) -> Iterator[FakeCluster]:
     """A cluster whose pods have succeeded at once; no thread and no descriptor is left of it, or of its clients."""
-    threads, files = set(threading.enumerate()), sorted(os.listdir("/proc/self/fd"))
+    threads, files = set(threading.enumerate()), open_files()
     with FakeCluster(stub=lambda pod: "done", bookmarks=0.1, **more) as cluster:
         yield cluster
     assert set() == set(threading.enumerate()) - threads
-    assert files == sorted(os.listdir("/proc/self/fd"))
+    left = open_files() - files
+    assert not left, left
 
 
 def api_of(cluster: FakeCluster) -> Api:

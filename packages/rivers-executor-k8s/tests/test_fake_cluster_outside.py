@@ -48,7 +48,7 @@ def start(cluster: FakeCluster, client: Client) -> Callable[..., dict[str, Any]]
 LISTENS = """
 import socket
 server = socket.create_server(("127.0.0.1", 0))
-print("up", server.getsockname()[1], flush=True)
+print(f"up {server.getsockname()[1]}", flush=True)  # in one write
 while True:
     connection, _ = server.accept()
     while data := connection.recv(65536):
