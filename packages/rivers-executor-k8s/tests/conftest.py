@@ -18,7 +18,7 @@ import pytest
 import rivers as rs
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE / "user_code"), str(HERE.parents[1] / "rivers-core" / "tests")]
+sys.path += [str(HERE), str(HERE / "user_code"), str(HERE.parents[1] / "rivers-core" / "tests")]
 
 from anywhere import SharedFolder  # noqa: E402 - found by the line above
 from running.going import Going  # noqa: E402

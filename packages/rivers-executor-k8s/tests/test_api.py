@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from plain_cluster import SELECTOR, api_of, asked, plain_cluster, plain_pod, until
 from tls_server import OK, Authority, request_of, server_tls, serving
 

@@ -6,13 +6,9 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from plain_cluster import SELECTOR, api_of, asked, opened, plain_cluster, plain_pod, until
 
 from rivers_executor_k8s.api import ApiError, ApiUnreachableError

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-
-sys.path.append(str(Path(__file__).parent))
-
 from plain_cluster import asked, until
 from sessions import in_session, made
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_clients import LEASES, PODS, REVIEWS, Client, passing, pod, state
 
 from rivers_executor_k8s.testing import FakeCluster
-
-sys.path.append(str(Path(__file__).parent))
-
-from fake_clients import LEASES, PODS, REVIEWS, Client, passing, pod, state
 
 
 @pytest.fixture

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_clients import BRINGS_UP, DEAF, HEARS, PODS, WAITS, Client, passing, reasons, started, state, until
 
 from rivers_executor_k8s.testing import FakeCluster
 from rivers_executor_k8s.testing.guard import marked
-
-sys.path.append(str(Path(__file__).parent))
-
-from fake_clients import BRINGS_UP, DEAF, HEARS, PODS, WAITS, Client, passing, reasons, started, state, until
 
 
 @pytest.fixture

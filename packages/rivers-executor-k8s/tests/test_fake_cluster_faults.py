@@ -7,15 +7,11 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from fake_clients import PODS, Client, passing, pod
 
 from rivers_executor_k8s.testing import FakeCluster, Fault
-
-sys.path.append(str(Path(__file__).parent))
-
-from fake_clients import PODS, Client, passing, pod
 
 
 @pytest.fixture

@@ -15,15 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_clients import BRINGS_UP, HEARS, PODS, WAITS, Client, passing, pod, started, state, until
 from kubernetes import client as kubernetes_client
 from kubernetes import config, stream, watch
 
 from rivers_executor_k8s.testing import FakeCluster
 from rivers_executor_k8s.testing.guard import marked
-
-sys.path.append(str(Path(__file__).parent))
-
-from fake_clients import BRINGS_UP, HEARS, PODS, WAITS, Client, passing, pod, started, state, until
 
 
 @pytest.fixture

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_clients import PODS, Client, create, passing, pod, reasons, started, state, states, until
 
 from rivers_executor_k8s.testing import FakeCluster
-
-sys.path.append(str(Path(__file__).parent))
-
-from fake_clients import PODS, Client, create, passing, pod, reasons, started, state, states, until
 
 
 @pytest.fixture

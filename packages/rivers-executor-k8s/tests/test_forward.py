@@ -8,7 +8,6 @@ import os
 import socket
 import stat
 import struct
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,9 +15,6 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from plain_cluster import opened, plain_cluster, plain_pod, until
 from tls_server import request_of, serving
 

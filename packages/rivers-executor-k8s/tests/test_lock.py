@@ -7,13 +7,9 @@ import contextlib
 import datetime as dt
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from plain_cluster import opened, plain_cluster, until
 
 from rivers_executor_k8s.api import ApiError

@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pod_steps
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from plain_cluster import asked, opened, plain_cluster
 
 import rivers as rs

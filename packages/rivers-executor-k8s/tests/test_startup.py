@@ -6,12 +6,8 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from sessions import SLEEPS, in_session, made
 
 from rivers_executor_k8s.pending import Cause

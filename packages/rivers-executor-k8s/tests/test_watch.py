@@ -6,15 +6,10 @@ import asyncio
 import contextlib
 import logging
 import random
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from plain_cluster import SELECTOR, asked, opened, plain_cluster, plain_pod, until
 
 from rivers_executor_k8s.api import ApiError

@@ -103,6 +103,27 @@ def _unready(namespace: Namespace) -> bool | None:
     return True if any("unreachable" in taint["key"] for taint in node["spec"].get("taints", ())) else None
 
 
+def test_node_shuts_down(begin: Start, outages: Outages, namespace: Namespace) -> None:
+    """What a kubelet writes of pods when its node shuts down is infrastructure, and another pod takes over (K34).
+
+    Its words are written for it while it stands still: shutting down this machine's would take the test with it.
+    """
+    going = begin(pod_steps.once_slow, retry=ONCE_MORE, env=NO_NOTES)
+    name = going.until("StepStarted", "once_slow").worker
+    path = f"{namespace.path}/pods/{name}"
+    with outages.without("kubelet", 2.0, "freeze"):
+        pod = namespace.ask("GET", path)
+        words = "Pod was terminated in response to imminent node shutdown."
+        pod["status"] |= {"phase": "Failed", "reason": "Terminated", "message": words}
+        namespace.ask("PUT", f"{path}/status", pod)
+        retrying = going.until("StepRetrying", "once_slow")
+    result = ended(going)
+
+    assert rs.FailureReason.INFRASTRUCTURE == retrying.failure.reason
+    assert words in retrying.failure.message
+    assert result.success
+
+
 def test_scheduler_is_away(begin: Start, outages: Outages) -> None:
     """A pod that nobody schedules is told as such within five seconds, and runs when somebody does."""
     going = begin(pod_steps.sleeps, pod_steps.after_sleep, env=seconds(3))
