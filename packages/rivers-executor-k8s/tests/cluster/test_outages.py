@@ -103,6 +103,26 @@ def _unready(namespace: Namespace) -> bool | None:
     return True if any("unreachable" in taint["key"] for taint in node["spec"].get("taints", ())) else None
 
 
+def test_node_is_lost_for_good(begin: Start, outages: Outages, namespace: Namespace) -> None:
+    """A node without power: no packet, no word; its worker is given up after 90 s, and another pod takes over (K35)."""
+    going = begin(pod_steps.once_slow, retry=ONCE_MORE, env=NO_NOTES)
+    name = going.until("StepStarted", "once_slow").worker
+    outages.break_part("kubelet", "freeze")
+    outages.cut_off(namespace.pod(name).status.pod_ip)
+    outages.signal(server_of(namespace, name), signal.SIGKILL)
+    time.sleep(80.0)
+    told_early = [type(event).__name__ for event in going.events]
+    retrying = going.until("StepRetrying", "once_slow")
+    outages.let_pass()
+    outages.repair_part("kubelet")
+    result = ended(going)
+
+    assert "StepRetrying" not in told_early
+    assert rs.FailureReason.INFRASTRUCTURE == retrying.failure.reason
+    assert result.success, result.failed_assets
+    assert 2 == result.steps["once_slow"].attempts
+
+
 def test_node_shuts_down(begin: Start, outages: Outages, namespace: Namespace) -> None:
     """What a kubelet writes of pods when its node shuts down is infrastructure, and another pod takes over (K34).
 
