@@ -12,7 +12,7 @@ from sessions import SLEEPS, in_session, made
 
 from rivers_executor_k8s.pending import Cause
 from rivers_executor_k8s.session import Session
-from rivers_executor_k8s.startup import SILENT, StartError, Startup
+from rivers_executor_k8s.startup import CALM, SILENT, StartError, Startup
 from rivers_executor_k8s.testing import FakeCluster
 
 NO_SECRET = 'MountVolume.SetUp failed for volume "v" : secret "nowhere" not found'
@@ -88,11 +88,11 @@ def test_ended_already() -> None:
 
 class TestTold:
     def test_once(self, fake: FakeCluster) -> None:
-        """A cause is told at once and once, however often the pod changes; another one is told, too."""
+        """A cause that lasts is told once, however often the pod changes; another one is told, too."""
         fake.unschedulable(NO_NODE)
 
         def befalls(pod: str) -> None:
-            time.sleep(0.5)
+            time.sleep(CALM + 0.5)
             for _ in range(3):
                 fake._do(lambda: fake._store.put(fake._find(pod), fake._store.get(fake._find(pod)) or {}))
                 time.sleep(0.1)
@@ -105,7 +105,20 @@ class TestTold:
 
         assert ["Unschedulable", "ErrImagePull"] == told.words
         assert NO_NODE == told.causes[0].text
-        assert told.at[0] < SILENT
+        assert CALM <= told.at[0] < SILENT
+        assert told.error is None
+
+    def test_soon_over(self, fake: FakeCluster) -> None:
+        """A node that is free again after a second is not worth a word."""
+        fake.unschedulable(NO_NODE)
+
+        def befalls(pod: str) -> None:
+            time.sleep(CALM / 2)
+            fake.unschedulable("")
+
+        told = begun(fake, befalls=befalls)
+
+        assert [] == told.words
         assert told.error is None
 
     def test_silence(self, fake: FakeCluster) -> None:

@@ -14,6 +14,8 @@ from rivers_executor_k8s.view import PodView
 
 __all__ = ["StartError", "Startup"]
 
+CALM = 2.0
+"""Seconds for which what may pass is not told: on a full cluster a pod waits for one that is just going."""
 SILENT = 4.0
 """Seconds after which a pod of which no component has said anything is told as pending all the same."""
 ASK_EVENTS_EVERY = 10.0
@@ -30,16 +32,18 @@ class StartError(Exception):
 
 
 class Startup:
-    """Waits for the worker of one pod. `say` is told what the pod waits for, each cause once."""
+    """Waits for the worker of one pod. `say` is told what the pod waits for, once until it is something else."""
 
     def __init__(self, cluster: Cluster, view: PodView, say: Callable[[Cause], None]) -> None:
         self._cluster = cluster
         self._view = view
         self._say = say
         self._noted: Cause | None = None
-        self._ask = time.monotonic() + SILENT
-        self._cause: Cause | None = None
         self._since = time.monotonic()
+        self._calm = self._since + CALM
+        self._ask = self._since + SILENT
+        self._cause: Cause | None = None
+        self._said = ""
 
     async def until_it_runs(self, deadline: float, seconds: float) -> None:
         """Return once the worker's container runs, or has ended already.
@@ -49,6 +53,7 @@ class Startup:
         Raises:
             StartError: it cannot start, or has not by the deadline.
         """
+        self._calm = min(self._calm, deadline)
         while not (self._view.runs or self._view.over):
             now = time.monotonic()
             if now >= min(self._ask, self._fatal_at()):  # what is to be fatal must still be so
@@ -58,14 +63,16 @@ class Startup:
             self._take(seen or self._noted, now)
             if now >= deadline:
                 raise self._late(seconds)
-            await self._view.change(min(deadline, self._ask, self._fatal_at()) - now)
+            calm = self._calm if now < self._calm else float("inf")
+            await self._view.change(min(deadline, self._ask, self._fatal_at(), calm) - now)
 
     def _take(self, cause: Cause | None, now: float) -> None:
         if cause is None or self._cause is None or cause.word != self._cause.word:
             self._since = now
-        if cause is not None and (self._cause is None or cause.text != self._cause.text):
-            self._say(cause)
         self._cause = cause
+        if cause is not None and (cause.fatal or now >= self._calm) and cause.text != self._said:
+            self._said = cause.text
+            self._say(cause)
         if cause is not None and now >= self._fatal_at():
             raise StartError(f"{cause.word}: {cause.text}", word=cause.word, transient=False)
 
