@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -35,14 +37,24 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """
     mark = uuid.uuid4().hex
     monkeypatch.setenv("RIVERS_TEST_MARK", mark)
-    threads, files = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
+    threads, files = set(threading.enumerate()), open_files()
     yield
     assert set() == set(threading.enumerate()) - threads
-    assert files == len(os.listdir("/proc/self/fd"))
+    left_open = open_files() - files  # what earlier tests have left is closed whenever that is collected
+    assert not left_open, left_open
     until = time.monotonic() + 2.0
     while (left := marked(mark)) and time.monotonic() < until:
         time.sleep(0.02)
     assert [] == left
+
+
+def open_files() -> Counter[str]:
+    """What this process has open, but for the folder that is read for it."""
+    names = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            names.append(os.readlink(f"/proc/self/fd/{name}"))
+    return Counter(names)
 
 
 def marked(mark: str) -> list[str]:

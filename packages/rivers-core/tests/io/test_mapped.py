@@ -187,7 +187,7 @@ def test_maps_hold_no_descriptors(store: DefaultStore) -> None:
     before = len(os.listdir("/proc/self/fd"))
     loaded = [get(store) for _ in range(300)]
 
-    assert before == len(os.listdir("/proc/self/fd"))
+    assert len(os.listdir("/proc/self/fd")) <= before  # what earlier tests have left may be collected
     assert 300 == len(loaded)
 
 
