@@ -17,6 +17,8 @@ from running.going import Going
 import rivers as rs
 from rivers_executor_k8s.api import ApiError, load_api
 
+AFTER_OUTAGES = 120.0
+"""Seconds in which a controller makes an account, where the API server was just away and a leader must be found."""
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))
 
@@ -43,7 +45,7 @@ def namespace() -> Iterator[Namespace]:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         made.ask("POST", "/api/v1/namespaces", body)
         try:
-            made.until(lambda: _default_account(made))
+            made.until(lambda: _default_account(made), AFTER_OUTAGES)
             yield made
         finally:
             hurry = {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 1}

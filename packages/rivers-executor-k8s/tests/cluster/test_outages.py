@@ -179,6 +179,7 @@ def test_watch_is_dead(begin: Start, outages: Outages, namespace: Namespace) -> 
         outages.drop("-p", "tcp", "--sport", str(API_PORT), "--dport", str(port))
     began = time.monotonic()
     outages.signal(server, signal.SIGKILL)
+    sleep_until(began + 15.0)  # `until` waits for half a minute, which is less than it may take
     retrying = going.until("StepRetrying", "once_slow")
     took = time.monotonic() - began
     outages.let_pass()
