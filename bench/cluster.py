@@ -2,8 +2,8 @@
 
 A bare pod has the same image, requests and limits, runs `python -c "import bench_steps; bench_steps.nothing()"`, is
 created by the same client, watched to Succeeded and deleted. Needs KUBECONFIG and RIVERS_TEST_IMAGE, an image with
-packages/rivers-executor-k8s/tests/user_code in it (`nox -s image -- --tests`), and in the namespace of the kubeconfig a service
-account `rivers-executor` (`kubectl create serviceaccount rivers-executor`).
+packages/rivers-executor-k8s/tests/user_code in it (`nox -s image -- --tests`), and in the kubeconfig's namespace a
+service account `rivers-executor` (`kubectl create serviceaccount rivers-executor`).
 """
 
 from __future__ import annotations
