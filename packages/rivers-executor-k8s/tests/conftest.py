@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -22,6 +20,7 @@ sys.path += [str(HERE), str(HERE / "user_code"), str(HERE.parents[1] / "rivers-c
 
 from anywhere import SharedFolder  # noqa: E402 - found by the line above
 from running.going import Going  # noqa: E402
+from running.left_behind import marked, strangers, wait_for_none  # noqa: E402
 
 from rivers_executor_k8s.testing import FakeCluster  # noqa: E402
 
@@ -34,31 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="rivers-executor-k8s is not installed"))
 
 
-def marked(mark: str) -> list[str]:
-    """The command lines of the processes that carry this mark in their environment, but for this one."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
-                found.append(process.name + " " + (process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # it has ended meanwhile
-    return [line for line in found if not line.startswith(f"{os.getpid()} ") and "resource_tracker" not in line]
-
-
-def wait_for_none(find: Callable[[], list[Any]], patience: float = 5.0) -> list[Any]:
-    """What is still found when the patience is over: nothing, as a rule at once."""
-    until = time.monotonic() + patience
-    while (left := find()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return left
-
-
-def pollers() -> set[threading.Thread]:
-    """The one thread that grpc.aio keeps for as long as a process lives; it wakes loops and holds nothing."""
-    return {thread for thread in threading.enumerate() if "_poll_wrapper" in thread.name}
-
-
 @pytest.fixture
 def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """After the test there is no thread and no process more. Its value marks the processes that the test starts."""
@@ -66,9 +40,7 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RIVERS_TEST_MARK", mark)
     threads = set(threading.enumerate())
     yield mark
-    assert [] == wait_for_none(
-        lambda: [thread for thread in threading.enumerate() if thread not in threads | pollers()]
-    )
+    assert [] == wait_for_none(lambda: strangers(threads))
     assert [] == wait_for_none(lambda: marked(mark))
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from open_files import open_files
+from running.left_behind import OF_GRPC, open_files
 
 from rivers_executor_k8s.access import load_access
 from rivers_executor_k8s.api import Api
@@ -24,11 +24,11 @@ SELECTOR = f"{LABEL}=plain"
 @contextlib.contextmanager
 def plain_cluster(**more: Any) -> Iterator[FakeCluster]:
     """A cluster whose pods have succeeded at once; no thread and no descriptor is left of it, or of its clients."""
-    threads, files = set(threading.enumerate()), open_files()
+    threads, files = set(threading.enumerate()), open_files(but=OF_GRPC)
     with FakeCluster(stub=lambda pod: "done", bookmarks=0.1, **more) as cluster:
         yield cluster
     assert set() == set(threading.enumerate()) - threads
-    left = open_files() - files
+    left = open_files(but=OF_GRPC) - files
     assert not left, left
 
 

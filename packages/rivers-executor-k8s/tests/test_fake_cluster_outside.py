@@ -114,7 +114,7 @@ def test_the_official_client(cluster: FakeCluster) -> None:
 HOLDS = """
 import sys, time
 from rivers_executor_k8s.testing import FakeCluster
-sys.path.append({tests!r})
+sys.path += {path!r}
 from fake_clients import Client
 cluster = FakeCluster(command=[sys.executable, "-c", {code!r}])
 Client(cluster.kubeconfig).create("p")
@@ -127,7 +127,7 @@ time.sleep(60)
 
 def test_a_killed_test_leaves_nothing() -> None:
     """When the process that holds a cluster is killed, its pods and its folder are gone soon after."""
-    program = HOLDS.format(tests=str(Path(__file__).parent), code=BRINGS_UP)
+    program = HOLDS.format(path=sys.path, code=BRINGS_UP)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         try:

@@ -8,9 +8,7 @@ import os
 import sys
 import tempfile
 import threading
-import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -27,9 +25,7 @@ sys.path.insert(0, str(CODE))
 sys.path.append(str(Path(__file__).parents[2] / "rivers-core" / "tests"))
 
 from running.going import Going  # noqa: E402 - found by the line above
-
-PATIENCE = 5.0
-"""Seconds for the last processes of a test to be gone."""
+from running.left_behind import marked, open_files, wait_for_none  # noqa: E402 - the same
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,35 +63,6 @@ def nothing_is_left(trackers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [] == wait_for_none(lambda: marked(mark))
     assert [] == [name for name in os.listdir("/dev/shm") if str(os.getpid()) in name]
     assert [] == os.listdir(temporary)
-
-
-def open_files() -> Counter[str]:
-    """What this process has open, but for the folder that is read for it."""
-    names = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            names.append(os.readlink(f"/proc/self/fd/{name}"))
-    return Counter(names)
-
-
-def marked(mark: str) -> list[str]:
-    """The command lines of the processes that carry this mark in their environment: workers and what they started."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
-                found.append(process.name + " " + (process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # it has ended meanwhile
-    return [line for line in found if not line.startswith(f"{os.getpid()} ") and "resource_tracker" not in line]
-
-
-def wait_for_none(find: Callable[[], list[str]], patience: float = PATIENCE) -> list[str]:
-    """What is still found when the patience is over: nothing, as a rule at once."""
-    until = time.monotonic() + patience
-    while (left := find()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return left
 
 
 @pytest.fixture

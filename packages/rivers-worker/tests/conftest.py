@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE), str(HERE / "user_code")]
+sys.path += [str(HERE), str(HERE / "user_code"), str(HERE.parents[1] / "rivers-core" / "tests")]
 
-from left_behind import marked, strangers, wait_for_none  # noqa: E402 - found by the line above
+from running.left_behind import marked, strangers, wait_for_none  # noqa: E402 - found by the line above
 from served_worker import Served  # noqa: E402 - the same
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import served_steps
-from left_behind import marked, wait_for_none
+from running.left_behind import marked, wait_for_none
 from served_worker import Served, messages, numbered, told
 
 from rivers.protocol import (

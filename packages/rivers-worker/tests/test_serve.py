@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from left_behind import marked, wait_for_none
+from running.left_behind import marked, wait_for_none
 from served_worker import Served, next_told, numbered, refused, told
 
 from rivers.protocol import Ending, StepResult
