@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -289,6 +290,24 @@ def test_the_session_refuses_to_start_beside_the_other_rivers(tmp_path: Path) ->
 
     assert pytest.ExitCode.USAGE_ERROR == ended.returncode
     assert "`rivers` 0.6.2 is installed" in ended.stderr
+
+
+def test_the_hook_of_import_contracts_sees_every_package() -> None:
+    """Run alone, the hook has the sources of all root packages of the contracts on its path."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    entry = next(line.split("entry: ")[1] for line in hooks.splitlines() if "lint-imports" in line)
+
+    shown = subprocess.run(
+        shlex.split(entry.replace("exec lint-imports --no-cache", "exec printenv PYTHONPATH")),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    seen = {path.name for folder in shown.stdout.strip().split(":") if folder for path in (ROOT / folder).iterdir()}
+    assert set(contracts["root_packages"]) <= seen
 
 
 def test_hooks_use_the_versions_of_the_lint_session() -> None:
