@@ -96,7 +96,7 @@ def coverage(session: nox.Session) -> None:
     install_workspace(session, "coverage")
     session.install("-e", f"{EXECUTOR_EXAMPLE}[pickle]")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=NO_CLUSTER)
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or IN_PARALLEL), env=NO_CLUSTER)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
