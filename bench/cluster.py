@@ -140,11 +140,11 @@ class Watched:
 
         Session.create = timed  # type: ignore[method-assign]
         try:
-            self.repository.materialize(on_event=self._told)
+            self.repository.materialize(on_event=self._emit)
         finally:
             Session.create = create  # type: ignore[method-assign]
 
-    def _told(self, event: object) -> None:
+    def _emit(self, event: object) -> None:
         if isinstance(event, StepSucceeded):
             self.ended[event.step] = time.perf_counter()
         elif isinstance(event, StepStarted):

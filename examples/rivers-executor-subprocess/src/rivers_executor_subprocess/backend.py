@@ -4,7 +4,7 @@ submit ──▶ thread ──▶ python -m rivers_executor_subprocess.worker
              │  stdin:  one line of JSON, then the encoded StepSpec ──▶ worker
              │  events: 4 bytes of length, then an encoded event    ◀── worker     (a pipe of its own)
              ▼
-           sink(StepStarted), sink(LogRecord), …   and, when the process is gone, sink(StepResult): once
+           emit(StepStarted), emit(LogRecord), …   and, when the process is gone, emit(StepResult): once
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class SubprocessBackend(ExecutorBackend[SubprocessExecutor]):
                 problems.append(Problem(str(error), spec.step))
         return problems
 
-    def open(self, run: Run, sink: Sink) -> None:
-        self._run, self._sink = run, sink
+    def open(self, run: Run, emit: Sink) -> None:
+        self._run, self._emit = run, emit
 
     def submit(self, spec: StepSpec) -> None:
         # Encoded before anything is started: what is too large is refused here and costs no process.
-        attempt = _Attempt(spec.attempt_id, encode_spec(spec), self._run, self._sink)
+        attempt = _Attempt(spec.attempt_id, encode_spec(spec), self._run, self._emit)
         attempt.thread.start()
         self._attempts = {key: other for key, other in self._attempts.items() if other.thread.is_alive()}
         self._attempts[spec.attempt_id] = attempt
@@ -103,12 +103,12 @@ class _Attempt:
     the worker has gone, so it comes to that only when the whole controller is killed.
     """
 
-    def __init__(self, attempt_id: str, spec: bytes, run: Run, sink: Sink) -> None:
+    def __init__(self, attempt_id: str, spec: bytes, run: Run, emit: Sink) -> None:
         self._attempt_id = attempt_id
         self._spec = spec
         self._grace = run.grace
         self._key = run.key
-        self._sink = sink
+        self._emit = emit
         self._lock = threading.Lock()  # held while the process begins and ends, so that a signal hits it or nobody
         self._process: subprocess.Popen[bytes] | None = None
         self._killer: threading.Timer | None = None
@@ -122,7 +122,7 @@ class _Attempt:
         except Exception as error:  # noqa: BLE001 - whatever it was, every submit has exactly one end
             detail = f"{type(error).__name__}: {error}"
             result = lost(self._attempt_id, Evidence(cancelled=self._cancelled, detail=detail), started=self._started)
-        self._sink(result)
+        self._emit(result)
 
     def cancel(self, grace: float) -> None:
         """Ask the worker to stop, and kill it and what it started after `grace` seconds; does not wait."""
@@ -164,7 +164,7 @@ class _Attempt:
                         self._kill_after(self._grace)
                 else:
                     self._started = self._started or isinstance(event, StepStarted)
-                    self._sink(event)
+                    self._emit(event)
         except SpecDecodeError as error:
             self._signal(signal.SIGKILL)
             return result, f"it told what is no event: {error}"

@@ -37,10 +37,10 @@ class Events:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lock = threading.Lock()
-        # A fork of the body must neither tell anything nor keep the pipe open when this process has died.
+        # A fork of the body must neither emit anything nor keep the pipe open when this process has died.
         os.register_at_fork(after_in_child=lambda: os.close(descriptor))
 
-    def tell(self, event: StepEvent) -> None:
+    def emit(self, event: StepEvent) -> None:
         data = encode_event(event)
         rest = memoryview(len(data).to_bytes(4, "big") + data)
         with self._lock:
@@ -59,22 +59,22 @@ def main(controller: int, events: int, crash: int) -> int:
     header, _, data = _stdin().partition(b"\n")
     task = json.loads(header)
     sys.path[:] = task["path"]
-    tell = Events(events).tell
+    emit = Events(events).emit
     try:
         spec = decode_spec(data)
     except SpecDecodeError as error:
-        tell(_refused(task["attempt_id"], error))
+        emit(_refused(task["attempt_id"], error))
         return OTHER_VERSION if isinstance(error, SpecVersionError) else REJECTED
     # The controller offers its key with every task; whether a pickle is loaded here is decided here.
     allowed = os.environ.get("RIVERS_ALLOW_PICKLE") == "1"
-    runner = Runner(tell, grace=task["grace"], pickle_key=bytes.fromhex(task["key"]) if allowed else b"")
+    runner = Runner(emit, grace=task["grace"], pickle_key=bytes.fromhex(task["key"]) if allowed else b"")
     result = _run(runner, spec, crash)
     try:
-        tell(result)  # before anything else can go wrong
+        emit(result)  # before anything else can go wrong
     except SpecDecodeError as error:
-        tell(_refused(spec.attempt_id, error))
+        emit(_refused(spec.attempt_id, error))
     for problem in [*runner.close(), *_threads()]:
-        tell(LogRecord(attempt_id=spec.attempt_id, message=problem, level=30, logger="rivers"))
+        emit(LogRecord(attempt_id=spec.attempt_id, message=problem, level=30, logger="rivers"))
     return 0
 
 

@@ -34,12 +34,12 @@ class Backend(spi.ExecutorBackend):
             blocking=True, closures={closures!r}, reach=spi.Reach.{reach}, isolation="none", timeout="none"
         )
 
-    def open(self, run, sink):
-        self.sink = sink
-        self.runner = spi.Runner(sink, local=run.local, keep_error=run.keep_error, worker=repr(self.executor))
+    def open(self, run, emit):
+        self.emit = emit
+        self.runner = spi.Runner(emit, local=run.local, keep_error=run.keep_error, worker=repr(self.executor))
 
     def submit(self, spec):
-        self.sink(self.runner.run_step(spec))
+        self.emit(self.runner.run_step(spec))
 
     def cancel(self, attempt_id, grace):
         self.runner.stop(attempt_id)

@@ -229,7 +229,7 @@ def test_what_was_given_up_may_have_committed(start: Start, monkeypatch: pytest.
 
     def mute(attempt: Attempt) -> None:
         attempt.start()
-        attempt._sink = lambda event: None
+        attempt._emit = lambda event: None
         attempt.run()
 
     repository = rs.CodeRepository([rs.Asset(lambda: 7, name="a", timeout=0.05)])

@@ -143,9 +143,9 @@ def test_what_is_committed_is_successful(start: Start) -> None:
         return 7
 
     def dies_after_the_commit(attempt: Attempt) -> None:
-        sink, attempt._sink = attempt._sink, lambda event: None
+        emit, attempt._emit = attempt._emit, lambda event: None
         attempt.run()
-        attempt._sink = sink
+        attempt._emit = emit
         lost(attempt)
 
     repository = rs.CodeRepository([a])

@@ -24,7 +24,7 @@ rs.CodeRepository([asleep]).materialize()
 
 
 def test_a_fork_of_a_body_tells_nothing(tmp_path: Path) -> None:
-    """What a forked child of a body prints is no event: the sink, of which the child has a copy, is not called."""
+    """What a forked child of a body prints is no event: `emit`, of which the child has a copy, is not called."""
     told = tmp_path / "told"
 
     @rs.Asset
@@ -35,11 +35,11 @@ def test_a_fork_of_a_body_tells_nothing(tmp_path: Path) -> None:
             os._exit(0)
         return os.waitpid(child, 0)[1]
 
-    def sink(event: object) -> None:
+    def emit(event: object) -> None:
         with told.open("a") as file:
             file.write(f"{getattr(event, 'message', '')}\n")
 
-    rs.CodeRepository([forks]).materialize(on_event=sink)
+    rs.CodeRepository([forks]).materialize(on_event=emit)
 
     assert ["from the body"] == [line for line in told.read_text().splitlines() if line]
 

@@ -152,7 +152,7 @@ def test_an_event_is_told_whole(stoppable: Stoppable, bench: Bench) -> None:
     """stop() while an event is being told waits until it is told, then it interrupts the body."""
     told: list[StepEvent] = []
 
-    def tell(event: StepEvent) -> None:
+    def emit(event: StepEvent) -> None:
         if not isinstance(event, StepStarted):
             stoppable.signal()
         told.append(event)
@@ -161,7 +161,7 @@ def test_an_event_is_told_whole(stoppable: Stoppable, bench: Bench) -> None:
         sys.stdout.write("a line\n")
         stoppable.went_on.append("after the line")
 
-    stoppable.runner = runner = Runner(tell, local=bench.local)
+    stoppable.runner = runner = Runner(emit, local=bench.local)
     result = runner.run_step(bench.spec(prints, capture=True))
     runner.close()
 

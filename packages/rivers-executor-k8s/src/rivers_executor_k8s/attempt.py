@@ -237,7 +237,7 @@ class Attempt:
     def _emit(self, event: StepEvent) -> None:
         if type(event) is StepStarted:
             self._body_began = True
-        self._session.tell(event)
+        self._session.emit(event)
 
     def pends(self, cause: Cause) -> None:
         """Its pod has not started yet, for a cause that is known now."""
@@ -248,7 +248,7 @@ class Attempt:
         record = LogRecord(
             attempt_id=self.spec.attempt_id, message=text, level=30, logger="rivers.kubernetes", time=time.time()
         )
-        self._session.tell(record)
+        self._session.emit(record)
 
     def _not_run(self, why: str, word: str | None, transient: bool) -> StepResult:
         """It did not get to run: dispatched again free of charge where a pod was merely lost, else it has failed."""

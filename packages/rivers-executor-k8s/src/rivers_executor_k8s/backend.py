@@ -55,10 +55,10 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         connection = self._connected()
         return connection.run(connection.preflight(given), PREFLIGHT_DEADLINE)
 
-    def open(self, run: Run, sink: Sink) -> None:
+    def open(self, run: Run, emit: Sink) -> None:
         """Take the run's lock and begin to watch; raises when the cluster refuses that."""
         connection = self._connected()
-        self._running = Running(connection, run, sink)
+        self._running = Running(connection, run, emit)
         connection.run(self._running.begin(), OPEN_DEADLINE)
 
     def submit(self, spec: StepSpec) -> None:

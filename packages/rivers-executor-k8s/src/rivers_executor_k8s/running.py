@@ -26,10 +26,10 @@ LAST = 2.0
 class Running:
     """From `begin` to `end`; `end` also follows a `begin` that raised half-way."""
 
-    def __init__(self, connection: Connection, run: Run, sink: Sink) -> None:
+    def __init__(self, connection: Connection, run: Run, emit: Sink) -> None:
         self._connection = connection
         self._run = run
-        self._sink = sink
+        self._emit = emit
         self._attempts: dict[str, Attempt] = {}
         self._lock: RunLock | None = None
         self._session: Session | None = None
@@ -48,7 +48,7 @@ class Running:
         self._lock = RunLock(cluster, run.run_id, setting.owner)
         now = await self._lock.take()
         setting = await self._connection.setting(run.run_id, epoch=self._lock.epoch, key=run.key)
-        self._session = Session(cluster, setting, self._sink)
+        self._session = Session(cluster, setting, self._emit)
         await self._session.start()
         self._sweeping = asyncio.ensure_future(self._look_around(now))
 
@@ -92,7 +92,7 @@ class Running:
         except Exception as error:  # noqa: BLE001 - a bug of ours ends the attempt that met it, and says so
             result = _bug(attempt, error)
         self._attempts.pop(attempt.spec.attempt_id, None)
-        self._sink(result)
+        self._emit(result)
 
     async def _look_around(self, now: dt.datetime) -> None:
         """What need not be known before the first step: rights that are missing and not needed, pods of the dead."""
@@ -109,7 +109,7 @@ class Running:
             self._warn(f"deleted {count} pods that controllers which are gone had left behind")
 
     def _warn(self, text: str) -> None:
-        self._sink(LogRecord(attempt_id="", message=text, level=30, logger="rivers.kubernetes", time=time.time()))
+        self._emit(LogRecord(attempt_id="", message=text, level=30, logger="rivers.kubernetes", time=time.time()))
 
 
 def _bug(attempt: Attempt, error: BaseException) -> StepResult:

@@ -44,13 +44,13 @@ class Setting:
 
 
 class Session:
-    """One run in the cluster; everything here happens in the loop. `tell` takes events, and is quick."""
+    """One run in the cluster; everything here happens in the loop. `emit` takes events, and is quick."""
 
-    def __init__(self, cluster: Cluster, setting: Setting, tell: Callable[[StepEvent], None]) -> None:
+    def __init__(self, cluster: Cluster, setting: Setting, emit: Callable[[StepEvent], None]) -> None:
         self.cluster = cluster
         self.setting = setting
         self.executor = setting.executor
-        self.tell = tell
+        self.emit = emit
         self.pending = asyncio.Semaphore(MOST_PENDING)
         self.dialer = Dialer(cluster, setting.way)
         self.views: dict[str, PodView] = {}

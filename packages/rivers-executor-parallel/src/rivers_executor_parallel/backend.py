@@ -27,7 +27,7 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
         self._keeper: Keeper | None = None
         self._loop: AsyncRunner | None = None
         self._run: Run | None = None
-        self._sink: Sink | None = None
+        self._emit: Sink | None = None
         self._serves = False
 
     @property
@@ -54,10 +54,10 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
         self._inheritance.modules = {ref.module for ref in functions if isinstance(ref, ImportRef)}
         return ()
 
-    def open(self, run: Run, sink: Sink) -> None:
+    def open(self, run: Run, emit: Sink) -> None:
         """Get ready for a run; neither the loop nor a worker is started before it has work."""
-        self._run, self._sink = run, sink
-        self._loop = AsyncRunner(sink, local=run.local, keep_error=run.keep_error, grace=run.grace)
+        self._run, self._emit = run, emit
+        self._loop = AsyncRunner(emit, local=run.local, keep_error=run.keep_error, grace=run.grace)
         if not self._inheritance.renew() and self._keeper is not None:
             self._keeper.lanes.retire()
 
@@ -75,7 +75,7 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
     def _serve(self) -> None:
         """The run has a sync step: its lanes are needed."""
         assert self._run is not None
-        assert self._sink is not None
+        assert self._emit is not None
         if self._keeper is not None and self._keeper.lanes.broken is not None:
             self.shutdown(1.0)
         if self._keeper is None:
@@ -83,7 +83,7 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
             keeper.start()
             self._keeper = keeper
         self._keeper.watch_folders(self._run.folders)
-        self._keeper.lanes.open(self._run, self._sink)
+        self._keeper.lanes.open(self._run, self._emit)
         self._serves = True
 
     def cancel(self, attempt_id: str, grace: float) -> None:
@@ -97,9 +97,9 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
         """End the run in the workers and the loop; workers that hold nothing of it stay."""
         until = time.monotonic() + deadline
         loop, self._loop = self._loop, None
-        if loop is not None and self._sink is not None:
+        if loop is not None and self._emit is not None:
             for problem in loop.close(deadline):
-                self._sink(LogRecord(attempt_id="", message=problem, level=30, logger="rivers"))
+                self._emit(LogRecord(attempt_id="", message=problem, level=30, logger="rivers"))
         if self._keeper is not None and self._serves:
             self._keeper.lanes.end_run(until)
         self._serves = False

@@ -49,7 +49,7 @@ _NO_RUN = RunSettings("", 0.0, b"")
 class Lanes:
     """At most `most` lanes. `nudge` is called when a worker should be started or a timer has changed.
 
-    Every method may be called from any thread; the sink is never called with the lock held.
+    Every method may be called from any thread; `emit` is never called with the lock held.
     """
 
     def __init__(self, most: int, nudge: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ class Lanes:
         self._backlog: deque[Task] = deque()
         self._tasks: dict[str, Task] = {}
         self._seq = 0
-        self._sink: Sink = _nobody
+        self._emit: Sink = _nobody
         self._run = _NO_RUN
         self._encoded_run = b""
         self._closing = False
@@ -73,12 +73,12 @@ class Lanes:
 
     # ── a run ──
 
-    def open(self, run: Run, sink: Sink) -> None:
+    def open(self, run: Run, emit: Sink) -> None:
         """A run begins."""
         with self.lock:
             self._run = RunSettings(run.run_id, run.grace, run.key)
             self._encoded_run = msgspec.msgpack.encode(self._run)
-            self._sink = sink
+            self._emit = emit
             self._closing = False
             self.idle_since = None
             self._failed_boots = 0
@@ -121,7 +121,7 @@ class Lanes:
                 self._nudge()
             self._feed()
         if task.lane is None:
-            self._sink(StepResult(attempt_id=attempt_id, ending=Ending.CANCELLED))
+            self._emit(StepResult(attempt_id=attempt_id, ending=Ending.CANCELLED))
 
     def end_run(self, until: float) -> None:
         """Nothing is to run any more: kill what does, let every worker end the run, by the deadline at the latest."""
@@ -140,7 +140,7 @@ class Lanes:
                     lane.kill()
             self._wait_until(lambda: not any(lane.run_id for lane in self.all), until + 1.0)
             self._tasks.clear()
-            self._sink, self._run = _nobody, _NO_RUN
+            self._emit, self._run = _nobody, _NO_RUN
             self.idle_since = time.monotonic()
 
     def retire(self) -> None:
@@ -257,11 +257,11 @@ class Lanes:
                     self._feed()
                 elif not lane.flight:
                     self._relieve()
-        self._sink(event)
+        self._emit(event)
 
     def warned(self, message: str) -> None:
         """Something about the run, and no attempt of it, is to be told."""
-        self._sink(LogRecord(attempt_id="", level=30, logger="rivers", message=message))
+        self._emit(LogRecord(attempt_id="", level=30, logger="rivers", message=message))
 
     def ended(self, lane: Lane, detail: str | None) -> None:
         """A worker's process has ended, and all that it told was taken in; `detail` says why it was killed, if so."""
@@ -282,7 +282,7 @@ class Lanes:
             self.changed.notify_all()
         lane.close()
         for result in results:
-            self._sink(result)
+            self._emit(result)
 
     def not_started(self, error: OSError, limit: str) -> None:
         """No worker could be started; those that are there go on, and without any what waits fails."""
@@ -294,7 +294,7 @@ class Lanes:
         if serving:
             self.warned(f"one worker less: {error}; {limit}")
         for result in results:
-            self._sink(result)
+            self._emit(result)
 
     def abandon(self, error: BaseException) -> None:
         """The keeper has failed, and nobody will hear or bury a worker any more: all that was to run is told so."""
@@ -311,7 +311,7 @@ class Lanes:
             self._tasks.clear()
             self.changed.notify_all()
         for result in results:
-            self._sink(result)
+            self._emit(result)
 
     def promote_spare(self) -> bool:
         """Let the spare worker serve, if there is work for it; one that still boots is ahead of a new one."""

@@ -133,7 +133,7 @@ class Worker:
             self._spent = True
             return
         self._runner = Runner(
-            self._tell,
+            self._emit,
             worker=f"pid {os.getpid()}",
             grace=run.grace,
             pickle_key=run.key,
@@ -170,7 +170,7 @@ class Worker:
             data = encode_event(_unsendable(spec, error))
         self._outbox.write(wire.LAST if self._spent else wire.EVENT, data)
 
-    def _tell(self, event: StepEvent) -> None:
+    def _emit(self, event: StepEvent) -> None:
         if not (self._lazy and type(event) is StepStarted):
             self._outbox.write(wire.EVENT, encode_event(event))
 

@@ -31,7 +31,7 @@ class Audience:
     def __bool__(self) -> bool:
         return bool(self._sinks)
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Tell all sinks; raises nothing for what they do."""
         for sink in tuple(self._sinks):
             try:
@@ -47,7 +47,7 @@ class Audience:
         if not self._sinks:
             _LOGGER.warning("%s (run %s)", message, self._run_id)
             return
-        self.tell(RunWarning(run_id=self._run_id, time=time.time(), message=message, step=step))
+        self.emit(RunWarning(run_id=self._run_id, time=time.time(), message=message, step=step))
 
     def log(self, record: LogRecord, step: str, attempt: int) -> None:
         """Tell what the body of a running attempt logged or printed, or what a worker says of it."""
@@ -55,7 +55,7 @@ class Audience:
             if record.logger.partition(".")[0] == "rivers":  # ours, and not the body's
                 self.warn(f"step {step!r}: {record.message}")
             return
-        self.tell(
+        self.emit(
             StepLog(
                 run_id=self._run_id,
                 time=record.time or time.time(),

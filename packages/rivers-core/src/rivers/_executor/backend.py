@@ -3,11 +3,11 @@
     core                                        backend
     ────                                        ───────
     preflight(specs) ───────────────────────▶   problems, found before anything starts
-    open(run, sink) ────────────────────────▶   get ready
+    open(run, emit) ────────────────────────▶   get ready
     submit(spec) ───────────────────────────▶   run one attempt somewhere
-            sink(StepStarted) ◀──────────────   it has begun
-            sink(LogRecord)   ◀──────────────   … live, where it can
-            sink(StepResult)  ◀──────────────   how it ended: exactly once per submit
+            emit(StepStarted) ◀──────────────   it has begun
+            emit(LogRecord)   ◀──────────────   … live, where it can
+            emit(StepResult)  ◀──────────────   how it ended: exactly once per submit
     cancel(attempt_id, grace) ──────────────▶   end it: ask, then after `grace` seconds kill
     close(deadline) ────────────────────────▶   the run is over: nothing of it is left
     shutdown(deadline) ─────────────────────▶   nothing at all is left: the repository closes
@@ -52,7 +52,7 @@ class Capabilities:
     instead of those two.
     `warm`: the backend may be opened again for a later run, with what it keeps ready in between; `shutdown` lets go of
     that.
-    `reentrant`: its methods may be called from within the sink, in the thread that reports, which saves a hop between
+    `reentrant`: its methods may be called from within `emit`, in the thread that reports, which saves a hop between
     threads.
     `awaits`: what holds for async steps, where that differs.
     """
@@ -129,12 +129,12 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
         return ()
 
     @abstractmethod
-    def open(self, run: Run, sink: Sink) -> None:
+    def open(self, run: Run, emit: Sink) -> None:
         """Get ready for the steps of one run; raise to refuse the run."""
 
     @abstractmethod
     def submit(self, spec: StepSpec) -> None:
-        """Run one attempt and report to the sink; raise nothing for what the attempt itself does."""
+        """Run one attempt and report by `emit`; raise nothing for what the attempt itself does."""
 
     @abstractmethod
     def cancel(self, attempt_id: str, grace: float) -> None:

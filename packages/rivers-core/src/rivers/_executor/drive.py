@@ -5,7 +5,7 @@
     local queue ◀── starts ──┐         inbox ◀── events of those backends, from any thread
         │                    │           │
     backend.submit(spec)     │           ▼
-        │ sink               │        frontier ──▶ starts ──▶ backend.submit(spec)   (does not block)
+        │ emit               │        frontier ──▶ starts ──▶ backend.submit(spec)   (does not block)
         ▼                    │           │
      frontier ──▶ Owed ──────┘           └──────▶ events ──▶ sinks
 
@@ -325,7 +325,7 @@ class RunLoop:
     def _apply(self, owed: Owed) -> None:
         self._intake.applying = True
         for event in owed.events:
-            self._audience.tell(event)
+            self._audience.emit(event)
         for attempt_id, grace in owed.stops:
             unit = self.frontier.running.get(attempt_id)
             if unit is not None:
@@ -355,14 +355,14 @@ class RunLoop:
     def _open(self, placed: int, backend: ExecutorBackend) -> None:
         self._interrupts.enter_body()  # it may take long, and Ctrl-C ends it
         try:
-            backend.open(self._run_for(), self._intake.sink_for(self._backends.can[placed]))
+            backend.open(self._run_for(), self._intake.emit_for(self._backends.can[placed]))
         finally:
             self._interrupts.leave_body()
 
     def _begin(self) -> None:
         with self._lock:
             self._begun = True
-            self._audience.tell(
+            self._audience.emit(
                 RunStarted(run_id=self.run_id, time=time.time(), job=self._job, steps=len(self.plan), tags=self._tags)
             )
             for shortfall in shortfalls(self.plan, self._backends.can):
@@ -395,4 +395,4 @@ class RunLoop:
             else:
                 self.status = "cancelled" if self.frontier.cancelling or self._interrupts.pending else "failure"
             if self._begun:
-                self._audience.tell(RunFinished(run_id=self.run_id, time=time.time(), status=self.status))
+                self._audience.emit(RunFinished(run_id=self.run_id, time=time.time(), status=self.status))

@@ -38,16 +38,16 @@ class InProcessBackend(ExecutorBackend):
     def __init__(self, executor: Executor) -> None:
         super().__init__(executor)
         self._runner: Runner | None = None
-        self._sink: Sink | None = None
+        self._emit: Sink | None = None
 
     @property
     def capabilities(self) -> Capabilities:
         return _CAPABILITIES
 
-    def open(self, run: Run, sink: Sink) -> None:
-        self._sink = sink
+    def open(self, run: Run, emit: Sink) -> None:
+        self._emit = emit
         self._runner = Runner(
-            sink,
+            emit,
             local=run.local,
             next_item=run.next_item,
             keep_error=run.keep_error,
@@ -58,22 +58,22 @@ class InProcessBackend(ExecutorBackend):
 
     def submit(self, spec: StepSpec) -> None:
         assert self._runner is not None
-        assert self._sink is not None
+        assert self._emit is not None
         try:
             result = self._runner.run_step(spec)
         except KeyboardInterrupt as error:
             failure = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message=str(error))
             worker = self._runner.worker
-            self._sink(StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, failure=failure, worker=worker))
+            self._emit(StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, failure=failure, worker=worker))
             raise
-        self._sink(result)
+        self._emit(result)
 
     def cancel(self, attempt_id: str, grace: float) -> None:
         if self._runner is not None:
             self._runner.stop(attempt_id, interrupt=False)  # it is core that calls, in the midst of its work
 
     def close(self, deadline: float) -> None:
-        if self._runner is not None and self._sink is not None:
+        if self._runner is not None and self._emit is not None:
             for problem in self._runner.close():
-                self._sink(LogRecord(attempt_id="", message=problem, level=30, logger="rivers"))
+                self._emit(LogRecord(attempt_id="", message=problem, level=30, logger="rivers"))
         self._runner = None

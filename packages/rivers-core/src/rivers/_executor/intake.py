@@ -13,7 +13,7 @@ __all__ = ["Intake"]
 
 
 class Intake:
-    """Gives each backend its sink. `take` takes an event in, `taken` is called after one that came straight.
+    """Gives each backend its `emit`. `emit` takes an event in, `taken` is called after one that came straight.
 
     `applying` is true while a change is carried out: what a backend reports from within a call to it then waits, as the
     change comes first.
@@ -21,21 +21,21 @@ class Intake:
 
     def __init__(
         self,
-        take: Callable[[StepEvent], None],
+        emit: Callable[[StepEvent], None],
         taken: Callable[[], None],
         pump: Pump | None,
         interrupts: Interrupts,
         observed: bool,
     ) -> None:
         self.applying = False
-        self._take = take
+        self._emit = emit
         self._taken = taken
         self._pump = pump
         self._interrupts = interrupts
         self._observed = observed
 
-    def sink_for(self, can: Capabilities) -> Sink:
-        """The sink of a backend with these capabilities."""
+    def emit_for(self, can: Capabilities) -> Sink:
+        """The callback of a backend with these capabilities."""
         if self._pump is None or can.blocking:
             return self._here
         # Listeners may take their time, and a backend's own thread has none.
@@ -46,7 +46,7 @@ class Intake:
             return  # nobody is told, and no timeout begins
         self._interrupts.shield()
         try:
-            self._take(event)
+            self._emit(event)
         finally:
             self._interrupts.unshield()
 
@@ -57,7 +57,7 @@ class Intake:
             self._pump.put(event)
             return
         try:
-            self._take(event)
+            self._emit(event)
         except BaseException as error:  # noqa: BLE001 - raised in the calling thread, which would wait forever otherwise
             self._pump.bug = error
         self._taken()

@@ -138,7 +138,7 @@ class AsyncRunner:
         waiting, self._inbox = self._inbox, deque()
         for step in [*self._running.values()]:
             step.reason = StoppedError()
-            self._tell(step, failed(step.attempt, step.reason, self.worker, None))
+            self._emit_result(step, failed(step.attempt, step.reason, self.worker, None))
         for given in waiting:
             if not isinstance(given, str):
                 self._emit(failed(Attempt(given), StoppedError(), self.worker, None))
@@ -195,7 +195,7 @@ class AsyncRunner:
             if self._running.get(attempt.spec.attempt_id) is not step:
                 return  # it was abandoned, and may be collected in the midst of whatever runs now
             result = failed(attempt, error, self.worker, self._keep_error)
-        self._tell(step, result)
+        self._emit_result(step, result)
         step.leave()
 
     async def _outputs(self, step: AsyncStep) -> tuple[OutputRecord, ...]:
@@ -297,7 +297,7 @@ class AsyncRunner:
 
     # ── the end of a step ──
 
-    def _tell(self, step: AsyncStep, result: StepResult) -> None:
+    def _emit_result(self, step: AsyncStep, result: StepResult) -> None:
         """Tell the end of a step; of two who would, the first one does."""
         if self._running.pop(result.attempt_id, None) is not None:
             if step.output is not None:
@@ -329,7 +329,7 @@ class AsyncRunner:
         self._abandoned.add(step.task)
         if attempt.loaded:
             attempt.called = time.perf_counter()
-        self._tell(step, failed(attempt, step.reason, self.worker, self._keep_error))
+        self._emit_result(step, failed(attempt, step.reason, self.worker, self._keep_error))
 
     async def _sweep(self, step: AsyncStep) -> None:
         """Background tasks that the body left are cancelled and awaited."""

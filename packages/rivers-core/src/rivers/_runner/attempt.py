@@ -43,16 +43,16 @@ class Attempt:
     """One attempt's clock, and whether it may be stopped just now.
 
     `began`, `loaded`, `called` are when it began, when its inputs were loaded, when its body had returned. `open` is
-    True while inputs are loaded or the body runs. `telling` is True while an event is being told: an interrupt that
+    True while inputs are loaded or the body runs. `emitting` is True while an event is being emitted: an interrupt that
     comes then is `due` after it. Once it was raised the attempt is `interrupted`, whatever its body makes of it.
     """
 
-    __slots__ = ("began", "called", "due", "interrupted", "loaded", "open", "spec", "telling", "thread")
+    __slots__ = ("began", "called", "due", "emitting", "interrupted", "loaded", "open", "spec", "thread")
 
     def __init__(self, spec: StepSpec) -> None:
         self.spec = spec
         self.thread = threading.get_ident()
-        self.open = self.telling = self.due = self.interrupted = False
+        self.open = self.emitting = self.due = self.interrupted = False
         self.loaded = self.called = 0.0
         self.began = time.perf_counter()
 

@@ -69,7 +69,7 @@ class Runner:
         guard: bool = False,
         owns_process: bool = False,
     ) -> None:
-        self._told = emit
+        self._emit = emit
         self._keep_error = keep_error
         self._grace = grace
         self.worker = worker or f"pid {os.getpid()}"
@@ -92,7 +92,7 @@ class Runner:
         """Run one attempt to its end; what the body raises is in the result, only KeyboardInterrupt is raised on."""
         attempt = Attempt(spec)
         outer, self._current = self._current, attempt
-        self._emit(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
+        self._emit_whole(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
         self._running.add(spec.attempt_id)
         output = self._listen(spec)
         scope = self._context_vars.copy()
@@ -155,24 +155,24 @@ class Runner:
             problems += [f"after the run: {change}" for change in self._before.restore()]
         return problems
 
-    def _emit(self, event: StepEvent) -> None:
+    def _emit_whole(self, event: StepEvent) -> None:
         """Whoever is told is not interrupted: an event is told whole, and an interrupt comes after it."""
         attempt = self._current
         if attempt is None or attempt.thread != threading.get_ident():
-            self._told(event)
+            self._emit(event)
             return
-        attempt.telling = True
+        attempt.emitting = True
         try:
-            self._told(event)
+            self._emit(event)
         finally:
-            attempt.telling = False
+            attempt.emitting = False
         if attempt.due:
             self._interrupt(attempt)
 
     def _interrupt(self, attempt: Attempt) -> None:
         """Raise in what this attempt runs in this thread; elsewhere than in its inputs and its body nothing is cut."""
-        attempt.due = attempt.telling
-        if attempt.telling or attempt.interrupted:
+        attempt.due = attempt.emitting
+        if attempt.emitting or attempt.interrupted:
             return
         if attempt.open or (self._loop is not None and self._loop.holds()):
             attempt.interrupted = True
@@ -220,7 +220,7 @@ class Runner:
         if before is not None:
             left += before.restore()
         for message in left:
-            self._emit(warning(spec.attempt_id, f"after the step: {message}"))
+            self._emit_whole(warning(spec.attempt_id, f"after the step: {message}"))
 
     def _outside(self, next_item: Callable[[str, str, int], str | None]) -> Callable[[str, str, int], str | None]:
         """What a run does while a stream's consumer waits, other steps among it, is none of the consumer's."""
@@ -292,4 +292,4 @@ class Runner:
         if not self._capturing:
             self._capturing = True
             Capture.install(spec.logs.level, owns_process=self._owns_process)
-        return StepOutput(spec.attempt_id, spec.logs.level, self._emit)
+        return StepOutput(spec.attempt_id, spec.logs.level, self._emit_whole)

@@ -48,17 +48,17 @@ class Attempt:
     the seconds it was given.
     """
 
-    def __init__(self, spec: StepSpec, run: Run, sink: Sink) -> None:
+    def __init__(self, spec: StepSpec, run: Run, emit: Sink) -> None:
         self.spec = spec
         self.cancelled = threading.Event()
         self.grace: float | None = None
         self._run = run
-        self._sink = sink
+        self._emit = emit
         self._started = False
 
     def report(self, event: StepEvent) -> None:
         """Send an event as it is, also one that makes no sense."""
-        self._sink(event)
+        self._emit(event)
 
     def start(self) -> None:
         """Report that the attempt has reached its worker; the endings do it themselves, once."""
@@ -119,7 +119,7 @@ class Attempt:
         """Run the body for real, in the thread that calls, and report its end."""
         self._started = True
         runner = Runner(
-            self._sink,
+            self._emit,
             local=self._run.local,
             next_item=self._run.next_item,
             keep_error=self._run.keep_error,
@@ -255,16 +255,16 @@ class ScriptedBackend(ExecutorBackend):
         self.script.note("preflight")
         return self.script.problems
 
-    def open(self, run: Run, sink: Sink) -> None:
+    def open(self, run: Run, emit: Sink) -> None:
         """Note it, and do what the script says."""
         self.script.note("open")
-        self._run, self._sink = run, sink
+        self._run, self._emit = run, emit
         if self.script.on_open is not None:
             self.script.on_open()
 
     def submit(self, spec: StepSpec) -> None:
         """Note it, and do what the script says for this step."""
-        attempt = self._attempts[spec.attempt_id] = Attempt(spec, self._run, self._sink)
+        attempt = self._attempts[spec.attempt_id] = Attempt(spec, self._run, self._emit)
         self.script.perform(attempt)
 
     def cancel(self, attempt_id: str, grace: float) -> None:
