@@ -29,7 +29,7 @@ from rivers.events import StepStarted, StepSucceeded
 from rivers_executor_k8s.api import load_api
 from rivers_executor_k8s.cluster import Cluster
 from rivers_executor_k8s.loop import acquire
-from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.session import Session
 from rivers_executor_k8s.watch import PodWatch
 

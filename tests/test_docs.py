@@ -216,7 +216,7 @@ def test_the_published_roles_are_shown() -> None:
     """The page on permissions shows the Role that preflight prints, and the rule that one for outside adds."""
     page = (ROOT / "docs/kubernetes-permissions.md").read_text(encoding="utf-8")
     shown = [block.text for block in blocks_of(page) if block.language == "yaml"]
-    role_yaml = importlib.import_module("rivers_executor_k8s.roles").role_yaml
+    role_yaml = importlib.import_module("rivers_executor_k8s.pod.roles").role_yaml
     inside, outside = (role_yaml("rivers", outside=out).partition("# ")[0] for out in (False, True))
 
     assert inside == shown[0]

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from rivers_executor_k8s.manifest import USER
+from rivers_executor_k8s.pod.manifest import USER
 
 ROOT = Path(__file__).parent.parent
 WORKER = ROOT / "packages/rivers-worker/image"

@@ -28,7 +28,7 @@ from surroundings import Grounds, grounds
 from rivers_executor_k8s.api import load_api
 from rivers_executor_k8s.cluster import Cluster
 from rivers_executor_k8s.lock import LEASE_SECONDS, sweep
-from rivers_executor_k8s.names import MANAGED
+from rivers_executor_k8s.pod.names import MANAGED
 
 CONTROLLER = Path(pod_controller.__file__)
 PATIENCE = pod_controller.ORPHAN_TTL + 4.0

@@ -14,7 +14,7 @@ from running.left_behind import OF_GRPC, open_files
 from rivers_executor_k8s.access import load_access
 from rivers_executor_k8s.api import Api
 from rivers_executor_k8s.cluster import Cluster
-from rivers_executor_k8s.names import DIGEST
+from rivers_executor_k8s.pod.names import DIGEST
 from rivers_executor_k8s.testing import FakeCluster
 
 LABEL = "rivers-test"

@@ -14,9 +14,9 @@ from plain_cluster import opened
 import rivers as rs
 from rivers.protocol import ImportRef, StepSpec
 from rivers_executor_k8s.dial import Way
+from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.session import Session, Setting
 from rivers_executor_k8s.testing import FakeCluster
-from rivers_executor_k8s.view import PodView
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
 """A container that does nothing, and ends when it is asked to."""

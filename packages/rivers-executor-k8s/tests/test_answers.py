@@ -6,7 +6,7 @@ import pytest
 
 from rivers_executor_k8s.answers import is_passing, meaning_of_create
 from rivers_executor_k8s.api import ApiError, ApiUnreachableError
-from rivers_executor_k8s.objects import StatusCause
+from rivers_executor_k8s.pod.objects import StatusCause
 
 FORBIDDEN = 'pods "p" is forbidden: '
 USER = 'User "u" cannot create resource "pods" in API group "" in the namespace "ns"'

@@ -13,7 +13,7 @@ from plain_cluster import SELECTOR, api_of, asked, opened, plain_cluster, plain_
 
 from rivers_executor_k8s.api import ApiError, ApiUnreachableError
 from rivers_executor_k8s.cluster import Cluster, NameTakenError, PodRefusedError
-from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.testing import FakeCluster, Fault
 
 

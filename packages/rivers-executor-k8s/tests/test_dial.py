@@ -13,7 +13,7 @@ from sessions import in_session, made
 
 from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.dial import Dialer, Way, way_of
-from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.session import Session
 from rivers_executor_k8s.testing import FakeCluster
 

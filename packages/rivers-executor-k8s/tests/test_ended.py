@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from rivers.protocol import Ending, Failure, FailureReason, OutputRecord, StepResult
 from rivers.protocol.protobuf import encode_event_protobuf
-from rivers_executor_k8s.ended import EXIT_CODES, ended, evidence_of
-from rivers_executor_k8s.names import STEP_CONTAINER
-from rivers_executor_k8s.objects import (
+from rivers_executor_k8s.pod.classify import EXIT_CODES, ended, evidence_of
+from rivers_executor_k8s.pod.names import STEP_CONTAINER
+from rivers_executor_k8s.pod.objects import (
     Condition,
     Container,
     ContainerState,

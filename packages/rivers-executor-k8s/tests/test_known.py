@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rivers_executor_k8s.known import Known, is_behind
-from rivers_executor_k8s.objects import (
+from rivers_executor_k8s.pod.objects import (
     ContainerState,
     ContainerStatus,
     Metadata,

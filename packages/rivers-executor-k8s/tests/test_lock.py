@@ -15,8 +15,8 @@ from plain_cluster import opened, plain_cluster, until
 from rivers_executor_k8s.api import ApiError
 from rivers_executor_k8s.cluster import Cluster
 from rivers_executor_k8s.lock import RunLock, RunLockedError, last_update, lease_name, sweep
-from rivers_executor_k8s.manifest import Owner
-from rivers_executor_k8s.names import DIGEST, RUN_LABEL, label_value
+from rivers_executor_k8s.pod.manifest import Owner
+from rivers_executor_k8s.pod.names import DIGEST, RUN_LABEL, label_value
 from rivers_executor_k8s.testing import FakeCluster, Fault
 
 NOW = dt.datetime.now(dt.UTC)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import rivers as rs
 from rivers.exceptions import ConfigurationError
 from rivers.protocol import Compute, ImportRef, InnerStep, NodeKind, PickledRef, StepSpec
-from rivers_executor_k8s.manifest import HOME, Owner, changes, manifest
-from rivers_executor_k8s.names import DIGEST, STEP_CONTAINER, is_ours, pod_name
-from rivers_executor_k8s.objects import Container, Metadata, Pod, PodSpec
+from rivers_executor_k8s.pod.manifest import HOME, Owner, changes, manifest
+from rivers_executor_k8s.pod.names import DIGEST, STEP_CONTAINER, is_ours, pod_name
+from rivers_executor_k8s.pod.objects import Container, Metadata, Pod, PodSpec
 
 SPEC = StepSpec(
     run_id="r1", step="shop/orders", attempt_id="r1-orders-1", function=ImportRef(module="shop", qualname="orders")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rivers.protocol import ImportRef, StepSpec
-from rivers_executor_k8s.names import (
+from rivers_executor_k8s.pod.names import (
     DIGEST,
     annotations_of,
     is_ours,
@@ -18,7 +18,7 @@ from rivers_executor_k8s.names import (
     pod_name,
     run_selector,
 )
-from rivers_executor_k8s.objects import Metadata, Pod
+from rivers_executor_k8s.pod.objects import Metadata, Pod
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rivers_executor_k8s.names import STEP_CONTAINER
-from rivers_executor_k8s.objects import (
+from rivers_executor_k8s.pod.names import STEP_CONTAINER
+from rivers_executor_k8s.pod.objects import (
     Condition,
     ContainerState,
     ContainerStatus,
@@ -21,7 +21,7 @@ from rivers_executor_k8s.objects import (
     Terminated,
     Waiting,
 )
-from rivers_executor_k8s.pending import CONFIG_PATIENCE, MOUNT_PATIENCE, Cause, cause_of, entrypoint_missing
+from rivers_executor_k8s.pod.pending import CONFIG_PATIENCE, MOUNT_PATIENCE, Cause, cause_of, entrypoint_missing
 
 STATUSES = Path(__file__).parent / "statuses"
 IMAGE = "registry.example/team/worker:1"

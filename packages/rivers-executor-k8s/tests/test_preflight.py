@@ -17,8 +17,8 @@ from plain_cluster import asked, opened, plain_cluster
 import rivers as rs
 from rivers.exceptions import GraphValidationError, Problem
 from rivers.protocol import Compute, ImportRef, StepSpec
+from rivers_executor_k8s.pod.roles import OUTSIDE, REQUIRED, Permission
 from rivers_executor_k8s.preflight import dry_runs, missing_permissions, refs_of
-from rivers_executor_k8s.roles import OUTSIDE, REQUIRED, Permission
 from rivers_executor_k8s.session import Session, Setting
 from rivers_executor_k8s.testing import FakeCluster, Fault
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rivers_executor_k8s.names import MANAGED, PORT
-from rivers_executor_k8s.roles import OPTIONAL, OUTSIDE, REQUIRED, Permission, required, role_name, role_yaml
+from rivers_executor_k8s.pod.names import MANAGED, PORT
+from rivers_executor_k8s.pod.roles import OPTIONAL, OUTSIDE, REQUIRED, Permission, required, role_name, role_yaml
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from sessions import SLEEPS, in_session, made
 
-from rivers_executor_k8s.pending import Cause
+from rivers_executor_k8s.pod.pending import Cause
 from rivers_executor_k8s.session import Session
 from rivers_executor_k8s.startup import CALM, SILENT, StartError, Startup
 from rivers_executor_k8s.testing import FakeCluster

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rivers.exceptions import ConfigurationError
-from rivers_executor_k8s.template import merged, read_template
+from rivers_executor_k8s.pod.template import merged, read_template
 
 # ── merging ──
 

@@ -14,7 +14,7 @@ from plain_cluster import SELECTOR, asked, opened, plain_cluster, plain_pod, unt
 
 from rivers_executor_k8s.api import ApiError
 from rivers_executor_k8s.cluster import Cluster
-from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.testing import FakeCluster, Fault
 from rivers_executor_k8s.watch import PodWatch
 

@@ -18,7 +18,7 @@ import msgspec
 
 from rivers_executor_k8s.access import Access, load_access
 from rivers_executor_k8s.forward import HANDSHAKE, Forward, answers_handshake
-from rivers_executor_k8s.objects import Status, StatusCause
+from rivers_executor_k8s.pod.objects import Status, StatusCause
 from rivers_executor_k8s.transport import Answer, Connection, Pool, dial
 
 __all__ = ["TIMEOUT", "Api", "ApiError", "ApiUnreachableError", "Stream", "load_api"]

@@ -34,12 +34,12 @@ from rivers.protocol import (
 )
 from rivers_executor_k8s.api import ApiError, ApiUnreachableError
 from rivers_executor_k8s.cluster import NameTakenError, PodRefusedError
-from rivers_executor_k8s.ended import ended
-from rivers_executor_k8s.names import pod_name
-from rivers_executor_k8s.pending import Cause
+from rivers_executor_k8s.pod.classify import ended
+from rivers_executor_k8s.pod.names import pod_name
+from rivers_executor_k8s.pod.pending import Cause
+from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.session import Session
 from rivers_executor_k8s.startup import StartError, Startup
-from rivers_executor_k8s.view import PodView
 from rivers_worker.client import Announcement, WorkerClient, announcement_in
 from rivers_worker.errors import AnnouncementError, WorkerError
 

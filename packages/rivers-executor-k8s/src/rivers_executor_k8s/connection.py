@@ -14,9 +14,9 @@ from rivers_executor_k8s.api import ApiError, ApiUnreachableError, load_api
 from rivers_executor_k8s.cluster import Cluster
 from rivers_executor_k8s.dial import way_of
 from rivers_executor_k8s.loop import acquire
+from rivers_executor_k8s.pod.template import read_template
 from rivers_executor_k8s.preflight import dry_runs, missing_permissions, probe, refs_of
 from rivers_executor_k8s.session import Session, Setting
-from rivers_executor_k8s.template import read_template
 from rivers_executor_k8s.where import image_and_owner
 
 __all__ = ["Connection"]

@@ -15,7 +15,7 @@ from typing import Literal
 
 from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.cluster import Cluster
-from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.pod.objects import Pod
 
 __all__ = ["Dialer", "Way", "way_of"]
 

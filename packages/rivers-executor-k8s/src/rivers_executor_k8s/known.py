@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.pod.objects import Pod
 
 __all__ = ["Known", "is_behind"]
 

@@ -19,8 +19,8 @@ from rivers.exceptions import Problem
 from rivers.protocol import Ending, StepResult, StepSpec
 from rivers_executor_k8s.attempt import Attempt
 from rivers_executor_k8s.cluster import Cluster, PodRefusedError
-from rivers_executor_k8s.pending import Cause
-from rivers_executor_k8s.roles import Permission, required, role_yaml
+from rivers_executor_k8s.pod.pending import Cause
+from rivers_executor_k8s.pod.roles import Permission, required, role_yaml
 from rivers_executor_k8s.session import Session
 from rivers_worker.client import WorkerClient
 

@@ -13,8 +13,8 @@ from rivers_executor_k8s.api import ApiError, ApiUnreachableError
 from rivers_executor_k8s.attempt import Attempt
 from rivers_executor_k8s.connection import Connection
 from rivers_executor_k8s.lock import RunLock, sweep
+from rivers_executor_k8s.pod.roles import OPTIONAL
 from rivers_executor_k8s.preflight import is_allowed
-from rivers_executor_k8s.roles import OPTIONAL
 from rivers_executor_k8s.session import Session
 
 __all__ = ["Running"]

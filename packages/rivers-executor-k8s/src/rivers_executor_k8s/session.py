@@ -12,10 +12,10 @@ from rivers.protocol import Ending, StepEvent, StepResult, StepSpec
 from rivers.spi import Executor
 from rivers_executor_k8s.cluster import Cluster, NameTakenError, PodRefusedError
 from rivers_executor_k8s.dial import Dialer, Way
-from rivers_executor_k8s.manifest import Owner, changes, manifest
-from rivers_executor_k8s.names import run_selector
-from rivers_executor_k8s.objects import Pod
-from rivers_executor_k8s.view import PodView
+from rivers_executor_k8s.pod.manifest import Owner, changes, manifest
+from rivers_executor_k8s.pod.names import run_selector
+from rivers_executor_k8s.pod.objects import Pod
+from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.watch import PodWatch
 from rivers_worker.client import Announcement, Deadlines, Identity, WorkerClient
 

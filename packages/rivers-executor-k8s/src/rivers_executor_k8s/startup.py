@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from rivers_executor_k8s.cluster import Cluster
-from rivers_executor_k8s.pending import Cause, cause_of
-from rivers_executor_k8s.view import PodView
+from rivers_executor_k8s.pod.pending import Cause, cause_of
+from rivers_executor_k8s.pod.state import PodView
 
 __all__ = ["StartError", "Startup"]
 

@@ -23,8 +23,8 @@ from rivers_executor_k8s.answers import is_passing
 from rivers_executor_k8s.api import ApiError, ApiUnreachableError
 from rivers_executor_k8s.cluster import Cluster
 from rivers_executor_k8s.known import Known
-from rivers_executor_k8s.objects import Pod, Status
 from rivers_executor_k8s.pace import pause
+from rivers_executor_k8s.pod.objects import Pod, Status
 
 __all__ = ["PodWatch"]
 

@@ -7,8 +7,8 @@ import socket
 
 from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.cluster import Cluster
-from rivers_executor_k8s.manifest import Owner
-from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.pod.manifest import Owner
+from rivers_executor_k8s.pod.objects import Pod
 
 __all__ = ["image_and_owner"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from namespaces import Namespace
 
-from rivers_executor_k8s.roles import OPTIONAL, Permission, required
+from rivers_executor_k8s.pod.roles import OPTIONAL, Permission, required
 
 __all__ = ["ACCOUNT", "bind", "cluster_of", "permit", "published", "token", "user", "write_kubeconfig"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from namespaces import Namespace
 
-from rivers_executor_k8s.names import PORT
+from rivers_executor_k8s.pod.names import PORT
 
 __all__ = ["NEEDS_TOOLS", "TOOLS", "Outages", "connections_to", "server_of", "sleep_until"]
 

@@ -24,8 +24,8 @@ import rivers as rs
 from rivers_executor_k8s.access import load_access
 from rivers_executor_k8s.api import Api
 from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.pod.roles import Permission, required
 from rivers_executor_k8s.preflight import missing_permissions
-from rivers_executor_k8s.roles import Permission, required
 
 pytestmark = [NEEDS_IMAGE, pytest.mark.timeout(180)]
 

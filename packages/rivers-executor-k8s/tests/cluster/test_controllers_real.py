@@ -24,7 +24,7 @@ from real_runs import NEEDS_IMAGE, NO_NOTES, Start
 from rivers_executor_k8s.api import load_api
 from rivers_executor_k8s.cluster import Cluster
 from rivers_executor_k8s.lock import LEASE_SECONDS, RunLock, RunLockedError
-from rivers_executor_k8s.names import RUN_LABEL
+from rivers_executor_k8s.pod.names import RUN_LABEL
 
 pytestmark = [pytest.mark.long, NEEDS_IMAGE, pytest.mark.timeout(420)]
 

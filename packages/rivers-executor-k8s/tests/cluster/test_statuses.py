@@ -9,10 +9,10 @@ import pytest
 from namespaces import Namespace
 
 from rivers.protocol import Ending, FailureReason, StepResult
-from rivers_executor_k8s.ended import ended
-from rivers_executor_k8s.names import STEP_CONTAINER
-from rivers_executor_k8s.objects import Pod
-from rivers_executor_k8s.pending import Cause, cause_of
+from rivers_executor_k8s.pod.classify import ended
+from rivers_executor_k8s.pod.names import STEP_CONTAINER
+from rivers_executor_k8s.pod.objects import Pod
+from rivers_executor_k8s.pod.pending import Cause, cause_of
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 

@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from rivers.protocol import Ending, Evidence, FailureReason, StepResult, lost
 from rivers.spi import parse_quantity
-from rivers_executor_k8s.names import STEP_CONTAINER
-from rivers_executor_k8s.objects import ContainerStatus, Pod, Terminated
-from rivers_executor_k8s.pending import entrypoint_missing
+from rivers_executor_k8s.pod.names import STEP_CONTAINER
+from rivers_executor_k8s.pod.objects import ContainerStatus, Pod, Terminated
+from rivers_executor_k8s.pod.pending import entrypoint_missing
 from rivers_worker.client import outcome_in
 
 __all__ = ["EXIT_CODES", "ended", "evidence_of"]

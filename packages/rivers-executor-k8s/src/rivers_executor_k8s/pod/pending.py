@@ -14,8 +14,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rivers_executor_k8s.names import STEP_CONTAINER
-from rivers_executor_k8s.objects import ContainerStatus, Event, Pod
+from rivers_executor_k8s.pod.names import STEP_CONTAINER
+from rivers_executor_k8s.pod.objects import ContainerStatus, Event, Pod
 
 __all__ = ["Cause", "cause_of", "entrypoint_missing"]
 

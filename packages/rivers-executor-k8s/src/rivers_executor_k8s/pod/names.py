@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rivers.protocol import StepSpec
-from rivers_executor_k8s.objects import Pod
+from rivers_executor_k8s.pod.objects import Pod
 
 __all__ = [
     "DIGEST",

@@ -20,9 +20,9 @@ from typing import Any
 
 from rivers.protocol import ImportRef, StepSpec
 from rivers.spi import Executor
-from rivers_executor_k8s.names import DIGEST, PORT, STEP_CONTAINER, annotations_of, labels_of, pod_name
-from rivers_executor_k8s.objects import Container, Pod
-from rivers_executor_k8s.template import merged
+from rivers_executor_k8s.pod.names import DIGEST, PORT, STEP_CONTAINER, annotations_of, labels_of, pod_name
+from rivers_executor_k8s.pod.objects import Container, Pod
+from rivers_executor_k8s.pod.template import merged
 
 __all__ = ["HOME", "Owner", "changes", "manifest"]
 

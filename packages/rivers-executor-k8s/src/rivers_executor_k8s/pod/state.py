@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from rivers_executor_k8s.names import STEP_CONTAINER
-from rivers_executor_k8s.objects import ContainerState, Pod
+from rivers_executor_k8s.pod.names import STEP_CONTAINER
+from rivers_executor_k8s.pod.objects import ContainerState, Pod
 
 __all__ = ["PodView"]
 

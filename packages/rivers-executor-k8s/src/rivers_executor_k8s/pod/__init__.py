@@ -1,0 +1,1 @@
+"""Pods as data: manifests, names, states and ends. Pure, without I/O."""
