@@ -26,12 +26,12 @@ from figures import Table
 
 import rivers as rs
 from rivers.events import StepStarted, StepSucceeded
-from rivers_executor_k8s.api import load_api
-from rivers_executor_k8s.cluster import Cluster
-from rivers_executor_k8s.loop import acquire
+from rivers_executor_k8s.api.client import load_api
+from rivers_executor_k8s.api.event_loop import acquire
+from rivers_executor_k8s.api.namespace import Cluster
+from rivers_executor_k8s.api.watch import PodWatch
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.session import Session
-from rivers_executor_k8s.watch import PodWatch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "packages/rivers-executor-k8s/tests/user_code"))
 

@@ -25,8 +25,8 @@ import pod_controller
 from processes import end, marked
 from surroundings import Grounds, grounds
 
-from rivers_executor_k8s.api import load_api
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.client import load_api
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.lock import LEASE_SECONDS, sweep
 from rivers_executor_k8s.pod.names import MANAGED
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from running.left_behind import OF_GRPC, open_files
 
-from rivers_executor_k8s.access import load_access
-from rivers_executor_k8s.api import Api
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.auth import load_access
+from rivers_executor_k8s.api.client import Api
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import DIGEST
 from rivers_executor_k8s.testing import FakeCluster
 

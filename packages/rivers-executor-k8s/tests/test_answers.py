@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rivers_executor_k8s.answers import is_passing, meaning_of_create
-from rivers_executor_k8s.api import ApiError, ApiUnreachableError
+from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
+from rivers_executor_k8s.api.create_errors import is_passing, meaning_of_create
 from rivers_executor_k8s.pod.objects import StatusCause
 
 FORBIDDEN = 'pods "p" is forbidden: '

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from plain_cluster import SELECTOR, api_of, asked, opened, plain_cluster, plain_pod, until
 
-from rivers_executor_k8s.api import ApiError, ApiUnreachableError
-from rivers_executor_k8s.cluster import Cluster, NameTakenError, PodRefusedError
+from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
+from rivers_executor_k8s.api.namespace import Cluster, NameTakenError, PodRefusedError
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.testing import FakeCluster, Fault
 

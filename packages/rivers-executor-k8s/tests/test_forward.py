@@ -18,10 +18,10 @@ import pytest
 from plain_cluster import opened, plain_cluster, plain_pod, until
 from tls_server import request_of, serving
 
-from rivers_executor_k8s.api import ApiError
-from rivers_executor_k8s.forward import Forward, frame
+from rivers_executor_k8s.api.client import ApiError
+from rivers_executor_k8s.api.port_forward import Forward, frame
+from rivers_executor_k8s.api.transport import Connection, Endpoint, dial
 from rivers_executor_k8s.testing import FakeCluster, Fault
-from rivers_executor_k8s.transport import Connection, Endpoint, dial
 
 
 @pytest.fixture

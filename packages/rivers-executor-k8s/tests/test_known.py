@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rivers_executor_k8s.known import Known, is_behind
+from rivers_executor_k8s.api.pod_cache import Known, is_behind
 from rivers_executor_k8s.pod.objects import (
     ContainerState,
     ContainerStatus,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from plain_cluster import opened, plain_cluster, until
 
-from rivers_executor_k8s.api import ApiError
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.client import ApiError
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.lock import RunLock, RunLockedError, last_update, lease_name, sweep
 from rivers_executor_k8s.pod.manifest import Owner
 from rivers_executor_k8s.pod.names import DIGEST, RUN_LABEL, label_value

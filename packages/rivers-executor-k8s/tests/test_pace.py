@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from rivers_executor_k8s.pace import BURST, FIRST, LEAST, LONGEST, MOST, RATE, Limit, Pace, Tokens, pause
+from rivers_executor_k8s.api.rate_limit import BURST, FIRST, LEAST, LONGEST, MOST, RATE, Limit, Pace, Tokens, pause
 
 
 def after(limit: Limit, answers: int, seconds: float = 0.01, now: float = 0.0) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from plain_cluster import opened, plain_cluster, plain_pod
 
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.lock import LEASE_SECONDS, lease_name, sweep
 from rivers_executor_k8s.pod.names import RUN_LABEL
 from rivers_executor_k8s.testing import FakeCluster

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from plain_cluster import SELECTOR, asked, opened, plain_cluster, plain_pod, until
 
-from rivers_executor_k8s.api import ApiError
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.client import ApiError
+from rivers_executor_k8s.api.namespace import Cluster
+from rivers_executor_k8s.api.watch import PodWatch
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.testing import FakeCluster, Fault
-from rivers_executor_k8s.watch import PodWatch
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ from rivers.protocol import (
     Timings,
     lost,
 )
-from rivers_executor_k8s.api import ApiError, ApiUnreachableError
-from rivers_executor_k8s.cluster import NameTakenError, PodRefusedError
+from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
+from rivers_executor_k8s.api.namespace import NameTakenError, PodRefusedError
 from rivers_executor_k8s.pod.classify import ended
 from rivers_executor_k8s.pod.names import pod_name
 from rivers_executor_k8s.pod.pending import Cause

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from rivers.exceptions import ConfigurationError, Problem
 from rivers.protocol import StepSpec
 from rivers.spi import Executor
-from rivers_executor_k8s.api import ApiError, ApiUnreachableError, load_api
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError, load_api
+from rivers_executor_k8s.api.event_loop import acquire
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.dial import way_of
-from rivers_executor_k8s.loop import acquire
 from rivers_executor_k8s.pod.template import read_template
 from rivers_executor_k8s.preflight import dry_runs, missing_permissions, probe, refs_of
 from rivers_executor_k8s.session import Session, Setting

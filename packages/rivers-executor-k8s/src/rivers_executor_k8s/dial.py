@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 from rivers.exceptions import ConfigurationError
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.objects import Pod
 
 __all__ = ["Dialer", "Way", "way_of"]

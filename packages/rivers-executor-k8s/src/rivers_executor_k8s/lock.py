@@ -17,8 +17,8 @@ import socket
 from typing import Any
 
 from rivers.exceptions import ExecutionError
-from rivers_executor_k8s.api import ApiError, ApiUnreachableError
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.manifest import Owner
 from rivers_executor_k8s.pod.names import MANAGED, RUN_LABEL, keeps_failed, label_value
 from rivers_executor_k8s.pod.objects import Pod

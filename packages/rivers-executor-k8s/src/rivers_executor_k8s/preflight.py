@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from rivers.exceptions import Problem
 from rivers.protocol import Ending, StepResult, StepSpec
+from rivers_executor_k8s.api.namespace import Cluster, PodRefusedError
 from rivers_executor_k8s.attempt import Attempt
-from rivers_executor_k8s.cluster import Cluster, PodRefusedError
 from rivers_executor_k8s.pod.pending import Cause
 from rivers_executor_k8s.pod.roles import Permission, required, role_yaml
 from rivers_executor_k8s.session import Session

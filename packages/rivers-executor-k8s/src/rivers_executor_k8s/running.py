@@ -9,7 +9,7 @@ import traceback
 
 from rivers.protocol import Evidence, LogRecord, StepResult, StepSpec, lost
 from rivers.spi import Run, Sink
-from rivers_executor_k8s.api import ApiError, ApiUnreachableError
+from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.attempt import Attempt
 from rivers_executor_k8s.connection import Connection
 from rivers_executor_k8s.lock import RunLock, sweep

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.pending import Cause, cause_of
 from rivers_executor_k8s.pod.state import PodView
 

@@ -6,7 +6,7 @@ import os
 import socket
 
 from rivers.exceptions import ConfigurationError
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.manifest import Owner
 from rivers_executor_k8s.pod.objects import Pod
 

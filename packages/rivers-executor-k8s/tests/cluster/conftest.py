@@ -15,7 +15,7 @@ import pytest
 from running.going import Going
 
 import rivers as rs
-from rivers_executor_k8s.api import ApiError, load_api
+from rivers_executor_k8s.api.client import ApiError, load_api
 
 AFTER_OUTAGES = 120.0
 """Seconds in which a controller makes an account, where the API server was just away and a leader must be found."""

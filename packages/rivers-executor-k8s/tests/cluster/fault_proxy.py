@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import parse_qsl, urlsplit
 
-from rivers_executor_k8s.api import Api, ApiError, ApiUnreachableError, load_api
+from rivers_executor_k8s.api.client import Api, ApiError, ApiUnreachableError, load_api
 
 RATE = 0.2
 WATCH_LIVES = 3.0

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rivers_executor_k8s.api import Api
+from rivers_executor_k8s.api.client import Api
 from rivers_executor_k8s.pod.objects import Event, EventList, Pod
 
 __all__ = ["Namespace"]

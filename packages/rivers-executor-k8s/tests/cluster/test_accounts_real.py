@@ -21,9 +21,9 @@ from outages import NEEDS_TOOLS, TOOLS
 from real_runs import NEEDS_IMAGE, NO_NOTES, account, settings
 
 import rivers as rs
-from rivers_executor_k8s.access import load_access
-from rivers_executor_k8s.api import Api
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.auth import load_access
+from rivers_executor_k8s.api.client import Api
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.roles import Permission, required
 from rivers_executor_k8s.preflight import missing_permissions
 

@@ -13,7 +13,7 @@ import rivers as rs
 from rivers.exceptions import ConfigurationError
 from rivers.protocol import Compute, ImportRef, StepSpec
 from rivers.spi import check_pod_template
-from rivers_executor_k8s.api import ApiError
+from rivers_executor_k8s.api.client import ApiError
 from rivers_executor_k8s.pod.manifest import HOME, Owner, changes, manifest
 from rivers_executor_k8s.pod.names import STEP_CONTAINER, is_ours, run_selector
 from rivers_executor_k8s.pod.objects import Pod, PodList

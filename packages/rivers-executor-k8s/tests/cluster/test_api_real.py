@@ -15,12 +15,12 @@ from kubernetes.config import load_kube_config
 from namespaces import Namespace
 from test_statuses import pod
 
-from rivers_executor_k8s.access import Access, load_access
-from rivers_executor_k8s.api import Api, ApiError
-from rivers_executor_k8s.cluster import Cluster, NameTakenError, PodRefusedError
+from rivers_executor_k8s.api.auth import Access, load_access
+from rivers_executor_k8s.api.client import Api, ApiError
+from rivers_executor_k8s.api.namespace import Cluster, NameTakenError, PodRefusedError
+from rivers_executor_k8s.api.watch import PodWatch
 from rivers_executor_k8s.pod.names import DIGEST
 from rivers_executor_k8s.pod.objects import Pod
-from rivers_executor_k8s.watch import PodWatch
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -21,8 +21,8 @@ from controllers import Controller
 from namespaces import Namespace
 from real_runs import NEEDS_IMAGE, NO_NOTES, Start
 
-from rivers_executor_k8s.api import load_api
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.client import load_api
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.lock import LEASE_SECONDS, RunLock, RunLockedError
 from rivers_executor_k8s.pod.names import RUN_LABEL
 
@@ -37,8 +37,8 @@ MOMENTS = ("begun", "StepStarted plain", "StepStarted one", "StepSucceeded one")
 
 HOLDS = """
 import asyncio, sys
-from rivers_executor_k8s.api import load_api
-from rivers_executor_k8s.cluster import Cluster
+from rivers_executor_k8s.api.client import load_api
+from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.lock import RunLock
 
 async def main():

@@ -16,10 +16,10 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from rivers_executor_k8s.access import Access, load_access
-from rivers_executor_k8s.forward import HANDSHAKE, Forward, answers_handshake
+from rivers_executor_k8s.api.auth import Access, load_access
+from rivers_executor_k8s.api.port_forward import HANDSHAKE, Forward, answers_handshake
+from rivers_executor_k8s.api.transport import Answer, Connection, Pool, dial
 from rivers_executor_k8s.pod.objects import Status, StatusCause
-from rivers_executor_k8s.transport import Answer, Connection, Pool, dial
 
 __all__ = ["TIMEOUT", "Api", "ApiError", "ApiUnreachableError", "Stream", "load_api"]
 

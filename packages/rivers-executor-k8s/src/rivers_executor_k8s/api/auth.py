@@ -24,7 +24,7 @@ from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import KubeConfigMerger
 
 from rivers.exceptions import ConfigurationError
-from rivers_executor_k8s.transport import Endpoint, Proxy
+from rivers_executor_k8s.api.transport import Endpoint, Proxy
 
 __all__ = ["Access", "load_access"]
 

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from rivers_executor_k8s.answers import is_passing
-from rivers_executor_k8s.api import ApiError, ApiUnreachableError
-from rivers_executor_k8s.cluster import Cluster
-from rivers_executor_k8s.known import Known
-from rivers_executor_k8s.pace import pause
+from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
+from rivers_executor_k8s.api.create_errors import is_passing
+from rivers_executor_k8s.api.namespace import Cluster
+from rivers_executor_k8s.api.pod_cache import Known
+from rivers_executor_k8s.api.rate_limit import pause
 from rivers_executor_k8s.pod.objects import Pod, Status
 
 __all__ = ["PodWatch"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rivers_executor_k8s.api import ApiError, ApiUnreachableError
+from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 
 __all__ = ["Meaning", "is_passing", "meaning_of_create"]
 

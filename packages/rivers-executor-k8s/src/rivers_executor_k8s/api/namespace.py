@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rivers_executor_k8s.answers import Meaning, is_passing, meaning_of_create
-from rivers_executor_k8s.api import Api, ApiError, ApiUnreachableError, Stream
-from rivers_executor_k8s.forward import Forward
-from rivers_executor_k8s.pace import Pace, pause
+from rivers_executor_k8s.api.client import Api, ApiError, ApiUnreachableError, Stream
+from rivers_executor_k8s.api.create_errors import Meaning, is_passing, meaning_of_create
+from rivers_executor_k8s.api.port_forward import Forward
+from rivers_executor_k8s.api.rate_limit import Pace, pause
 from rivers_executor_k8s.pod.names import STEP_CONTAINER, is_ours
 from rivers_executor_k8s.pod.objects import Event, EventList, Pod, PodList
 from rivers_worker.announcement import MOST_BYTES, announcement_in

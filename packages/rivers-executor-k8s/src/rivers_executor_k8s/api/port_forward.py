@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from rivers_executor_k8s.transport import BrokenError, Connection, Head
+from rivers_executor_k8s.api.transport import BrokenError, Connection, Head
 
 __all__ = ["HANDSHAKE", "Forward", "answers_handshake", "frame", "messages"]
 
