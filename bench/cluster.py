@@ -31,7 +31,7 @@ from rivers_executor_k8s.api.event_loop import acquire
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.api.watch import PodWatch
 from rivers_executor_k8s.pod.objects import Pod
-from rivers_executor_k8s.session import Session
+from rivers_executor_k8s.run.session import Session
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "packages/rivers-executor-k8s/tests/user_code"))
 

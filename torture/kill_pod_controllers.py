@@ -27,8 +27,9 @@ from surroundings import Grounds, grounds
 
 from rivers_executor_k8s.api.client import load_api
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.lock import LEASE_SECONDS, sweep
 from rivers_executor_k8s.pod.names import MANAGED
+from rivers_executor_k8s.run.lease import LEASE_SECONDS
+from rivers_executor_k8s.run.orphans import sweep
 
 CONTROLLER = Path(pod_controller.__file__)
 PATIENCE = pod_controller.ORPHAN_TTL + 4.0

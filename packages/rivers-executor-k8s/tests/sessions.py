@@ -13,9 +13,9 @@ from plain_cluster import opened
 
 import rivers as rs
 from rivers.protocol import ImportRef, StepSpec
-from rivers_executor_k8s.dial import Way
 from rivers_executor_k8s.pod.state import PodView
-from rivers_executor_k8s.session import Session, Setting
+from rivers_executor_k8s.run.dial import Way
+from rivers_executor_k8s.run.session import Session, Setting
 from rivers_executor_k8s.testing import FakeCluster
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]

@@ -12,9 +12,9 @@ from plain_cluster import asked, until
 from sessions import in_session, made
 
 from rivers.exceptions import ConfigurationError
-from rivers_executor_k8s.dial import Dialer, Way, way_of
 from rivers_executor_k8s.pod.objects import Pod
-from rivers_executor_k8s.session import Session
+from rivers_executor_k8s.run.dial import Dialer, Way, way_of
+from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.testing import FakeCluster
 
 ECHO = """

@@ -14,9 +14,10 @@ from plain_cluster import opened, plain_cluster, until
 
 from rivers_executor_k8s.api.client import ApiError
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.lock import RunLock, RunLockedError, last_update, lease_name, sweep
 from rivers_executor_k8s.pod.manifest import Owner
 from rivers_executor_k8s.pod.names import DIGEST, RUN_LABEL, label_value
+from rivers_executor_k8s.run.lease import RunLock, RunLockedError, last_update, lease_name
+from rivers_executor_k8s.run.orphans import sweep
 from rivers_executor_k8s.testing import FakeCluster, Fault
 
 NOW = dt.datetime.now(dt.UTC)

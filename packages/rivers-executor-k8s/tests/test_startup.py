@@ -11,8 +11,8 @@ import pytest
 from sessions import SLEEPS, in_session, made
 
 from rivers_executor_k8s.pod.pending import Cause
-from rivers_executor_k8s.session import Session
-from rivers_executor_k8s.startup import CALM, SILENT, StartError, Startup
+from rivers_executor_k8s.run.session import Session
+from rivers_executor_k8s.run.startup import CALM, SILENT, StartError, Startup
 from rivers_executor_k8s.testing import FakeCluster
 
 NO_SECRET = 'MountVolume.SetUp failed for volume "v" : secret "nowhere" not found'

@@ -11,8 +11,9 @@ import pytest
 from plain_cluster import opened, plain_cluster, plain_pod
 
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.lock import LEASE_SECONDS, lease_name, sweep
 from rivers_executor_k8s.pod.names import RUN_LABEL
+from rivers_executor_k8s.run.lease import LEASE_SECONDS, lease_name
+from rivers_executor_k8s.run.orphans import sweep
 from rivers_executor_k8s.testing import FakeCluster
 
 NOW = dt.datetime.now(dt.UTC)

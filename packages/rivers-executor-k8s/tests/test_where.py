@@ -11,8 +11,8 @@ from plain_cluster import opened, plain_cluster, plain_pod
 
 from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.pod.manifest import Owner
+from rivers_executor_k8s.run.controller_pod import POD_NAME_VARIABLES, image_and_owner
 from rivers_executor_k8s.testing import FakeCluster
-from rivers_executor_k8s.where import POD_NAME_VARIABLES, image_and_owner
 
 SIDE_CAR = {"name": "proxy", "image": "proxy:2"}
 

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from rivers.exceptions import Problem
 from rivers.protocol import Compute, StepSpec
 from rivers.spi import Capabilities, Executor, ExecutorBackend, Reach, Run, Sink
-from rivers_executor_k8s.connection import Connection
-from rivers_executor_k8s.running import Running
+from rivers_executor_k8s.run.cluster_run import Running
+from rivers_executor_k8s.run.context import Connection
+from rivers_executor_k8s.run.preflight import preflight
 
 __all__ = ["KubernetesBackend"]
 
@@ -53,7 +54,7 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         if not given:
             return ()
         connection = self._connected()
-        return connection.run(connection.preflight(given), PREFLIGHT_DEADLINE)
+        return connection.run(preflight(connection, given), PREFLIGHT_DEADLINE)
 
     def open(self, run: Run, emit: Sink) -> None:
         """Take the run's lock and begin to watch; raises when the cluster refuses that."""

@@ -25,7 +25,7 @@ from rivers_executor_k8s.api.auth import load_access
 from rivers_executor_k8s.api.client import Api
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.roles import Permission, required
-from rivers_executor_k8s.preflight import missing_permissions
+from rivers_executor_k8s.run.preflight import missing_permissions
 
 pytestmark = [NEEDS_IMAGE, pytest.mark.timeout(180)]
 

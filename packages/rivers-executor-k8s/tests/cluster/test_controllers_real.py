@@ -23,8 +23,8 @@ from real_runs import NEEDS_IMAGE, NO_NOTES, Start
 
 from rivers_executor_k8s.api.client import load_api
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.lock import LEASE_SECONDS, RunLock, RunLockedError
 from rivers_executor_k8s.pod.names import RUN_LABEL
+from rivers_executor_k8s.run.lease import LEASE_SECONDS, RunLock, RunLockedError
 
 pytestmark = [pytest.mark.long, NEEDS_IMAGE, pytest.mark.timeout(420)]
 
@@ -39,7 +39,7 @@ HOLDS = """
 import asyncio, sys
 from rivers_executor_k8s.api.client import load_api
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.lock import RunLock
+from rivers_executor_k8s.run.lease import RunLock
 
 async def main():
     lock = RunLock(Cluster(load_api(None), sys.argv[1]), sys.argv[2], None)

@@ -20,16 +20,13 @@ from rivers.exceptions import ExecutionError
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.manifest import Owner
-from rivers_executor_k8s.pod.names import MANAGED, RUN_LABEL, keeps_failed, label_value
-from rivers_executor_k8s.pod.objects import Pod
+from rivers_executor_k8s.pod.names import RUN_LABEL, label_value
 
-__all__ = ["RunLock", "RunLockedError", "sweep"]
+__all__ = ["LEASE_SECONDS", "RENEW_EVERY", "RunLock", "RunLockedError", "last_update", "lease_name"]
 
 LEASE_SECONDS = 60
 """A lease that was not renewed for so long is nobody's."""
 RENEW_EVERY = 10.0
-SECOND_LOOK = 1.5 * RENEW_EVERY
-"""Seconds in which whoever is alive renews a lease, also after the API server was away."""
 
 _HELD = ("holderIdentity", "leaseTransitions")
 
@@ -171,45 +168,3 @@ def last_update(lease: dict[str, Any]) -> dt.datetime:
     times = [field["time"] for field in metadata.get("managedFields", ()) if "time" in field]
     written = lease["spec"].get("renewTime") or metadata.get("creationTimestamp")
     return dt.datetime.fromisoformat(max(times) if times else written)
-
-
-async def sweep(cluster: Cluster, own_run: str, now: dt.datetime, *, look_again: float = SECOND_LOOK) -> int:
-    """Delete the pods and leases of runs whose controller is gone; returns how many pods.
-
-    `now` is the API server's time. Nothing of a run that renews its lease is touched, and each pod is deleted by its
-    uid. A pod without a lease is nobody's once it is older than a lease may be: preflight has none. Failed pods that
-    their user wanted to keep stay.
-    """
-    pods, _ = await cluster.list_pods(MANAGED)
-    leases = await cluster.list_leases(MANAGED)
-    dead = [lease for lease in leases if _seconds(last_update(lease), now) >= LEASE_SECONDS]
-    if dead:  # an API server that was away for long has made them all look so: whoever is alive renews meanwhile
-        await asyncio.sleep(look_again)
-        found = {lease["metadata"]["resourceVersion"] for lease in await cluster.list_leases(MANAGED)}
-        dead = [lease for lease in dead if lease["metadata"]["resourceVersion"] in found]
-    gone = {_run_of(lease) for lease in dead}
-    alive = {_run_of(lease) for lease in leases} - gone | {label_value(own_run)}
-    left = [pod for pod in pods if _is_left(pod, gone, alive, now)]
-    for pod in left:
-        await cluster.delete_pod(pod.metadata.name, pod.metadata.uid, grace=1)
-    for lease in dead:
-        await cluster.delete_lease(lease["metadata"]["name"], lease["metadata"]["uid"])
-    return len(left)
-
-
-def _is_left(pod: Pod, gone: set[str], alive: set[str], now: dt.datetime) -> bool:
-    run = pod.metadata.labels.get(RUN_LABEL)
-    if run is None or run in alive or pod.metadata.deletion_timestamp is not None:
-        return False
-    if keeps_failed(pod) and pod.status.phase == "Failed":
-        return False
-    made = pod.metadata.creation_timestamp
-    return run in gone or made is None or _seconds(dt.datetime.fromisoformat(made), now) >= LEASE_SECONDS
-
-
-def _run_of(lease: dict[str, Any]) -> str:
-    return str(lease["metadata"].get("labels", {}).get(RUN_LABEL, ""))
-
-
-def _seconds(since: dt.datetime, now: dt.datetime) -> float:
-    return (now - since).total_seconds()

@@ -10,25 +10,61 @@ attempts themselves then tell what they wait for.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from rivers.exceptions import Problem
+from rivers.exceptions import ConfigurationError, Problem
 from rivers.protocol import Ending, StepResult, StepSpec
+from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import Cluster, PodRefusedError
-from rivers_executor_k8s.attempt import Attempt
 from rivers_executor_k8s.pod.pending import Cause
 from rivers_executor_k8s.pod.roles import Permission, required, role_yaml
-from rivers_executor_k8s.session import Session
+from rivers_executor_k8s.run.attempt import Attempt
+from rivers_executor_k8s.run.context import Connection
+from rivers_executor_k8s.run.session import Session
 from rivers_worker.client import WorkerClient
 
-__all__ = ["dry_runs", "is_allowed", "missing_permissions", "probe", "refs_of"]
+__all__ = ["dry_runs", "is_allowed", "missing_permissions", "preflight", "probe", "refs_of"]
 
 PROBE_STEP = "preflight"
+PROBE_CLOSE = 20.0
 PROBE_PATIENCE = 20.0
 """Seconds that the pod which looks up refs gets, all in all; images that are here already take two of them."""
+
+
+async def preflight(context: Connection, specs: Sequence[StepSpec]) -> list[Problem]:
+    """What the cluster would refuse. What was found good once is not asked again."""
+    try:
+        return await _preflight(context, specs)
+    except (ApiError, ApiUnreachableError) as error:
+        return [Problem(f"the cluster at {context.cluster.server} cannot be asked: {error}")]
+    except ConfigurationError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        return [Problem(error.message + hint)]
+
+
+async def _preflight(context: Connection, specs: Sequence[StepSpec]) -> list[Problem]:
+    if problems := await missing_permissions(context.cluster):
+        return problems
+    setting = await context.setting(f"{specs[0].run_id}-preflight")
+    session = Session(context.cluster, setting, lambda event: None)
+    if problems := await dry_runs(session, specs):
+        return problems
+    distinct = refs_of(specs)
+    unseen = {key: spec for key, spec in distinct.items() if (setting.image, key) not in context.checked}
+    if not unseen:
+        return []
+    await session.start()
+    try:
+        problems = await probe(session, list(unseen.values()))
+    finally:
+        await asyncio.shield(session.close(time.monotonic() + PROBE_CLOSE))
+    if not problems:
+        context.checked.update((setting.image, key) for key in unseen)
+    return problems
 
 
 async def missing_permissions(cluster: Cluster) -> list[Problem]:

@@ -10,12 +10,13 @@ import traceback
 from rivers.protocol import Evidence, LogRecord, StepResult, StepSpec, lost
 from rivers.spi import Run, Sink
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
-from rivers_executor_k8s.attempt import Attempt
-from rivers_executor_k8s.connection import Connection
-from rivers_executor_k8s.lock import RunLock, sweep
 from rivers_executor_k8s.pod.roles import OPTIONAL
-from rivers_executor_k8s.preflight import is_allowed
-from rivers_executor_k8s.session import Session
+from rivers_executor_k8s.run.attempt import Attempt
+from rivers_executor_k8s.run.context import Connection
+from rivers_executor_k8s.run.lease import RunLock
+from rivers_executor_k8s.run.orphans import sweep
+from rivers_executor_k8s.run.preflight import is_allowed
+from rivers_executor_k8s.run.session import Session
 
 __all__ = ["Running"]
 

@@ -12,11 +12,11 @@ from rivers.protocol import Ending, StepEvent, StepResult, StepSpec
 from rivers.spi import Executor
 from rivers_executor_k8s.api.namespace import Cluster, NameTakenError, PodRefusedError
 from rivers_executor_k8s.api.watch import PodWatch
-from rivers_executor_k8s.dial import Dialer, Way
 from rivers_executor_k8s.pod.manifest import Owner, changes, manifest
 from rivers_executor_k8s.pod.names import run_selector
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.pod.state import PodView
+from rivers_executor_k8s.run.dial import Dialer, Way
 from rivers_worker.client import Announcement, Deadlines, Identity, WorkerClient
 
 __all__ = ["MOST_PENDING", "Session", "Setting"]

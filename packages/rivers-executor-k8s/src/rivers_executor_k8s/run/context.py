@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-from rivers.exceptions import ConfigurationError, Problem
-from rivers.protocol import StepSpec
 from rivers.spi import Executor
-from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError, load_api
+from rivers_executor_k8s.api.client import load_api
 from rivers_executor_k8s.api.event_loop import acquire
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.dial import way_of
 from rivers_executor_k8s.pod.template import read_template
-from rivers_executor_k8s.preflight import dry_runs, missing_permissions, probe, refs_of
-from rivers_executor_k8s.session import Session, Setting
-from rivers_executor_k8s.where import image_and_owner
+from rivers_executor_k8s.run.controller_pod import image_and_owner
+from rivers_executor_k8s.run.dial import way_of
+from rivers_executor_k8s.run.session import Setting
 
 __all__ = ["Connection"]
 
 T = TypeVar("T")
 CLOSE = 5.0
-PROBE_CLOSE = 20.0
 
 
 class Connection:
@@ -40,7 +34,7 @@ class Connection:
         api = load_api(executor.context)
         self._loop = acquire()
         self.cluster = Cluster(api, executor.namespace or api.namespace)
-        self._seen: set[tuple[str, bytes]] = set()
+        self.checked: set[tuple[str, bytes]] = set()
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run something in the loop, from another thread."""
@@ -68,36 +62,6 @@ class Connection:
             epoch=epoch,
             pickle_key=key if self.executor.allow_pickle else b"",
         )
-
-    async def preflight(self, specs: Sequence[StepSpec]) -> list[Problem]:
-        """What the cluster would refuse; see `preflight.py`. What was found good once is not asked again."""
-        try:
-            return await self._preflight(specs)
-        except (ApiError, ApiUnreachableError) as error:
-            return [Problem(f"the cluster at {self.cluster.server} cannot be asked: {error}")]
-        except ConfigurationError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            return [Problem(error.message + hint)]
-
-    async def _preflight(self, specs: Sequence[StepSpec]) -> list[Problem]:
-        if problems := await missing_permissions(self.cluster):
-            return problems
-        setting = await self.setting(f"{specs[0].run_id}-preflight")
-        session = Session(self.cluster, setting, lambda event: None)
-        if problems := await dry_runs(session, specs):
-            return problems
-        distinct = refs_of(specs)
-        unseen = {key: spec for key, spec in distinct.items() if (setting.image, key) not in self._seen}
-        if not unseen:
-            return []
-        await session.start()
-        try:
-            problems = await probe(session, list(unseen.values()))
-        finally:
-            await asyncio.shield(session.close(time.monotonic() + PROBE_CLOSE))
-        if not problems:
-            self._seen.update((setting.image, key) for key in unseen)
-        return problems
 
 
 def _template(executor: Executor.Kubernetes) -> Mapping[str, Any] | None:

@@ -38,8 +38,8 @@ from rivers_executor_k8s.pod.classify import ended
 from rivers_executor_k8s.pod.names import pod_name
 from rivers_executor_k8s.pod.pending import Cause
 from rivers_executor_k8s.pod.state import PodView
-from rivers_executor_k8s.session import Session
-from rivers_executor_k8s.startup import StartError, Startup
+from rivers_executor_k8s.run.session import Session
+from rivers_executor_k8s.run.startup import StartError, Startup
 from rivers_worker.client import Announcement, WorkerClient, announcement_in
 from rivers_worker.errors import AnnouncementError, WorkerError
 

@@ -1,0 +1,1 @@
+"""A run on a cluster: preflight, lease, session, attempts."""
