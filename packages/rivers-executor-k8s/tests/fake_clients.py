@@ -18,7 +18,7 @@ import yaml
 from running.left_behind import OF_GRPC, open_files
 
 from rivers_executor_k8s.testing import FakeCluster
-from rivers_executor_k8s.testing.guard import marked
+from rivers_executor_k8s.testing.node.guard import marked
 
 PODS = "/api/v1/namespaces/default/pods"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"

@@ -12,7 +12,7 @@ import pytest
 from fake_clients import BRINGS_UP, DEAF, HEARS, PODS, WAITS, Client, passing, reasons, started, state, until
 
 from rivers_executor_k8s.testing import FakeCluster
-from rivers_executor_k8s.testing.guard import marked
+from rivers_executor_k8s.testing.node.guard import marked
 
 
 @pytest.fixture

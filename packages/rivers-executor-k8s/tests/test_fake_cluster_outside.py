@@ -20,7 +20,7 @@ from kubernetes import client as kubernetes_client
 from kubernetes import config, stream, watch
 
 from rivers_executor_k8s.testing import FakeCluster
-from rivers_executor_k8s.testing.guard import marked
+from rivers_executor_k8s.testing.node.guard import marked
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ with FakeCluster() as cluster:
 
 from __future__ import annotations
 
-from rivers_executor_k8s.testing.calls import Request
+from rivers_executor_k8s.testing.api_server.calls import Request
 from rivers_executor_k8s.testing.cluster import FakeCluster
 from rivers_executor_k8s.testing.faults import Fault, Faults, Rule
 

@@ -23,13 +23,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rivers_executor_k8s.testing import guard, statuses
-from rivers_executor_k8s.testing.admission import Quota
-from rivers_executor_k8s.testing.calls import Request
-from rivers_executor_k8s.testing.connection import Connections
+from rivers_executor_k8s.testing.api_server.admission import Quota
+from rivers_executor_k8s.testing.api_server.calls import Request
+from rivers_executor_k8s.testing.api_server.connection import Connections
+from rivers_executor_k8s.testing.api_server.server import Server
 from rivers_executor_k8s.testing.faults import Faults
-from rivers_executor_k8s.testing.kubelet import Kubelet
-from rivers_executor_k8s.testing.server import Server
+from rivers_executor_k8s.testing.node import guard, statuses
+from rivers_executor_k8s.testing.node.kubelet import Kubelet
 from rivers_executor_k8s.testing.store import Key, Store
 
 __all__ = ["FakeCluster"]

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from rivers_executor_k8s.testing.calls import Answer, Call, Streamed
-from rivers_executor_k8s.testing.container import step_container
-from rivers_executor_k8s.testing.kubelet import Life
+from rivers_executor_k8s.testing.api_server.calls import Answer, Call, Streamed
+from rivers_executor_k8s.testing.node.container import step_container
+from rivers_executor_k8s.testing.node.kubelet import Life
 from rivers_executor_k8s.testing.refusals import Refusal, Where
 
 __all__ = ["log_of"]

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
-from rivers_executor_k8s.testing.calls import Answer, Call, Request, Streamed, Upgraded, meaning
+from rivers_executor_k8s.testing.api_server.calls import Answer, Call, Request, Streamed, Upgraded, meaning
+from rivers_executor_k8s.testing.api_server.server import Server
+from rivers_executor_k8s.testing.api_server.streams import CutError, spoiled
 from rivers_executor_k8s.testing.faults import STREAMS, Fault, Faults
 from rivers_executor_k8s.testing.refusals import Refusal, status
-from rivers_executor_k8s.testing.server import Server
-from rivers_executor_k8s.testing.streams import CutError, spoiled
 
 __all__ = ["ANONYMOUS", "Connections"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from rivers_executor_k8s.testing.node.statuses import is_over
 from rivers_executor_k8s.testing.refusals import Refusal, Where
-from rivers_executor_k8s.testing.statuses import is_over
 
 __all__ = ["Quota", "admitted"]
 

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rivers_executor_k8s.testing import statuses
-from rivers_executor_k8s.testing.container import ConfigError, Container, environment, step_container
-from rivers_executor_k8s.testing.notes import Notes
+from rivers_executor_k8s.testing.node import statuses
+from rivers_executor_k8s.testing.node.container import ConfigError, Container, environment, step_container
+from rivers_executor_k8s.testing.node.notes import Notes
 from rivers_executor_k8s.testing.store import Key, Store
 
 __all__ = ["Kubelet", "Life", "until"]

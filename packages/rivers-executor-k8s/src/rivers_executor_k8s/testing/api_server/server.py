@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from rivers_executor_k8s.testing import statuses
-from rivers_executor_k8s.testing.admission import Quota, admitted
-from rivers_executor_k8s.testing.calls import Answer, Call, Streamed, Upgraded
-from rivers_executor_k8s.testing.forward import forwarded
-from rivers_executor_k8s.testing.kubelet import Kubelet, until
-from rivers_executor_k8s.testing.logs import log_of
+from rivers_executor_k8s.testing.api_server.admission import Quota, admitted
+from rivers_executor_k8s.testing.api_server.calls import Answer, Call, Streamed, Upgraded
+from rivers_executor_k8s.testing.api_server.forward import forwarded
+from rivers_executor_k8s.testing.api_server.logs import log_of
+from rivers_executor_k8s.testing.node import statuses
+from rivers_executor_k8s.testing.node.kubelet import Kubelet, until
 from rivers_executor_k8s.testing.refusals import Refusal, Where, no_route
 from rivers_executor_k8s.testing.selectors import selector
 from rivers_executor_k8s.testing.store import Key, Store, Watcher

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rivers_executor_k8s.testing.guard import MARK, kill
-from rivers_executor_k8s.testing.statuses import ADDRESS, step_name
+from rivers_executor_k8s.testing.node.guard import MARK, kill
+from rivers_executor_k8s.testing.node.statuses import ADDRESS, step_name
 
 __all__ = ["ConfigError", "Container", "environment", "step_container"]
 

@@ -14,9 +14,9 @@ import struct
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from rivers_executor_k8s.testing.calls import Call, Upgraded
+from rivers_executor_k8s.testing.api_server.calls import Call, Upgraded
+from rivers_executor_k8s.testing.node.statuses import ADDRESS
 from rivers_executor_k8s.testing.refusals import Refusal
-from rivers_executor_k8s.testing.statuses import ADDRESS
 
 __all__ = ["forwarded"]
 

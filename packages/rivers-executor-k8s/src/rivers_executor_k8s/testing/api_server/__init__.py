@@ -1,0 +1,1 @@
+"""An API server over HTTP: connections, routes, admission, streams."""

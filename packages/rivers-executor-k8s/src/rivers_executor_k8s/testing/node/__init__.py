@@ -1,0 +1,1 @@
+"""A node: a kubelet that starts pods as processes of this machine."""
