@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from rivers._runner.capture import Capture, StepOutput
-from rivers._runner.flood import FIRST_BYTES, LAST_BYTES, MAX_MESSAGE
+from rivers._runner.capture.bounded_log import FIRST_BYTES, LAST_BYTES, MAX_MESSAGE
+from rivers._runner.capture.streams import Capture, StepOutput
 from rivers.protocol.result import LogRecord
 
 

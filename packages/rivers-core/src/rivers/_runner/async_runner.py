@@ -30,7 +30,7 @@ from rivers._io.base import Reach
 from rivers._runner.async_step import AsyncStep, filed, settled
 from rivers._runner.attempt import Attempt, arguments_in_order, context_of, failed, invoke, succeeded, warning
 from rivers._runner.callee import Callee
-from rivers._runner.capture import Capture, StepOutput
+from rivers._runner.capture.streams import Capture, StepOutput
 from rivers._runner.inputs import Inputs, Stream
 from rivers._runner.loop import OverdueError, StoppedError, collected, seen, uncalled_for
 from rivers._runner.loop_thread import LoopThread

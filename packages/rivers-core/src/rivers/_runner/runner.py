@@ -28,7 +28,7 @@ from rivers._runner.attempt import (
     warning,
 )
 from rivers._runner.callee import Callee
-from rivers._runner.capture import Capture, StepOutput
+from rivers._runner.capture.streams import Capture, StepOutput
 from rivers._runner.inner import run_inner
 from rivers._runner.inputs import Inputs
 from rivers._runner.loop import BodyLoop, OverdueError, StoppedError, collected

@@ -11,7 +11,7 @@ import warnings
 from _signal import getsignal  # type: ignore[import-not-found]  # signal.getsignal costs 3 µs more, for looking each handler up in an enum
 from typing import Any
 
-from rivers._runner.capture import Capture
+from rivers._runner.capture.streams import Capture
 
 __all__ = ["Surroundings"]
 

@@ -2,8 +2,8 @@
 
 One router for the whole process, in place while at least one run listens; which attempt a text belongs to is a context
 variable, so that runs side by side and code that belongs to no step are told apart. In a process that belongs to one
-runner, what is written to fd 1 and 2 is told, too (see `fd_capture`), and a text without an attempt of its own, such as
-that of a thread, is the running one's.
+runner, what is written to fd 1 and 2 is told, too (see `descriptors`), and a text without an attempt of its own, such
+as that of a thread, is the running one's.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from rivers._runner.fd_capture import FdCapture
-from rivers._runner.flood import FIRST_BYTES, LAST_BYTES, PER_RECORD, Piece, Tail, clipped, cut, pieces
+from rivers._runner.capture.bounded_log import FIRST_BYTES, LAST_BYTES, PER_RECORD, Piece, Tail, clipped, cut, pieces
+from rivers._runner.capture.descriptors import FdCapture
 from rivers.protocol.result import LogRecord
 
 __all__ = ["Capture", "StepOutput"]

@@ -1,0 +1,1 @@
+"""Capture what bodies print and log."""
