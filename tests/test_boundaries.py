@@ -234,6 +234,21 @@ def test_no_module_imports_the_facade(trees: dict[str, ast.Module]) -> None:
     assert [] == broken(below, imports_of_the_facade)
 
 
+def test_the_shared_process_code_imports_the_standard_library_alone(trees: dict[str, ast.Module]) -> None:
+    """`rivers_process` imports nothing that is not in the standard library or in itself."""
+    imported = {
+        name.split(".")[0]
+        for module, tree in trees.items()
+        if module.split(".")[0] == "rivers_process"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or "."] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+
+    assert imported
+    assert imported <= {"rivers_process", *sys.stdlib_module_names}
+
+
 def test_init_files_hold_imports_and_all(trees: dict[str, ast.Module]) -> None:
     """An `__init__.py` is imports and `__all__`, nothing else."""
     inits = {module: tree for module, tree in trees.items() if SOURCES[module].name == "__init__.py"}

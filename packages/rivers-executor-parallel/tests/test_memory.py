@@ -18,7 +18,6 @@ import pytest
 
 import rivers as rs
 import rivers_executor_parallel.settings
-from rivers_executor_parallel.memory import MemoryCgroup
 
 CODE = Path(__file__).parent / "user_code"
 LIMIT = 400 << 20
@@ -83,49 +82,6 @@ def test_the_oom_killer_is_named(cgroup: Path, tmp_path: Path) -> None:
     assert "1 OOM kill in its cgroup; memory ? of 400 MiB" in message
     assert "infrastructure" == told["killed_after_the_hog"][0]
     assert told["base"] is None
-
-
-@pytest.mark.parametrize(
-    ("files", "kills", "limit"),
-    [
-        (
-            {
-                "proc/self/cgroup": "4:memory:/a\n0::/\n",
-                "sys/fs/cgroup/memory/a/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
-                "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "1024\n",
-            },
-            *(3, 1024),
-        ),
-        (
-            {
-                "proc/self/cgroup": "0::/b\n",
-                "sys/fs/cgroup/b/memory.events": "low 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n",
-                "sys/fs/cgroup/b/memory.max": "2048\n",
-            },
-            *(1, 2048),
-        ),
-        (
-            {
-                "proc/self/cgroup": "0::/of/the/host\n",
-                "sys/fs/cgroup/memory.events": "oom_kill 5\n",
-                "sys/fs/cgroup/memory.max": "max\n",
-            },
-            *(5, None),
-        ),
-        ({"proc/self/cgroup": "1:cpu:/\n"}, None, None),
-        ({}, None, None),
-    ],
-    ids=["v1", "v2", "v2 in a container", "no memory controller", "no cgroups"],
-)
-def test_what_a_cgroup_says(tmp_path: Path, files: dict[str, str], kills: int | None, limit: int | None) -> None:
-    """The counter of OOM kills and the limit are read from either version; what is not there is None."""
-    for name, text in files.items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    cgroup = MemoryCgroup(tmp_path)
-
-    assert (kills, limit) == (cgroup.oom_kills(), cgroup.limit())
 
 
 def test_a_memory_error(repository: Callable[..., rs.CodeRepository]) -> None:

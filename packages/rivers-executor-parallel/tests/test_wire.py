@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from collections.abc import Callable, Iterator
 
@@ -13,7 +12,8 @@ import pytest
 
 import rivers as rs
 from rivers_executor_parallel import wire
-from rivers_executor_parallel.wire import Frames, Inbox, Outbox, Page
+from rivers_executor_parallel.wire import Inbox, Outbox, Page
+from rivers_process.frames import FrameReader
 
 
 @pytest.fixture
@@ -93,21 +93,6 @@ def test_an_inbox_ends_with_its_writer() -> None:
     os.close(read)
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 4096])
-def test_frames_may_be_cut_anywhere(pipe: tuple[int, int], step: int) -> None:
-    """Frames come out whole and in order, wherever the bytes were cut on their way."""
-    read, write = pipe
-    sent = [(wire.HELLO, b""), (wire.EVENT, b"abc"), (wire.LAST, bytes(range(256))), (wire.RUN_ENDED, b"")]
-    data = b"".join(struct.pack("<Ic", len(payload), kind) + payload for kind, payload in sent)
-    frames, got = Frames(read, 1000), []
-    for start in range(0, len(data), step):
-        os.write(write, data[start : start + step])
-        while frames.read():
-            got += frames.whole()
-
-    assert sent == got
-
-
 def test_an_outbox_writes_more_than_a_pipe_holds(pipe: tuple[int, int]) -> None:
     """A frame larger than the pipe waits for the reader and arrives whole; two threads do not mix theirs."""
     read, write = pipe
@@ -116,26 +101,15 @@ def test_an_outbox_writes_more_than_a_pipe_holds(pipe: tuple[int, int]) -> None:
     threads = [threading.Thread(target=outbox.write, args=(wire.EVENT, payload)) for payload in payloads]
     for thread in threads:
         thread.start()
-    frames, got = Frames(read, 1 << 20), []
+    frames, got = FrameReader(read, 1 << 20), []
     while len(got) < 2:
-        if frames.read():
-            got += frames.whole()
+        if frames.fill():
+            got += frames.take()
     for thread in threads:
         thread.join(30)
     os.close(outbox._descriptor)
 
     assert payloads == sorted(payload for _, payload in got)
-
-
-def test_a_frame_that_is_too_large_is_refused(pipe: tuple[int, int]) -> None:
-    """A length beyond the limit is refused by its head alone, before anything is kept for it."""
-    read, write = pipe
-    os.write(write, struct.pack("<Ic", 1001, wire.EVENT))
-    frames = Frames(read, 1000)
-    frames.read()
-
-    with pytest.raises(ValueError, match="1001 bytes, allowed are 1000"):
-        frames.whole()
 
 
 def test_the_page_is_shared() -> None:

@@ -1,8 +1,7 @@
-"""The server's parts alone: its settings, the ring of events, the frames, what is read of cgroups."""
+"""The server's parts alone: its settings, the ring of events, its last words, its memory."""
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -12,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rivers_worker import frames
 from rivers_worker.ending import MOST_WORDS, leave_outcome
 from rivers_worker.errors import CredentialsError
-from rivers_worker.evidence import memory_limit, memory_peak, oom_kills
 from rivers_worker.journal import PER_ENTRY, Journal
 from rivers_worker.settings import INTERNAL, Settings
 from rivers_worker.v1 import worker_pb2 as pb
@@ -141,101 +138,6 @@ class TestJournal:
         threading.Timer(0.05, journal.add, ["step_event", b"a"]).start()
         assert [1] == [entry.seq for entry in journal.after(0, 20)]
         assert time.monotonic() - began < 10
-
-
-class TestFrames:
-    def test_round_trip(self) -> None:
-        """What was written is read, in order, also where it is larger than the pipe."""
-        read, write = os.pipe()
-        written = [(frames.GO, b""), (frames.LOG, b"x" * 300_000), (frames.RESULT, b"end")]
-
-        def tell() -> None:
-            for kind, payload in written:
-                frames.write_frame(write, kind, payload)
-            os.close(write)
-
-        teller = threading.Thread(target=tell)
-        teller.start()
-        found = [frames.read_frame(read) for _ in range(4)]
-        teller.join()
-        os.close(read)
-
-        assert [*written, None] == found
-
-    @pytest.mark.parametrize("data", [b"", b"\0", b"\0\0\0\5\1abc"])
-    def test_a_cut(self, data: bytes) -> None:
-        """A frame that was cut is the end."""
-        assert None is _read(data)
-
-    def test_too_long(self) -> None:
-        """A length that no frame has is an error, and nothing is waited for."""
-        with pytest.raises(ValueError, match="4294967295 bytes"):
-            _read(b"\xff\xff\xff\xff\1")
-
-
-def _read(data: bytes) -> tuple[int, bytes] | None:
-    read, write = os.pipe()
-    os.write(write, data)
-    os.close(write)
-    try:
-        return frames.read_frame(read)
-    finally:
-        os.close(read)
-
-
-class TestEvidence:
-    def test_version_2(self, tmp_path: Path) -> None:
-        """In a container of cgroup v2 the counts are at the top of the mount."""
-        _files(
-            tmp_path,
-            {
-                "proc/self/cgroup": "0::/\n",
-                "sys/fs/cgroup/memory.events": "low 0\nmax 12\noom 2\noom_kill 3\noom_group_kill 0\n",
-                "sys/fs/cgroup/memory.peak": "1000\n",
-                "sys/fs/cgroup/memory.max": "2000\n",
-            },
-        )
-
-        assert (3, 1000, 2000) == (oom_kills(tmp_path), memory_peak(tmp_path), memory_limit(tmp_path))
-
-    def test_version_1(self, tmp_path: Path) -> None:
-        """In a container of cgroup v1 the path is the host's, and the mount is the container's."""
-        _files(
-            tmp_path,
-            {
-                "proc/self/cgroup": "5:cpu,cpuacct:/kube/x\n4:memory:/kube/x\n0::/kube/x\n",
-                "sys/fs/cgroup/memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
-                "sys/fs/cgroup/memory/memory.max_usage_in_bytes": "7\n",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-            },
-        )
-
-        assert (1, 7, None) == (oom_kills(tmp_path), memory_peak(tmp_path), memory_limit(tmp_path))
-
-    def test_its_own_group(self, tmp_path: Path) -> None:
-        """Outside a container the group is the process's own, not the machine's."""
-        _files(
-            tmp_path,
-            {
-                "proc/self/cgroup": "0::/user/me\n",
-                "sys/fs/cgroup/memory.events": "oom_kill 99\n",
-                "sys/fs/cgroup/user/me/memory.events": "oom_kill 0\n",
-                "sys/fs/cgroup/user/me/memory.max": "max\n",
-            },
-        )
-
-        assert (0, None, None) == (oom_kills(tmp_path), memory_peak(tmp_path), memory_limit(tmp_path))
-
-    def test_nothing_to_see(self, tmp_path: Path) -> None:
-        """Without cgroups there is no evidence."""
-        assert (None, None, None) == (oom_kills(tmp_path), memory_peak(tmp_path), memory_limit(tmp_path))
-
-
-def _files(root: Path, texts: dict[str, str]) -> None:
-    for name, text in texts.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
 
 
 class TestLastWords:

@@ -5,7 +5,6 @@ from rivers._definitions.executor import Executor, usable_cpus
 from rivers._definitions.pod_template import check_pod_template
 from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach
-from rivers._io.cgroup import cgroup_folders, text_of_file
 from rivers._runner.async_runner import AsyncRunner
 from rivers._runner.runner import Runner
 
@@ -18,9 +17,7 @@ __all__ = [
     "Run",
     "Runner",
     "Sink",
-    "cgroup_folders",
     "check_pod_template",
     "parse_quantity",
-    "text_of_file",
     "usable_cpus",
 ]

@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import subprocess
 
-from rivers_executor_parallel import kin
+from rivers_executor_parallel import pool_id
+from rivers_process.processes import KILL_MARKED_IN_SHELL
 
 __all__ = ["Guard"]
 
-_SCRIPT = """
+_SCRIPT = (
+    KILL_MARKED_IN_SHELL
+    + """
 trap '' HUP INT QUIT TERM
 named=$1
 shift
@@ -32,28 +35,26 @@ done
 for group in $groups; do kill -KILL -- "-$group" 2>/dev/null; done
 for pause in 0 0.1 0.2; do  # what is just being started has no environment yet
     sleep "$pause"
-    for file in $(grep -alsF -e "$named" /proc/[0-9]*/environ); do
-        pid=${file#/proc/}
-        kill -KILL "${pid%/environ}" 2>/dev/null
-    done
+    kill_marked "$named"
 done
 [ $# -gt 0 ] && rm -rf -- "$@"
 """
+)
 
 
 class Guard:
     """A shell that learns of process groups and folders; it acts when this process has ended without `close`.
 
-    What has left its group is found by the name that the workers of `family` bear in their environment (`kin`). Where
-    there is no `/bin/sh`, the kernel alone ends the workers, but not what their bodies have started; where there is no
-    `grep`, what has left its group lives on.
+    What has left its group is found by the name of the pool in its environment. Where there is no `/bin/sh`, the kernel
+    alone ends the workers, but not what their bodies have started; where there is no `grep`, what has left its group
+    lives on.
     """
 
     def __init__(self, family: str) -> None:
         self._shell: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(OSError):
             self._shell = subprocess.Popen(  # noqa: S603 - a text of ours, and a name of hexadecimal digits
-                ["/bin/sh", "-c", _SCRIPT, "rivers-guard", f"{kin.VARIABLE}={family}."],
+                ["/bin/sh", "-c", _SCRIPT, "rivers-guard", f"{pool_id.VARIABLE}={family}."],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -16,11 +16,13 @@ from collections.abc import Callable
 
 from rivers.exceptions import SpecDecodeError
 from rivers.protocol import decode_event
-from rivers_executor_parallel import kin, wire
+from rivers_executor_parallel import wire
 from rivers_executor_parallel.guard import Guard
 from rivers_executor_parallel.lane import Lane
 from rivers_executor_parallel.lanes import Lanes
+from rivers_executor_parallel.pool_id import find_processes_of
 from rivers_executor_parallel.worker import Settings
+from rivers_process.processes import kill_processes
 
 __all__ = ["Keeper"]
 
@@ -89,7 +91,7 @@ class Keeper:
         self._stopping = True
         self.nudge()
         self._thread.join(deadline + 1.0)
-        kin.kill(kin.bearers(self._family))
+        kill_processes(find_processes_of(self._family))
         self._close()
 
     def _close(self) -> None:
@@ -155,8 +157,8 @@ class Keeper:
 
     def _hear(self, lane: Lane) -> None:
         try:
-            lane.frames.read()
-            for kind, payload in lane.frames.whole():
+            lane.frames.fill()
+            for kind, payload in lane.frames.take():
                 self._heard(lane, kind, payload)
         except EOFError:
             self._selector.unregister(lane.events)  # its process ends, too, or a body has closed the pipe
@@ -191,9 +193,9 @@ class Keeper:
                 self._selector.unregister(descriptor)
         if why is None:
             with contextlib.suppress(EOFError):
-                while lane.frames.read():
+                while lane.frames.fill():
                     try:
-                        for kind, payload in lane.frames.whole():
+                        for kind, payload in lane.frames.take():
                             self._heard(lane, kind, payload)
                     except (ValueError, SpecDecodeError) as error:
                         why = f"it told what is no event: {error}"

@@ -9,10 +9,13 @@ import time
 from collections import deque
 
 from rivers.protocol import LIMITS, Evidence, StepResult
-from rivers_executor_parallel import kin, wire
+from rivers_executor_parallel import wire
+from rivers_executor_parallel.pool_id import VARIABLE, find_processes_of
 from rivers_executor_parallel.process import WorkerProcess, check_room
-from rivers_executor_parallel.wire import Frames, Page, RunSettings
+from rivers_executor_parallel.wire import Page, RunSettings
 from rivers_executor_parallel.worker import Settings, serve
+from rivers_process.frames import FrameReader
+from rivers_process.processes import descendants, kill_processes
 
 __all__ = ["DEPTH", "Lane", "Task"]
 
@@ -82,9 +85,9 @@ class Lane:
             for descriptor in opened:
                 os.close(descriptor)
             raise
-        self.frames = Frames(self.events, LIMITS.size)
+        self.frames = FrameReader(self.events, LIMITS.size)
         self.pid = self.process.pid
-        self._name = settings.env[kin.VARIABLE]
+        self._name = settings.env[VARIABLE]
 
     def __repr__(self) -> str:
         state = "leaving" if self.leaving else "ready" if self.ready else "booting"
@@ -158,18 +161,18 @@ class Lane:
 
     def kill(self) -> None:
         """Kill the worker and what its bodies have started, also what has left the worker's process group."""
-        started = kin.descendants(self.pid)
+        started = descendants(self.pid)
         self.kill_group()
-        kin.kill(started)
+        kill_processes(started)
 
     def kill_rest(self) -> None:
         """Kill what an ended worker has left: an outsider may have killed it, and so have let go of all below it."""
         self.kill_group()
         for _ in range(ROUNDS):
-            left = kin.bearers(self._name)
+            left = find_processes_of(self._name)
             if not left:
                 return
-            kin.kill(left)
+            kill_processes(left)
 
     def kill_group(self) -> None:
         """Kill what is left of the worker's process group; its number is taken for as long as anything is."""

@@ -33,8 +33,8 @@ from rivers.protocol import (
 )
 from rivers.spi import Run, Sink
 from rivers_executor_parallel.lane import DEPTH, Lane, Task
-from rivers_executor_parallel.memory import MemoryCgroup
 from rivers_executor_parallel.wire import RunSettings
+from rivers_process.cgroup import MemoryCgroup
 
 __all__ = ["Lanes"]
 

@@ -1,4 +1,4 @@
-"""Memory: what the cgroup says of the OOM killer and the limit, and how much a worker has grown."""
+"""How much memory of its own a worker has taken."""
 
 from __future__ import annotations
 
@@ -6,40 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from rivers.spi import cgroup_folders, text_of_file
+from rivers_process.cgroup import read_kernel_file
 
-__all__ = ["MemoryCgroup", "MemoryGrowth"]
-
-_NO_LIMIT = 1 << 60
-
-
-class MemoryCgroup:
-    """The memory cgroup (v1 or v2) of this process, which its workers share; `root` is where /proc and /sys are.
-
-    Both answers are None where no cgroup is or it cannot be read.
-    """
-
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._folders = list(cgroup_folders("memory", root))
-
-    def oom_kills(self) -> int | None:
-        """How many processes of the cgroup the OOM killer has killed so far."""
-        for folder in self._folders:
-            for name in ("memory.events", "memory.oom_control"):
-                for line in text_of_file(folder / name).splitlines():
-                    words = line.split()
-                    if len(words) == 2 and words[0] == "oom_kill" and words[1].isdecimal():
-                        return int(words[1])
-        return None
-
-    def limit(self) -> int | None:
-        """The limit in bytes."""
-        for folder in self._folders:
-            for name in ("memory.max", "memory.limit_in_bytes"):
-                text = text_of_file(folder / name).strip()
-                if text.isdecimal() and int(text) < _NO_LIMIT:
-                    return int(text)
-        return None
+__all__ = ["MemoryGrowth"]
 
 
 class MemoryGrowth:
@@ -59,7 +28,7 @@ class MemoryGrowth:
         if now < self._next_look:
             return False
         self._next_look = now + 1.0
-        words = text_of_file(Path("/proc/self/statm")).split()
+        words = read_kernel_file(Path("/proc/self/statm")).split()
         if len(words) < 3:
             return False
         own = (int(words[1]) - int(words[2])) * os.sysconf("SC_PAGE_SIZE")

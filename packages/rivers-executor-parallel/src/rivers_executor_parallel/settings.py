@@ -8,8 +8,8 @@ import sys
 
 from rivers.exceptions import ExecutionError
 from rivers.spi import usable_cpus
-from rivers_executor_parallel import kin
 from rivers_executor_parallel.code import LoadedCode
+from rivers_executor_parallel.pool_id import VARIABLE, new_pool_id
 from rivers_executor_parallel.worker import Settings
 
 __all__ = ["Inheritance"]
@@ -41,7 +41,7 @@ class Inheritance:
         self._env: dict[str, str] = {}
         self._started = itertools.count()
         self.modules: set[str] = set()
-        self.family = kin.new_family(os.environ)
+        self.family = new_pool_id(os.environ)
 
     def renew(self) -> bool:
         """Look at what workers would inherit now; True when it is what those that are there have.
@@ -68,7 +68,7 @@ class Inheritance:
         share = str(max(1, usable_cpus() // self._workers))
         env = {**dict.fromkeys(THREADS, share), **self._env}
         env[DEPTH] = str(int(self._env.get(DEPTH, "0")) + 1)
-        env[kin.VARIABLE] = f"{self.family}.{next(self._started)}"
+        env[VARIABLE] = f"{self.family}.{next(self._started)}"
         return Settings(os.getpid(), self._cwd, self._path, env, sorted(self.modules))
 
 

@@ -19,7 +19,9 @@ import threading
 
 import msgspec
 
-__all__ = ["Frames", "Inbox", "Outbox", "Page", "RunSettings", "open_inbox"]
+from rivers_process.frames import encode_frame, write_whole
+
+__all__ = ["Inbox", "Outbox", "Page", "RunSettings", "open_inbox"]
 
 PACKET = select.PIPE_BUF
 """Bytes that a pipe takes in one piece (4096 on Linux)."""
@@ -30,9 +32,7 @@ EVENT, LAST, WARNING, HELLO, RUN_ENDED, LEAVING = b"e", b"f", b"w", b"h", b"r", 
 run, while events are about attempts."""
 
 _PACKET_HEAD = struct.Struct("<Qc")
-_FRAME_HEAD = struct.Struct("<Ic")
 _SEQ = struct.Struct("<Q")
-_READ = 1 << 16
 
 
 class RunSettings(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ class Outbox:
 
     def write(self, kind: bytes, payload: bytes = b"") -> None:
         """Write a frame, waiting while the controller is behind: a step that floods slows itself."""
-        data = _FRAME_HEAD.pack(len(payload), kind) + payload
+        data = encode_frame(kind, payload)
         if len(data) <= PACKET:
             self._write(data)
             return
@@ -109,48 +109,7 @@ class Outbox:
 
     def _write(self, data: bytes) -> None:
         with self._lock:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-
-
-class Frames:
-    """The controller's end of the events: bytes in, whole frames out."""
-
-    def __init__(self, descriptor: int, largest: int) -> None:
-        self._descriptor = descriptor
-        self._largest = largest
-        self._rest = b""
-
-    def read(self) -> bool:
-        """Take what is there; False when there is nothing now, EOFError when there never will be."""
-        try:
-            data = os.read(self._descriptor, _READ)
-        except BlockingIOError:
-            return False
-        if not data:
-            raise EOFError
-        self._rest = self._rest + data if self._rest else data
-        return True
-
-    def whole(self) -> list[tuple[bytes, bytes]]:
-        """The frames that have arrived whole, each as its kind and its payload.
-
-        Raises:
-            ValueError: something else was written than frames.
-        """
-        data, start, found = self._rest, 0, []
-        while len(data) - start >= _FRAME_HEAD.size:
-            size, kind = _FRAME_HEAD.unpack_from(data, start)
-            if size > self._largest:
-                raise ValueError(f"a frame of {size} bytes, allowed are {self._largest}")
-            end = start + _FRAME_HEAD.size + size
-            if end > len(data):
-                break
-            found.append((kind, data[start + _FRAME_HEAD.size : end]))
-            start = end
-        self._rest = data[start:]
-        return found
+            write_whole(self._descriptor, data)
 
 
 class Page:

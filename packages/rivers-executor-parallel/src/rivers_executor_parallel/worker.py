@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import faulthandler
 import importlib
 import multiprocessing
@@ -37,14 +36,14 @@ from rivers.protocol import (
     encode_event,
 )
 from rivers.spi import Runner
-from rivers_executor_parallel import kin, wire
+from rivers_executor_parallel import wire
 from rivers_executor_parallel.code import LoadedCode
 from rivers_executor_parallel.memory import MemoryGrowth
 from rivers_executor_parallel.wire import Inbox, Outbox, Page, RunSettings
+from rivers_process import prctl
+from rivers_process.processes import descendants, kill_processes
 
 __all__ = ["Settings", "serve"]
-
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -191,10 +190,8 @@ def _leave_the_family(settings: Settings) -> None:
     """A group of its own, as Ctrl-C is the controller's; and an end when the controller ends, however it does."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # what daemonizes itself in a body stays in reach of a kill
-    if os.getppid() != settings.controller:  # it died before that took hold
+    prctl.adopt_orphans()  # what daemonizes itself in a body stays in reach of a kill
+    if not prctl.die_with_parent(settings.controller):
         os._exit(0)
     multiprocessing.current_process().daemon = False
     multiprocessing.set_start_method(None, force=True)  # loky's own, which a pool of a body could not start
@@ -245,5 +242,5 @@ def _leave() -> None:
         with contextlib.suppress(Exception):
             stream.flush()
     if _has_children():  # those that have left the group are in reach for as long as this process lives
-        kin.kill(kin.descendants(os.getpid()))
+        kill_processes(descendants(os.getpid()))
     os._exit(0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import faulthandler
 import functools
 import importlib
@@ -37,12 +36,13 @@ from rivers.protocol import (
 )
 from rivers.protocol.protobuf import decode_spec_protobuf, encode_event_protobuf
 from rivers.spi import Runner
+from rivers_process import prctl
+from rivers_process.frames import FrameReader, write_frame
 from rivers_worker import frames
 from rivers_worker.ending import Exit
 
 __all__ = ["Body", "main"]
 
-PR_SET_PDEATHSIG = 1
 MOST_BRIEF = 2900
 """Bytes of a result that fits into the last words, in base64 and with what stands around it."""
 PIECE = select.PIPE_BUF
@@ -66,7 +66,7 @@ class Body:
 
     def __init__(self, settings: Settings, inbox: int, outbox: int) -> None:
         self._settings = settings
-        self._inbox = inbox
+        self._inbox = FrameReader(inbox, frames.MAX_PAYLOAD)
         self._outbox = outbox
         self._container_log = os.dup(2)
         self._pid = os.getpid()
@@ -76,7 +76,7 @@ class Body:
 
     def work(self) -> None:
         """Do what the server says, until the attempt is over or the server is gone."""
-        while (frame := frames.read_frame(self._inbox)) is not None:
+        while (frame := self._inbox.next()) is not None:
             kind, payload = frame
             if kind == frames.GO:
                 self._import()
@@ -190,9 +190,9 @@ class Body:
                     return
                 os.write(self._container_log, data[start : start + PIECE])
 
-    def _tell(self, kind: int, payload: bytes = b"") -> None:
+    def _tell(self, kind: bytes, payload: bytes = b"") -> None:
         with self._lock:
-            frames.write_frame(self._outbox, kind, payload)
+            write_frame(self._outbox, kind, payload)
 
 
 def _refs_of(spec: StepSpec) -> list[Ref]:
@@ -240,8 +240,7 @@ def main() -> None:
     inbox, outbox, trace = map(int, sys.argv[2:5])
     for fd in (inbox, outbox, trace):
         os.set_inheritable(fd, False)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != settings.parent:  # it died before that took hold
+    if not prctl.die_with_parent(settings.parent):
         return
     for fd in (inbox, outbox):  # a fork of the body must not tell anything
         os.register_at_fork(after_in_child=functools.partial(os.close, fd))

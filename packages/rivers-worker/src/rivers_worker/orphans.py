@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
-from pathlib import Path
+
+from rivers_process.processes import child_processes, kill_processes
 
 __all__ = ["bury_until", "kill_children"]
 
@@ -25,20 +25,9 @@ def bury_until(pid: int) -> None:
 def kill_children(within: float) -> None:
     """Kill all children, and theirs, which are children then, until there are none or so many seconds are over."""
     until = time.monotonic() + within
-    while (children := _children()) and time.monotonic() < until:
-        for child in children:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(child, signal.SIGKILL)
+    while (children := child_processes(os.getpid())) and time.monotonic() < until:
+        kill_processes(child.pid for child in children)
         time.sleep(PAUSE)
         for child in children:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(child, os.WNOHANG)
-
-
-def _children() -> list[int]:
-    """Of any thread of this process, also those that have ended and are not buried."""
-    found: list[int] = []
-    for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile; its children are another thread's now
-            found += map(int, Path(f"/proc/self/task/{thread}/children").read_text().split())
-    return found
+                os.waitpid(child.pid, os.WNOHANG)

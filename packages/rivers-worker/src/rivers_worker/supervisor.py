@@ -10,7 +10,6 @@ It is started by exec and in a session of its own: it holds no key, and a signal
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -22,9 +21,11 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from rivers_process import prctl
+from rivers_process.cgroup import MemoryCgroup
+from rivers_process.frames import FrameReader, write_frame
 from rivers_worker import frames
 from rivers_worker.ending import Exit, leave_outcome
-from rivers_worker.evidence import memory_limit, memory_peak, oom_kills
 from rivers_worker.journal import Journal
 from rivers_worker.orphans import bury_until, kill_children
 from rivers_worker.settings import INTERNAL, Settings
@@ -32,7 +33,6 @@ from rivers_worker.v1 import worker_pb2 as pb
 
 __all__ = ["Supervisor"]
 
-PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 DRAIN = 2.0
 """Seconds in which the last frames of a process that has ended are read."""
 LINGER = 2.0
@@ -60,9 +60,10 @@ class Supervisor:
         self._asked = 0
         self._kill_at = float("inf")
         _protect_this_process()
-        self._oom_kills = oom_kills()
+        self._memory = MemoryCgroup()
+        self._oom_kills = self._memory.oom_kills()
         self._process, self._inbox, self._outbox, self._trace = _start(settings)
-        self._due: SimpleQueue[tuple[int, bytes]] = SimpleQueue()
+        self._due: SimpleQueue[tuple[bytes, bytes]] = SimpleQueue()
         _thread("rivers-body-inbox", self._write)
         self._reader = _thread("rivers-body-events", self._read)
         self._waiter = _thread("rivers-body-end", self._wait)
@@ -134,17 +135,18 @@ class Supervisor:
         """Nobody waits for a body that imports for minutes and reads nothing meanwhile."""
         with contextlib.suppress(OSError):  # its end is told by whoever waits for it
             while True:
-                frames.write_frame(self._inbox, *self._due.get())
+                write_frame(self._inbox, *self._due.get())
 
     def _read(self) -> None:
         try:
-            while (frame := frames.read_frame(self._outbox)) is not None:
+            reader = FrameReader(self._outbox, frames.MAX_PAYLOAD)
+            while (frame := reader.next()) is not None:
                 self._take(*frame)
         except (ValueError, IndexError, TypeError) as error:  # user code has written to our pipe
             self._detail = f"its process said what cannot be understood: {error}"
             self.kill()
 
-    def _take(self, kind: int, payload: bytes) -> None:
+    def _take(self, kind: bytes, payload: bytes) -> None:
         if kind == frames.LOG:
             self._journal.add("step_event", payload, log=True)
         elif kind == frames.STARTED:
@@ -158,7 +160,7 @@ class Supervisor:
         elif kind == frames.RESULT:
             self._take_result(payload)
         else:
-            raise ValueError(f"a frame of kind {kind}")
+            raise ValueError(f"a frame of kind {kind!r}")
 
     def _take_result(self, payload: bytes) -> None:
         """An exit code, a brief result that fits into the last words, and the whole one."""
@@ -187,12 +189,12 @@ class Supervisor:
             lost.signal = -status
         else:
             lost.exit_code = status
-        before, after = self._oom_kills, oom_kills()
+        before, after = self._oom_kills, self._memory.oom_kills()
         if before is not None and after is not None and after > before:
             lost.oom_kills = after - before
-        if (peak := memory_peak()) is not None:
+        if (peak := self._memory.peak()) is not None:
             lost.memory_peak = peak
-        if (limit := memory_limit()) is not None:
+        if (limit := self._memory.limit()) is not None:
             lost.memory_limit = limit
         if self._detail:
             lost.detail = self._detail
@@ -220,9 +222,8 @@ def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
 
 def _protect_this_process() -> None:
     """Its memory holds the key, and a body has the same user: no ptrace, no /proc/…/mem, no core file."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_DUMPABLE, 0)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl.forbid_inspection()
+    prctl.adopt_orphans()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -19,8 +19,8 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 from rivers._definitions.compute import check_cpu, check_memory
 from rivers._definitions.names import check_count, check_flag, check_number, check_text, closest, pasted, refusal
 from rivers._definitions.pod_template import RESERVED_ENV, check_pod_template
-from rivers._io.cgroup import cgroup_folders, text_of_file
 from rivers.exceptions import ConfigurationError
+from rivers_process.cgroup import cgroup_folders, read_kernel_file
 
 __all__ = ["Executor", "FrozenJSON", "usable_cpus"]
 
@@ -340,8 +340,8 @@ def usable_cpus(root: Path = Path("/")) -> int:
 def _cgroup_cpus(root: Path) -> Iterable[int]:
     """The CPU quotas of the cgroup (v1 and v2) of this process and of those above it, rounded up."""
     for folder in cgroup_folders("cpu", root):
-        v1 = f"{text_of_file(folder / 'cpu.cfs_quota_us')} {text_of_file(folder / 'cpu.cfs_period_us')}"
-        for quota_us, period_us in map(_numbers, (text_of_file(folder / "cpu.max"), v1)):
+        v1 = f"{read_kernel_file(folder / 'cpu.cfs_quota_us')} {read_kernel_file(folder / 'cpu.cfs_period_us')}"
+        for quota_us, period_us in map(_numbers, (read_kernel_file(folder / "cpu.max"), v1)):
             if quota_us > 0 and period_us > 0:
                 yield -(-quota_us // period_us)
 

@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from rivers._io.cgroup import cgroup_folders, text_of_file
+from rivers_process.cgroup import MemoryCgroup, read_table
 
 __all__ = ["Memory", "free_in", "has_room", "is_roomy", "memory"]
 
 _MIB = 1 << 20
-_NO_LIMIT = 1 << 60
 
 LEAST = 1024 * _MIB
 """Free bytes from which on a place in memory is roomy: 100 values of 10 MB."""
@@ -58,34 +57,11 @@ def memory(root: Path = Path("/")) -> Memory | None:
 
     What the kernel can drop at once, as the cache of files on disks, counts as available.
     """
-    numbers = _numbers(root / "proc/meminfo", ":")
+    numbers = read_table(root / "proc/meminfo")
     total, available = numbers.get("MemTotal", 0) * 1024, numbers.get("MemAvailable", 0) * 1024
     if not available:
         return None
-    for folder in cgroup_folders("memory", root):
-        for limit_name, used_name, cache in _NAMES:
-            limit, used = _number(folder / limit_name), _number(folder / used_name)
-            if limit is not None and used is not None and limit < _NO_LIMIT:
-                cached = _numbers(folder / "memory.stat").get(cache, 0)
-                total, available = min(total, limit), min(available, max(0, limit - used + cached))
+    for group in MemoryCgroup(root).limited():
+        total = min(total, group.limit)
+        available = min(available, max(0, group.limit - group.used + group.reclaimable))
     return Memory(total, available)
-
-
-_NAMES = (
-    ("memory.max", "memory.current", "inactive_file"),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
-
-
-def _numbers(file: Path, after: str = "") -> dict[str, int]:
-    found = {}
-    for line in text_of_file(file).splitlines():
-        words = line.split()
-        if len(words) >= 2 and words[1].isdecimal():
-            found[words[0].removesuffix(after)] = int(words[1])
-    return found
-
-
-def _number(file: Path) -> int | None:
-    text = text_of_file(file).strip()
-    return int(text) if text.isdecimal() else None

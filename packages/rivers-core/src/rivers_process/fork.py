@@ -1,0 +1,118 @@
+"""State of this process that a forked child must not share: signal handlers, descriptors, crash reports.
+
+A child of `os.fork` or of multiprocessing is the user's process. It gets back the dispositions that the process had
+before rivers changed them, and holds none of rivers' pipes open. What is started by exec needs none of this: Python
+handlers end with exec, and descriptors are opened with O_CLOEXEC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+__all__ = [
+    "close_in_children",
+    "dump_tracebacks",
+    "ignore_signal",
+    "keep_in_children",
+    "restore_signal",
+    "set_signal",
+]
+
+Handler = Callable[[int, FrameType | None], Any]
+
+_handlers: dict[int, tuple[Any, Any]] = {}
+_dumping: set[int] = set()
+_crash_dumps: list[bool] = []
+_descriptors: set[int] = set()
+_masks = threading.local()
+
+
+def set_signal(number: int, handler: Handler) -> None:
+    """Install a signal handler for this process alone; a forked child has the disposition of before.
+
+    To be called in the main thread.
+    """
+    previous = signal.signal(number, handler)
+    _handlers[number] = (handler, _handlers[number][1] if number in _handlers else previous)
+
+
+def ignore_signal(number: int) -> None:
+    """Ignore a signal here, unless it is ignored already, and not in the programs that this process starts.
+
+    SIG_IGN would survive exec, a handler does not.
+    """
+    if signal.getsignal(number) != signal.SIG_IGN:
+        set_signal(number, _do_nothing)
+
+
+def restore_signal(number: int) -> None:
+    """Undo `set_signal`."""
+    handler, previous = _handlers.pop(number)
+    if signal.getsignal(number) is handler:
+        signal.signal(number, previous)
+
+
+def dump_tracebacks(number: int, descriptor: int) -> None:
+    """Write all threads' tracebacks to a file upon a crash and upon a signal, in this process and in no child.
+
+    The handler of the signal runs afterwards.
+    """
+    if not _dumping:
+        _crash_dumps.append(faulthandler.is_enabled())
+    faulthandler.enable(descriptor)
+    faulthandler.register(number, descriptor, chain=True)
+    _dumping.add(number)
+
+
+def close_in_children(*descriptors: int) -> None:
+    """Close these descriptors in every child that is forked from now on."""
+    _descriptors.update(descriptors)
+
+
+def keep_in_children(*descriptors: int) -> None:
+    """Undo `close_in_children`, before a descriptor is closed and its number is another's."""
+    _descriptors.difference_update(descriptors)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Take a signal that is not for this process."""
+
+
+def _before_fork() -> None:
+    # A signal between the fork and the hook below would run our handler in the child, or be lost with it. Blocked, it
+    # waits for the child's own disposition.
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _handlers.keys() | _dumping)
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _in_child() -> None:
+    for number in _dumping:
+        faulthandler.unregister(number)
+    for number, (handler, previous) in _handlers.items():
+        current = signal.getsignal(number)
+        # Set again also where a body has changed it: unregister has put back what was there before faulthandler.
+        signal.signal(number, previous if current is handler else current)
+    if _crash_dumps:
+        faulthandler.disable()
+        if _crash_dumps.pop():  # PYTHONFAULTHANDLER, or the program's own call
+            faulthandler.enable(2)
+    for descriptor in _descriptors:
+        with contextlib.suppress(OSError):  # a body has closed it
+            os.close(descriptor)
+    _dumping.clear()
+    _handlers.clear()
+    _descriptors.clear()
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
