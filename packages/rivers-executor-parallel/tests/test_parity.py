@@ -17,6 +17,7 @@ CORE_TESTS = Path(__file__).parents[2] / "rivers-core" / "tests"
 sys.path.append(str(CORE_TESTS))
 
 from running.cases import CASES, Case  # noqa: E402 - found by the line above
+from running.iterators import both_read_in_one_worker, drained_in_one_worker  # noqa: E402
 from running.shared import files  # noqa: E402
 from running.told import Told  # noqa: E402
 
@@ -53,6 +54,17 @@ def test_own_io_handler(tmp_path: Path) -> None:
 
     assert here.steps == there.steps
     assert here.values == there.values
+
+
+def test_iterators_in_a_fused_graph() -> None:
+    """Tasks that run in one worker read an iterator as often as those that run apart; an unknown one is refused."""
+    with rs.CodeRepository([both_read_in_one_worker, drained_in_one_worker], default_executor=PARALLEL) as repository:
+        result = repository.materialize(raise_on_error=False)
+        assert [3, 1, 2] == repository.load_node("both_read_in_one_worker")
+
+    failure = result.steps["drained_in_one_worker"].failure
+    assert failure is not None
+    assert "'drained_in_one_worker/opened', a running.iterators.Countdown, is an iterator" in failure.message
 
 
 @pytest.mark.parametrize("executor", [rs.Executor.in_process(), PARALLEL], ids=repr)

@@ -376,3 +376,19 @@ class TestMistakes:
         """`node_io_handler` is checked like `io_handler`, where it is written."""
         with pytest.raises(rs.exceptions.AssetDefinitionError, match="graph asset 'g'"):
             rs.Asset.from_graph(lambda: load(), name="g", node_io_handler=3)
+
+
+@pytest.mark.parametrize("make", [lambda: iter([1, 2]), lambda: {"numbers": map(int, "12")}], ids=["iter", "map"])
+def test_constant_that_can_be_read_once(make: Callable[[], Any]) -> None:
+    """An iterator as a constant of a composition is refused: a second run would find it empty."""
+
+    @rs.Task
+    def total(numbers: Any) -> int:
+        return 0
+
+    @rs.Asset.from_graph
+    def graph() -> Any:
+        return total(make())
+
+    with pytest.raises(GraphValidationError, match="can be read only once"):
+        rs.CodeRepository([graph]).resolve()

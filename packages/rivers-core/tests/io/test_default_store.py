@@ -154,10 +154,10 @@ class TestHandOver:
 
     def test_what_cannot_be_pickled(self, store: DefaultStore, out: Out) -> None:
         """It is an OutputCommitError that names key and type and says what to do."""
-        store.handle_output(out("k"), (number for number in ()))
+        store.handle_output(out("k"), threading.Lock())
         store.share("run2")
 
-        with pytest.raises(OutputCommitError, match=r"'k', a builtins.generator, cannot be pickled") as caught:
+        with pytest.raises(OutputCommitError, match=r"'k', a _thread.lock, cannot be pickled") as caught:
             store.hand_over("k")
         assert not caught.value.retryable
         assert "another IO handler" in str(caught.value)

@@ -20,6 +20,7 @@ from rivers._definitions.calls import Argument, Call, Collected, Constant, Eleme
 from rivers._definitions.output import DynamicOutput
 from rivers._definitions.recording import recording
 from rivers._definitions.task import BashTask, Task
+from rivers._io.one_shot import is_one_shot
 from rivers.exceptions import AssetDefinitionError, TaskDefinitionError
 
 __all__ = ["Composition", "MappedOutput", "NodeOutput", "compose"]
@@ -333,6 +334,11 @@ def _check_constant(task: Task | BashTask, value: Any, whole: Any, depth: int = 
         raise TaskDefinitionError(
             f"task {task.name!r} is given {whole!r:.80}, and what is in it is not known while the graph is composed",
             hint="give each value to a parameter of its own",
+        )
+    if is_one_shot(value):
+        raise TaskDefinitionError(
+            f"task {task.name!r} is given {whole!r:.80}, and {type(value).__name__} can be read only once",
+            hint="give a list of its items or its content, or open it inside the task",
         )
     if depth < _NESTED and isinstance(value, list | tuple | set | frozenset | dict):
         items: Iterable[Any] = value.values() if isinstance(value, dict) else value

@@ -25,6 +25,7 @@ from rivers._io.machine_files import MachineFiles, Parts
 from rivers._io.machine_space import MachineSpace, bases, is_private, make_space, sweep
 from rivers._io.mapped import taken_apart
 from rivers._io.memory import InMemoryIOHandler
+from rivers._io.one_shot import refuse_one_shot
 from rivers._io.out_of_band import dumped, loaded
 from rivers._io.trailer import Damaged
 from rivers._io.value_files import commit_error
@@ -286,6 +287,7 @@ _SHUT_DOWN = (
 
 
 def _parts(value: Any, key: str, run_id: str, step: str) -> Parts:
+    refuse_one_shot(value, key, run_id, step)
     try:
         return dumped(value)
     except MemoryError:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
+from rivers._io.one_shot import own_copy, refuse_one_shot
 from rivers._io.value_files import commit_error, lost
 from rivers.exceptions import InputLoadError
 
@@ -46,6 +47,7 @@ class InMemoryIOHandler(AtomicIOHandler):
     def handle_output(self, context: OutputContext, obj: Any) -> None:
         key = context.asset_name
         run_id = context.run_id
+        refuse_one_shot(obj, key, run_id, context.step or key)
         if run_id:
             run = self._runs.get(run_id) or self._run(run_id)
             claim = (context.attempt_id,)
@@ -54,6 +56,7 @@ class InMemoryIOHandler(AtomicIOHandler):
             if winner is not claim:
                 self._refuse_second(run_id, context.step or key, winner[0], context.attempt_id)
                 return
+            obj = own_copy(obj)
             run.values[key] = obj
         self._latest[key] = obj
 
@@ -64,7 +67,7 @@ class InMemoryIOHandler(AtomicIOHandler):
             if run is not None:
                 value = run.values.get(key, _MISSING)
                 if value is not _MISSING:
-                    return value
+                    return own_copy(value)
         value = self._latest.get(key, _MISSING)
         if value is _MISSING:
             reader = f", an input of {context.downstream_asset!r}," if context.downstream_asset else ""
@@ -76,10 +79,11 @@ class InMemoryIOHandler(AtomicIOHandler):
             )
             error.retryable = True
             raise error
-        return value
+        return own_copy(value)
 
     def stage(self, context: OutputContext, obj: Any) -> None:
-        self._run(context.run_id).staged[context.attempt_id, context.asset_name] = obj
+        refuse_one_shot(obj, context.asset_name, context.run_id, context.step)
+        self._run(context.run_id).staged[context.attempt_id, context.asset_name] = own_copy(obj)
 
     def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         run = self._run(run_id)

@@ -32,6 +32,7 @@ from rivers._runner.attempt import Attempt, arguments_in_order, context_of, fail
 from rivers._runner.callee import Callee
 from rivers._runner.capture.streams import Capture, StepOutput
 from rivers._runner.inputs import Inputs, Stream
+from rivers._runner.iterators import list_iterators
 from rivers._runner.loop import OverdueError, StoppedError, collected, seen, uncalled_for
 from rivers._runner.loop_thread import LoopThread
 from rivers._runner.outputs import checked, store
@@ -254,7 +255,7 @@ class AsyncRunner:
         if type(value) is types.AsyncGeneratorType:
             value = collected(value)
         if type(value) is types.CoroutineType:
-            value = await value
+            value = list_iterators(await value)
             if step.task.cancelling():
                 await asyncio.sleep(0)  # a cancel that is still to come comes here, and not while it is stored
         return value

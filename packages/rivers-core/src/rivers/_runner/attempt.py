@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from rivers._definitions.context import AssetExecutionContext, TaskExecutionCont
 from rivers._runner.callee import Callee
 from rivers._runner.failures import failure_of
 from rivers._runner.inputs import LoadFailedError, Stream
+from rivers._runner.iterators import list_iterators
 from rivers._runner.loop import OverdueError, StoppedError
 from rivers._runner.outputs import StoreFailedError
 from rivers._runner.resources import ResourceSetupError
@@ -119,10 +119,9 @@ def arguments_in_order(callee: Callee, arguments: dict[str, Any]) -> list[Any]:
 
 
 def invoke(callee: Callee, positional: list[Any], arguments: dict[str, Any]) -> Any:
-    """Call the body; a generator's runs to its end here, within the step's own context."""
+    """Call the body; a generator or another iterator runs to its end here, within the step's own context."""
     assert callee.function is not None
-    value = callee.function(*positional, **arguments)
-    return list(value) if type(value) is types.GeneratorType else value
+    return list_iterators(callee.function(*positional, **arguments))
 
 
 # ── the end ──

@@ -17,6 +17,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from rivers._io.one_shot import PLAIN_MODULES
+
 __all__ = ["Check", "checker"]
 
 Check = Callable[[Any], "str | None"]
@@ -88,6 +90,8 @@ def _generic(hint: Any, origin: Any, arguments: tuple[Any, ...]) -> Check | None
 
 
 def _by_class(cls: type) -> Check | None:
+    if cls.__module__ in PLAIN_MODULES and issubclass(cls, _STREAMS):
+        return None  # a list of the iterator's items is what arrives here
     allowed = _WIDER.get(cls, (cls,))
     try:
         isinstance(None, allowed)

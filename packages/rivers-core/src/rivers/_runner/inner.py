@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from rivers._definitions.output import DynamicOutput
+from rivers._io.one_shot import refuse_one_shot
 from rivers._runner.callee import Callee
 from rivers._runner.inputs import Inputs
 from rivers._runner.outputs import single
@@ -32,11 +33,12 @@ def run_inner(
         callee = None if inner.node is NodeKind.BASH else callee_of(inner.function)
         own = msgspec.structs.replace(spec, step=f"{spec.step}/{inner.key}", node=inner.node, inner=())
         if inner.mapped_over is None:
-            values[inner.key] = _checked(call(callee, own, _arguments(inner, own, inputs, values, None)), callee, inner)
+            value = call(callee, own, _arguments(inner, own, inputs, values, None))
+            values[inner.key] = _checked(value, callee, inner, spec)
         else:
             elements = _elements(values[inner.mapped_over])
             values[inner.key] = {
-                key: _checked(call(callee, own, _arguments(inner, own, inputs, values, key)), callee, inner)
+                key: _checked(call(callee, own, _arguments(inner, own, inputs, values, key)), callee, inner, spec)
                 for key in elements
             }
     return values[spec.inner[-1].key]
@@ -72,5 +74,8 @@ def _elements(value: Any) -> dict[str, Any]:
     }
 
 
-def _checked(value: Any, callee: Callee | None, inner: InnerStep) -> Any:
-    return single(value, callee.checks[""] if callee is not None else None, inner.key).value
+def _checked(value: Any, callee: Callee | None, inner: InnerStep, spec: StepSpec) -> Any:
+    found = single(value, callee.checks[""] if callee is not None else None, inner.key).value
+    if inner is not spec.inner[-1]:  # the last one's is stored, and not kept here
+        refuse_one_shot(found, inner.key, spec.run_id, spec.step)
+    return found

@@ -31,6 +31,7 @@ from rivers._runner.callee import Callee
 from rivers._runner.capture.streams import Capture, StepOutput
 from rivers._runner.inner import run_inner
 from rivers._runner.inputs import Inputs
+from rivers._runner.iterators import list_iterators
 from rivers._runner.loop import BodyLoop, OverdueError, StoppedError, collected
 from rivers._runner.outputs import checked, store
 from rivers._runner.refs import Resolver
@@ -245,7 +246,7 @@ class Runner:
         if type(value) is types.AsyncGeneratorType:
             value = collected(value)
         if type(value) is types.CoroutineType:
-            return self._alone(self._await, spec, value, scope)
+            return scope.run(list_iterators, self._alone(self._await, spec, value, scope))
         return value
 
     def _call_inner(self, callee: Callee | None, spec: StepSpec, arguments: dict[str, Any]) -> Any:
