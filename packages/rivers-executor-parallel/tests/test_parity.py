@@ -16,7 +16,8 @@ import rivers as rs
 CORE_TESTS = Path(__file__).parents[2] / "rivers-core" / "tests"
 sys.path.append(str(CORE_TESTS))
 
-from running.cases import CASES, Case  # noqa: E402 - found by the line above
+from running import raising  # noqa: E402 - found by the line above
+from running.cases import CASES, Case  # noqa: E402
 from running.iterators import both_read_in_one_worker, drained_in_one_worker  # noqa: E402
 from running.shared import files  # noqa: E402
 from running.told import Told  # noqa: E402
@@ -79,3 +80,22 @@ def test_interrupt_of_a_body(body: rs.Asset, executor: rs.Executor) -> None:
     result = caught.value.result  # type: ignore[attr-defined]
     assert "cancelled" == result.status
     assert {body.name: "cancelled", "needs_it": "cancelled"} == {k: r.state.value for k, r in result.steps.items()}
+
+
+def raised(name: str, executor: rs.Executor) -> Exception:
+    """The error that a run raises whose only step is this body."""
+    with rs.CodeRepository([rs.Asset(getattr(raising, name), name="raises")], default_executor=executor) as repository:
+        try:
+            repository.materialize()
+        except Exception as error:
+            return error
+    raise AssertionError("nothing was raised")
+
+
+def test_errors_are_equal() -> None:
+    """What a run raises has the same type, text and plain attributes wherever its body ran; rivers' own errors, too."""
+    for name in raising.BODIES:
+        here, there = raised(name, rs.Executor.in_process()), raised(name, PARALLEL)
+
+        assert str(here).partition(" (run ")[0] == str(there).partition(" (run ")[0]
+        assert raising.facts_of(here) == raising.facts_of(there), name

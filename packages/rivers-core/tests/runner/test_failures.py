@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from rivers._runner.failures import MAX_TEXT, failure_of, text_of
+from rivers._runner.failures import failure_of
+from rivers.protocol.exception_text import MAX_TEXT, exception_text
 from rivers.protocol.failure import Failure, FailureReason
 
 
@@ -98,4 +99,4 @@ def test_base_classes_are_told() -> None:
 
 def test_exit_says_its_code() -> None:
     """sys.exit() in a body is told as such, with the code."""
-    assert "sys.exit('nope')" in text_of(SystemExit("nope"))
+    assert "sys.exit('nope')" in exception_text(SystemExit("nope"))

@@ -228,7 +228,7 @@ def _brief(result: StepResult) -> StepResult:
     failure = result.failure
     if failure is not None:
         failure = replace(
-            failure, message=failure.message[:400], traceback=None, notes=(), args=None, mro=failure.mro[:8]
+            failure, message=failure.message[:400], traceback=None, notes=(), args=None, state=None, mro=failure.mro[:8]
         )
     outputs = tuple(replace(output, metadata=None) for output in result.outputs)
     return replace(result, failure=failure, outputs=outputs)

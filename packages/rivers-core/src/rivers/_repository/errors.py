@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
-import sys
-from typing import Any
-
-import msgspec
-
 from rivers._plan.report import StepReport, StepState
+from rivers._runner.exception_state import rebuilt
 from rivers.exceptions import (
     ExecutionError,
     StepCancelledError,
@@ -39,10 +34,12 @@ def exception_of(
     """
     failure = report.failure
     assert failure is not None
-    own = _rebuilt(failure) if live is None else live
+    own = rebuilt(failure) if live is None else live
     notes = _notes(report, failure, run_id, others)
     if isinstance(own, ExecutionError) and own.step is None:
         own.run_id, own.step, own.attempt, own.executor = run_id, report.step, report.attempts, report.executor
+    if isinstance(own, StepFailedError) and own.failure is None:
+        own.failure = failure
     # Not what must not leave a run as it is: a body's SystemExit would end the process.
     if isinstance(own, Exception) and _noted(own, notes if own is live else [*_remote(failure), *notes]):
         return own
@@ -94,30 +91,3 @@ def _generic(report: StepReport, failure: Failure, run_id: str) -> StepFailedErr
     )
     error.failure = failure
     return error
-
-
-def _rebuilt(failure: Failure) -> BaseException | None:
-    cls = _class(failure.type)
-    if cls is None or not issubclass(cls, Exception):
-        return None
-    try:
-        args: Any = msgspec.json.decode(failure.args) if failure.args is not None else [failure.message]
-        error = cls.__new__(cls, *args)
-        error.args = tuple(args)
-        for note in failure.notes:
-            error.add_note(note)
-        str(error)  # a class that needs its own __init__ may not survive being shown
-    except Exception:  # noqa: BLE001 - a stranger's class may need anything; then the generic error is raised
-        return None
-    return error
-
-
-def _class(name: str) -> type[BaseException] | None:
-    module, _, qualname = name.rpartition(".")
-    while module and module not in sys.modules:
-        module = module.rpartition(".")[0]
-    found: Any = sys.modules[module] if module else builtins
-    rest = name[len(module) + 1 :] if module else qualname
-    for part in rest.split("."):
-        found = getattr(found, part, None)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None

@@ -9,10 +9,10 @@ import msgspec
 
 from rivers._io.base import BaseIOHandler
 from rivers._io.context import InputContext
-from rivers._runner.failures import text_of
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
 from rivers.exceptions import InputLoadError, RefResolutionError, StepCancelledError
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.ref import Ref
 from rivers.protocol.spec import (
     CollectInput,
@@ -129,6 +129,6 @@ class Inputs:
             raise
         except Exception as error:
             raise LoadFailedError(
-                f"loading {key!r} with {type(handler).__name__} raised {type(error).__name__}: {text_of(error)}",
+                f"loading {key!r} with {type(handler).__name__} raised {describe_exception(error)}",
                 hint=f"is {key!r} materialized? select it, too, or pass include_upstream=True",
             ) from error

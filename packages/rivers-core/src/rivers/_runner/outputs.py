@@ -9,7 +9,6 @@ from rivers._definitions.output import DynamicOutput, Output, check_metadata
 from rivers._io.base import AtomicIOHandler, BaseIOHandler
 from rivers._io.context import OutputContext
 from rivers._runner.callee import Callee
-from rivers._runner.failures import text_of
 from rivers._runner.hint import Check
 from rivers._runner.refs import Resolver
 from rivers.exceptions import (
@@ -17,6 +16,7 @@ from rivers.exceptions import (
     OutputCommitError,
     ResultDefinitionError,
 )
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import OutputRecord
 from rivers.protocol.spec import NodeKind, OutputMode, StepSpec
 from rivers.protocol.spec import Output as OutputSpec
@@ -142,8 +142,7 @@ def _call(handler: BaseIOHandler, context: OutputContext, value: Any, how: Any) 
         raise
     except Exception as error:
         raise StoreFailedError(
-            f"storing {context.asset_name!r} with {type(handler).__name__} raised "
-            f"{type(error).__name__}: {text_of(error)}"
+            f"storing {context.asset_name!r} with {type(handler).__name__} raised " + describe_exception(error)
         ) from error
 
 

@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 from rivers._definitions.resource import Resource
-from rivers._runner.failures import text_of
 from rivers._runner.refs import Resolver
 from rivers.exceptions import ExecutionError
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.ref import Ref
 
 __all__ = ["ResourceSetupError", "Resources"]
@@ -62,7 +62,7 @@ class Resources:
             try:
                 self._leave(found)
             except Exception as error:  # noqa: BLE001 - whatever it raises, the others are torn down too
-                problems.append(f"teardown() of resource {name!r} raised {type(error).__name__}: {text_of(error)}")
+                problems.append(f"teardown() of resource {name!r} raised {describe_exception(error)}")
         self._ready.clear()
         return problems
 
@@ -119,5 +119,5 @@ def _set_up(name: str, found: Resource) -> None:
             raise TypeError("setup is async; make it a plain method, and await in the body")
     except Exception as error:
         raise ResourceSetupError(
-            f"setup() of {type(found).__name__} {name!r} raised {type(error).__name__}: {text_of(error)}"
+            f"setup() of {type(found).__name__} {name!r} raised {describe_exception(error)}"
         ) from error

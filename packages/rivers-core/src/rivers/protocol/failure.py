@@ -7,6 +7,8 @@ import signal
 
 import msgspec
 
+from rivers.protocol.exception_text import labelled
+
 __all__ = ["Evidence", "Failure", "FailureReason", "classify", "describe"]
 
 _LOST_POD_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "NodeLost", "Terminated", "Deleted"})
@@ -50,8 +52,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt's failure as a value.
 
     `type` is `module.qualname` of the exception (builtins without module), `mro` the same for it and its bases,
-    `args` those of the exception's arguments that are plain values, as a JSON array (None when one is not),
-    `traceback` the worker's text with causes, at most 64 KiB. `transient` is False where another attempt cannot help.
+    `args` the exception's arguments as a JSON array (None where JSON has no such value), `state` a JSON object of its
+    attributes and of arguments that JSON has no value for (`rivers._runner.exception_state`), `traceback` the worker's
+    text with causes, at most 64 KiB. `transient` is False where another attempt cannot help.
     """
 
     reason: FailureReason
@@ -63,6 +66,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     notes: tuple[str, ...] = ()
     evidence: Evidence | None = None
     transient: bool = True
+    state: str | None = None
+
+    @property
+    def summary(self) -> str:
+        """Type and message on one line, such as `KeyError: 'x'`; the message alone where no exception was raised."""
+        return labelled(self.type, self.message)
 
 
 def classify(evidence: Evidence) -> FailureReason:

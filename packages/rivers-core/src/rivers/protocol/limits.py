@@ -62,8 +62,7 @@ MISSING = object()
 Check: TypeAlias = Callable[[Any], None]
 _ROOTS = (StepSpec, StepStarted, LogRecord, StepResult)
 _REPEATED = (ImportRef, ConfiguredRef, LogSettings)
-_INT64 = 1 << 63
-_UNSHOWN = object()
+_INT64, _UNSHOWN = 1 << 63, object()
 _JSON = msgspec.json.Decoder(msgspec.Raw)
 _BITS = bytes.maketrans(b"[{]}", b"1100")
 _NO_BRACKET = bytes(byte for byte in range(256) if byte not in b"[]{}")
@@ -304,6 +303,7 @@ _RULES: dict[str, Check] = {
     "ElementInput.how": _choice("value", "element", "collect", "stream"),
     "OutputRecord.metadata": _json(LIMITS.metadata, "object", "{"),
     "Failure.args": _json(LIMITS.text, "array", "["),
+    "Failure.state": _json(LIMITS.text, "object", "{"),
     "Failure.traceback": _text(LIMITS.traceback),
     "Evidence.native_traceback": _text(LIMITS.traceback),
     "LogRecord.message": _text(LIMITS.log),

@@ -335,7 +335,7 @@ class Evidence(_message.Message):
     def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., container_reason: _Optional[str] = ..., node: _Optional[str] = ..., worker: _Optional[str] = ..., memory_peak: _Optional[int] = ..., memory_limit: _Optional[int] = ..., oom_kills: _Optional[int] = ..., timed_out: bool = ..., cancelled: bool = ..., native_traceback: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("reason", "type", "message", "mro", "args", "traceback", "notes", "evidence", "transient")
+    __slots__ = ("reason", "type", "message", "mro", "args", "traceback", "notes", "evidence", "transient", "state")
     REASON_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +345,7 @@ class Failure(_message.Message):
     NOTES_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     TRANSIENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     reason: FailureReason
     type: str
     message: str
@@ -354,7 +355,8 @@ class Failure(_message.Message):
     notes: _containers.RepeatedScalarFieldContainer[str]
     evidence: Evidence
     transient: bool
-    def __init__(self, reason: _Optional[_Union[FailureReason, str]] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., mro: _Optional[_Iterable[str]] = ..., args: _Optional[str] = ..., traceback: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., transient: bool = ...) -> None: ...
+    state: str
+    def __init__(self, reason: _Optional[_Union[FailureReason, str]] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., mro: _Optional[_Iterable[str]] = ..., args: _Optional[str] = ..., traceback: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., transient: bool = ..., state: _Optional[str] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("queued", "boot", "load", "run", "store")
