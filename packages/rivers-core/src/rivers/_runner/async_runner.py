@@ -30,7 +30,8 @@ from rivers._io.base import Reach
 from rivers._runner.async_step import AsyncStep, filed, settled
 from rivers._runner.attempt import Attempt, arguments_in_order, context_of, failed, invoke, succeeded, warning
 from rivers._runner.callee import Callee
-from rivers._runner.capture.streams import Capture, StepOutput
+from rivers._runner.capture.step_output import StepOutput, outside
+from rivers._runner.capture.streams import Capture
 from rivers._runner.inputs import Inputs, Stream
 from rivers._runner.iterators import list_iterators
 from rivers._runner.loop import OverdueError, StoppedError, collected, seen, uncalled_for
@@ -70,7 +71,7 @@ class AsyncRunner:
         grace: float = 10.0,
     ) -> None:
         self.worker = worker or f"pid {os.getpid()}"
-        self._emit = emit
+        self._emit = outside(emit)
         self._keep_error = keep_error
         self._grace = grace
         self._resolver = Resolver(local)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
 from rivers._runner.attempt import Attempt
-from rivers._runner.capture.streams import StepOutput
+from rivers._runner.capture.step_output import StepOutput
 from rivers._runner.loop import OverdueError, StoppedError
 
 __all__ = ["AsyncStep", "filed", "settled"]

@@ -28,7 +28,8 @@ from rivers._runner.attempt import (
     warning,
 )
 from rivers._runner.callee import Callee
-from rivers._runner.capture.streams import Capture, StepOutput
+from rivers._runner.capture.step_output import StepOutput, outside
+from rivers._runner.capture.streams import Capture
 from rivers._runner.inner import run_inner
 from rivers._runner.inputs import Inputs
 from rivers._runner.iterators import list_iterators
@@ -70,7 +71,7 @@ class Runner:
         guard: bool = False,
         owns_process: bool = False,
     ) -> None:
-        self._emit = emit
+        self._emit = outside(emit)
         self._keep_error = keep_error
         self._grace = grace
         self.worker = worker or f"pid {os.getpid()}"
@@ -98,7 +99,7 @@ class Runner:
         output = self._listen(spec)
         scope = self._context_vars.copy()
         if output is not None:
-            scope.run(output.enter)
+            scope.run(Capture.begin, output)
         try:
             return succeeded(attempt, scope.run(self._run, attempt), self.worker)
         except BaseException as error:
@@ -109,7 +110,7 @@ class Runner:
             self._running.discard(spec.attempt_id)
             self._current = outer
             if output is not None:
-                output.finish()
+                Capture.end(output)
 
     def look_up(self, ref: Ref) -> object:
         """Follow a ref as an attempt would, and run nothing: whether this worker has the code.

@@ -51,7 +51,7 @@ class FdCapture:
         self._lock = threading.RLock()  # a signal handler may print while this thread drains
         self._drains = 0  # the thread that is at it
         self._feed: Callable[[str, bytes], None] | None = None
-        self._forked = False
+        self._forked = self._closed = False
         self._ends = {"stdout": _End(1), "stderr": _End(2)}
         self._streams = {end.readable: stream for stream, end in self._ends.items()}
         self._wake, self._waker = map(_high, os.pipe())
@@ -78,15 +78,17 @@ class FdCapture:
         """Tell and pass on what was written before this call."""
         self.pass_on("", b"")
 
-    def pass_on(self, stream: str, data: bytes) -> None:
+    def pass_on(self, stream: str, data: bytes) -> bool:
         """Write printed text to where fd 1 or 2 led before, after all that was written before this call; tells it not.
 
-        In a fork, which reads nothing, it is written to what they lead to now.
+        In a fork, which reads nothing, it is written to what they lead to now. False once this is closed.
         """
         mine = self._forked or self._drains == threading.get_ident()  # who is told may print, too
         if not mine:
             _flush_c()  # not under the lock: where the pipe is full, the drainer must be able to empty it
         with self._lock:
+            if self._closed:
+                return False
             if not mine:
                 for _ in range(_ROUNDS):
                     ready = self._poll.poll(0)
@@ -94,6 +96,7 @@ class FdCapture:
                         break
             if data:
                 self._ends[stream].old.write(data)
+            return True
 
     def forked(self) -> None:
         """In a fork: only fd 1 and 2 are left, and what is printed goes there."""
@@ -117,10 +120,12 @@ class FdCapture:
         if self._thread.is_alive():
             return  # its files stay open: their numbers must not become somebody else's beneath it
         self.drain()
-        for fd in (self._wake, self._waker):
-            os.close(fd)
-        for end in self._ends.values():
-            end.close()
+        with self._lock:  # a thread that still prints must not meet numbers that belong to other files by now
+            self._closed = True
+            for fd in (self._wake, self._waker):
+                os.close(fd)
+            for end in self._ends.values():
+                end.close()
 
     def _drainer(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)

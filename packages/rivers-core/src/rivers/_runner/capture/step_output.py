@@ -1,0 +1,166 @@
+"""The output of one attempt: printed text and log records become events."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import TypeVar
+
+from rivers._runner.capture.bounded_log import FIRST_BYTES, LAST_BYTES, PER_RECORD, Piece, Tail, clipped, cut, pieces
+from rivers.protocol.result import LogRecord
+
+__all__ = ["NOBODY", "StepOutput", "current", "outside"]
+
+EventT = TypeVar("EventT")
+
+current: ContextVar[StepOutput | None] = ContextVar("rivers_step_output", default=None)
+"""The attempt whose body runs in this context."""
+
+
+class StepOutput:
+    """Where the texts of one attempt go: whole lines, the last one when the attempt ends.
+
+    Threads that carry the attempt's context may write at the same time; what comes after the end is told no more.
+    """
+
+    __slots__ = ("_attempt_id", "_emit", "_lock", "_over", "_partial", "_tail", "_told", "_untold", "level")
+
+    def __init__(self, attempt_id: str, level: int, emit: Callable[[LogRecord], None]) -> None:
+        self._attempt_id = attempt_id
+        self._emit = emit
+        self._partial: dict[str, bytes] = {}  # of each stream the line that has not ended
+        self._told = 0  # what counts for FIRST_BYTES
+        self._untold = 0  # bytes that came and were not told
+        self._tail = Tail()
+        self._over = False
+        self._lock = threading.RLock()  # a body may log from a signal handler or a __del__ while it prints
+        self.level = level
+
+    def enter(self) -> None:
+        """From here on, in this context, texts belong to this attempt."""
+        current.set(self)
+
+    def text(self, stream: str, text: str) -> None:
+        """Take printed text; lines are told when they are whole."""
+        self.data(stream, text.encode("utf-8", "replace"))
+
+    def data(self, stream: str, data: bytes) -> None:
+        """Take printed text as bytes, which need not be UTF-8."""
+        with self._lock:
+            if self._over:
+                return
+            self._untold += len(data)
+            data = self._partial.pop(stream, b"") + data
+            start = 0
+            while self._told < FIRST_BYTES:
+                piece = cut(data, start)
+                if piece is None:
+                    self._partial[stream] = data[start:]
+                    return
+                self._tell(self._made(piece.text, stream), piece)
+                start += piece.taken
+            self._tail.add(stream, data[start:])
+
+    @property
+    def floods(self) -> bool:
+        """Whether nothing more is told before the end."""
+        return self._told >= FIRST_BYTES
+
+    def record(self, record: logging.LogRecord) -> None:
+        """Take a log record."""
+        try:
+            message = record.getMessage()
+        except Exception as error:  # noqa: BLE001 - a user's arguments may fail to format in any way
+            message = f"{record.msg!r:.200} (its arguments could not be formatted: {type(error).__name__})"
+        message, size = clipped(message)
+        made = self._made(message, "log", record.levelno, record.name)
+        with self._lock:
+            if self._over:
+                return
+            self._untold += size
+            if self._told < FIRST_BYTES:
+                self._tell(made, Piece(message, size, size))
+            else:
+                self._tail.add_record(made, size)
+
+    def finish(self) -> None:
+        """Tell what was printed without a final newline, and the end of a flood."""
+        with self._lock:
+            if self._over:
+                return
+            last = self._last()
+            left_out = self._untold - sum(piece.taken for _, piece in last)
+            if left_out:
+                text = f"… {left_out} bytes of output left out …"
+                self._pass_on(self._made(text, "log", logging.WARNING, "rivers"))
+            for record, piece in last:
+                self._tell(record, piece)
+            self._over, self._tail = True, Tail()
+
+    def _tell(self, record: LogRecord, piece: Piece) -> None:
+        self._told += piece.size + PER_RECORD
+        self._untold -= piece.taken
+        self._pass_on(record)
+
+    def _pass_on(self, record: LogRecord) -> None:
+        before = current.set(NOBODY)  # a listener may print, and that is not the body's text
+        try:
+            self._emit(record)
+        finally:
+            current.reset(before)
+
+    def _last(self) -> list[tuple[LogRecord, Piece]]:
+        """What is to be told at the end: of a flood as many records as fit in LAST_BYTES."""
+        records = list(self._remaining())
+        room = LAST_BYTES
+        for index in range(len(records) - 1, -1, -1):
+            room -= records[index][1].size + PER_RECORD
+            if room < 0:
+                return records[index + 1 :]
+        return records
+
+    def _remaining(self) -> Iterator[tuple[LogRecord, Piece]]:
+        for chunk in self._tail.last():
+            if chunk.record is not None:
+                yield chunk.record, Piece(chunk.record.message, chunk.size, chunk.size)
+                continue
+            found, self._partial[chunk.stream] = pieces(self._partial.pop(chunk.stream, b"") + chunk.data)
+            yield from ((self._made(piece.text, chunk.stream, time_of=chunk.since), piece) for piece in found)
+        for stream, data in self._partial.items():
+            yield from ((self._made(piece.text, stream), piece) for piece in pieces(data, last=True)[0])
+
+    def _made(self, message: str, stream: str, level: int = 0, logger: str = "", time_of: float = 0.0) -> LogRecord:
+        return LogRecord(
+            attempt_id=self._attempt_id,
+            message=message,
+            level=level,
+            logger=logger,
+            stream=stream,
+            time=time_of or time.time(),
+        )
+
+
+NOBODY = StepOutput("", sys.maxsize, lambda record: None)
+"""Takes what belongs to no attempt, also in a process that belongs to one runner."""
+NOBODY.finish()
+
+
+def outside(emit: Callable[[EventT], None]) -> Callable[[EventT], None]:
+    """Return `emit` so that what a listener prints and logs is no output of the step that it is called about.
+
+    It belongs to whoever calls this function: where a body starts a run of its own, to that body.
+    """
+    outer = current.get() or NOBODY
+
+    def emit_outside(event: EventT) -> None:
+        before = current.set(outer)
+        try:
+            emit(event)
+        finally:
+            current.reset(before)
+
+    return emit_outside
