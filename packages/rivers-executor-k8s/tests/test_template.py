@@ -179,6 +179,15 @@ class TestRead:
 
         assert {"metadata": {"labels": {"a": "b"}}} == read_template(str(file), allow_insecure=False)
 
+    def test_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A path that begins with ~ is in the user's home folder; a user who does not exist has none."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "pod.yaml").write_text("metadata: {labels: {a: b}}")
+
+        assert {"metadata": {"labels": {"a": "b"}}} == read_template("~/pod.yaml", allow_insecure=False)
+        with pytest.raises(ConfigurationError, match=r"pod_template='~nobody-of-that-name/p' cannot be read"):
+            read_template("~nobody-of-that-name/p", allow_insecure=False)
+
     @pytest.mark.parametrize(
         ("text", "expected"),
         [

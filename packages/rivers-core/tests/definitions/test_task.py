@@ -137,6 +137,13 @@ class TestBash:
         assert f"x{os.path.realpath(tmp_path)}" == in_shell().strip()
         assert "$HOME" == arguments().strip()
 
+    def test_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A cwd below ~ is in the home folder of who runs the command."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "work").mkdir()
+
+        assert os.path.realpath(tmp_path / "work") == rs.BashTask("a", "pwd", cwd="~/work")().strip()
+
     def test_failing(self) -> None:
         """A code other than 0 is an error that has the code and the end of stderr."""
         with pytest.raises(ExecutionError, match=r"code 3(?s:.*)oh no"):

@@ -86,6 +86,13 @@ def test_json_lines_are_there_at_once(tmp_path: Path) -> None:
     assert list(range(1, 2 * len(KINDS) + 1)) == counts
 
 
+def test_json_lines_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that begins with ~ is in the user's home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with rs.JsonLinesSink("~/run.jsonl") as sink:
+        assert tmp_path / "run.jsonl" == sink.path
+
+
 def test_closed_json_lines_sink(tmp_path: Path) -> None:
     """A closed sink refuses events."""
     kept = rs.ListSink()

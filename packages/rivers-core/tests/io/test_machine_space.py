@@ -154,6 +154,14 @@ class TestBases:
         monkeypatch.setattr(room, "LEAST", 1 << 60)
         assert (tempfile.gettempdir(), None) == bases()
 
+    def test_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """RIVERS_DEFAULT_STORE may begin with ~."""
+        (tmp_path / "spaces").mkdir()
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("RIVERS_DEFAULT_STORE", "~/spaces")
+
+        assert str(tmp_path / "spaces") == bases()[0]
+
     def test_variable(self, base: Path) -> None:
         """RIVERS_DEFAULT_STORE is the place; on the disk of temporary files nothing goes beside it."""
         beside = None if os.stat(base).st_dev == os.stat(tempfile.gettempdir()).st_dev else tempfile.gettempdir()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import pwd
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
+from rivers.exceptions import ConfigurationError
 from rivers.io_handlers import InputContext, OutputContext, PickleIOHandler
 
 obstore = pytest.importorskip("obstore.store")
@@ -133,3 +137,36 @@ def test_refused(store: object, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         PickleIOHandler(store)
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("store", ["~/values", Path("~/values"), "file://~/values", "file:///~/values"], ids=repr)
+def test_home_folder(store: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leading ~ is the user's home folder, also in a URL or a mapping; no folder called ~ is made."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for given in (store, {"url": str(store)}):
+        handler = PickleIOHandler(given)
+        handler.handle_output(OutputContext("k"), 1)
+
+        assert handler == _again(handler)
+        assert (tmp_path / "home" / "values" / "k.pkl").is_file()
+        assert ["home"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_home_folder_of_another_user() -> None:
+    """~user is that user's home folder; a user that does not exist is refused, not made a folder."""
+    user = pwd.getpwuid(os.getuid())
+
+    assert f"file://{user.pw_dir}/values" == PickleIOHandler(f"~{user.pw_name}/values").store
+    with pytest.raises(ConfigurationError, match=r"invalid store='~nobody-of-that-name/x': expected a path"):
+        PickleIOHandler("~nobody-of-that-name/x")
+
+
+@pytest.mark.parametrize("store", ["./~/values", "/~/values"])
+def test_folder_called_tilde(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ~ that does not lead the path is a name like any other, after a round trip, too."""
+    monkeypatch.chdir(tmp_path)
+    handler = PickleIOHandler(store)
+
+    assert handler == _again(handler)
+    assert os.path.abspath(store) == unquote(handler.store.removeprefix("file://"))

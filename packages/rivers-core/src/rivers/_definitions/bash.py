@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 
+from rivers._io.home import expand_home
 from rivers.exceptions import ExecutionError
 
 __all__ = ["run_bash"]
@@ -43,7 +44,7 @@ def run_bash(
         process = subprocess.Popen(  # noqa: S603 - running the user's command is what a BashTask is for
             ["/bin/sh", "-c", _GATE, *words],
             env=full,
-            cwd=cwd,
+            cwd=expand_home(cwd, "cwd") if cwd is not None else None,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -49,7 +49,7 @@ class JsonLinesSink:
     """Writes every event as one line of JSON to a file, flushed at once; a context manager that closes the file."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self._file: IO[bytes] = self.path.open("ab", buffering=0)
         self._encoder = msgspec.json.Encoder()
 

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 
+from rivers._io.home import expand_home
 from rivers._io.room import free_in, is_roomy, memory
 from rivers.exceptions import ConfigurationError
 
@@ -54,7 +55,7 @@ def bases() -> tuple[str, str | None]:
     disk = tempfile.gettempdir()
     given = os.environ.get(VARIABLE)
     if given:
-        base = os.path.abspath(given)
+        base = os.path.abspath(expand_home(given, VARIABLE))
         if not os.path.isdir(base) or not os.access(base, os.W_OK | os.X_OK):
             raise ConfigurationError(f"{VARIABLE}={given!r}: an existing folder that this user can write to is allowed")
     else:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
+from rivers._io.home import expand_home
 from rivers.exceptions import ConfigurationError
 
 __all__ = ["Address", "address_of", "is_store", "local_root", "normalise", "scheme_of", "serialise"]
@@ -32,6 +34,7 @@ _KINDS = {
 }  # an obstore class → the scheme of its URL, and the setting that holds the bucket
 _OPTIONS = frozenset({"url", "config", "client_options", "retry_config"})
 _SECRET = ("secret", "token", "password", "_key", "sas_", "bearer", "default_headers")
+_HOME_URL = re.compile(r"file://(?:localhost)?/?(~[^?#]*)").fullmatch
 _NO_SECRET = ("_id", "_file", "_url", "_enabled")
 
 
@@ -55,7 +58,8 @@ def normalise(value: object) -> object:
             raise ConfigurationError(
                 f"a store as a mapping needs 'url' and may have {sorted(_OPTIONS - {'url'})}; got {sorted(value)}"
             )
-        return {**value, "url": _url(value["url"])}
+        options = {name: given for name, given in value.items() if given}
+        return {**options, "url": _url(value["url"])} if len(options) > 1 else _url(value["url"])
     if is_store(value):
         return value
     raise ConfigurationError(
@@ -76,7 +80,7 @@ def scheme_of(store: object) -> str:
 def local_root(store: Any) -> str:
     """The folder of a `file` store."""
     if is_store(store):
-        return str(store.prefix or "/")
+        return os.path.abspath(store.prefix or "/")
     return unquote(urlsplit(store["url"] if isinstance(store, dict) else store).path)
 
 
@@ -88,7 +92,7 @@ def address_of(store: Any) -> str:
     if scheme == "memory":
         return "memory:/"
     if scheme == "file":
-        return "file://" + quote(local_root(store))
+        return _file_url(local_root(store))
     bucket = store.config[_KINDS[_kind(store) or ""][1]]
     return f"{scheme}://{bucket}/{store.prefix}" if store.prefix else f"{scheme}://{bucket}"
 
@@ -130,8 +134,11 @@ def _url(text: str) -> str:
     if any(not character.isprintable() for character in text) or not text:
         raise ConfigurationError(f"store {text[:200]!r} is {'not printable' if text else 'empty'}")
     if "://" not in text:
-        return "file://" + quote(os.path.abspath(text))
+        return _file_url(os.path.abspath(expand_home(text, "store")))
     url = urlsplit(text)
+    home = _HOME_URL(text)
+    if home is not None:
+        return _file_url(os.path.abspath(expand_home(unquote(home[1]), "store")))
     if url.scheme not in _SCHEMES:
         close = difflib.get_close_matches(url.scheme, _SCHEMES, 1, 0.5)
         raise ConfigurationError(
@@ -146,6 +153,11 @@ def _url(text: str) -> str:
     if url.scheme == "file" and (url.netloc not in {"", "localhost"} or not url.path.startswith("/")):
         raise ConfigurationError(f"store {text!r}: a file URL has three slashes and an absolute path, file:///data")
     return f"{_ALIASES.get(url.scheme, url.scheme)}://{text.partition('://')[2]}"
+
+
+def _file_url(path: str) -> str:
+    # A folder that is really called ~ is not taken for a home when the URL is read again.
+    return "file://" + quote(path).replace("/~", "/%7E")
 
 
 def _plain(value: Any) -> Any:

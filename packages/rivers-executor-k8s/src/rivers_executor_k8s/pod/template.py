@@ -53,11 +53,13 @@ def read_template(path: str, *, allow_insecure: bool) -> dict[str, Any]:
     """
     where = f"pod_template={path!r}"
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).expanduser().open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
-        hint = f"it is looked for from {Path.cwd()}" if not Path(path).is_absolute() else None
+        hint = f"it is looked for from {Path.cwd()}" if not path.startswith(("/", "~")) else None
         raise ConfigurationError(f"{where} cannot be read: {error.strerror or error}", hint=hint) from None
+    except RuntimeError as error:  # a user without a home folder
+        raise ConfigurationError(f"{where} cannot be read: {error}") from None
     if len(data) > MOST_BYTES:
         raise ConfigurationError(f"{where} holds more than {MOST_BYTES} bytes")
     template = _parsed(data, where)
