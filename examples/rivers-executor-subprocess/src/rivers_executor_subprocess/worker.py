@@ -13,17 +13,13 @@ from types import FrameType
 
 from rivers.exceptions import SpecDecodeError, SpecVersionError
 from rivers.protocol import (
-    Ending,
-    Failure,
-    FailureReason,
-    LogRecord,
     StepEvent,
     StepResult,
     StepSpec,
     decode_spec,
     encode_event,
 )
-from rivers.spi import Runner
+from rivers.spi import Runner, interrupted_result, unsendable_result, warning_record
 
 __all__ = ["main"]
 
@@ -63,7 +59,7 @@ def main(controller: int, events: int, crash: int) -> int:
     try:
         spec = decode_spec(data)
     except SpecDecodeError as error:
-        emit(_refused(task["attempt_id"], error))
+        emit(unsendable_result(task["attempt_id"], error))
         return OTHER_VERSION if isinstance(error, SpecVersionError) else REJECTED
     # The controller offers its key with every task; whether a pickle is loaded here is decided here.
     allowed = os.environ.get("RIVERS_ALLOW_PICKLE") == "1"
@@ -72,9 +68,9 @@ def main(controller: int, events: int, crash: int) -> int:
     try:
         emit(result)  # before anything else can go wrong
     except SpecDecodeError as error:
-        emit(_refused(spec.attempt_id, error))
+        emit(unsendable_result(spec.attempt_id, error))
     for problem in [*runner.close(), *_threads()]:
-        emit(LogRecord(attempt_id=spec.attempt_id, message=problem, level=30, logger="rivers"))
+        emit(warning_record(problem, spec.attempt_id))
     return 0
 
 
@@ -91,15 +87,7 @@ def _run(runner: Runner, spec: StepSpec, crash: int) -> StepResult:
     try:
         return runner.run_step(spec)
     except KeyboardInterrupt as error:  # raised by the body itself
-        failure = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message=str(error))
-        return StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, failure=failure, worker=runner.worker)
-
-
-def _refused(attempt_id: str, error: SpecDecodeError) -> StepResult:
-    """The end of an attempt whose spec or result could not cross: another attempt would meet the same."""
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    failure = Failure(reason=FailureReason.INFRASTRUCTURE, type=name, message=str(error), transient=False)
-    return StepResult(attempt_id=attempt_id, ending=Ending.FAILED, failure=failure)
+        return interrupted_result(spec.attempt_id, error, runner.worker)
 
 
 def _stdin() -> bytes:

@@ -6,6 +6,7 @@ from rivers._definitions.pod_template import check_pod_template
 from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach
 from rivers._runner.async_runner import AsyncRunner
+from rivers._runner.results import interrupted_result, unsendable_result, warning_record
 from rivers._runner.runner import Runner
 
 __all__ = [
@@ -18,6 +19,9 @@ __all__ = [
     "Runner",
     "Sink",
     "check_pod_template",
+    "interrupted_result",
     "parse_quantity",
+    "unsendable_result",
     "usable_cpus",
+    "warning_record",
 ]

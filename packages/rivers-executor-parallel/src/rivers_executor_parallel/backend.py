@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable, Sequence
 
 from rivers.exceptions import Problem
-from rivers.protocol import ImportRef, LogRecord, StepSpec
-from rivers.spi import AsyncRunner, Capabilities, Executor, ExecutorBackend, Reach, Run, Sink
+from rivers.protocol import ImportRef, StepSpec
+from rivers.spi import AsyncRunner, Capabilities, Executor, ExecutorBackend, Reach, Run, Sink, warning_record
 from rivers_executor_parallel.keeper import Keeper
 from rivers_executor_parallel.lane import DEPTH
 from rivers_executor_parallel.settings import Inheritance
@@ -99,7 +99,7 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
         loop, self._loop = self._loop, None
         if loop is not None and self._emit is not None:
             for problem in loop.close(deadline):
-                self._emit(LogRecord(attempt_id="", message=problem, level=30, logger="rivers"))
+                self._emit(warning_record(problem))
         if self._keeper is not None and self._serves:
             self._keeper.lanes.end_run(until)
         self._serves = False

@@ -23,7 +23,6 @@ from rivers.protocol import (
     Evidence,
     Failure,
     FailureReason,
-    LogRecord,
     StepEvent,
     StepResult,
     StepSpec,
@@ -31,7 +30,7 @@ from rivers.protocol import (
     encode_spec,
     lost,
 )
-from rivers.spi import Run, Sink
+from rivers.spi import Run, Sink, warning_record
 from rivers_executor_parallel.lane import DEPTH, Lane, Task
 from rivers_executor_parallel.wire import RunSettings
 from rivers_process.cgroup import MemoryCgroup
@@ -261,7 +260,7 @@ class Lanes:
 
     def warned(self, message: str) -> None:
         """Something about the run, and no attempt of it, is to be told."""
-        self._emit(LogRecord(attempt_id="", level=30, logger="rivers", message=message))
+        self._emit(warning_record(message))
 
     def ended(self, lane: Lane, detail: str | None) -> None:
         """A worker's process has ended, and all that it told was taken in; `detail` says why it was killed, if so."""

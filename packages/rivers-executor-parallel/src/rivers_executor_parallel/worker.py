@@ -25,17 +25,13 @@ import msgspec
 from rivers.exceptions import SpecDecodeError
 from rivers.protocol import (
     LIMITS,
-    Ending,
-    Failure,
     FailureReason,
     StepEvent,
-    StepResult,
-    StepSpec,
     StepStarted,
     decode_spec,
     encode_event,
 )
-from rivers.spi import Runner
+from rivers.spi import Runner, interrupted_result, unsendable_result
 from rivers_executor_parallel import wire
 from rivers_executor_parallel.code import LoadedCode
 from rivers_executor_parallel.memory import MemoryGrowth
@@ -159,31 +155,19 @@ class Worker:
         try:
             result = self._runner.run_step(spec)
         except KeyboardInterrupt as error:  # raised by the body itself; the run ends for it
-            result = _interrupted(spec, error, self._runner.worker)
+            result = interrupted_result(spec.attempt_id, error, self._runner.worker)
         self._page.running = 0
         if result.failure is not None and result.failure.reason is FailureReason.OUT_OF_MEMORY:
             self._spent = True
         try:
             data = encode_event(result)
         except SpecDecodeError as error:
-            data = encode_event(_unsendable(spec, error))
+            data = encode_event(unsendable_result(spec.attempt_id, error, self._runner.worker))
         self._outbox.write(wire.LAST if self._spent else wire.EVENT, data)
 
     def _emit(self, event: StepEvent) -> None:
         if not (self._lazy and type(event) is StepStarted):
             self._outbox.write(wire.EVENT, encode_event(event))
-
-
-def _interrupted(spec: StepSpec, error: KeyboardInterrupt, worker: str) -> StepResult:
-    failure = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message=str(error))
-    return StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, failure=failure, worker=worker)
-
-
-def _unsendable(spec: StepSpec, error: SpecDecodeError) -> StepResult:
-    """The end of an attempt whose result cannot cross: another attempt would meet the same."""
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    failure = Failure(reason=FailureReason.INFRASTRUCTURE, type=name, message=str(error), transient=False)
-    return StepResult(attempt_id=spec.attempt_id, ending=Ending.FAILED, failure=failure)
 
 
 def _leave_the_family(settings: Settings) -> None:

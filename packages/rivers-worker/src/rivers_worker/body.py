@@ -25,8 +25,6 @@ from msgspec.structs import replace
 from rivers.exceptions import RiversError, SpecDecodeError
 from rivers.protocol import (
     Ending,
-    Failure,
-    FailureReason,
     LogRecord,
     Ref,
     StepEvent,
@@ -35,7 +33,7 @@ from rivers.protocol import (
     StepStarted,
 )
 from rivers.protocol.protobuf import decode_spec_protobuf, encode_event_protobuf
-from rivers.spi import Runner
+from rivers.spi import Runner, interrupted_result, unsendable_result, warning_record
 from rivers_process import prctl
 from rivers_process.frames import FrameReader, write_frame
 from rivers_worker import frames
@@ -135,7 +133,7 @@ class Body:
             if spec.attempt_id != own:
                 raise SpecDecodeError(f"the spec is of attempt {spec.attempt_id!r}, and this worker serves {own!r}")
         except SpecDecodeError as error:
-            self._end(_unable(own, error), Exit.SPEC_REJECTED)
+            self._end(unsendable_result(own, error), Exit.SPEC_REJECTED)
             return
         self._runner = runner = self._new_runner(pickle_key)
         if self._unwanted:
@@ -143,12 +141,12 @@ class Body:
         try:
             result = runner.run_step(spec)
         except KeyboardInterrupt as error:  # raised by the body itself; the run ends for it
-            result = _interrupted(spec.attempt_id, error, runner.worker)
+            result = interrupted_result(spec.attempt_id, error, runner.worker)
         if os.getpid() != self._pid:  # a fork of the body that came out of it: there is one result
             os._exit(0 if result.ending is Ending.SUCCEEDED else 1)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over, and its end is told
         for problem in runner.close():
-            self._emit(LogRecord(attempt_id=spec.attempt_id, message=problem, level=30, logger="rivers"))
+            self._emit(warning_record(problem, spec.attempt_id))
         self._end(result, _code_of(result))
 
     def _new_runner(self, pickle_key: bytes) -> Runner:
@@ -168,7 +166,7 @@ class Body:
         try:
             whole = encode_event_protobuf(result)
         except SpecDecodeError as error:
-            result, code = _unable(result.attempt_id, error), Exit.FAILED
+            result, code = unsendable_result(result.attempt_id, error), Exit.FAILED
             whole = encode_event_protobuf(result)
         brief = whole if len(whole) <= MOST_BRIEF else encode_event_protobuf(_brief(result))
         self._tell(frames.RESULT, bytes([code]) + len(brief).to_bytes(4, "big") + brief + whole)
@@ -209,18 +207,6 @@ def _code_of(result: StepResult) -> int:
         return Exit.DONE
     uncommitted = result.failure is not None and result.failure.type == "rivers.exceptions.OutputCommitError"
     return Exit.NOT_COMMITTED if uncommitted else Exit.FAILED
-
-
-def _unable(attempt_id: str, error: SpecDecodeError) -> StepResult:
-    """The end of an attempt whose spec or result cannot cross: another attempt would meet the same."""
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    failure = Failure(reason=FailureReason.INFRASTRUCTURE, type=name, message=str(error), transient=False)
-    return StepResult(attempt_id=attempt_id, ending=Ending.FAILED, failure=failure)
-
-
-def _interrupted(attempt_id: str, error: KeyboardInterrupt, worker: str) -> StepResult:
-    failure = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message=str(error))
-    return StepResult(attempt_id=attempt_id, ending=Ending.CANCELLED, failure=failure, worker=worker)
 
 
 def _brief(result: StepResult) -> StepResult:

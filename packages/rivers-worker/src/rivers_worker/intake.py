@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
@@ -11,6 +9,7 @@ from google.protobuf.message import DecodeError
 from rivers.exceptions import SpecDecodeError
 from rivers.protocol import LogRecord, StepEvent, StepResult
 from rivers.protocol.protobuf import decode_event_protobuf
+from rivers.spi import warning_record
 from rivers_worker.errors import WorkerProtocolError
 from rivers_worker.outcome import lost_result
 from rivers_worker.v1 import worker_pb2 as pb
@@ -73,10 +72,5 @@ class Intake:
     def _gap(self, missing: int) -> LogRecord:
         """Stands for log records that the worker dropped, as it keeps a bounded number and the body waits for none."""
         plural = "s were" if missing > 1 else " was"
-        return LogRecord(
-            attempt_id=self._attempt_id,
-            message=f"{missing} log record{plural} dropped here: they came faster than they were fetched",
-            level=logging.WARNING,
-            logger="rivers",
-            time=time.time(),
-        )
+        text = f"{missing} log record{plural} dropped here: they came faster than they were fetched"
+        return warning_record(text, self._attempt_id)

@@ -7,9 +7,8 @@ import threading
 from rivers._definitions.executor import Executor
 from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach
+from rivers._runner.results import interrupted_result, warning_record
 from rivers._runner.runner import Runner
-from rivers.protocol.failure import Failure, FailureReason
-from rivers.protocol.result import Ending, LogRecord, StepResult
 from rivers.protocol.spec import StepSpec
 
 __all__ = ["InProcessBackend"]
@@ -62,9 +61,7 @@ class InProcessBackend(ExecutorBackend):
         try:
             result = self._runner.run_step(spec)
         except KeyboardInterrupt as error:
-            failure = Failure(reason=FailureReason.CANCELLED, type="KeyboardInterrupt", message=str(error))
-            worker = self._runner.worker
-            self._emit(StepResult(attempt_id=spec.attempt_id, ending=Ending.CANCELLED, failure=failure, worker=worker))
+            self._emit(interrupted_result(spec.attempt_id, error, self._runner.worker))
             raise
         self._emit(result)
 
@@ -75,5 +72,5 @@ class InProcessBackend(ExecutorBackend):
     def close(self, deadline: float) -> None:
         if self._runner is not None and self._emit is not None:
             for problem in self._runner.close():
-                self._emit(LogRecord(attempt_id="", message=problem, level=30, logger="rivers"))
+                self._emit(warning_record(problem))
         self._runner = None

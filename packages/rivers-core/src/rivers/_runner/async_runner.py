@@ -28,7 +28,7 @@ from typing import Any
 
 from rivers._io.base import Reach
 from rivers._runner.async_step import AsyncStep, filed, settled
-from rivers._runner.attempt import Attempt, arguments_in_order, context_of, failed, invoke, succeeded, warning
+from rivers._runner.attempt import Attempt, arguments_in_order, context_of, failed, invoke, succeeded
 from rivers._runner.callee import Callee
 from rivers._runner.capture.step_output import StepOutput, outside
 from rivers._runner.capture.streams import Capture
@@ -39,6 +39,7 @@ from rivers._runner.loop_thread import LoopThread
 from rivers._runner.outputs import checked, store
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
+from rivers._runner.results import warning_record
 from rivers.protocol.ref import Ref
 from rivers.protocol.result import OutputRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import CollectInput, ResourceInput, StepSpec, StoredInput
@@ -307,7 +308,7 @@ class AsyncRunner:
             self._emit(result)
 
     def _warn(self, step: AsyncStep, message: str) -> None:
-        self._emit(warning(step.attempt.spec.attempt_id, message))
+        self._emit(warning_record(message, step.attempt.spec.attempt_id))
 
     def _end(self, step: AsyncStep, reason: StoppedError | OverdueError) -> None:
         if step.reason is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,10 +25,10 @@ from rivers.exceptions import (
     StepTimeoutError,
 )
 from rivers.protocol.failure import Evidence, Failure, FailureReason
-from rivers.protocol.result import Ending, LogRecord, OutputRecord, StepResult, Timings
+from rivers.protocol.result import Ending, OutputRecord, StepResult, Timings
 from rivers.protocol.spec import NodeKind, StepSpec
 
-__all__ = ["Attempt", "StepInterrupted", "arguments_in_order", "context_of", "failed", "invoke", "succeeded", "warning"]
+__all__ = ["Attempt", "StepInterrupted", "arguments_in_order", "context_of", "failed", "invoke", "succeeded"]
 
 
 class StepInterrupted(KeyboardInterrupt):
@@ -159,11 +158,6 @@ def failed(
     return StepResult(
         attempt_id=spec.attempt_id, ending=ending, failure=failure, timings=attempt.timings(), worker=worker
     )
-
-
-def warning(attempt_id: str, message: str) -> LogRecord:
-    """What rivers itself has to say about an attempt."""
-    return LogRecord(attempt_id=attempt_id, message=message, level=logging.WARNING, logger="rivers", time=time.time())
 
 
 def _judge(error: BaseException, attempt: Attempt) -> tuple[BaseException, FailureReason, bool]:

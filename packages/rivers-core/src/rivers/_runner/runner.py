@@ -25,7 +25,6 @@ from rivers._runner.attempt import (
     failed,
     invoke,
     succeeded,
-    warning,
 )
 from rivers._runner.callee import Callee
 from rivers._runner.capture.step_output import StepOutput, outside
@@ -37,6 +36,7 @@ from rivers._runner.loop import BodyLoop, OverdueError, StoppedError, collected
 from rivers._runner.outputs import checked, store
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
+from rivers._runner.results import warning_record
 from rivers._runner.surroundings import Surroundings
 from rivers.exceptions import ExecutionError
 from rivers.protocol.ref import Ref
@@ -222,7 +222,7 @@ class Runner:
         if before is not None:
             left += before.restore()
         for message in left:
-            self._emit_whole(warning(spec.attempt_id, f"after the step: {message}"))
+            self._emit_whole(warning_record(f"after the step: {message}", spec.attempt_id))
 
     def _outside(self, next_item: Callable[[str, str, int], str | None]) -> Callable[[str, str, int], str | None]:
         """What a run does while a stream's consumer waits, other steps among it, is none of the consumer's."""

@@ -24,7 +24,6 @@ from rivers.protocol import (
     Evidence,
     Failure,
     FailureReason,
-    LogRecord,
     StepEvent,
     StepResult,
     StepSpec,
@@ -32,6 +31,7 @@ from rivers.protocol import (
     Timings,
     lost,
 )
+from rivers.spi import warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import NameTakenError, PodRefusedError
 from rivers_executor_k8s.pod.classify import ended
@@ -245,10 +245,7 @@ class Attempt:
 
     def _say_pending(self, why: str) -> None:
         text = f"waits for its pod {self.name}: {why}"
-        record = LogRecord(
-            attempt_id=self.spec.attempt_id, message=text, level=30, logger="rivers.kubernetes", time=time.time()
-        )
-        self._session.emit(record)
+        self._session.emit(warning_record(text, self.spec.attempt_id, logger="rivers.kubernetes"))
 
     def _not_run(self, why: str, word: str | None, transient: bool) -> StepResult:
         """It did not get to run: dispatched again free of charge where a pod was merely lost, else it has failed."""

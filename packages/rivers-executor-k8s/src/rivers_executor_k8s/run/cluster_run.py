@@ -7,8 +7,8 @@ import datetime as dt
 import time
 import traceback
 
-from rivers.protocol import Evidence, LogRecord, StepResult, StepSpec, lost
-from rivers.spi import Run, Sink
+from rivers.protocol import Evidence, StepResult, StepSpec, lost
+from rivers.spi import Run, Sink, warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.pod.roles import OPTIONAL
 from rivers_executor_k8s.run.attempt import Attempt
@@ -110,7 +110,7 @@ class Running:
             self._warn(f"deleted {count} pods that controllers which are gone had left behind")
 
     def _warn(self, text: str) -> None:
-        self._emit(LogRecord(attempt_id="", message=text, level=30, logger="rivers.kubernetes", time=time.time()))
+        self._emit(warning_record(text, logger="rivers.kubernetes"))
 
 
 def _bug(attempt: Attempt, error: BaseException) -> StepResult:
