@@ -17,6 +17,7 @@ import msgspec
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from rivers._definitions.asset import Asset, MultiAsset
+from rivers._definitions.source_lines import pickle_with_source
 from rivers._definitions.task import Task
 from rivers.exceptions import ConfigurationError, RefResolutionError
 from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, sign
@@ -141,7 +142,7 @@ class Refs:
             ) from None
         try:
             with _by_value(cloudpickle, found):
-                payload: bytes = cloudpickle.dumps(found, protocol=5)
+                payload = pickle_with_source(cloudpickle, found)
         except Exception as error:
             raise RefResolutionError(
                 f"{what} has no module scope and cannot be pickled: {type(error).__name__}: {error}",

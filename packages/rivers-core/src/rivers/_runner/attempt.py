@@ -16,6 +16,7 @@ from rivers._runner.inputs import LoadFailedError, Stream
 from rivers._runner.iterators import list_iterators
 from rivers._runner.loop import OverdueError, StoppedError
 from rivers._runner.outputs import StoreFailedError
+from rivers._runner.own_frames import is_full_traceback_wanted, skip_own_frames
 from rivers._runner.resources import ResourceSetupError
 from rivers.exceptions import (
     InputLoadError,
@@ -151,6 +152,8 @@ def failed(
         failure = failure_of(error, FailureReason.CANCELLED)
     else:
         error, reason, transient = _judge(error, attempt)
+        if not is_full_traceback_wanted():
+            error.__traceback__ = skip_own_frames(error.__traceback__)
         evidence = Evidence(timed_out=True) if reason is FailureReason.TIMEOUT else None
         failure = failure_of(error, reason, transient=transient, evidence=evidence)
         if keep_error is not None:

@@ -8,6 +8,7 @@ from types import TracebackType
 import msgspec
 
 from rivers._runner.exception_state import is_json, state_of
+from rivers._runner.own_frames import hide_own_frames, is_full_traceback_wanted
 from rivers.protocol.exception_text import MAX_TEXT, clip, exception_text, type_name
 from rivers.protocol.failure import Evidence, Failure, FailureReason
 
@@ -69,10 +70,10 @@ def _args(error: BaseException) -> str | None:
 def _traceback(error: BaseException) -> str:
     try:
         _cut_chain(error)
-        lines = traceback.TracebackException.from_exception(
-            error, limit=-100, compact=True, max_group_width=1000
-        ).format()
-        return "".join(lines)
+        shown = traceback.TracebackException.from_exception(error, limit=-100, compact=True, max_group_width=1000)
+        if not is_full_traceback_wanted():
+            hide_own_frames(shown, error)
+        return "".join(shown.format())
     except BaseException:  # noqa: BLE001 - formatting calls the user's __str__ and __repr__
         return "".join(_frames(error.__traceback__)) + f"{type_name(type(error))}: {exception_text(error)}\n"
 

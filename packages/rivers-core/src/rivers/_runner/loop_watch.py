@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import dropwhile
-from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from rivers._runner.own_frames import is_own_frame
 
 __all__ = ["LoopWatch", "where"]
 
@@ -22,12 +23,6 @@ PERIOD = 0.5
 
 STOP_DEADLINE = 5.0
 """Seconds for the end of the watchdog: it waits for nothing but whom it tells."""
-
-_AROUND_A_BODY = (
-    threading.__file__,
-    str(Path(asyncio.__file__).parent),
-    *(str(Path(__file__).with_name(name)) for name in ("async_runner.py", "attempt.py", "loop_thread.py")),
-)
 
 
 class LoopWatch:
@@ -105,7 +100,7 @@ def where(thread: int) -> str:
         frame = frame.f_back
     if not stack:
         return "at an unknown place"
-    bodys = [*dropwhile(lambda frame: frame.f_code.co_filename.startswith(_AROUND_A_BODY), reversed(stack))]
+    bodys = [*dropwhile(lambda frame: is_own_frame(frame.f_code.co_filename), reversed(stack))]
     places = dict.fromkeys(_place(frame) for frame in (*bodys[:1], stack[0]))
     return f"at {', in '.join(places)}"
 
