@@ -136,7 +136,8 @@ class S3Requests(BaseHTTPRequestHandler):
             objects.pop(name, None)
             return 204, b"", {}
         if "list-type" in query:
-            return 200, self.listing(query.get("prefix", [""])[0], query.get("delimiter", [""])[0]), {}
+            given = {name: query.get(name, [""])[0] for name in ("prefix", "delimiter", "start-after")}
+            return 200, self.listing(given["prefix"], given["delimiter"], given["start-after"]), {}
         if name not in objects:
             return 404, b"<Error><Code>NoSuchKey</Code></Error>", {}
         return self.get(name)
@@ -154,10 +155,10 @@ class S3Requests(BaseHTTPRequestHandler):
         headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
         return 206, data[start : end + 1], headers
 
-    def listing(self, prefix: str, delimiter: str) -> bytes:
+    def listing(self, prefix: str, delimiter: str, after: str) -> bytes:
         contents, folders = [], set()
         for name, (data, modified) in sorted(self.server.objects.items()):
-            if not name.startswith(prefix):
+            if not name.startswith(prefix) or name <= after:
                 continue
             head, cut, _ = name[len(prefix) :].partition(delimiter) if delimiter else (name, "", "")
             if cut:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rivers._io.sweep import MOST_MARKS
 from rivers.exceptions import ConfigurationError, InputLoadError, OutputCommitError
 from rivers.io_handlers import AtomicIOHandler, InMemoryIOHandler, OutputContext, PickleIOHandler, Reach
 
@@ -220,6 +224,59 @@ class TestPickleIOHandler:
             strict.end_run("next")
 
             assert 3 == load(patient, "k", "killed")
+
+    def test_old_marks(self, tmp_path: Path, s3: Any) -> None:
+        """Marks of ended runs are removed once they are old enough, however many sweeps it takes."""
+        pytest.importorskip("obstore")
+        week = 7 * 86400.0
+        ended = tmp_path / ".rivers/ended"
+        ended.mkdir(parents=True)
+        (tmp_path / ".rivers/runs").mkdir()
+        for number in range(3 * MOST_MARKS // 2):
+            name = f"{number:032x}"
+            age = 2 * week if number % 2 else 0.0
+            (ended / name).touch()
+            os.utime(ended / name, (time.time() - age,) * 2)
+            s3.objects[f"base/.rivers/ended/{name}"] = (b"", datetime.now(UTC) - timedelta(seconds=age))
+        young = {f"{number:032x}" for number in range(0, 3 * MOST_MARKS // 2, 2)}
+
+        def left() -> set[str]:
+            there = {name.rpartition("/")[2] for name in s3.objects if "/ended/" in name}
+            return {name for name in (*os.listdir(ended), *there) if not name.startswith("run")}
+
+        for sweep in range(50):
+            # Each handler stands for a process; the last sweep is made an hour older for it.
+            PickleIOHandler(tmp_path).end_run(f"run{sweep}")
+            PickleIOHandler(s3.store()).end_run(f"run{sweep}")
+            assert left() >= young
+            if left() == young:
+                break
+            os.utime(tmp_path / ".rivers/swept", (time.time() - 3601,) * 2)
+            data, modified = s3.objects["base/.rivers/swept"]
+            s3.objects["base/.rivers/swept"] = (data, modified - timedelta(hours=1.1))
+        else:
+            pytest.fail("old marks stay")
+
+    def test_sweeps_are_rare(self, tmp_path: Path, s3: Any, out: Out) -> None:
+        """Within an hour of a sweep nobody looks for leftovers, neither this process nor another one."""
+        pytest.importorskip("obstore")
+        for store in (tmp_path, s3.store()):
+            PickleIOHandler(store).handle_output(out("k", "run0"), 1)
+            PickleIOHandler(store).end_run("run0")
+        old = tmp_path / ".rivers/ended/old"
+        old.touch()
+        os.utime(old, (0, 0))
+        s3.objects["base/.rivers/ended/old"] = (b"", datetime.fromtimestamp(0, UTC))
+        local, bucket = PickleIOHandler(tmp_path), PickleIOHandler(s3.store())
+        for run in range(1, 4):
+            local.end_run(f"run{run}")
+            s3.requests.clear()
+            bucket.end_run(f"run{run}")
+
+        assert old.exists()
+        assert "base/.rivers/ended/old" in s3.objects
+        # The mark of the run's end, and the list of the run's own objects.
+        assert [("PUT", "base/.rivers/ended/run3"), ("GET", "")] == s3.requests
 
     def test_plain_pickle(self, tmp_path: Path, out: Out) -> None:
         """The file can be read with pickle alone."""

@@ -125,7 +125,7 @@ def test_large(s3: Any) -> None:
     handler.end_run("run1")
 
     assert 9_000_000 == len(_read(handler))
-    assert ["base/.rivers/ended/run1", "base/k.pkl"] == sorted(s3.objects)
+    assert ["base/.rivers/ended/run1", "base/.rivers/swept", "base/k.pkl"] == sorted(s3.objects)
 
 
 def test_truncated_object(s3: Any) -> None:
@@ -148,4 +148,4 @@ def test_odd_keys(s3: Any, key: str) -> None:
 
     assert key == _read(handler, key, "run1") == _read(handler, key)
     handler.end_run("run1")
-    assert 2 == len(s3.objects)
+    assert 3 == len(s3.objects)  # the value, the mark of the run's end, the time of the last sweep

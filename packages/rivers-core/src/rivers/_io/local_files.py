@@ -21,6 +21,7 @@ import msgspec
 
 from rivers._io.file_bytes import is_newer, marker_at, names_at, read_file, write_all
 from rivers._io.key import SUFFIX, flat_name, object_path
+from rivers._io.sweep import LocalSweep
 from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over, size_of, unwritten
 from rivers.exceptions import OutputCommitError
 
@@ -54,8 +55,12 @@ class LocalFiles:
         self._runs = f"{self._root}/.rivers/runs"
         self._ended = f"{self._root}/.rivers/ended"
         self._fsync = fsync
-        self._sweep_after = sweep_after
-        self._forget_after = sweep_after if forget_after is None else forget_after
+        self._sweep = LocalSweep(
+            f"{self._root}/.rivers",
+            runs_age=sweep_after,
+            marks_age=sweep_after if forget_after is None else forget_after,
+            remove_run=self._remove_run,
+        )
         self._places: dict[str, tuple[str, str, str]] = {}
         self._writable: set[str] = set()
         self._last_run = ("", f"{self._runs}/{flat_name('')}")
@@ -141,7 +146,7 @@ class LocalFiles:
             os.close(os.open(f"{self._ended}/{flat_name(run_id)}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
         with suppress(OSError):
             self._remove_run(self._run(run_id))
-        self._sweep()
+        self._sweep.sweep()
 
     # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -265,16 +270,6 @@ class LocalFiles:
             names = names_at(path)
             if names:
                 self._republish(run, path, names.key)
-
-    def _sweep(self) -> None:
-        """Remove what killed runs have left, once it is old enough."""
-        for parent, age in ((self._runs, self._sweep_after), (self._ended, self._forget_after)):
-            before = time.time() - age
-            with suppress(FileNotFoundError), os.scandir(parent) as entries:
-                for entry in entries:
-                    with suppress(OSError):
-                        if entry.stat(follow_symlinks=False).st_mtime < before:
-                            self._remove_run(entry.path) if parent == self._runs else os.unlink(entry.path)
 
     def _unlink(self, paths: Iterable[str]) -> None:
         for path in paths:

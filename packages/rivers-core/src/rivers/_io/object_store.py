@@ -32,6 +32,7 @@ from obstore.store import from_url
 
 from rivers._io.key import SUFFIX, flat_name, object_path
 from rivers._io.store_address import address_of
+from rivers._io.sweep import MOST_MARKS, seconds_between
 from rivers._io.trailer import TAIL_BYTES, Damaged, Names, names_in, pointed_to, seal
 from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over
 from rivers.exceptions import OutputCommitError
@@ -63,6 +64,8 @@ class ObjectFiles:
         self._url = address_of(store)
         self._base = f"{prefix}/" if prefix else ""
         self._sweep_after = timedelta(seconds=sweep_after)
+        self._sweep_every = timedelta(seconds=seconds_between(sweep_after))
+        self._not_before = 0.0
 
     def path(self, key: str) -> str:
         return f"{self._url}/{self._latest(key)}"
@@ -140,7 +143,7 @@ class ObjectFiles:
             # Before the run's objects go: an attempt that creates one anew looks here and is refused.
             obstore.put(self._store, self._tombstone(run_id), b"")
             self._delete(self._list(self._run(run_id)))
-            self._sweep()
+            self._sweep_now_and_then()
 
     # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -214,7 +217,22 @@ class ObjectFiles:
 
     # ── leftovers ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _sweep(self) -> None:
+    def _sweep_now_and_then(self) -> None:
+        """Remove what is old enough, unless this or another process has looked lately: that costs one GET or none."""
+        if time.monotonic() < self._not_before:
+            return
+        self._not_before = time.monotonic() + self._sweep_every.total_seconds()
+        path, after = f"{self._base}.rivers/swept", ""
+        with suppress(*_MISSING):
+            found = obstore.get(self._store, path)
+            if datetime.now(UTC) - found.meta["last_modified"] < self._sweep_every:
+                return
+            after = bytes(found.bytes()).decode(errors="replace")
+        obstore.put(self._store, path, after.encode())
+        self._sweep_runs()
+        obstore.put(self._store, path, self._sweep_marks(after).encode())
+
+    def _sweep_runs(self) -> None:
         """Remove what killed runs have left, once it is `sweep_after` old; finish what they committed first."""
         before = datetime.now(UTC) - self._sweep_after
         runs = f"{self._base}.rivers/runs"
@@ -227,8 +245,18 @@ class ObjectFiles:
                     if commit is not None:
                         self._republish(commit)
             self._delete(paths)
-        for chunk in obstore.list(self._store, f"{self._base}.rivers/ended"):
+
+    def _sweep_marks(self, after: str) -> str:
+        """Remove old marks of ended runs, a bounded number of them looked at; return where the next sweep begins."""
+        before = datetime.now(UTC) - self._sweep_after
+        seen = 0
+        marks = f"{self._base}.rivers/ended"
+        for chunk in obstore.list(self._store, marks, offset=after or None, chunk_size=1000):
             self._delete([item["path"] for item in chunk if item["last_modified"] < before])
+            seen += len(chunk)
+            if seen >= MOST_MARKS:
+                return str(chunk[-1]["path"])
+        return ""
 
     def _list(self, run: str, before: datetime | None = None) -> list[str]:
         """The names of a run's objects; none of them where one is younger than `before`."""

@@ -8,6 +8,7 @@ Below the root, the same names on both:
                                                 step's own name: there the value itself, with its trailer, says so
     .rivers/runs/<run>/<attempt>~<key>          staged, or committed and not yet published
     .rivers/ended/<run>                         the run is over: an attempt that wakes up later is refused
+    .rivers/swept                               bears the time of the last sweep for leftovers
 """
 
 from __future__ import annotations
