@@ -31,6 +31,7 @@ from rivers.protocol import (
     StepSpec,
     StepStarted,
     decode_event,
+    describe_exception,
     encode_spec,
     lost,
 )
@@ -120,7 +121,7 @@ class _Attempt:
         try:
             result = self._attempt()
         except Exception as error:  # noqa: BLE001 - whatever it was, every submit has exactly one end
-            detail = f"{type(error).__name__}: {error}"
+            detail = describe_exception(error)
             result = lost(self._attempt_id, Evidence(cancelled=self._cancelled, detail=detail), started=self._started)
         self._emit(result)
 

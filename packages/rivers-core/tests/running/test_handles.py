@@ -77,7 +77,7 @@ def test_wait_returns_failures() -> None:
 
     handle = rs.CodeRepository([rs.Asset(fails)]).submit()
 
-    assert [("fails", "x")] == handle.wait().failed_assets
+    assert [("fails", "ValueError: x")] == handle.wait().failed_assets
     assert "failure" == handle.status
 
 

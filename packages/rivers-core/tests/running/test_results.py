@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import traceback
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_result_fields() -> None:
     assert not result.success
     assert "failure" == result.status
     assert ["fine"] == result.materialized_assets
-    assert [("pays", "5 to me")] == result.failed_assets
+    assert [("pays", f"{Payment.__module__}.Payment: 5 to me")] == result.failed_assets
     assert ["fine", "pays", "needs"] == list(result.steps)
     assert len(result.run_id) >= 16
 
@@ -128,7 +129,7 @@ def test_notes_say_where_and_what_else() -> None:
     text = "".join(traceback.format_exception(caught.value))
     assert "'pays' failed on executor 'in_process', attempt 1" in text
     assert "worker pid" in text
-    assert "also failed: 'other' (error: 'other')" in text
+    assert "also failed: 'other' (error: KeyError: 'other')" in text
     assert "1 step was skipped" in text
 
 
@@ -230,3 +231,25 @@ def test_types_of_the_defining_function_count() -> None:
         run(made, config={"made": {"n": "x"}})
     with pytest.raises(AssetOutputValidationError, match="Local, got str"):
         run(made, config={"made": {"n": 0}})
+
+
+def test_a_failure_is_named_with_its_type() -> None:
+    """Results and log lines name a failure by type and message: of a KeyError the message is the key alone."""
+    lines: list[str] = []
+    logger = logging.getLogger("test.named")
+    logger.addHandler(handler := logging.Handler())
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    try:
+        result = rs.CodeRepository([raising(KeyError("x")), silent]).materialize(
+            raise_on_error=False, on_event=rs.LoggingSink(logger)
+        )
+    finally:
+        logger.removeHandler(handler)
+
+    assert {"KeyError: 'x'", "ValueError"} == {message for _, message in result.failed_assets}
+    assert any(line.endswith("KeyError: 'x'") for line in lines)
+
+
+@rs.Asset
+def silent() -> int:
+    raise ValueError

@@ -27,6 +27,7 @@ from rivers.protocol import (
     StepResult,
     StepSpec,
     StepStarted,
+    describe_exception,
     encode_spec,
     lost,
 )
@@ -287,7 +288,8 @@ class Lanes:
         """No worker could be started; those that are there go on, and without any what waits fails."""
         with self.lock:
             serving = any(not lane.leaving for lane in self.all)
-            results = [] if serving else self._give_up(Evidence(detail=f"no worker could be started: {error}; {limit}"))
+            why = f"no worker could be started: {describe_exception(error)}; {limit}"
+            results = [] if serving else self._give_up(Evidence(detail=why))
             for result in results:
                 del self._tasks[result.attempt_id]
         if serving:
@@ -298,7 +300,7 @@ class Lanes:
     def abandon(self, error: BaseException) -> None:
         """The keeper has failed, and nobody will hear or bury a worker any more: all that was to run is told so."""
         with self.lock:
-            self.broken = f"the thread that keeps the workers failed with {type(error).__name__}: {error}"
+            self.broken = f"the thread that keeps the workers failed with {describe_exception(error)}"
             for lane in self.all:
                 self._backlog.extend(lane.flight)
                 with contextlib.suppress(Exception):  # the others are ended all the same

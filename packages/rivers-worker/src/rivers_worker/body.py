@@ -31,6 +31,7 @@ from rivers.protocol import (
     StepResult,
     StepSpec,
     StepStarted,
+    describe_exception,
 )
 from rivers.protocol.protobuf import decode_spec_protobuf, encode_event_protobuf
 from rivers.spi import Runner, interrupted_result, unsendable_result, warning_record
@@ -105,7 +106,7 @@ class Body:
                 if self._importing:
                     importlib.import_module(name)
             except BaseException as error:  # noqa: BLE001 - a step that needs it will tell, others can do without
-                self._log(f"importing {name!r} raised {type(error).__name__}: {error}")
+                self._log(f"importing {name!r} raised {describe_exception(error)}")
             finally:
                 self._importing = False
 
@@ -123,7 +124,7 @@ class Body:
             except RiversError as error:
                 found.append(str(error))
             except BaseException as error:  # noqa: BLE001 - a handler's own checks may raise anything
-                found.append(f"{type(error).__name__}: {error}")
+                found.append(describe_exception(error))
         return found
 
     def _run(self, data: bytes, pickle_key: bytes) -> None:

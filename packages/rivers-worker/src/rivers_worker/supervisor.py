@@ -143,7 +143,7 @@ class Supervisor:
             while (frame := reader.next()) is not None:
                 self._take(*frame)
         except (ValueError, IndexError, TypeError) as error:  # user code has written to our pipe
-            self._detail = f"its process said what cannot be understood: {error}"
+            self._detail = f"its process said what cannot be understood: {type(error).__name__}: {error}"
             self.kill()
 
     def _take(self, kind: bytes, payload: bytes) -> None:

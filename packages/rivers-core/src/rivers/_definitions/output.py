@@ -10,6 +10,7 @@ import msgspec
 from rivers._definitions.names import check_name
 from rivers._io.base import BaseIOHandler
 from rivers.exceptions import AssetDefinitionError, DefinitionError, InvalidMetadataError, ResultDefinitionError
+from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["AssetDef", "DepDef", "DynamicOutput", "Output", "check_metadata"]
 
@@ -39,7 +40,8 @@ def _culprit(metadata: dict[str, Any]) -> InvalidMetadataError:
             msgspec.json.encode(value)
         except (TypeError, ValueError, RecursionError, OverflowError) as error:
             return InvalidMetadataError(
-                f"metadata {key!r} is no JSON value: {value!r:.80} ({type(value).__name__}): {error}",
+                f"metadata {key!r} is no JSON value: {value!r:.80} ({type(value).__name__}): "
+                f"{describe_exception(error)}",
                 hint="use str, int, float, bool, None, or lists and dicts of them",
             )
     return InvalidMetadataError("metadata is no JSON")

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from rivers._definitions.context import AssetExecutionContext, TaskExecutionContext
 from rivers._definitions.names import where
 from rivers.exceptions import DefinitionError
+from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["Parameter", "Signature"]
 
@@ -176,7 +177,7 @@ def _inspected(function: Callable[..., Any], error: type[DefinitionError]) -> tu
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as problem:
-        raise error(f"the parameters of {function!r:.80} cannot be read: {problem}") from None
+        raise error(f"the parameters of {function!r:.80} cannot be read: {describe_exception(problem)}") from None
     found = []
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

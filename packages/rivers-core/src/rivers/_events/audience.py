@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from rivers._events.event import Event, RunWarning, StepLog
 from rivers._events.sink import EventSink
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import LogRecord
 
 __all__ = ["Audience"]
@@ -38,7 +39,7 @@ class Audience:
                 sink(event)
             except Exception as error:  # noqa: BLE001 - a sink is the user's code, and a run does not fail for it
                 self._sinks.remove(sink)
-                complaint = f"the event sink {sink!r} raised {type(error).__name__}: {error}; it was told nothing more"
+                complaint = f"the event sink {sink!r} raised {describe_exception(error)}; it was told nothing more"
                 self._complaints.append(f"{complaint} of run {self._run_id}")
                 self.warn(complaint)
 

@@ -42,7 +42,17 @@ class LoggingSink:
             level = logging.ERROR
         elif isinstance(event, RunWarning | StepRetrying):
             level = logging.WARNING
-        self.logger.log(level, "%s", event)
+        self.logger.log(level, "%s", _line(event))
+
+
+def _line(event: Event) -> object:
+    """The event as one line; a failure by its summary, as its traceback would fill pages."""
+    if isinstance(event, StepFailed):
+        return f"StepFailed {event.step!r}, attempt {event.attempt}: {event.failure.summary}"
+    if isinstance(event, StepRetrying):
+        why = event.failure.summary if event.failure is not None else "it did not start"
+        return f"StepRetrying {event.step!r} in {event.delay:.1f} s, after attempt {event.attempt}: {why}"
+    return event
 
 
 class JsonLinesSink:

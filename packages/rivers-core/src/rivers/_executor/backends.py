@@ -10,6 +10,7 @@ from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import Place, Unit
 from rivers.exceptions import GraphValidationError, Problem, RiversError
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.spec import StepSpec
 
 __all__ = ["Backends"]
@@ -69,7 +70,7 @@ class Backends:
         try:
             self.all[unit.step.placed].cancel(unit.attempt_id, grace)
         except Exception as error:  # noqa: BLE001 - a backend by strangers may raise anything
-            self._audience.warn(f"stopping {unit.key!r} raised {type(error).__name__}: {error}", unit.key)
+            self._audience.warn(f"stopping {unit.key!r} raised {describe_exception(error)}", unit.key)
 
     def close(self) -> None:
         """Close all that `open` came to."""
@@ -77,7 +78,7 @@ class Backends:
             try:
                 backend.close(CLOSE_DEADLINE)
             except Exception as error:  # noqa: BLE001 - the others are closed all the same
-                self._audience.warn(f"closing the executor {backend.executor!r} raised {type(error).__name__}: {error}")
+                self._audience.warn(f"closing the executor {backend.executor!r} raised {describe_exception(error)}")
 
     def _specs(self, placed: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:
         for step in self._plan.steps:

@@ -9,6 +9,7 @@ from rivers._io.base import AtomicIOHandler
 from rivers._io.context import InputContext
 from rivers._plan.plan import Plan
 from rivers._plan.unit import Unit
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import Ending, OutputRecord, StepResult
 from rivers.protocol.spec import OutputMode
 
@@ -23,7 +24,7 @@ def recovered(run_id: str, unit: Unit, result: StepResult, audience: Audience) -
     try:
         return _recovered(run_id, unit, result)
     except Exception as error:  # noqa: BLE001 - a store that cannot be asked leaves the attempt failed, as it was reported
-        audience.warn(f"could not ask whether {unit.key!r} was committed: {type(error).__name__}: {error}", unit.key)
+        audience.warn(f"could not ask whether {unit.key!r} was committed: {describe_exception(error)}", unit.key)
         return None
 
 
@@ -34,7 +35,7 @@ def end_in_stores(run_id: str, plan: Plan, audience: Audience) -> None:
         try:
             handler.end_run(run_id)
         except Exception as error:  # noqa: BLE001 - the run is over; what is left is swept by a later one
-            audience.warn(f"{type(handler).__name__}.end_run raised {type(error).__name__}: {error}")
+            audience.warn(f"{type(handler).__name__}.end_run raised {describe_exception(error)}")
 
 
 def _recovered(run_id: str, unit: Unit, result: StepResult) -> StepResult | None:

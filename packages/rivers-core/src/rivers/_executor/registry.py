@@ -9,6 +9,7 @@ from rivers._definitions.executor import Executor
 from rivers._executor.backend import ExecutorBackend
 from rivers._executor.in_process import InProcessBackend
 from rivers.exceptions import ConfigurationError, ExecutorNotInstalledError
+from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["GROUP", "backend_for", "default_of", "installed"]
 
@@ -46,7 +47,7 @@ def backend_type(kind: str) -> type[ExecutorBackend]:
         found = point.load()
     except Exception as error:
         raise ExecutorNotInstalledError(
-            f"the executor {kind!r} is registered, but loading {point.value!r} raised {type(error).__name__}: {error}",
+            f"the executor {kind!r} is registered, but loading {point.value!r} raised {describe_exception(error)}",
             hint="reinstall the package that provides it",
         ) from error
     if not (isinstance(found, type) and issubclass(found, ExecutorBackend)):

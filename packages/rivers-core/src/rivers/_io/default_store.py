@@ -30,6 +30,7 @@ from rivers._io.out_of_band import dumped, loaded
 from rivers._io.trailer import Damaged
 from rivers._io.value_files import commit_error
 from rivers.exceptions import ExecutionError, InputLoadError
+from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["DefaultStore"]
 
@@ -261,7 +262,7 @@ class DefaultStore(AtomicIOHandler):
         except MemoryError:
             raise
         except Exception as error:  # unpickling runs what the value's classes ask for
-            raise self._load_error(context, f"cannot be unpickled: {type(error).__name__}: {error}") from error
+            raise self._load_error(context, f"cannot be unpickled: {describe_exception(error)}") from error
 
     def _missing(self, context: InputContext) -> InputLoadError:
         folder = self.folder or ""

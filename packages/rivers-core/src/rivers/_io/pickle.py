@@ -16,6 +16,7 @@ from rivers._io.local_files import LocalFiles
 from rivers._io.trailer import Damaged, seal, unseal
 from rivers._io.value_files import Chunks, ValueFiles, commit_error, size_of
 from rivers.exceptions import ConfigurationError, InputLoadError
+from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["PickleIOHandler"]
 
@@ -111,7 +112,7 @@ class PickleIOHandler(AtomicIOHandler):
         except Damaged as error:
             raise self._load_error(context, f"is damaged: {error}", retryable=False) from error
         except Exception as error:  # unpickling runs what the value's classes ask for
-            message = f"cannot be unpickled: {type(error).__name__}: {error}"
+            message = f"cannot be unpickled: {describe_exception(error)}"
             raise self._load_error(context, message, retryable=False) from error
 
     def stage(self, context: OutputContext, obj: Any) -> None:
@@ -189,7 +190,8 @@ class PickleIOHandler(AtomicIOHandler):
             raise
         except Exception as error:  # pickling runs what the value's classes ask for
             raise commit_error(
-                f"the value of {key!r}, a {type(obj).__module__}.{type(obj).__qualname__}, cannot be pickled: {error}",
+                f"the value of {key!r}, a {type(obj).__module__}.{type(obj).__qualname__}, cannot be pickled: "
+                f"{describe_exception(error)}",
                 context.run_id,
                 context.step or key,
                 retryable=False,

@@ -14,6 +14,7 @@ from rivers._plan.composed import ComposedNodes, bash_sources
 from rivers._plan.graph import AssetGraph, NodeOutput, Source
 from rivers._plan.upstreams import Definition, Upstreams
 from rivers.exceptions import DefinitionError
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.spec import NodeKind
 
 __all__ = ["build_graph"]
@@ -53,7 +54,7 @@ def _composed(asset: GraphAsset, upstreams: Upstreams) -> Composition | None:
         upstreams.graph.complain(f"{error.message}{hint}{_place(error.__traceback__)}", asset)
     except Exception as error:  # noqa: BLE001 - a user's composition may raise anything; it is told like other mistakes
         upstreams.graph.complain(
-            f"composing it raised {type(error).__name__}: {error}{_place(error.__traceback__)}; a composition only "
+            f"composing it raised {describe_exception(error)}{_place(error.__traceback__)}; a composition only "
             "wires tasks, and values are known within tasks",
             asset,
         )

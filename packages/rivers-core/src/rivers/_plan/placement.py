@@ -10,6 +10,7 @@ from rivers._definitions.executor import Executor
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import AssetGraph, Node
 from rivers.exceptions import RiversError
+from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["Placement"]
 
@@ -64,7 +65,7 @@ class Placement:
         try:
             return make()
         except Exception as error:  # noqa: BLE001 - a stranger's package; told with the other mistakes
-            self._broken[name] = error.message if isinstance(error, RiversError) else f"{type(error).__name__}: {error}"
+            self._broken[name] = error.message if isinstance(error, RiversError) else describe_exception(error)
             return None
 
     def of(self, node: Node) -> Executor:

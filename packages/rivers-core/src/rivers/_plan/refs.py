@@ -20,6 +20,7 @@ from rivers._definitions.asset import Asset, MultiAsset
 from rivers._definitions.source_lines import pickle_with_source
 from rivers._definitions.task import Task
 from rivers.exceptions import ConfigurationError, RefResolutionError
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, sign
 from rivers.protocol.spec import Input, LiteralInput, ObjectInput
 
@@ -145,7 +146,7 @@ class Refs:
                 payload = pickle_with_source(cloudpickle, found)
         except Exception as error:
             raise RefResolutionError(
-                f"{what} has no module scope and cannot be pickled: {type(error).__name__}: {error}",
+                f"{what} has no module scope and cannot be pickled: {describe_exception(error)}",
                 hint="move it to module scope of an importable module",
             ) from error
         return sign(payload, self._key)
@@ -226,7 +227,9 @@ def _as_json(found: BaseModel, what: str) -> str:
     except Exception as error:
         fields = [name for name in type(found).model_fields if not _survives(found, name)]
         if not fields:
-            raise ConfigurationError(f"{what}: its fields cannot be written as JSON: {error}") from error
+            raise ConfigurationError(
+                f"{what}: its fields cannot be written as JSON: {describe_exception(error)}"
+            ) from error
     else:
         fields = [name for name in type(found).model_fields if getattr(found, name) != getattr(again, name)]
         if not fields:

@@ -21,6 +21,7 @@ from rivers._io.base import BaseIOHandler, Reach
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.plan import Plan, Step, select
 from rivers.exceptions import AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError, Problem
+from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["check_configs", "check_handlers", "check_jobs", "check_reach", "check_retries", "handlers_of", "reach_in"]
 
@@ -188,7 +189,9 @@ def _given_as_json(name: str, instance: BaseModel, values: dict[str, Any]) -> st
         text = to_json(values).decode()
         again = type(instance).model_validate_json(text)
     except (PydanticSerializationError, ValidationError) as error:
-        raise ConfigurationError(f"config[{name!r}] does not survive the way to a worker as JSON: {error}") from None
+        raise ConfigurationError(
+            f"config[{name!r}] does not survive the way to a worker as JSON: {describe_exception(error)}"
+        ) from None
     for field in instance.model_fields_set:
         first, second = getattr(instance, field), getattr(again, field)
         if first != second and first == first:  # noqa: PLR0124 - a NaN differs from itself

@@ -56,8 +56,8 @@ def _notes(report: StepReport, failure: Failure, run_id: str, others: list[StepR
         + where
     ]
     for other in others:
-        if other.failure is not None:
-            notes.append(f"also failed: {other.step!r} ({other.failure.reason.value}: {other.failure.message:.200})")
+        if other.state is StepState.FAILED and other.failure is not None:
+            notes.append(f"also failed: {other.step!r} ({other.failure.reason.value}: {other.failure.summary:.200})")
     skipped = sum(other.state is StepState.SKIPPED for other in others)
     if skipped:
         notes.append(f"{skipped} step{'s were' if skipped > 1 else ' was'} skipped for want of an upstream")
@@ -83,7 +83,7 @@ def _noted(error: BaseException, notes: list[str]) -> bool:
 
 def _generic(report: StepReport, failure: Failure, run_id: str) -> StepFailedError:
     error = _BY_REASON.get(failure.reason, StepFailedError)(
-        f"{failure.type}: {failure.message}" if failure.type else failure.message,
+        failure.summary,
         run_id=run_id,
         step=report.step,
         attempt=report.attempts,

@@ -21,8 +21,8 @@ class RunResult:
     """What became of a run.
 
     `materialized_assets` are the assets whose values were stored, in the order they were; `failed_assets` pairs each
-    asset that failed with its message; `steps` has a report for every step, also for each mapped instance
-    (`graph/task[key]`).
+    asset that failed with its error's type and message (`KeyError: 'x'`); `steps` has a report for every step, also for
+    each mapped instance (`graph/task[key]`).
     """
 
     __slots__ = ("failed_assets", "materialized_assets", "run_id", "status", "steps")
@@ -64,7 +64,7 @@ def result_of(plan: Plan, loop: RunLoop) -> tuple[RunResult, BaseException | Non
             made.extend(step.assets)
         elif report.state is StepState.FAILED and report.failure is not None:
             for name in step.assets or (step.node.owner.name,):
-                failed.setdefault(name, report.failure.message)
+                failed.setdefault(name, report.failure.summary)
     assert loop.status != "running"
     result = RunResult(loop.run_id, loop.status, made, list(failed.items()), reports)
     return result, _exception(result, loop)

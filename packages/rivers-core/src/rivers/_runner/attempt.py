@@ -153,7 +153,7 @@ def failed(
     else:
         error, reason, transient = _judge(error, attempt)
         if not is_full_traceback_wanted():
-            error.__traceback__ = skip_own_frames(error.__traceback__)
+            BaseException.with_traceback(error, skip_own_frames(error.__traceback__))  # whatever its __setattr__ does
         evidence = Evidence(timed_out=True) if reason is FailureReason.TIMEOUT else None
         failure = failure_of(error, reason, transient=transient, evidence=evidence)
         if keep_error is not None:

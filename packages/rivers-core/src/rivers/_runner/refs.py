@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rivers.exceptions import RefResolutionError
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, is_signed
 
 __all__ = ["Resolver"]
@@ -75,7 +76,7 @@ class Resolver:
                 if isinstance(error, KeyboardInterrupt):
                     raise
                 raise RefResolutionError(
-                    f"importing {ref.module!r} in the worker raised {type(error).__name__}: {error}",
+                    f"importing {ref.module!r} in the worker raised {describe_exception(error)}",
                     hint="the worker needs the same packages and modules as the controller",
                 ) from error
         found: Any = module
@@ -114,7 +115,7 @@ class Resolver:
             return pickle.loads(ref.payload)  # noqa: S301 - signed with this run's key, verified above
         except Exception as error:
             raise RefResolutionError(
-                f"a pickled function could not be loaded: {type(error).__name__}: {error}",
+                f"a pickled function could not be loaded: {describe_exception(error)}",
                 hint="the worker needs the same Python and packages as the controller; module scope avoids this",
             ) from error
 

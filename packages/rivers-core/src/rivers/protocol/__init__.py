@@ -8,6 +8,7 @@ from rivers.protocol.codec import (
     encode_event,
     encode_spec,
 )
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.failure import Evidence, Failure, FailureReason, classify, describe
 from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref
 from rivers.protocol.result import (
@@ -77,6 +78,7 @@ __all__ = [
     "decode_event",
     "decode_spec",
     "describe",
+    "describe_exception",
     "encode_event",
     "encode_spec",
     "lost",

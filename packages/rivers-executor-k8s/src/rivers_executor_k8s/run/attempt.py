@@ -29,6 +29,7 @@ from rivers.protocol import (
     StepSpec,
     StepStarted,
     Timings,
+    describe_exception,
     lost,
 )
 from rivers.spi import warning_record
@@ -221,7 +222,7 @@ class Attempt:
         if self.view.over:
             return None
         tail = await self._session.cluster.log_tail(self.name)
-        detail = f"{type(error).__name__}: {error}" + (f"; last lines of its log:\n{tail}" if tail else "")
+        detail = describe_exception(error) + (f"; last lines of its log:\n{tail}" if tail else "")
         return lost(self.spec.attempt_id, self._evidence(detail=detail), started=self._body_began)
 
     async def _told_by_the_pod(self) -> StepResult:

@@ -7,7 +7,7 @@ import datetime as dt
 import time
 import traceback
 
-from rivers.protocol import Evidence, StepResult, StepSpec, lost
+from rivers.protocol import Evidence, StepResult, StepSpec, describe_exception, lost
 from rivers.spi import Run, Sink, warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.pod.roles import OPTIONAL
@@ -115,5 +115,5 @@ class Running:
 
 def _bug(attempt: Attempt, error: BaseException) -> StepResult:
     trace = "".join(traceback.format_exception(error))[-4000:]
-    detail = f"a bug in rivers-executor-k8s: {type(error).__name__}: {error}\n{trace}"
+    detail = f"a bug in rivers-executor-k8s: {describe_exception(error)}\n{trace}"
     return lost(attempt.spec.attempt_id, Evidence(worker=attempt.name, detail=detail))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rivers.protocol import Ending, StepEvent, StepResult, StepSpec
+from rivers.protocol import Ending, StepEvent, StepResult, StepSpec, describe_exception
 from rivers.spi import Executor
 from rivers_executor_k8s.api.namespace import Cluster, NameTakenError, PodRefusedError
 from rivers_executor_k8s.api.watch import PodWatch
@@ -177,7 +177,7 @@ class Session:
         problems: list[str] = []
         while self._tasks and time.monotonic() < until:
             done, _ = await asyncio.wait(self._tasks, timeout=until - time.monotonic())
-            problems += [f"{type(e).__name__}: {e}" for task in done if (e := _error(task)) is not None]
+            problems += [describe_exception(e) for task in done if (e := _error(task)) is not None]
         for task in self._tasks:
             task.cancel()
         return problems
