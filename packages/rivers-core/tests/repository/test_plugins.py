@@ -80,6 +80,33 @@ class TestPlugin:
         assert {"g": "Here(lane='default')"} == ran_on(result)
         assert 1 == repository.load_node("g")
 
+    @pytest.mark.parametrize("value", [{"north": 10, "south": 20}, [rs.DynamicOutput("north", 10), 20]])
+    def test_fused_map(self, install: Install, value: Any) -> None:
+        """In a graph asset that runs as one step, a task maps over a dict's values and over dynamic outputs, too."""
+        install("here")
+
+        @rs.Task
+        def made() -> Any:
+            return value
+
+        @rs.Task
+        def double(x: int) -> int:
+            return 2 * x
+
+        @rs.Task
+        def both(xs: list[int], whole: Any) -> Any:
+            return xs, whole
+
+        def body() -> Any:
+            source = made()
+            return both(source.map(double).collect(), source)
+
+        metadata = {"rivers/executor": "here", "rivers/node/executor": "in_process"}
+        repository = rs.CodeRepository([rs.Asset.from_graph(body, name="g", metadata=metadata)])
+        repository.materialize()
+
+        assert ([20, 40], value if isinstance(value, dict) else [10, 20]) == repository.load_node("g")
+
     def test_stands_in_for_kubernetes(self, install: Install) -> None:
         """A package that registers the kind of a built-in executor is what carries that out."""
         install("kubernetes", executor="rs.Executor.Kubernetes")

@@ -54,6 +54,33 @@ def text() -> str:
     return "abc"
 
 
+@rs.Asset
+def regions() -> dict[str, int]:
+    return {"north": 10, "south": 20}
+
+
+@rs.Task
+def regions_task() -> dict[str, int]:
+    return {"north": 10, "south": 20}
+
+
+class Frame:
+    """Iterates over its column names, like a DataFrame."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["price"])
+
+
+@rs.Asset
+def frame() -> Any:
+    return Frame()
+
+
+@rs.Task
+def frame_task() -> Any:
+    return Frame()
+
+
 @rs.Task
 def not_two(x: int) -> int:
     if x == 2:
@@ -147,6 +174,26 @@ def fan_same_key() -> Any:
 @rs.Asset.from_graph
 def fan_text() -> Any:
     return total(text().map(double).collect())
+
+
+@rs.Asset.from_graph
+def fan_regions(regions: Any) -> Any:
+    return total(regions.map(double).collect())
+
+
+@rs.Asset.from_graph
+def fan_regions_task() -> Any:
+    return total(regions_task().map(double).collect())
+
+
+@rs.Asset.from_graph
+def fan_frame(frame: Any) -> Any:
+    return total(frame.map(double).collect())
+
+
+@rs.Asset.from_graph
+def fan_frame_task() -> Any:
+    return total(frame_task().map(double).collect())
 
 
 @rs.Asset.from_graph
@@ -255,6 +302,7 @@ def alone(name: str, task: rs.BashTask, how: Fails) -> Case:
 
 OK, BAD = "succeeded", "failed"
 THREE = instances("double", OK, OK, OK)
+BY_REGION = {"double[north]": OK, "double[south]": OK}
 BROKEN = {"keyed": OK, **instances("not_two", OK, BAD, OK)}
 TWO = Fails("error", "ValueError", "two")
 
@@ -296,7 +344,22 @@ CASES = [
         "fan-out of no list",
         fan_text,
         {"text": BAD, "double": "skipped", "total": "skipped"},
-        failures={"fan_text/text": Fails("error", "ResultDefinitionError", "not str")},
+        failures={"fan_text/text": Fails("error", "ResultDefinitionError", "of type str")},
+    ),
+    graph("fan-out of an asset's dict", fan_regions, 60, {"each": OK, **BY_REGION, "total": OK}, regions),
+    graph("fan-out of a task's dict", fan_regions_task, 60, {"regions_task": OK, **BY_REGION, "total": OK}),
+    broken(
+        "fan-out of an asset's frame",
+        fan_frame,
+        {"each": BAD, "double": "skipped", "total": "skipped"},
+        frame,
+        failures={"fan_frame/each": Fails("error", "ResultDefinitionError", "the value of 'frame', which is of type")},
+    ),
+    broken(
+        "fan-out of a task's frame",
+        fan_frame_task,
+        {"frame_task": BAD, "double": "skipped", "total": "skipped"},
+        failures={"fan_frame_task/frame_task": Fails("error", "ResultDefinitionError", "which is of type Frame")},
     ),
     Case(
         name="fan-out breaks",

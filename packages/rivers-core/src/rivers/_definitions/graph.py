@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.calls import Argument, Call, Collected, Constant, Element, FromCall, Upstream
-from rivers._definitions.output import DynamicOutput
+from rivers._definitions.elements import elements_of
 from rivers._definitions.recording import recording
 from rivers._definitions.task import BashTask, Task
 from rivers._io.one_shot import is_one_shot
@@ -123,7 +123,7 @@ class NodeOutput(_StandIn):
         """
         source = self
         if isinstance(self.argument, Upstream):
-            source = self._composition.call(_EACH, (self,), {})
+            source = self._composition.call(_EACH, (self, self.node_name), {})
         assert isinstance(source.argument, FromCall)
         return _map(self._composition, source.argument.call, task, max_concurrency, arguments)
 
@@ -168,7 +168,9 @@ class _CollectedOutput(NodeOutput):
         return self._composition.calls[self.argument.call].name
 
     def map(self, task: Task, *, max_concurrency: int | None = None, **arguments: Any) -> MappedOutput:
-        return self._composition.call(_EACH, (self,), {}).map(task, max_concurrency=max_concurrency, **arguments)
+        return self._composition.call(_EACH, (self, self.node_name), {}).map(
+            task, max_concurrency=max_concurrency, **arguments
+        )
 
 
 def compose(asset: GraphAsset, known: Callable[[str], bool]) -> Composition:
@@ -220,11 +222,9 @@ def _result(composition: Composition, result: Any) -> int:
     )
 
 
-def each(values: Any) -> list[Any]:
-    """The elements of a value that is mapped over as it comes from an upstream; a dict's keys are mapping keys."""
-    if isinstance(values, dict):
-        return [DynamicOutput(str(key), value) for key, value in values.items()]
-    return list(values)
+def each(values: Any, name: str) -> dict[str, Any]:
+    """Return the elements by mapping key of the value of `name`, an upstream that is mapped over."""
+    return elements_of(values, name)
 
 
 def gather(values: Any) -> list[Any]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from rivers._definitions.output import DynamicOutput
+from rivers._definitions.elements import elements_of
 from rivers._io.one_shot import refuse_one_shot
 from rivers._runner.callee import Callee
 from rivers._runner.inputs import Inputs
-from rivers._runner.outputs import single
+from rivers._runner.outputs import plain_value, single
 from rivers.protocol.ref import Ref
 from rivers.protocol.spec import ElementInput, InnerStep, NodeKind, StepSpec
 
@@ -29,23 +29,26 @@ def run_inner(
     A mapped step keeps a dict of its instances' values by mapping key; another step its value.
     """
     values: dict[str, Any] = {}
+    elements: dict[str, dict[str, Any]] = {}  # of what is mapped over, taken once: an iterator gives them only once
     for inner in spec.inner:
         callee = None if inner.node is NodeKind.BASH else callee_of(inner.function)
         own = msgspec.structs.replace(spec, step=f"{spec.step}/{inner.key}", node=inner.node, inner=())
-        if inner.mapped_over is None:
-            value = call(callee, own, _arguments(inner, own, inputs, values, None))
-            values[inner.key] = _checked(value, callee, inner, spec)
-        else:
-            elements = _elements(values[inner.mapped_over])
-            values[inner.key] = {
-                key: _checked(call(callee, own, _arguments(inner, own, inputs, values, key)), callee, inner, spec)
-                for key in elements
-            }
+
+        def run_one(element: Any, inner: InnerStep = inner, callee: Callee | None = callee, own: StepSpec = own) -> Any:
+            return _checked(call(callee, own, _arguments(inner, own, inputs, values, element)), callee, inner, spec)
+
+        source = inner.mapped_over
+        if source is None:
+            values[inner.key] = run_one(None)
+            continue
+        if source not in elements:
+            elements[source] = elements_of(values[source], source)
+        values[inner.key] = elements[inner.key] = {key: run_one(item) for key, item in elements[source].items()}
     return values[spec.inner[-1].key]
 
 
 def _arguments(
-    inner: InnerStep, spec: StepSpec, inputs: Inputs, values: dict[str, Any], map_key: str | None
+    inner: InnerStep, spec: StepSpec, inputs: Inputs, values: dict[str, Any], element: Any
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for given in inner.inputs:
@@ -54,24 +57,15 @@ def _arguments(
             continue
         value = values[given.step]
         if given.how == "element":
-            value = _elements(value)[map_key or ""]
+            value = element
+        elif given.how == "value":
+            value = plain_value(value)
         elif given.how == "collect":
             value = list(value.values())
         elif given.how == "stream":
             value = iter(value.values())
         arguments[given.parameter] = value
     return arguments
-
-
-def _elements(value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    return {
-        item.key if isinstance(item, DynamicOutput) else str(position): item.value
-        if isinstance(item, DynamicOutput)
-        else item
-        for position, item in enumerate(value)
-    }
 
 
 def _checked(value: Any, callee: Callee | None, inner: InnerStep, spec: StepSpec) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rivers._definitions.elements import elements_of
 from rivers._definitions.output import DynamicOutput, Output, check_metadata
 from rivers._io.base import AtomicIOHandler, BaseIOHandler
 from rivers._io.context import OutputContext
@@ -21,7 +22,7 @@ from rivers.protocol.result import OutputRecord
 from rivers.protocol.spec import NodeKind, OutputMode, StepSpec
 from rivers.protocol.spec import Output as OutputSpec
 
-__all__ = ["StoreFailedError", "checked", "single", "store"]
+__all__ = ["StoreFailedError", "checked", "plain_value", "single", "store"]
 
 
 class StoreFailedError(OutputCommitError):
@@ -81,7 +82,7 @@ def store(
         output = outputs[declared.name]
         handler: BaseIOHandler = resolver.resolve(declared.io_handler)
         context = _context(spec, callee, declared, declared.key)
-        _call(handler, context, _plain(output.value), handler.handle_output)
+        _call(handler, context, plain_value(output.value), handler.handle_output)
         return (_record(declared, output, context, extra, version),)
     return _store_many(spec, callee, outputs, resolver, extra, version)
 
@@ -102,13 +103,13 @@ def _store_many(
             output = outputs[declared.name]
             map_keys: tuple[str, ...] | None = None
             if declared.mode is OutputMode.DYNAMIC:
-                elements = _elements(output.value, declared.name)
+                elements = elements_of(output.value, declared.name)
                 map_keys = tuple(elements)
                 parts = [(f"{declared.key}[{key}]", value) for key, value in elements.items()]
                 if isinstance(handler, AtomicIOHandler):  # so that a commit can be recognised after its worker is lost
                     parts.append((f"{declared.key}[]", map_keys))
             else:
-                parts = [(declared.key, _plain(output.value))]
+                parts = [(declared.key, plain_value(output.value))]
             context = _context(spec, callee, declared, declared.key)
             for key, value in parts:
                 context = _context(spec, callee, declared, key)
@@ -128,8 +129,8 @@ def _store_many(
     return tuple(records)
 
 
-def _plain(value: Any) -> Any:
-    """A list of DynamicOutputs read as a whole is the list of their values."""
+def plain_value(value: Any) -> Any:
+    """Return a value as it is read as a whole: a list of DynamicOutputs becomes the list of their values."""
     if type(value) is list and value and isinstance(value[0], DynamicOutput):
         return [item.value if isinstance(item, DynamicOutput) else item for item in value]
     return value
@@ -237,21 +238,4 @@ def _named(value: Sequence[Output], names: list[str]) -> list[tuple[str, Output]
                 f"the body returned an rs.Output without output_name; declared are {', '.join(names)}"
             )
         found.append((item.output_name, item))
-    return found
-
-
-def _elements(value: Any, name: str) -> dict[str, Any]:
-    """The elements of an output that is mapped over, by mapping key: DynamicOutput's own, else the position."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise ResultDefinitionError(
-            f"output {name!r} is mapped over, so it must be a list or yield its elements, not {type(value).__name__}"
-        )
-    found: dict[str, Any] = {}
-    for position, item in enumerate(value):
-        key, element = (item.key, item.value) if isinstance(item, DynamicOutput) else (str(position), item)
-        if key in found:
-            raise ResultDefinitionError(
-                f"output {name!r} has the mapping key {key!r} twice", hint="each DynamicOutput needs a key of its own"
-            )
-        found[key] = element
     return found
