@@ -7,9 +7,10 @@ import contextlib
 import os
 import sys
 import threading
+import traceback
 from typing import NoReturn
 
-__all__ = ["end_process", "run_exit_hooks"]
+__all__ = ["end_forked_child", "end_process", "run_exit_hooks"]
 
 
 def run_exit_hooks() -> None:
@@ -28,7 +29,31 @@ def run_exit_hooks() -> None:
 def end_process(code: int = 0) -> NoReturn:
     """Run the exit hooks, flush the standard streams and end."""
     run_exit_hooks()
+    _flush()
+    os._exit(code)
+
+
+def end_forked_child(error: BaseException | None) -> NoReturn:
+    """End a child that a body has forked and that came out of the body, by this error if by any.
+
+    Its parent reports the attempt. The exit hooks are the parent's, too, as they are for a child of multiprocessing.
+    """
+    code = 0
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        code = error.code or 0
+    elif isinstance(error, SystemExit):
+        with contextlib.suppress(Exception):
+            print(error.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+        code = 1
+    elif error is not None:
+        with contextlib.suppress(Exception):
+            traceback.print_exception(error)
+        code = 1
+    _flush()
+    os._exit(code & 0xFF)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    os._exit(code)

@@ -12,25 +12,29 @@ import faulthandler
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "close_in_children",
     "dump_tracebacks",
     "ignore_signal",
     "keep_in_children",
+    "renew_in_children",
     "restore_signal",
     "set_signal",
 ]
 
+Owner = TypeVar("Owner")
 Handler = Callable[[int, FrameType | None], Any]
 
 _handlers: dict[int, tuple[Any, Any]] = {}
 _dumping: set[int] = set()
 _crash_dumps: list[bool] = []
 _descriptors: set[int] = set()
+_renewals: list[tuple[weakref.ref[Any], Callable[[Any], None]]] = []
 _masks = threading.local()
 
 
@@ -54,6 +58,8 @@ def ignore_signal(number: int) -> None:
 
 def restore_signal(number: int) -> None:
     """Undo `set_signal`."""
+    if number not in _handlers:  # in a forked child it was restored
+        return
     handler, previous = _handlers.pop(number)
     if signal.getsignal(number) is handler:
         signal.signal(number, previous)
@@ -79,6 +85,16 @@ def close_in_children(*descriptors: int) -> None:
 def keep_in_children(*descriptors: int) -> None:
     """Undo `close_in_children`, before a descriptor is closed and its number is another's."""
     _descriptors.difference_update(descriptors)
+
+
+def renew_in_children(owner: Owner, renew: Callable[[Owner], None]) -> None:
+    """Call a function with its owner in every forked child, for as long as the owner lives.
+
+    For objects that hold locks or have threads: the lock may be held at the fork, and the threads do not exist there.
+    """
+    # Neither WeakMethod nor a callback of the reference: at the end of the interpreter both find their globals cleared.
+    _renewals[:] = [known for known in _renewals if known[0]() is not None]
+    _renewals.append((weakref.ref(owner), renew))
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
@@ -113,6 +129,10 @@ def _in_child() -> None:
     _handlers.clear()
     _descriptors.clear()
     _after_fork()
+    for reference, renew in [*_renewals]:
+        owner = reference()
+        if owner is not None:
+            renew(owner)
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
