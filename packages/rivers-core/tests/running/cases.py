@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from running import bodies, faults, graphs, hints, iterators, shared
+from running import bodies, children, faults, graphs, hints, iterators, shared
 from running.case import Case, Fails
 
 __all__ = ["CASES", "Case", "Fails"]
 
-CASES: list[Case] = [*bodies.CASES, *hints.CASES, *iterators.CASES, *graphs.CASES, *faults.CASES, *shared.CASES]
+CASES: list[Case] = [
+    *bodies.CASES,
+    *hints.CASES,
+    *iterators.CASES,
+    *graphs.CASES,
+    *faults.CASES,
+    *children.CASES,
+    *shared.CASES,
+]

@@ -8,7 +8,8 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+
+from rivers_process.fork import restore_signal, set_signal
 
 __all__ = ["Interrupts"]
 
@@ -28,22 +29,24 @@ class Interrupts:
         self._shielded = 0
         self._deferred = False
         self._terminated = False
-        self._previous: dict[int, Any] = {}
+        self._installed: list[int] = []
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             ours = ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL))
             for number, default in ours:
                 if signal.getsignal(number) is default:
-                    self._previous[number] = signal.signal(number, self._handle)
+                    # Not plainly `signal.signal`: a body's forked child would run our handler, and its parent's
+                    # terminate() would raise KeyboardInterrupt there.
+                    set_signal(number, self._handle)
+                    self._installed.append(number)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, previous in self._previous.items():
-            signal.signal(number, previous)
-        self._previous.clear()
+        while self._installed:
+            restore_signal(self._installed.pop())
 
     def enter_body(self) -> None:
         """From here on a body runs in this thread, and a signal may interrupt it."""

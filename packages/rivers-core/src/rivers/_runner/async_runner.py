@@ -43,6 +43,7 @@ from rivers._runner.results import warning_record
 from rivers.protocol.ref import Ref
 from rivers.protocol.result import OutputRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import CollectInput, ResourceInput, StepSpec, StoredInput
+from rivers_process.exit import end_forked_child
 
 __all__ = ["AsyncRunner"]
 
@@ -71,7 +72,8 @@ class AsyncRunner:
         worker: str | None = None,
         grace: float = 10.0,
     ) -> None:
-        self.worker = worker or f"pid {os.getpid()}"
+        self._pid = os.getpid()
+        self.worker = worker or f"pid {self._pid}"
         self._emit = outside(emit)
         self._keep_error = keep_error
         self._grace = grace
@@ -215,12 +217,16 @@ class AsyncRunner:
         except GeneratorExit:  # of a task that was abandoned, and whose loop is gone
             raise
         except BaseException as error:
+            if os.getpid() != self._pid:  # the body forked, and this is the child: the attempt has one result
+                end_forked_child(error)
             if step.reason is not None:
                 raise step.reason from None
             if isinstance(error, asyncio.CancelledError):
                 raise uncalled_for() from error
             raise
         finally:
+            if os.getpid() != self._pid:
+                end_forked_child(None)
             attempt.open = False
             step.next_by_the_clock(None)
             if step.tasks and self._running.get(spec.attempt_id) is step:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
+
+from rivers_process.exit import end_forked_child
 
 __all__ = ["BodyLoop", "OverdueError", "StoppedError", "collected", "seen", "uncalled_for"]
 
@@ -134,7 +137,7 @@ class BodyLoop:
     ) -> T:
         before = asyncio.all_tasks()
         stop = asyncio.Event()
-        task = self._loop.create_task(body, context=context)
+        task = self._loop.create_task(_in_this_process(body), context=context)
         stopped = self._loop.create_task(stop.wait())
         self._own = (*before, stopped)
         with self._lock:
@@ -185,6 +188,20 @@ class BodyLoop:
         self._abandoned |= stuck
         names = ", ".join(sorted(task.get_name() for task in left))
         self._warnings.append(f"the async body left background tasks, which were cancelled: {names}")
+
+
+async def _in_this_process(body: Coroutine[Any, Any, T]) -> T:
+    """Await a body; a child that it has forked ends here, before it touches the loop that it shares with its parent."""
+    pid = os.getpid()
+    try:
+        value = await body
+    except BaseException as error:
+        if os.getpid() != pid:
+            end_forked_child(error)
+        raise
+    if os.getpid() != pid:
+        end_forked_child(None)
+    return value
 
 
 def uncalled_for() -> asyncio.CancelledError:

@@ -42,6 +42,7 @@ from rivers.exceptions import ExecutionError
 from rivers.protocol.ref import Ref
 from rivers.protocol.result import OutputRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import NodeKind, StepSpec
+from rivers_process.exit import end_forked_child
 
 __all__ = ["Runner"]
 
@@ -74,7 +75,8 @@ class Runner:
         self._emit = outside(emit)
         self._keep_error = keep_error
         self._grace = grace
-        self.worker = worker or f"pid {os.getpid()}"
+        self._pid = os.getpid()
+        self.worker = worker or f"pid {self._pid}"
         self._resolver = Resolver(local, allowed=allowed, pickle_key=pickle_key)
         self._resources = Resources(self._resolver)
         # Every attempt starts from the context variables of this moment, also one that runs inside another's stream.
@@ -207,10 +209,19 @@ class Runner:
             if spec.inner:
                 return run_inner(spec, self._inputs, self._callee_of, self._call_inner)
             return self._call(spec, callee, arguments)
+        except BaseException as error:
+            self._end_child(error)
+            raise
         finally:
+            self._end_child(None)
             attempt.open = False
             attempt.called = time.perf_counter()
             self._tidy(spec, before)
+
+    def _end_child(self, error: BaseException | None) -> None:
+        """End here where the body forked and this is the child: the attempt has one result."""
+        if os.getpid() != self._pid:
+            end_forked_child(error)
 
     def _check_wanted(self, spec: StepSpec) -> None:
         if spec.attempt_id in self._stopped:
@@ -226,7 +237,16 @@ class Runner:
 
     def _outside(self, next_item: Callable[[str, str, int], str | None]) -> Callable[[str, str, int], str | None]:
         """What a run does while a stream's consumer waits, other steps among it, is none of the consumer's."""
-        return lambda attempt_id, parameter, n: self._context_vars.copy().run(next_item, attempt_id, parameter, n)
+
+        def next_here(attempt_id: str, parameter: str, n: int) -> str | None:
+            if os.getpid() != self._pid:
+                raise ExecutionError(
+                    f"the stream {parameter!r} was read in a forked child of its step",
+                    hint="read it in the step's own process, and hand the items over",
+                )
+            return self._context_vars.copy().run(next_item, attempt_id, parameter, n)
+
+        return next_here
 
     def _callee(self, spec: StepSpec) -> Callee | None:
         return None if spec.node is NodeKind.BASH or spec.inner else self._callee_of(spec.function)
