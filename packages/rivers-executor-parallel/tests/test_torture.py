@@ -13,16 +13,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lane_orphans
+import pytest
 
 import rivers as rs
+from rivers_process.processes import kill_processes
 
 TORTURE = Path(__file__).resolve().parents[3] / "torture"
 CONTROLLER = """
-import sys
+import os, sys, time
 import lane_orphans, rivers as rs
+def fork(event):
+    if sys.argv[2] and type(event).__name__ == "StepStarted" and (pid := os.fork()):
+        print(pid, flush=True)
+    elif sys.argv[2] and type(event).__name__ == "StepStarted":
+        time.sleep(60)
 store = rs.PickleIOHandler(sys.argv[1])
 rs.CodeRepository([lane_orphans.sleeps_beside_its_own], resources={"store": store}).materialize(
-    executor=rs.Executor.parallel(max_workers=1)
+    executor=rs.Executor.parallel(max_workers=1), on_event=fork
 )
 """
 
@@ -69,15 +76,20 @@ def test_what_a_killed_worker_has_started(
     assert [] == survivors(pids)
 
 
-def test_what_the_workers_of_a_killed_controller_have_started(tmp_path: Path) -> None:
-    """When the controller is killed, the children and daemons of its workers end, too."""
+@pytest.mark.parametrize("forks", ["", "forks"])
+def test_what_the_workers_of_a_killed_controller_have_started(tmp_path: Path, forks: str) -> None:
+    """When the controller is killed, the children and daemons of its workers end, though a fork of it lives on."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     surroundings = {"RIVERS_TEST_NOTES": str(fifo), "PYTHONPATH": str(Path(__file__).parent / "user_code")}
-    command = [sys.executable, "-c", CONTROLLER, str(tmp_path / "store")]
-    with subprocess.Popen(command, env={**os.environ, **surroundings}) as controller:
+    command = [sys.executable, "-c", CONTROLLER, str(tmp_path / "store"), forks]
+    with subprocess.Popen(command, env={**os.environ, **surroundings}, stdout=subprocess.PIPE) as controller:
+        assert controller.stdout is not None
+        forked = [int(controller.stdout.readline())] if forks else []
         pids = [int(pid) for pid in fifo.read_text().split()]
         controller.kill()
 
     assert 3 == len(pids)
     assert [] == survivors(pids)
+    assert forked == survivors(forked, 0)
+    kill_processes(forked)

@@ -427,6 +427,13 @@ class TestWhatItLeavesBehind:
 
         assert [] == wait_for_none(lambda: marked(nothing_is_left))
 
+    def test_an_executor(self, serve: Serve) -> None:
+        """An executor of processes that the body left open ends before multiprocessing waits for its processes."""
+        worker = serve()
+        worker.run(worker.spec("leaves_an_executor"))
+
+        worker.noted("left")
+
     def test_zombies(self, serve: Serve) -> None:
         """Orphans that end while the body runs are buried by its server, which is their parent then."""
         worker = serve()

@@ -6,9 +6,12 @@ A worker that is killed with its controller can do neither. A shell can: it wait
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 
 from rivers_executor_parallel import pool_id
+from rivers_process.fork import close_in_children, keep_in_children
+from rivers_process.frames import write_whole
 from rivers_process.processes import KILL_MARKED_IN_SHELL
 
 __all__ = ["Guard"]
@@ -52,15 +55,19 @@ class Guard:
 
     def __init__(self, family: str) -> None:
         self._shell: subprocess.Popen[bytes] | None = None
+        read, self._pipe = os.pipe2(os.O_CLOEXEC)
+        # It waits for the end of this process: a forked child that held the pipe open would keep it waiting.
+        close_in_children(self._pipe)
         with contextlib.suppress(OSError):
             self._shell = subprocess.Popen(  # noqa: S603 - a text of ours, and a name of hexadecimal digits
                 ["/bin/sh", "-c", _SCRIPT, "rivers-guard", f"{pool_id.VARIABLE}={family}."],
-                stdin=subprocess.PIPE,
+                stdin=read,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
                 start_new_session=True,
             )
+        os.close(read)
 
     def watch_group(self, group: int) -> None:
         """Kill this process group then."""
@@ -78,17 +85,13 @@ class Guard:
 
     def close(self) -> None:
         """There is nothing left to guard."""
-        if self._shell is None:
-            return
         self._tell("done")
-        assert self._shell.stdin is not None
-        with contextlib.suppress(OSError):
-            self._shell.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._shell.wait(5)
+        keep_in_children(self._pipe)
+        os.close(self._pipe)
+        if self._shell is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._shell.wait(5)
 
     def _tell(self, line: str) -> None:
-        if self._shell is not None and self._shell.stdin is not None:
-            with contextlib.suppress(OSError):  # somebody has killed it: the kernel's own ways are left
-                self._shell.stdin.write(line.encode() + b"\n")
-                self._shell.stdin.flush()
+        with contextlib.suppress(OSError):  # no shell, or a killed one: the kernel's own ways are left
+            write_whole(self._pipe, line.encode() + b"\n")

@@ -81,7 +81,7 @@ class Keeper:
 
     def stop(self, deadline: float) -> None:
         """Let all workers go and end the thread."""
-        if os.getpid() != self._pid:  # a fork of the controller has copies of our descriptors, and none of our workers
+        if os.getpid() != self._pid:  # a forked child of the controller has none of its workers
             return
         if self._over:
             return

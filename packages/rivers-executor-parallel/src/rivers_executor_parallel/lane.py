@@ -14,6 +14,7 @@ from rivers_executor_parallel.pool_id import VARIABLE, find_processes_of
 from rivers_executor_parallel.process import WorkerProcess, check_room
 from rivers_executor_parallel.wire import Page, RunSettings
 from rivers_executor_parallel.worker import Settings, serve
+from rivers_process.fork import close_in_children, keep_in_children
 from rivers_process.frames import FrameReader
 from rivers_process.processes import descendants, kill_processes
 
@@ -85,6 +86,8 @@ class Lane:
             for descriptor in opened:
                 os.close(descriptor)
             raise
+        self._descriptors = (self._inbox, self._unread, self.events, self._page_descriptor, self._crash)
+        close_in_children(*self._descriptors, self.process.ended)
         self.frames = FrameReader(self.events, LIMITS.size)
         self.pid = self.process.pid
         self._name = settings.env[VARIABLE]
@@ -198,9 +201,10 @@ class Lane:
 
     def close(self) -> None:
         """Let go of everything; only when the worker has ended."""
+        keep_in_children(*self._descriptors, self.process.ended)
         self.page.close()
         self.process.close()
-        for descriptor in (self._inbox, self._unread, self.events, self._page_descriptor, self._crash):
+        for descriptor in self._descriptors:
             os.close(descriptor)
 
     @property

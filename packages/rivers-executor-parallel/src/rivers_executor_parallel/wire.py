@@ -91,8 +91,6 @@ class Outbox:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lock = threading.Lock()
-        # A fork of the body is not the worker: it must not tell anything.
-        os.register_at_fork(after_in_child=lambda: os.close(descriptor))
 
     def write(self, kind: bytes, payload: bytes = b"") -> None:
         """Write a frame, waiting while the controller is behind: a step that floods slows itself."""

@@ -7,9 +7,7 @@ inbox ──▶ decode ──▶ Runner.run_step ──▶ outbox          in th
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -37,6 +35,8 @@ from rivers_executor_parallel.code import LoadedCode
 from rivers_executor_parallel.memory import MemoryGrowth
 from rivers_executor_parallel.wire import Inbox, Outbox, Page, RunSettings
 from rivers_process import prctl
+from rivers_process.exit import end_process, run_exit_hooks
+from rivers_process.fork import close_in_children, dump_tracebacks, ignore_signal, set_signal
 from rivers_process.processes import descendants, kill_processes
 
 __all__ = ["Settings", "serve"]
@@ -65,11 +65,13 @@ def serve(inbox: Connection, events: Connection, page: Connection, crash: Connec
         connection.close()
     taken, told, shared, traces = descriptors
     _watch(taken)
-    faulthandler.enable(traces)
+    close_in_children(*descriptors)
     worker = Worker(Inbox(taken), Outbox(told), Page(shared), settings)
-    signal.signal(signal.SIGTERM, worker.asked_to_stop)
+    set_signal(signal.SIGTERM, worker.asked_to_stop)
     # A hang in native code leaves its stack, too, when it is asked to stop.
-    faulthandler.register(signal.SIGTERM, traces, chain=True)
+    dump_tracebacks(signal.SIGTERM, traces)
+    # Masks survive exec, and the thread that started this process may block what stops a body.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         worker.work()
     except (EOFError, BrokenPipeError):  # the controller is gone, and so is who would want to know
@@ -173,7 +175,7 @@ class Worker:
 def _leave_the_family(settings: Settings) -> None:
     """A group of its own, as Ctrl-C is the controller's; and an end when the controller ends, however it does."""
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signal(signal.SIGINT)
     prctl.adopt_orphans()  # what daemonizes itself in a body stays in reach of a kill
     if not prctl.die_with_parent(settings.controller):
         os._exit(0)
@@ -220,11 +222,7 @@ def _has_children() -> bool:
 
 def _leave() -> None:
     """End like an interpreter does, but wait for no thread that a body has left, and leave no process behind."""
-    with contextlib.suppress(Exception):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
+    run_exit_hooks()
     if _has_children():  # those that have left the group are in reach for as long as this process lives
         kill_processes(descendants(os.getpid()))
-    os._exit(0)
+    end_process()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from queue import SimpleQueue
 
+from rivers_process.fork import ignore_signal
 from rivers_worker.ending import Exit
 from rivers_worker.errors import CredentialsError
 from rivers_worker.journal import Journal
@@ -44,7 +45,7 @@ def _serve(settings: Settings) -> int:
     # has no default for SIGTERM: it would be lost while gRPC is loaded.
     ends: SimpleQueue[Exit] = SimpleQueue()
     signal.signal(signal.SIGTERM, lambda number, frame: ends.put(Exit.SIGTERM))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signal(signal.SIGINT)  # and not by SIG_IGN, which the body's process and its children would inherit
     journal = Journal()
     supervisor = Supervisor(settings, journal)
     try:

@@ -6,10 +6,7 @@ of the user's can print a line before that one. Then it runs one spec, tells wha
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import faulthandler
-import functools
 import importlib
 import json
 import os
@@ -36,6 +33,8 @@ from rivers.protocol import (
 from rivers.protocol.protobuf import decode_spec_protobuf, encode_event_protobuf
 from rivers.spi import Runner, interrupted_result, unsendable_result, warning_record
 from rivers_process import prctl
+from rivers_process.exit import end_process
+from rivers_process.fork import close_in_children, dump_tracebacks, ignore_signal, set_signal
 from rivers_process.frames import FrameReader, write_frame
 from rivers_worker import frames
 from rivers_worker.ending import Exit
@@ -68,7 +67,6 @@ class Body:
         self._inbox = FrameReader(inbox, frames.MAX_PAYLOAD)
         self._outbox = outbox
         self._container_log = os.dup(2)
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._runner: Runner | None = None
         self._unwanted = self._importing = False
@@ -143,9 +141,7 @@ class Body:
             result = runner.run_step(spec)
         except KeyboardInterrupt as error:  # raised by the body itself; the run ends for it
             result = interrupted_result(spec.attempt_id, error, runner.worker)
-        if os.getpid() != self._pid:  # a fork of the body that came out of it: there is one result
-            os._exit(0 if result.ending is Ending.SUCCEEDED else 1)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over, and its end is told
+        ignore_signal(signal.SIGTERM)  # the attempt is over
         for problem in runner.close():
             self._emit(warning_record(problem, spec.attempt_id))
         self._end(result, _code_of(result))
@@ -229,21 +225,14 @@ def main() -> None:
         os.set_inheritable(fd, False)
     if not prctl.die_with_parent(settings.parent):
         return
-    for fd in (inbox, outbox):  # a fork of the body must not tell anything
-        os.register_at_fork(after_in_child=functools.partial(os.close, fd))
-    faulthandler.enable(trace)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    close_in_children(inbox, outbox, trace)
+    ignore_signal(signal.SIGINT)
     body = Body(settings, inbox, outbox)
-    signal.signal(signal.SIGTERM, body.asked_to_stop)
-    faulthandler.register(signal.SIGTERM, trace, chain=True)  # a hang in native code leaves its stack, too
+    set_signal(signal.SIGTERM, body.asked_to_stop)
+    dump_tracebacks(signal.SIGTERM, trace)  # a hang in native code leaves its stack, too
     sys.argv[1:] = []
     body.work()
-    with contextlib.suppress(Exception):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(0)  # it waits for no thread that the body has left
+    end_process()
 
 
 if __name__ == "__main__":

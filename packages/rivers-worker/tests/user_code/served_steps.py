@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import concurrent.futures
 import contextlib
 import ctypes
 import logging
@@ -141,6 +143,11 @@ def leaves_processes() -> None:
 def leaves_processes_and_dies() -> None:
     leaves_processes()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leaves_an_executor() -> None:
+    atexit.register(note, "left")
+    concurrent.futures.ProcessPoolExecutor(1).submit(abs, -1).result()
 
 
 def leaves_orphans() -> None:
