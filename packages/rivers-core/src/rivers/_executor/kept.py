@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from rivers._definitions.executor import Executor
 from rivers._executor.backend import ExecutorBackend
 from rivers._executor.registry import backend_for
+from rivers_process.fork import renew_in_children
 
 __all__ = ["KeptBackends"]
 
@@ -20,6 +21,12 @@ class KeptBackends:
         self._idle: dict[Executor, list[ExecutorBackend]] = {}
         self._lock = threading.Lock()
         self._closed = False
+        renew_in_children(self, KeptBackends._renew)
+
+    def _renew(self) -> None:
+        """In a forked child: the workers are the parent's, and the threads that talk to them do not exist."""
+        self._idle = {}
+        self._lock = threading.Lock()
 
     def take(self, executor: Executor) -> ExecutorBackend:
         """A backend that carries this value out and that no run has; `give_back` it when the run is over.

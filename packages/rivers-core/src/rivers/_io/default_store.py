@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
-from rivers._io.machine_files import MachineFiles, Parts
+from rivers._io.machine_files import MachineFiles, Parts, link_values
 from rivers._io.machine_space import MachineSpace, bases, is_private, make_space, sweep
 from rivers._io.mapped import taken_apart
 from rivers._io.memory import InMemoryIOHandler
@@ -31,6 +31,7 @@ from rivers._io.trailer import Damaged
 from rivers._io.value_files import commit_error
 from rivers.exceptions import ExecutionError, InputLoadError
 from rivers.protocol.exception_text import describe_exception
+from rivers_process.fork import renew_in_children
 
 __all__ = ["DefaultStore"]
 
@@ -79,6 +80,15 @@ class DefaultStore(AtomicIOHandler):
         self._spaces: list[MachineSpace] = []
         self._lock = threading.RLock()
         self._closed = False
+        self._is_inherited = False
+        renew_in_children(self, DefaultStore._renew)
+
+    def _renew(self) -> None:
+        """In a forked child: the folder is the parent's, to read from until this process shares values of its own."""
+        self._lock = threading.RLock()
+        self._spaces = []
+        self._shared = set()
+        self._is_inherited = self.folder is not None and not self._is_worker
 
     @property
     def reach(self) -> Reach:
@@ -143,7 +153,7 @@ class DefaultStore(AtomicIOHandler):
         with self._lock:
             if self._closed:
                 raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
-            if self.folder is None or not os.path.isdir(self.folder):
+            if self.folder is None or self._is_inherited or not os.path.isdir(self.folder):
                 self._settle()
             self._shared.add(run_id)
 
@@ -231,7 +241,9 @@ class DefaultStore(AtomicIOHandler):
         spaces.append(make_space(base))
         if beside is not None:
             spaces.append(make_space(beside))
-        self._spaces, self._files = spaces, None
+        if self._is_inherited and self.folder is not None:
+            link_values(self.folder, spaces[0].path)
+        self._spaces, self._files, self._is_inherited = spaces, None, False
         self.folder, self.beside = spaces[0].path, spaces[-1].path if beside is not None else None
 
     def _open(self) -> MachineFiles:

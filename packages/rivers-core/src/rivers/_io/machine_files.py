@@ -24,7 +24,7 @@ from rivers._io.trailer import Damaged
 from rivers._io.value_files import FULL, Chunks, size_of, unwritten
 from rivers.exceptions import OutputCommitError
 
-__all__ = ["MachineFiles", "Parts"]
+__all__ = ["MachineFiles", "Parts", "link_values"]
 
 _LOOK = 1 << 20
 """Values from this size on are written only where there is room for them."""
@@ -182,3 +182,18 @@ class MachineFiles:
                         path = pointer_in(data) if data is not None else None
                         if path is not None:
                             yield path
+
+
+def link_values(source: str, target: str) -> None:
+    """Give another folder the latest values of this one, as they are now; what belongs to runs that go on is left out.
+
+    Values are replaced, never written in place, so that a hard link keeps the one of this moment.
+    """
+    for folder, below, names in os.walk(source):
+        if folder == source and ".rivers" in below:
+            below.remove(".rivers")
+        goal = target + folder.removeprefix(source)
+        os.makedirs(goal, mode=0o700, exist_ok=True)
+        for name in names:
+            with suppress(FileNotFoundError):  # replaced or removed meanwhile
+                os.link(f"{folder}/{name}", f"{goal}/{name}")

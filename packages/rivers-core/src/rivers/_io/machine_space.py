@@ -20,6 +20,7 @@ from contextlib import suppress
 from rivers._io.home import expand_home
 from rivers._io.room import free_in, is_roomy, memory
 from rivers.exceptions import ConfigurationError
+from rivers_process.fork import close_in_children, keep_in_children
 
 __all__ = ["MachineSpace", "bases", "is_private", "make_space", "sweep"]
 
@@ -37,11 +38,14 @@ class MachineSpace:
         self.path = path
         self._lock = lock
         self._owner = os.getpid()
+        # A lock of flock lives as long as any copy of its descriptor: a forked child must not keep the folder alive.
+        close_in_children(lock)
 
     def remove(self) -> None:
         """Remove the folder and all in it; nothing happens the second time, or in a forked child."""
         if self._lock >= 0 and os.getpid() == self._owner:
             _remove(self.path)
+            keep_in_children(self._lock)
             os.close(self._lock)
             self._lock = -1
 

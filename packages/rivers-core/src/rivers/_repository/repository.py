@@ -37,6 +37,7 @@ from rivers._repository.run import RunHandle, RunResult, result_of
 from rivers._repository.sharing import share
 from rivers._repository.stored import handler_of, load
 from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError
+from rivers_process.fork import renew_in_children
 
 __all__ = ["CodeRepository"]
 
@@ -93,6 +94,12 @@ class CodeRepository:
         weakref.finalize(self, self._kept.shutdown)
         self._lock = threading.RLock()
         self._closed = False
+        renew_in_children(self, CodeRepository._renew)
+
+    def _renew(self) -> None:
+        """In a forked child: submitted runs go on in the parent alone."""
+        self._lock = threading.RLock()
+        self._handles = set()
 
     # ── looking at it ──
 

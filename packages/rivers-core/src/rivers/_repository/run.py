@@ -10,7 +10,8 @@ from rivers._executor.drive import RunLoop
 from rivers._plan.plan import Plan
 from rivers._plan.report import StepReport, StepState
 from rivers._repository.errors import exception_of
-from rivers.exceptions import RiversError, RunCancelledError, StepCancelledError
+from rivers.exceptions import ExecutionError, RiversError, RunCancelledError, StepCancelledError
+from rivers_process.fork import renew_in_children
 
 __all__ = ["RunHandle", "RunResult", "RunStatus", "result_of"]
 
@@ -107,6 +108,18 @@ class RunHandle:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"rivers-submit-{run_id[:8]}", daemon=True)
         self._thread.start()
+        renew_in_children(self, RunHandle._renew)
+
+    def _renew(self) -> None:
+        """In a forked child: the thread that runs it does not exist, so that waiting would not end."""
+        if not self._done.is_set():
+            self._done = threading.Event()
+            self._error = ExecutionError(
+                f"run {self.run_id} goes on in the parent of this forked process",
+                hint="wait for it there, or submit a run of this process's own",
+            )
+            self._cancel = _do_nothing
+            self._done.set()
 
     def _work(self) -> None:
         try:
@@ -153,3 +166,7 @@ class RunHandle:
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.run_id[:8]} {self.status}>"
+
+
+def _do_nothing() -> None:
+    """Cancel nothing: the run is another process's."""

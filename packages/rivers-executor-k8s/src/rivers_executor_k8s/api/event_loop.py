@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from rivers.exceptions import ExecutionError
 
 __all__ = ["SharedLoop", "acquire"]
 
 T = TypeVar("T")
 _lock = threading.Lock()
 _shared: list[SharedLoop] = []
+_used = _forked = False
 
 UNWIND = 5.0
 """Seconds that an interrupted coroutine gets to undo what it has begun."""
@@ -88,9 +92,32 @@ class SharedLoop:
 
 
 def acquire() -> SharedLoop:
-    """The loop of this process; `release` it."""
+    """Return the loop of this process; `release` it.
+
+    Raises:
+        ExecutionError: this is a forked child of a process that has used one.
+    """
+    global _used  # noqa: PLW0603 - one per process, as gRPC is
     with _lock:
+        if _forked:
+            raise ExecutionError(
+                "executor 'kubernetes' was used before this process was forked, and its connections and threads are "
+                "the parent's",
+                hint="start processes by spawn or forkserver (multiprocessing.get_context), or before the first run",
+            )
+        _used = True
         if not _shared:
             _shared.append(SharedLoop())
         _shared[0].users += 1
         return _shared[0]
+
+
+def _in_child() -> None:
+    global _lock, _forked  # noqa: PLW0603 - of the process, like the loop
+    _lock = threading.Lock()  # another thread may have held it
+    _shared.clear()
+    # grpc.aio polls in a thread that it starts once per process; in the child calls would wait for it without end.
+    _forked = _used
+
+
+os.register_at_fork(after_in_child=_in_child)
