@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 import pytest
 from served_worker import Served, messages, next_told, numbered, refused, told
 
-from rivers.protocol import ConfiguredRef, Ending, ImportRef, LogRecord, Output, StepResult
+from rivers.protocol import (
+    ConfiguredRef,
+    Ending,
+    ImportRef,
+    LiteralInput,
+    LogRecord,
+    NodeKind,
+    Output,
+    StepResult,
+)
+from rivers.protocol.ref import sign
 from rivers_worker.v1 import worker_pb2 as pb
 
 Serve = Callable[..., Served]
@@ -101,6 +113,40 @@ class TestHandshake:
         assert Ending.FAILED is result.ending
         assert "outside what this worker may import" in result.failure.message  # type: ignore[union-attr]
         assert [] == worker.notes
+
+    @pytest.mark.parametrize("name", ["os.system", "subprocess.run", "rs.BashTask", "log.warning", "Path.touch"])
+    def test_what_an_allowed_module_imports(self, serve: Serve, name: str) -> None:
+        """A module's imports are no definitions of it: refused by the handshake and when they are executed."""
+        worker = serve(RIVERS_ALLOWED_MODULES="served_steps")
+        spec = worker.spec(name, inputs=(LiteralInput(parameter="command", json='"touch made"'),))
+        problems = worker.handshake(spec).problems
+        result = worker.result(spec)
+
+        assert {0} == {problem.spec for problem in problems}
+        assert "rivers.exceptions.RefResolutionError" == result.failure.type  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("listed", ["served_steps", "served_steps,rivers"])
+    def test_a_command_that_no_module_defines(self, serve: Serve, tmp_path: Path, listed: str) -> None:
+        """A spec's own command is not run under a list, whatever its ref."""
+        worker = serve(RIVERS_ALLOWED_MODULES=listed)
+        made = tmp_path / "made"
+        settings = {"command": f'"touch {made}"', "env": "null", "cwd": "null"}
+        inputs = tuple(LiteralInput(parameter=name, json=text) for name, text in settings.items())
+        spec = worker.spec("run_bash", "rivers._definitions.bash", node=NodeKind.BASH, inputs=inputs)
+        (problem,) = worker.handshake(spec).problems
+        result = worker.result(spec)
+
+        assert "a command that no definition in" in problem.message
+        assert "rivers.exceptions.RefResolutionError" == result.failure.type  # type: ignore[union-attr]
+        assert not made.exists()
+
+    def test_a_pickle_under_a_list(self, serve: Serve) -> None:
+        """A pickle may name any function, so a list of modules refuses it, also where pickles are allowed."""
+        worker = serve(RIVERS_ALLOWED_MODULES="served_steps", RIVERS_ALLOW_PICKLE="1")
+        key = bytes(32)
+        result = worker.result(worker.spec("quick", function=sign(pickle.dumps(print), key)), key=key)
+
+        assert "runs only what allowed modules define" in result.failure.message  # type: ignore[union-attr]
 
     def test_a_module_that_ends_the_process(self, serve: Serve) -> None:
         """The server outlives a module that ends the process which imports it: a problem of every spec of that call,

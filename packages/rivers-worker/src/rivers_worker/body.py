@@ -7,6 +7,7 @@ of the user's can print a line before that one. Then it runs one spec, tells wha
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -14,6 +15,7 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 import msgspec
@@ -23,6 +25,7 @@ from rivers.exceptions import RiversError, SpecDecodeError
 from rivers.protocol import (
     Ending,
     LogRecord,
+    NodeKind,
     Ref,
     StepEvent,
     StepResult,
@@ -116,9 +119,11 @@ class Body:
             return [str(error)]
         looking = self._new_runner(b"")
         found = []
-        for ref in _refs_of(spec):
+        checks: list[Callable[[], object]] = [functools.partial(looking.look_up, ref) for ref in _refs_of(spec)]
+        checks.append(functools.partial(looking.check, spec))
+        for check in checks:
             try:
-                looking.look_up(ref)
+                check()
             except RiversError as error:
                 found.append(str(error))
             except BaseException as error:  # noqa: BLE001 - a handler's own checks may raise anything
@@ -152,7 +157,7 @@ class Body:
             self._emit,
             worker=settings.worker,
             grace=settings.grace,
-            allowed=(*settings.allowed, "rivers") if settings.allowed else (),  # its own IO handlers, too
+            allowed=settings.allowed,
             pickle_key=pickle_key if settings.allow_pickle else b"",
             owns_process=True,
         )
@@ -191,9 +196,11 @@ class Body:
 
 
 def _refs_of(spec: StepSpec) -> list[Ref]:
-    """Every ref that the attempt will follow."""
-    refs: list[Ref] = [spec.function, *(output.io_handler for output in spec.outputs)]
-    refs += [inner.function for inner in spec.inner]
+    """Every ref that the attempt will follow; a command's travels in the spec."""
+    refs: list[Ref] = [output.io_handler for output in spec.outputs]
+    if spec.node is not NodeKind.BASH:
+        refs.append(spec.function)
+    refs += [inner.function for inner in spec.inner if inner.node is not NodeKind.BASH]
     for given in (*spec.inputs, *(value for inner in spec.inner for value in inner.inputs)):
         refs += [getattr(given, name) for name in ("io_handler", "ref") if hasattr(given, name)]
     return list(dict.fromkeys(refs))

@@ -19,12 +19,14 @@ from difflib import SequenceMatcher
 from functools import partial
 from heapq import nlargest
 from itertools import islice, pairwise
+from types import FrameType
 from typing import Any
 
 from rivers.exceptions import ConfigurationError, DefinitionError
 
 __all__ = [
     "called_from",
+    "calling_module",
     "check_count",
     "check_flag",
     "check_name",
@@ -141,12 +143,21 @@ def where(definition: object) -> str | None:
 
 def called_from() -> str | None:
     """`file:line` of the nearest caller outside rivers: where a definition without a function was written."""
-    frame = sys._getframe(1)
-    while str(frame.f_globals.get("__name__")).partition(".")[0] == "rivers":
-        if frame.f_back is None:
-            return None
+    frame = _frame_outside()
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else None
+
+
+def calling_module() -> str:
+    """Return the name of the module of the nearest caller outside rivers, empty where there is none."""
+    frame = _frame_outside()
+    return str(frame.f_globals.get("__name__")) if frame is not None else ""
+
+
+def _frame_outside() -> FrameType | None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "rivers":
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return frame
 
 
 def _where_class(cls: type) -> str | None:

@@ -44,6 +44,7 @@ class Signature:
         "is_async",
         "is_async_generator",
         "is_generator",
+        "module",
         "parameters",
         "positional",
     )
@@ -51,7 +52,9 @@ class Signature:
     def __init__(self, function: Callable[..., Any], error: type[DefinitionError]) -> None:
         self.function = function
         self._hints: dict[str, Any] | None = None
-        self._local = self._resolve_local()
+        frame = _definition_frame()
+        self.module = str(frame.f_globals.get("__name__"))
+        self._local = self._resolve_local(frame)
         code = getattr(function, "__code__", None)
         if code is None or hasattr(function, "__wrapped__") or hasattr(function, "__signature__"):
             parameters = _inspected(function, error)
@@ -121,14 +124,11 @@ class Signature:
     def _is_context(self, name: str) -> bool:
         return name == "context" or self.is_context_type(name)
 
-    def _resolve_local(self) -> dict[str, Any]:
+    def _resolve_local(self, frame: types.FrameType) -> dict[str, Any]:
         """Find types that are local to the function which defines the asset, as in a test, while we can.
 
         What a module defines is looked for when it is needed: it may come further down.
         """
-        frame = sys._getframe(1)
-        while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "rivers":
-            frame = frame.f_back
         if frame.f_code.co_name == "<module>":
             return {}
         names = getattr(_plain(self.function), "__globals__", {})
@@ -139,6 +139,14 @@ class Signature:
                 if hint is not None:
                     found[name] = hint
         return found
+
+
+def _definition_frame() -> types.FrameType:
+    """Return the nearest frame outside rivers: the code that makes the definition."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "rivers":
+        frame = frame.f_back
+    return frame
 
 
 def _is_context(annotation: Any, function: Any) -> bool:

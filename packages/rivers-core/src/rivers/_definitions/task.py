@@ -9,7 +9,7 @@ from typing import Any
 from rivers._definitions.asset import check_placement, check_retry, check_timeout, named
 from rivers._definitions.bash import run_bash
 from rivers._definitions.compute import Compute
-from rivers._definitions.names import called_from, check_name, where
+from rivers._definitions.names import called_from, calling_module, check_name, where
 from rivers._definitions.output import check_io_handler, check_static_metadata, check_strings
 from rivers._definitions.recording import recording
 from rivers._definitions.retry import RetryPolicy
@@ -110,6 +110,7 @@ class BashTask:
         "env",
         "io_handler",
         "metadata",
+        "module",
         "name",
         "retry",
         "tags",
@@ -150,6 +151,7 @@ class BashTask:
         self.env = dict(env) if env is not None else None
         self.cwd = os.fspath(cwd) if cwd is not None else None
         self.where = called_from()
+        self.module = calling_module()
         self.tags = check_strings(tags, "tags", what, TaskDefinitionError)
         self.io_handler = check_io_handler(io_handler, what, TaskDefinitionError)
         self.metadata = check_static_metadata(metadata, what)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from rivers._definitions.asset import Asset, MultiAsset
 from rivers._definitions.source_lines import pickle_with_source
-from rivers._definitions.task import Task
+from rivers._definitions.task import BashTask, Task
 from rivers.exceptions import ConfigurationError, RefResolutionError
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, sign
@@ -49,6 +49,17 @@ class Refs:
         if ref is None:
             ref = self._remember(definition, closures, self._function(definition, closures))
         return ref
+
+    def location(self, definition: Asset | Task | BashTask) -> ImportRef | None:
+        """Return the name under which the module that makes a definition holds it; None where it has none."""
+        if isinstance(definition, BashTask):
+            module = definition.module
+        else:
+            module = definition.signature.module if definition.signature is not None else ""
+        if module in ("", "__main__") or module not in sys.modules or not _is_importable(module):
+            return None
+        name = self._names_in(module).get(id(definition))
+        return ImportRef(module=module, qualname=name) if name is not None else None
 
     def object(self, found: Any, closures: Closures, role: str, name: str) -> Ref:
         """The ref of an IO handler or a resource: live in this process, else its class and its fields as JSON.
@@ -96,6 +107,11 @@ class Refs:
     def _function(self, definition: Asset | Task, closures: Closures) -> Ref:
         function: Any = definition.function
         module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "<unnamed>")
+        if definition.signature is not None and definition.signature.module != module:
+            # A module may make a step of another's function; a worker with a list of modules knows it by the step.
+            location = self.location(definition)
+            if location is not None:
+                return location
         if module not in (None, "__main__") and (closures == "local" or _is_importable(module)):
             name = self._name_of(definition, function, module, qualname)
             if name is not None:
@@ -121,17 +137,22 @@ class Refs:
                 found = getattr(found, part, None)
         if found is definition:
             return qualname
-        names = self._names.get(module)
-        if names is None:
-            names = self._names[module] = {
-                id(value): name for name, value in vars(loaded).items() if isinstance(value, Asset | Task)
-            }
-        name = names.get(id(definition))
+        name = self._names_in(module).get(id(definition))
         if name is not None:
             return name
         if found is function and not isinstance(definition, MultiAsset):
             return qualname
         return None
+
+    def _names_in(self, module: str) -> dict[int, str]:
+        names = self._names.get(module)
+        if names is None:
+            names = self._names[module] = {
+                id(value): name
+                for name, value in vars(sys.modules[module]).items()
+                if isinstance(value, Asset | Task | BashTask)
+            }
+        return names
 
     def _pickled(self, found: Any, what: str) -> PickledRef:
         try:

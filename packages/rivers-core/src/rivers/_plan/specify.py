@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from rivers._definitions.asset import Asset
+from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import Node, Source
 from rivers._plan.plan import Step
@@ -105,10 +105,19 @@ class Specifier:
             timeout=definition.timeout,
             logs=self._logs,
             inner=tuple([self._inner(inner, step, closures) for inner in step.inner]) if fused else (),
+            graph=None if fused or closures == "local" else self._graph(node),
         )
 
     def _function(self, definition: Definition, closures: Closures) -> Ref:
-        return _BASH if isinstance(definition, BashTask) else self._refs.function(definition, closures)
+        if not isinstance(definition, BashTask):
+            return self._refs.function(definition, closures)
+        return (self._refs.location(definition) if closures != "local" else None) or _BASH
+
+    def _graph(self, node: Node) -> ImportRef | None:
+        """Return the ref of the graph asset that a worker finds the node's command or constants in."""
+        if isinstance(node.owner, GraphAsset) and any(source.how == "constant" for source in node.inputs):
+            return self._refs.location(node.owner)
+        return None
 
     def _outputs(self, node: Node, suffix: str, closures: Closures) -> tuple[Output, ...]:
         return tuple(

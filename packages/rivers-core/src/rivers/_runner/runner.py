@@ -122,6 +122,14 @@ class Runner:
         """
         return self._resolver.resolve(ref)
 
+    def check(self, spec: StepSpec) -> None:
+        """Check a spec's commands and constants as an attempt would, and run nothing.
+
+        Raises:
+            RefResolutionError: this worker is limited to some modules, and none of their definitions has them.
+        """
+        self._resolver.check(spec)
+
     def stop(self, attempt_id: str, *, interrupt: bool = True) -> None:
         """Ask an attempt to stop, from any thread; nothing is stored for it unless it has begun to store.
 
@@ -189,6 +197,7 @@ class Runner:
         attempt.open = True
         try:
             self._check_wanted(spec)
+            self._resolver.check(spec)
             callee = self._callee(spec)
             arguments, streams = self._inputs.load(spec, callee.hints if callee is not None else {})
             context = context_of(spec, callee, arguments)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from rivers.protocol.ref import Ref
+from rivers.protocol.ref import ImportRef, Ref
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -170,7 +170,8 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `attempt` counts from 1 what the retry policy counts; `attempt_id` is unique for every submit, also for one that is
     repeated free of charge; `epoch` is the controller's fencing number. `config` is the text of a JSON object.
-    `timeout` is in seconds. `function` leads to a function, an Asset or a Task.
+    `timeout` is in seconds. `function` leads to a function, an Asset or a Task. `graph` leads to the graph asset whose
+    composition has the step's command or constants, where these travel in the spec.
     """
 
     protocol_version: int = PROTOCOL_VERSION
@@ -195,3 +196,4 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timeout: float | None = None
     logs: LogSettings = LogSettings()
     inner: tuple[InnerStep, ...] = ()
+    graph: ImportRef | None = None

@@ -259,7 +259,7 @@ class LogSettings(_message.Message):
     def __init__(self, level: _Optional[int] = ..., capture: bool = ...) -> None: ...
 
 class StepSpec(_message.Message):
-    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner")
+    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -282,6 +282,7 @@ class StepSpec(_message.Message):
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
     INNER_FIELD_NUMBER: _ClassVar[int]
+    GRAPH_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     run_id: str
     step: str
@@ -304,7 +305,8 @@ class StepSpec(_message.Message):
     timeout: float
     logs: LogSettings
     inner: _containers.RepeatedCompositeFieldContainer[InnerStep]
-    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ...) -> None: ...
+    graph: ImportRef
+    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ..., graph: _Optional[_Union[ImportRef, _Mapping]] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("exit_code", "signal", "container_reason", "node", "worker", "memory_peak", "memory_limit", "oom_kills", "timed_out", "cancelled", "native_traceback", "detail")
