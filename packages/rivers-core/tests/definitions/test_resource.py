@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 import rivers as rs
@@ -40,6 +40,97 @@ class TestFields:
         """A wrong field is pydantic's own error, where the resource is made."""
         with pytest.raises(ValidationError, match="size"):
             Warehouse(size="many")  # type: ignore[arg-type]
+
+
+RESERVED = ("path", "user", "home", "port", "lang", "shell", "name", "tz")
+
+
+class Connection(rs.Resource):
+    user: str = "etl"
+    path: str = "warehouse.db"
+    home: str = "here"
+    port: int = 5432
+    timeout: int = 10
+
+
+class Folder(rs.BaseIOHandler):
+    path: str = "values"
+    region: str = "eu"
+
+    def handle_output(self, context: rs.OutputContext, obj: Any) -> None:
+        """Store nothing."""
+
+    def load_input(self, context: rs.InputContext) -> Any:
+        """Load nothing."""
+
+
+class Prefixed(rs.Resource):
+    model_config = SettingsConfigDict(env_prefix="SHOP_")
+
+    path: str = "shop.db"
+
+
+class Aliased(rs.Resource):
+    home: str = Field(default="here", validation_alias="HOME")
+    path: str = "shop.db"
+
+
+class Required(rs.Resource):
+    user: str
+
+
+class TestReservedVariables:
+    """A field of the name of a variable that exists for other reasons is not read from it."""
+
+    @pytest.fixture(autouse=True)
+    def environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in (*RESERVED, "region", "timeout", "shop_path"):
+            monkeypatch.setenv(name.upper(), "99")
+
+    def test_defaults_stay(self) -> None:
+        """Reserved fields keep their defaults; other fields are read as ever."""
+        assert Connection(timeout=99) == Connection()
+        assert ("values", "99") == (Folder().path, Folder().region)
+
+    def test_arguments(self) -> None:
+        """Arguments win."""
+        assert ("me", 1) == (Connection(user="me").user, Connection(port=1).port)
+
+    def test_prefix_and_alias(self) -> None:
+        """With a prefix, given by the class or the call, or an alias, the variable is meant."""
+        assert "99" == Prefixed().path
+        assert ("99", "shop.db") == (Aliased().home, Aliased().path)
+        assert "99" == Connection(_env_prefix="SHOP_").path  # type: ignore[call-arg]
+
+    def test_nested_delimiter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Parts of a nested field are read from variables of their own."""
+
+        class Nested(rs.Resource):
+            model_config = SettingsConfigDict(env_nested_delimiter="__")
+
+            host: Plain = Plain()
+
+        monkeypatch.setenv("HOST", '{"size": 3}')
+        monkeypatch.setenv("HOST__SIZE", "7")
+
+        assert 7 == Nested().host.size
+
+    def test_required(self) -> None:
+        """A required field says how to have it read, before pydantic misses it."""
+        with (
+            pytest.warns(UserWarning, match=r"Required\.user is not read from \$USER.*env_prefix='REQUIRED_'"),
+            pytest.raises(ValidationError, match="Field required"),
+        ):
+            Required()  # type: ignore[call-arg]
+        assert "me" == Required(user="me").user
+
+    @pytest.mark.parametrize("name", RESERVED)
+    def test_every_one(self, name: str) -> None:
+        """Any of them, in any spelling, keeps its default."""
+        for spelled in (name, name.title(), name.upper()):
+            model = type("M", (rs.Resource,), {"__annotations__": {spelled: str}, spelled: "own"})
+
+            assert "own" == getattr(model(), spelled)
 
 
 class TestNames:

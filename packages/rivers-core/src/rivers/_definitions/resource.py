@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic_settings import BaseSettings
+from rivers._io.settings import ResourceSettings
 
 __all__ = ["Resource"]
 
 
-class Resource(BaseSettings):
+class Resource(ResourceSettings):
     """Base of resources: a pydantic-settings model, so that fields come from arguments or the environment.
 
     A body gets it through a parameter of the name it has in `CodeRepository(resources={...})`. A worker in another

@@ -7,9 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic_settings import BaseSettings
-
 from rivers._io.context import InputContext, OutputContext
+from rivers._io.settings import ResourceSettings
 
 __all__ = ["AtomicIOHandler", "BaseIOHandler", "Reach"]
 
@@ -22,7 +21,7 @@ class Reach(enum.IntEnum):
     ANYWHERE = 3
 
 
-class BaseIOHandler(BaseSettings, ABC):
+class BaseIOHandler(ResourceSettings, ABC):
     """Base of IO handlers: a pydantic-settings model, so that fields come from arguments or the environment.
 
     A worker in another process builds the handler again from its class and its fields as JSON.
