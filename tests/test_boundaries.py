@@ -39,7 +39,7 @@ LATE_IMPORTS = {
 UNPICKLERS = {
     # module: why it may load pickles
     "rivers._io.out_of_band": "the default store's own format, from a folder that is closed to other users",
-    "rivers._io.pickle": "the handler's own format; outputs are trusted as much as the store that holds them",
+    "rivers._io.pickles": "the handler's own format; outputs are trusted as much as the store that holds them",
     "rivers._runner.refs": "a PickledRef in the worker, after its HMAC with the key of the run was verified",
 }
 

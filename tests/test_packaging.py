@@ -26,7 +26,7 @@ JUDGED = [path for path in PACKAGES if path.name == os.environ.get("RIVERS_PACKA
 EXECUTORS = ("rivers_executor_parallel", "rivers_executor_k8s", "rivers_worker")
 LIBRARIES = ("obstore", "google.protobuf", "cloudpickle", "loky", "kubernetes", "grpc", "numpy", "pandas")
 DEPENDENCIES = {
-    "rivers-core": ["msgspec", "pydantic", "pydantic-settings", "typing-extensions"],
+    "rivers-core": ["msgspec", "pydantic", "pydantic-settings", "typing-extensions", "xxhash"],
     "rivers-executor-k8s": ["kubernetes", "msgspec", "pyyaml", "rivers-core", "rivers-worker"],
     "rivers-executor-parallel": ["cloudpickle", "loky", "msgspec", "rivers-core"],
     "rivers-worker": ["cryptography", "grpcio", "rivers-core[protobuf]"],

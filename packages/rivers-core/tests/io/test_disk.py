@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
 import re
 import shutil
 import subprocess
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -132,7 +135,7 @@ def test_truncated(tmp_path: Path, size: int) -> None:
 
 
 def test_flipped(tmp_path: Path) -> None:
-    """A changed byte, wherever it is, is found before anything is unpickled; both digests are named."""
+    """A changed byte, wherever it is, is found before anything is unpickled; both checksums are named."""
     handler = PickleIOHandler(tmp_path)
     handler.handle_output(_out(), {"a": [1, 2, 3]})
     path = tmp_path / "k.pkl"
@@ -145,8 +148,64 @@ def test_flipped(tmp_path: Path) -> None:
             handler.load_input(InputContext("k"))
         assert not caught.value.retryable
     path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    with pytest.raises(InputLoadError, match=r"XXH3-128 expected [0-9a-f]{32}, found [0-9a-f]{32}"):
+        handler.load_input(InputContext("k"))
+
+
+def test_flipped_in_a_large_value(tmp_path: Path) -> None:
+    """A value that is read in pieces is checked in whole, before anything is unpickled."""
+    handler = PickleIOHandler(tmp_path)
+    handler.handle_output(_out(), bytes(1_000_000))
+    path = tmp_path / "k.pkl"
+    whole = path.read_bytes()
+    for place in (0, 1, 262_143, 262_144, 999_999, len(whole) - 60, len(whole) - 10, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(InputLoadError, match="'k' is damaged") as caught:
+            handler.load_input(InputContext("k"))
+        assert not caught.value.retryable
+    for size in (len(whole) - 1, 500_000, 70_000):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputLoadError, match=r"'k' is damaged: .* cut short"):
+            handler.load_input(InputContext("k"))
+    path.write_bytes(whole)
+    assert bytes(1_000_000) == handler.load_input(InputContext("k"))
+
+
+@pytest.mark.parametrize("size", [3, 100_000])
+def test_value_of_an_earlier_version(tmp_path: Path, size: int) -> None:
+    """A value that was written with a SHA-256 is read and checked as before."""
+    names = b"1700000000000000000\na1\nk"
+    body = pickle.dumps(bytes(size), 5) + names + len(names).to_bytes(4, "little")
+    whole = body + hashlib.sha256(body).digest() + b"RIV1"
+    (tmp_path / "k.pkl").write_bytes(whole)
+    handler = PickleIOHandler(tmp_path)
+
+    assert bytes(size) == handler.load_input(InputContext("k"))
+    (tmp_path / "k.pkl").write_bytes(b"\x00" + whole[1:])
     with pytest.raises(InputLoadError, match=r"SHA-256 expected [0-9a-f]{64}, found [0-9a-f]{64}"):
         handler.load_input(InputContext("k"))
+
+
+def test_large_values_are_not_copied(tmp_path: Path) -> None:
+    """Neither storing nor loading an array takes memory beyond the array itself."""
+    numpy = pytest.importorskip("numpy")
+    array = numpy.zeros(20_000_000, dtype="u1")
+    handler = PickleIOHandler(tmp_path, fsync=False)
+    tracemalloc.start()
+    try:
+        handler.handle_output(_out(), array)
+        stored = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        loaded = handler.load_input(InputContext("k"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert (loaded == array).all()
+    assert stored < 1_000_000
+    assert peak < array.nbytes + 1_000_000
 
 
 def test_mixed_up(tmp_path: Path) -> None:

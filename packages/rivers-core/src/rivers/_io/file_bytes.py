@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from io import BufferedReader
 
 import msgspec
 
-from rivers._io.trailer import TAIL_BYTES, Damaged, Names, names_in
+from rivers._io.trailer import TAIL_BYTES, Damaged, Names, Trailer
 from rivers._io.value_files import Chunks, Marker, size_of
 
-__all__ = ["is_newer", "marker_at", "names_at", "read_file", "write_all"]
+__all__ = ["is_newer", "marker_at", "names_at", "open_file", "read_file", "write_all"]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _CHUNK = 65536  # what is smaller is read and written in one call
@@ -66,6 +67,23 @@ def read_file(path: str) -> memoryview | None:
         os.close(fd)
 
 
+def open_file(path: str) -> memoryview | BufferedReader | None:
+    """Return a small file's bytes, a large one opened, or None where there is no file."""
+    try:
+        fd = os.open(path, _READ)
+    except FileNotFoundError:
+        return None
+    try:
+        if os.fstat(fd).st_size < _CHUNK:
+            return memoryview(os.read(fd, _CHUNK))
+        file = open(fd, "rb")  # noqa: SIM115 - its reader closes it
+        fd = -1
+        return file
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
 def names_at(path: str) -> Names | None:
     """Who wrote the value at `path`, or None where there is none."""
     try:
@@ -73,8 +91,8 @@ def names_at(path: str) -> Names | None:
     except FileNotFoundError:
         return None
     try:
-        start = max(0, os.fstat(fd).st_size - TAIL_BYTES)
-        return names_in(memoryview(os.pread(fd, TAIL_BYTES, start)))
+        size = os.fstat(fd).st_size
+        return Trailer(memoryview(os.pread(fd, TAIL_BYTES, max(0, size - TAIL_BYTES))), size).names()
     except Damaged as error:
         raise OSError(errno.EBADMSG, str(error), path) from error
     finally:

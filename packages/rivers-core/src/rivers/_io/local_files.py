@@ -16,10 +16,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import Generic, TypeVar
 
 import msgspec
 
-from rivers._io.file_bytes import is_newer, marker_at, names_at, read_file, write_all
+from rivers._io.file_bytes import is_newer, marker_at, names_at, write_all
 from rivers._io.key import SUFFIX, flat_name, object_path
 from rivers._io.sweep import LocalSweep
 from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over, size_of, unwritten
@@ -27,12 +28,14 @@ from rivers.exceptions import OutputCommitError
 
 __all__ = ["LocalFiles"]
 
+DataT = TypeVar("DataT")
+
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _REMEMBERED = 4096  # keys whose paths are kept ready
 
 
-class LocalFiles:
+class LocalFiles(Generic[DataT]):
     """Values below `root`. `sweep_after` is the age in seconds at which another run's leftovers are removed.
 
     `forget_after` is the age at which it is forgotten that a run has ended, the same unless it is given. `read_value`
@@ -46,7 +49,7 @@ class LocalFiles:
         fsync: bool,
         sweep_after: float,
         forget_after: float | None = None,
-        read_value: Callable[[str], memoryview | None] = read_file,
+        read_value: Callable[[str], DataT | None],
         make_root: bool = True,
     ) -> None:
         self._root = root.rstrip("/")
@@ -70,7 +73,7 @@ class LocalFiles:
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def read(self, run_id: str | None, key: str) -> memoryview | None:
+    def read(self, run_id: str | None, key: str) -> DataT | None:
         latest, _, flat = self._place(key)
         if run_id:
             data = self._read_value(f"{self._run(run_id)}/{flat}{SUFFIX}")

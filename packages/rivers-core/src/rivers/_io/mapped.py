@@ -124,7 +124,7 @@ def _sealed(
     """Put header and trailer around a body that ends at `size`; `sizes` are those of the pickle and the buffers."""
     count = len(sizes) - 1
     header = struct.pack(f"{_HEAD.format}{count}Q", magic, size, sizes[0], count, *sizes[1:])
-    return [header, *body, seal(header, attempt_id, key, written)]
+    return [header, *body, seal([header], attempt_id, key, written)]
 
 
 def _apart(data: memoryview) -> tuple[memoryview, memoryview, list[memoryview], memoryview]:

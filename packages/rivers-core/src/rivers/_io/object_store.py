@@ -33,8 +33,8 @@ from obstore.store import from_url
 from rivers._io.key import SUFFIX, flat_name, object_path
 from rivers._io.store_address import address_of
 from rivers._io.sweep import MOST_MARKS, seconds_between
-from rivers._io.trailer import TAIL_BYTES, Damaged, Names, names_in, pointed_to, seal
-from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over
+from rivers._io.trailer import TAIL_BYTES, Damaged, Names, Trailer, pointed_to, seal
+from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over, size_of
 from rivers.exceptions import OutputCommitError
 
 __all__ = ["ObjectFiles"]
@@ -91,7 +91,7 @@ class ObjectFiles:
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def store(self, run_id: str, attempt_id: str, key: str, chunks: Chunks) -> None:
-        if run_id and len(chunks[0]) > _ONE_REQUEST:
+        if run_id and size_of(chunks) > _ONE_REQUEST:
             self.stage(run_id, key, attempt_id, key, chunks)
             self.commit(run_id, key, attempt_id, (key,))
             return
@@ -113,7 +113,7 @@ class ObjectFiles:
         with self._errors(run_id, step, step):
             try:
                 if run_id and tuple(keys) == (step,):
-                    pointer = seal(b"", attempt_id, step)
+                    pointer = seal([], attempt_id, step)
                     self._create(self._version(run, step), pointer, run_id, step, attempt_id)
                 elif run_id:
                     marker = msgspec.json.encode(
@@ -165,7 +165,7 @@ class ObjectFiles:
     def _point(self, run: str, attempt_id: str, keys: Iterable[str]) -> None:
         """Give each key of a commit its name in the run: a pointer to what was staged."""
         for key in keys:
-            obstore.put(self._store, self._version(run, key), seal(b"", attempt_id, key))
+            obstore.put(self._store, self._version(run, key), seal([], attempt_id, key))
 
     def _finish(self, run: str, step: str) -> str | None:
         """Publish what the winner of `step` has committed and not yet published; return the winner."""
@@ -204,7 +204,8 @@ class ObjectFiles:
             tail = memoryview(obstore.get_range(self._store, path, start=start, end=meta["size"]))
         except _MISSING:
             return None
-        return names_in(tail), meta["last_modified"], pointed_to(tail) is not None
+        trailer = Trailer(tail, meta["size"])
+        return trailer.names(), meta["last_modified"], trailer.pickled == 0
 
     def _republish(self, commit: _Commit) -> None:
         """Finish the publication of a commit, except for keys whose latest value has been written after it."""

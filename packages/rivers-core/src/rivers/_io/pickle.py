@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,10 @@ from pydantic_settings import SettingsConfigDict
 from rivers._io import store_address
 from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
+from rivers._io.file_bytes import open_file
 from rivers._io.local_files import LocalFiles
-from rivers._io.trailer import Damaged, seal, unseal
+from rivers._io.pickles import check_value, pickle_chunks, unpickle
+from rivers._io.trailer import Damaged, seal
 from rivers._io.value_files import Chunks, ValueFiles, commit_error, size_of
 from rivers.exceptions import ConfigurationError, InputLoadError
 from rivers.protocol.exception_text import describe_exception
@@ -33,7 +34,7 @@ class PickleIOHandler(AtomicIOHandler):
     The latest value of `a/b` is `<store>/<prefix>/a/b.pkl` and can be read with `pickle.load`. Until a run has ended,
     what it has written is kept apart for it, so that a run reads its own values even while another one writes. All
     outputs of a step become visible together or not at all, and the first attempt of a step that commits wins. A
-    digest is stored with each value and checked when it is loaded. Keys differ by case: so must the file system.
+    checksum is stored with each value and checked when it is loaded. Keys differ by case: so must the file system.
 
     Whoever can write to the store can run code where its values are loaded: that is what unpickling means.
 
@@ -98,6 +99,9 @@ class PickleIOHandler(AtomicIOHandler):
         files = self._files or self._open()
         try:
             data = files.read(context.run_id, key)
+            data = check_value(data, key) if data is not None else None
+        except Damaged as error:
+            raise self._load_error(context, f"is damaged: {error}", retryable=False) from error
         except OSError as error:
             retryable = not isinstance(error, PermissionError)
             raise self._load_error(context, f"cannot be read: {error}", retryable=retryable) from error
@@ -105,12 +109,9 @@ class PickleIOHandler(AtomicIOHandler):
             hint = f"materialize {key!r} first, or include it in the selection"
             raise self._load_error(context, "does not exist", retryable=True, hint=hint)
         try:
-            # The store is trusted as code is; the digest tells damage, not friend from foe.
-            return pickle.loads(unseal(data, key))  # noqa: S301
+            return unpickle(data)
         except MemoryError:
             raise
-        except Damaged as error:
-            raise self._load_error(context, f"is damaged: {error}", retryable=False) from error
         except Exception as error:  # unpickling runs what the value's classes ask for
             message = f"cannot be unpickled: {describe_exception(error)}"
             raise self._load_error(context, message, retryable=False) from error
@@ -170,7 +171,7 @@ class PickleIOHandler(AtomicIOHandler):
         if store_address.scheme_of(self.store) == "file":
             root = store_address.local_root(self.store)
             root = f"{root.rstrip('/')}/{self.prefix}" if self.prefix else root
-            self._files = LocalFiles(root, fsync=self.fsync, sweep_after=self.sweep_after)
+            self._files = LocalFiles(root, fsync=self.fsync, sweep_after=self.sweep_after, read_value=open_file)
         else:
             try:
                 from rivers._io.object_store import ObjectFiles
@@ -185,7 +186,7 @@ class PickleIOHandler(AtomicIOHandler):
     def _seal(self, context: OutputContext, obj: Any) -> Chunks:
         key = context.asset_name
         try:
-            body = pickle.dumps(obj, 5)
+            body = pickle_chunks(obj)
         except MemoryError:
             raise
         except Exception as error:  # pickling runs what the value's classes ask for
@@ -197,7 +198,7 @@ class PickleIOHandler(AtomicIOHandler):
                 retryable=False,
                 hint="return data, without open files, locks, connections or local classes, or use another IO handler",
             ) from error
-        return body, seal(body, context.attempt_id, key)
+        return *body, seal(body, context.attempt_id, key)
 
     def _describe(self, context: OutputContext, files: ValueFiles, chunks: Chunks) -> None:
         context.add_output_metadata(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -61,7 +62,7 @@ class ValueFiles(Protocol):
     def path(self, key: str) -> str:
         """The path or URL of the key's latest value, for people."""
 
-    def read(self, run_id: str | None, key: str) -> memoryview | None:
+    def read(self, run_id: str | None, key: str) -> memoryview | BufferedReader | None:
         """The run's version where it has one, else the latest; None where there is neither."""
 
     def store(self, run_id: str, attempt_id: str, key: str, chunks: Chunks) -> None:
