@@ -12,11 +12,12 @@ controller's certificate is public, and a template names Secrets without their b
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from rivers.protocol import ImportRef, StepSpec
 from rivers.spi import Executor
@@ -37,6 +38,7 @@ UNREACHABLE = 60
 """Seconds that a pod stays bound to a node that does not answer; a cluster's own default is 300."""
 SLACK = 60.0
 """Seconds for the worker's start and end beyond what is limited otherwise: the deadline ends what nobody else could."""
+_encode = msgspec.json.Encoder(order="sorted").encode
 _MOST_SECONDS = 2**31 - 1
 _GPU, _DISK = "nvidia.com/gpu", "ephemeral-storage"
 
@@ -82,8 +84,7 @@ def manifest(
     }
     ours = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _must(spec, executor, image, env)}
     pod = merged(merged({"spec": _defaults(given, env)}, given), ours)
-    text = json.dumps(pod, sort_keys=True).encode()
-    pod["metadata"]["annotations"][DIGEST] = hashlib.sha256(text).hexdigest()
+    pod["metadata"]["annotations"][DIGEST] = hashlib.sha256(_encode(pod)).hexdigest()
     return pod
 
 

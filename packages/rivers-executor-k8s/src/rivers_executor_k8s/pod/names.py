@@ -9,6 +9,7 @@ meets its own pod. What does not fit a label stands there shortened, with a dige
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -50,6 +51,7 @@ _HASH = 16
 """Characters of a digest in base32: 80 bits."""
 
 
+@functools.lru_cache(maxsize=1024)  # each attempt asks for its pod's name three times
 def pod_name(step: str, attempt_id: str, nonce: int = 0) -> str:
     """The name of an attempt's pod: a DNS label of at most 63 characters.
 
@@ -60,6 +62,7 @@ def pod_name(step: str, attempt_id: str, nonce: int = 0) -> str:
     return "-".join(filter(None, ("rivers", slug, _digest(step, attempt_id, nonce))))
 
 
+@functools.lru_cache(maxsize=1024)
 def label_value(text: str) -> str:
     """A text as the value of a label: itself where it can be one, else its legal part and a digest.
 

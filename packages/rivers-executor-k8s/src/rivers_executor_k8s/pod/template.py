@@ -99,12 +99,14 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     """
     result = dict(below)
     for name, value in above.items():
-        if value is None:
+        if isinstance(value, (str, int)):  # most are, and checks against abstract classes are slow
+            result[name] = value
+        elif value is None:
             if name in _REMOVABLE:
                 result.pop(name, None)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, (dict, Mapping)):
             under = result.get(name)
-            result[name] = merged(under if isinstance(under, Mapping) else {}, value)
+            result[name] = merged({} if under is None or not isinstance(under, (dict, Mapping)) else under, value)
         elif isinstance(value, list):
             under = result.get(name)
             result[name] = _merged_list(name, under if isinstance(under, list) else [], value)
@@ -114,11 +116,11 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _merged_list(name: str, below: list[Any], above: list[Any]) -> list[Any]:
-    given = [merged({}, item) if isinstance(item, Mapping) else item for item in above]
+    given = [merged({}, item) if isinstance(item, (dict, Mapping)) else item for item in above]
     if name == "tolerations":
         keys = [toleration.get("key") for toleration in given]
         return [*given, *(one for one in below if one not in given and one.get("key") not in keys)]
-    if name not in _KEYS:
+    if name not in _KEYS or not below:
         return given
     items = list(below)
     places = {_identity(name, item): place for place, item in enumerate(items)}
@@ -133,6 +135,8 @@ def _merged_list(name: str, below: list[Any], above: list[Any]) -> list[Any]:
     return items
 
 
-def _identity(name: str, item: Mapping[str, Any]) -> tuple[str, ...]:
+def _identity(name: str, item: Mapping[str, Any]) -> str | tuple[str, ...]:
     """What makes two items of a list the same one."""
+    if len(_KEYS[name]) == 1:
+        return str(item.get(_KEYS[name][0]))
     return tuple(str(item.get(field, "TCP" if field == "protocol" else None)) for field in _KEYS[name])
