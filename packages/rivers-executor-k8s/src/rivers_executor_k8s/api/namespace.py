@@ -18,7 +18,7 @@ import msgspec
 from rivers_executor_k8s.api.client import Api, ApiError, ApiUnreachableError, Stream
 from rivers_executor_k8s.api.create_errors import Meaning, is_passing, meaning_of_create
 from rivers_executor_k8s.api.port_forward import Forward
-from rivers_executor_k8s.api.rate_limit import Pace, pause
+from rivers_executor_k8s.api.rate_limit import RateLimiter, pause
 from rivers_executor_k8s.pod.names import STEP_CONTAINER, is_ours
 from rivers_executor_k8s.pod.objects import Event, EventList, Pod, PodList
 from rivers_worker.announcement import MOST_BYTES, announcement_in
@@ -63,7 +63,7 @@ class Cluster:
         self.namespace = namespace
         self.outside = not api.in_cluster
         self._api = api
-        self._pace = Pace()
+        self._limiter = RateLimiter()
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
         self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
@@ -342,7 +342,7 @@ class Cluster:
             async with asyncio.timeout(seconds):
                 await (given_up or asyncio.Event()).wait()
                 return False
-        return free or await self._pace.tokens.take(until - time.monotonic())
+        return free or await self._limiter.retries.take(until - time.monotonic())
 
     async def _once(
         self,
@@ -354,15 +354,10 @@ class Cluster:
         free: bool = False,
     ) -> bytes:
         """One request; `free` ones wait for no turn."""
-        async with contextlib.nullcontext() if free else self._pace.turn():
-            begun = time.monotonic()
-            try:
-                data = await self._api.request(method, path, query=query, body=body)
-            except (ApiError, ApiUnreachableError) as error:
-                self._pace.note(time.monotonic() - begun, bad=is_passing(error))
-                raise
-            self._pace.note(time.monotonic() - begun)
-            return data
+        async with contextlib.nullcontext() if free else self._limiter.slots:
+            data = await self._api.request(method, path, query=query, body=body)
+        self._limiter.retries.earn()
+        return data
 
 
 def _decoded(data: bytes, kind: type[T]) -> T:
