@@ -24,10 +24,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 JUDGED = [path for path in PACKAGES if path.name == os.environ.get("RIVERS_PACKAGE", path.name)]
 EXECUTORS = ("rivers_executor_parallel", "rivers_executor_k8s", "rivers_worker")
-LIBRARIES = ("obstore", "google.protobuf", "cloudpickle", "loky", "kubernetes", "grpc", "numpy", "pandas")
+LIBRARIES = ("obstore", "google.protobuf", "cloudpickle", "loky", "kubernetes", "grpc", "aiohttp", "numpy", "pandas")
 DEPENDENCIES = {
     "rivers-core": ["msgspec", "pydantic", "pydantic-settings", "typing-extensions", "xxhash"],
-    "rivers-executor-k8s": ["kubernetes", "msgspec", "pyyaml", "rivers-core", "rivers-worker"],
+    "rivers-executor-k8s": ["aiohttp", "kubernetes", "msgspec", "pyyaml", "rivers-core", "rivers-worker", "yarl"],
     "rivers-executor-parallel": ["cloudpickle", "loky", "msgspec", "rivers-core"],
     "rivers-worker": ["cryptography", "grpcio", "rivers-core[protobuf]"],
 }

@@ -128,7 +128,7 @@ class TestWhere:
         inside, outside = load_access(None, environ, account), load_access("two", environ, account)
 
         assert (True, "own") == (inside.in_cluster, inside.namespace)
-        assert ("https://[fd00::1]:443", "[fd00::1]:443") == (inside.endpoint.server, inside.endpoint.authority)
+        assert "https://[fd00::1]" == inside.endpoint.server
         assert (False, "second") == (outside.in_cluster, outside.namespace)
 
 
@@ -331,7 +331,9 @@ class TestTrust:
         asyncio.run(scenario())
         assert "CONNECT api.example:6443 HTTP/1.1" == connects[0]
         assert "Proxy-Authorization: Basic bWU6aHVudGVyMg==" in connects
-        assert 3 == len(connects)
+        own = {"Host", "Proxy-Authorization", "Accept", "Accept-Encoding", "User-Agent"}
+        assert own == {line.partition(":")[0] for line in connects[1:]}
+        assert 1 == sum(line.startswith("CONNECT") for line in connects)
 
 
 class TestErrors:
@@ -499,12 +501,155 @@ class TestConnections:
             with pytest.raises(asyncio.CancelledError):
                 await asking
             await api.request("GET", PODS)
-            assert 1 == len(api._pool._open)
+            await until(lambda: 1 == sum(own.fileno() != -1 for own in api._transport._sockets))
 
         on(fake, use)
 
+    def test_after_the_close(self, fake: FakeCluster) -> None:
+        """A request after the close is one that reaches nobody, and opens nothing."""
+
+        async def use(api: Api) -> None:
+            await api.request("GET", PODS)
+            await api.close()
+            with pytest.raises(ApiUnreachableError, match="was closed"):
+                await api.request("GET", PODS)
+
+        on(fake, use)
+        assert 1 == len(fake.requests)
+
+    def test_a_close_ends_requests(self, fake: FakeCluster) -> None:
+        """What is under way at the close ends at once, as unreachable."""
+        fake.faults.add(Fault.hang())
+
+        async def use(api: Api) -> None:
+            asking = [asyncio.ensure_future(api.request("GET", PODS)) for _ in range(3)]
+            await until(lambda: 3 == len(fake.requests))
+            await api.close()
+            errors = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 2)
+            assert [ApiUnreachableError] * 3 == [type(error) for error in errors]
+
+        on(fake, use)
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_close_leaves_no_descriptor(self, tmp_path: Path) -> None:
+        """Connections are gone after the close, also to a server that takes no part in the end of TLS."""
+        authority = Authority(tmp_path)
+
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            request = await request_of(reader)
+            writer.write(OK if "version" in request[0] else b"HTTP/1.1 200 OK\r\n\r\n{}\n")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # as one that is blocked
+            await asyncio.sleep(30)
+
+        async def scenario() -> tuple[float, set[str]]:
+            async with serving(handler, server_tls(authority, "localhost")) as port:
+                path = kubeconfig(
+                    tmp_path, f"https://localhost:{port}", **{"certificate-authority": str(authority.file)}
+                )
+                api = Api(load_access(None, {"KUBECONFIG": str(path)}))
+                async with api.stream("/stream", {}, silence=5.0) as stream:
+                    assert b"{}\n" == await stream.piece()
+                    await api.request("GET", "/version")
+                hanging = asyncio.ensure_future(api.request("GET", "/version", within=0.2))
+                await asyncio.gather(hanging, return_exceptions=True)
+                mine = {own.fileno() for own in api._transport._sockets}
+                begun = time.monotonic()
+                await api.close()
+                left = {own.fileno() for own in api._transport._sockets} - {-1}
+                assert mine
+                return time.monotonic() - begun, left
+
+        seconds, left = asyncio.run(scenario())
+        assert set() == left
+        assert seconds < 2.0
+
+
+class TestWhatALibraryMightAdd:
+    """The HTTP library follows, keeps, reads and decodes nothing on its own account."""
+
+    def asked_of(self, folder: Path, answer: bytes, count: int = 1) -> list[list[str]]:
+        """The requests that a server gets which answers like this."""
+        requests: list[list[str]] = []
+
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                requests.append(await request_of(reader))
+                writer.write(answer)
+
+        async def scenario() -> None:
+            async with serving(handler) as port:
+                with contextlib.suppress(ApiError):
+                    await ask(kubeconfig(folder, f"http://127.0.0.1:{port}", user={"token": "secret"}), count)
+
+        asyncio.run(scenario())
+        return requests
+
+    def test_no_redirect(self, tmp_path: Path) -> None:
+        """A redirect is an error: who we are is told to nobody else."""
+        answer = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+
+        assert 1 == len(self.asked_of(tmp_path, answer))
+
+    def test_no_cookie(self, tmp_path: Path) -> None:
+        """A balancer's cookie is not sent back."""
+        answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 2\r\n\r\n{}"
+        _, second = self.asked_of(tmp_path, answer, 2)
+
+        assert [] == [line for line in second if line.startswith("Cookie")]
+
+    def test_no_encoding_is_asked_for(self, tmp_path: Path) -> None:
+        """Answers come as they are: packing costs an API server on this network more than sending."""
+        (request,) = self.asked_of(tmp_path, OK)
+        names = {line.partition(":")[0] for line in request[1:]}
+
+        assert {"Host", "Authorization", "Accept", "User-Agent"} == names
+
+    def test_no_password_of_other_programs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The kubeconfig says who we are; ~/.netrc is for other programs."""
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login me password hunter2\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        (request,) = self.asked_of(tmp_path, OK)
+
+        assert "Authorization: Bearer secret" in request
+
 
 class TestStreams:
+    def test_many_at_once(self, fake: FakeCluster) -> None:
+        """Streams are not limited in number, and requests do not queue behind them."""
+
+        async def use(api: Api) -> None:
+            async with contextlib.AsyncExitStack() as streams:
+                for _ in range(150):
+                    await streams.enter_async_context(api.stream(PODS, {"watch": "true"}, silence=5.0))
+                await api.request("GET", PODS)
+
+        on(fake, use)
+        assert 150 == asked(fake, "watch")
+
+    def test_a_very_long_line(self, tmp_path: Path) -> None:
+        """A line of megabytes is one line; one beyond all measure ends the stream."""
+
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await request_of(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 3_000_000 + b"\n" + b"y" * 9_000_000)
+            await writer.drain()
+            await reader.read()
+
+        async def scenario() -> list[int]:
+            async with serving(handler) as port:
+                api = Api(load_access(None, {"KUBECONFIG": str(kubeconfig(tmp_path, f"http://127.0.0.1:{port}"))}))
+                sizes: list[int] = []
+                with pytest.raises(ApiUnreachableError, match="a line is longer than 8388608 bytes"):
+                    async with api.stream("/x", {}, silence=5.0) as stream:
+                        async for line in stream.lines():
+                            sizes.append(len(line))
+                await api.close()
+                return sizes
+
+        assert [3_000_000] == asyncio.run(scenario())
+
     def test_lines_of_a_watch(self, fake: FakeCluster) -> None:
         """Events come as whole lines, as they happen."""
 
@@ -559,8 +704,11 @@ class TestStreams:
             async with serving(handler) as port:
                 path = kubeconfig(tmp_path, f"http://127.0.0.1:{port}")
                 api = Api(load_access(None, {"KUBECONFIG": str(path)}))
-                async with api.stream("/x", {}, silence=5.0) as stream:
-                    return [line.decode() async for line in stream.lines()]
+                try:
+                    async with api.stream("/x", {}, silence=5.0) as stream:
+                        return [line.decode() async for line in stream.lines()]
+                finally:
+                    await api.close()
 
         assert ["one", "two", "three", "", "vierä"] == asyncio.run(scenario())
 

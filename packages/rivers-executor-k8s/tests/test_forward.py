@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import os
 import socket
 import stat
@@ -12,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import grpc
 import grpc.aio
 import pytest
@@ -19,8 +22,8 @@ from plain_cluster import opened, plain_cluster, plain_pod, until
 from tls_server import request_of, serving
 
 from rivers_executor_k8s.api.client import ApiError
-from rivers_executor_k8s.api.port_forward import Forward, frame
-from rivers_executor_k8s.api.transport import Connection, Endpoint, dial
+from rivers_executor_k8s.api.port_forward import PROTOCOL, Forward
+from rivers_executor_k8s.api.transport import Endpoint, Transport
 from rivers_executor_k8s.testing import FakeCluster, Fault
 
 
@@ -265,41 +268,39 @@ def test_grpc_dials_it() -> None:
 class TestWebSocket:
     """What a FakeCluster does not send: fragments, pings, odd frames."""
 
-    HEAD = (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
-    )
-
-    def received(self, frames: bytes, *, cut: bool = False) -> tuple[bytes, bytes]:
+    def received(
+        self, frames: bytes, *, cut: bool = False, send: bytes = b"", protocol: str = PROTOCOL
+    ) -> tuple[bytes, bytes]:
         """What a client of a forward gets where the server sends these frames, and what the server gets."""
         heard = bytearray()
 
         async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await request_of(reader)
-            writer.write(self.HEAD + frames)
+            writer.write(upgraded(await request_of(reader), protocol) + frames)
             if cut:
                 writer.close()
                 await writer.wait_closed()
-            while data := await reader.read(1000):
+            while data := await reader.read(65536):
                 heard.extend(data)
 
         async def scenario(port: int) -> bytes:
-            endpoint = Endpoint("http://x", "127.0.0.1", port)
-
-            async def connect() -> Connection:
-                connection = await dial(endpoint)
-                await connection.send("GET", "/", {})
-                await connection.head()
-                return connection
-
-            forward = Forward(connect)
-            await forward.start()
-            reader, writer = await asyncio.open_unix_connection(path_of(forward))
+            transport = Transport(ignored)
+            endpoint = Endpoint(f"http://127.0.0.1:{port}")
+            forward = Forward(lambda: transport.open_websocket(endpoint, "/", {}, PROTOCOL))
             try:
-                return await asyncio.wait_for(reader.read(), 10)
+                await forward.start()
+                reader, writer = await asyncio.open_unix_connection(path_of(forward))
+                if send:
+                    await sent(writer, send)
+                    await until(lambda: len(heard) >= len(send) + 7)
+                    writer.write_eof()
+                try:
+                    return await asyncio.wait_for(reader.read(), 10)
+                finally:
+                    writer.close()
+                    await writer.wait_closed()
             finally:
-                writer.close()
-                await writer.wait_closed()
                 await forward.close()
+                await transport.close()
 
         async def both() -> bytes:
             async with serving(server) as port:
@@ -318,7 +319,7 @@ class TestWebSocket:
 
         assert b"hello" == got
         assert 0x8A == heard[0]
-        assert b"are you there" == unmasked(heard)
+        assert b"are you there" == next(frames_in(heard))[2]
 
     @pytest.mark.parametrize(
         "last",
@@ -343,29 +344,57 @@ class TestWebSocket:
 
         assert b"" == self.received(greeting + plain(b"\x01error forwarding port 1 to pod p: refused"))[0]
 
+    @pytest.mark.parametrize("size", [1, 3, 4, 5, 124, 125, 65_534, 65_535, 100_001])
+    def test_frames_are_masked(self, size: int) -> None:
+        """What is sent comes in frames with masks that change, and says on which channel it is."""
+        payload = os.urandom(size)
+        frames = list(frames_in(self.received(b"", send=payload)[1]))
+        data = [unmasked for first, _, unmasked in frames if first == 0x82]
+
+        assert payload == b"".join(unmasked[1:] for unmasked in data)
+        assert {0} == {unmasked[0] for unmasked in data}
+        assert len(frames) == len({mask for _, mask, _ in frames})
+
+    def test_another_protocol(self) -> None:
+        """A server that speaks another protocol is none to carry bytes to."""
+        with pytest.raises(aiohttp.ClientError, match=r"does not speak v4\.channel\.k8s\.io"):
+            self.received(b"", protocol="chat")
+
+
+async def ignored(response: aiohttp.ClientResponse) -> None:
+    """Take any status."""
+
+
+def upgraded(request: list[str], protocol: str) -> bytes:
+    """A server's answer that opens a WebSocket."""
+    key = next(line.partition(": ")[2] for line in request if line.lower().startswith("sec-websocket-key"))
+    digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}",
+        f"Sec-WebSocket-Protocol: {protocol}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
 
 def plain(payload: bytes, first: int = 0x82) -> bytes:
     """A server's frame of a short payload."""
     return bytes((first, len(payload))) + payload
 
 
-def unmasked(data: bytes) -> bytes:
-    """The payload of a client's short frame."""
-    mask, payload = data[2:6], data[6 : 6 + (data[1] & 0x7F)]
-    return bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-
-
-@pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 126, 65_535, 65_536, 100_001])
-def test_frames_are_masked(size: int) -> None:
-    """A client's frame says its length in the shortest form, and its payload is under a mask that changes."""
-    payload = os.urandom(size)
-    framed = frame(payload)
-    header = 2 + (0 if size < 126 else 2 if size < 65_536 else 8)
-    mask, masked = framed[header : header + 4], framed[header + 4 :]
-
-    assert payload == bytes(byte ^ mask[index % 4] for index, byte in enumerate(masked))
-    assert framed[1] & 0x80
-    assert mask != frame(payload)[header : header + 4]
+def frames_in(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """A client's frames: the first byte, the mask, the payload without it."""
+    while data:
+        first, size, begin = data[0], data[1] & 0x7F, 2
+        assert data[1] & 0x80
+        if size >= 126:
+            begin = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:begin], "big")
+        mask, payload = data[begin : begin + 4], data[begin + 4 : begin + 4 + size]
+        yield first, mask, bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+        data = data[begin + 4 + size :]
 
 
 def test_faults_at_the_upgrade(fake: FakeCluster) -> None:

@@ -22,6 +22,7 @@ from kubernetes.client.rest import should_bypass_proxies
 from kubernetes.config import ConfigException, list_kube_config_contexts, load_kube_config
 from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import KubeConfigMerger
+from yarl import URL
 
 from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.api.transport import Endpoint, Proxy
@@ -146,14 +147,11 @@ def _endpoint_of(configuration: Configuration) -> Endpoint:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(f"the cluster's server is {server!r}: http:// or https:// and a host are needed")
     parts.hostname.encode("idna")  # a ValueError where no such name can be
-    secure = parts.scheme == "https"
+    _ = parts.port  # a ValueError where it is no number
     return Endpoint(
-        server=server,
-        host=parts.hostname,
-        port=parts.port or (443 if secure else 80),
-        prefix=parts.path,
-        tls=_tls_of(configuration) if secure else None,
-        name=getattr(configuration, "tls_server_name", None) or parts.hostname,
+        server=str(URL(server)).rstrip("/"),  # a name beyond ASCII as DNS and HTTP write it
+        tls=_tls_of(configuration) if parts.scheme == "https" else None,
+        name=getattr(configuration, "tls_server_name", None),
         proxy=_proxy_of(configuration, server),
     )
 
@@ -185,4 +183,5 @@ def _proxy_of(configuration: Configuration, server: str) -> Proxy | None:
     if parts.username:
         word = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = "Basic " + base64.b64encode(word.encode()).decode()
-    return Proxy(parts.hostname, parts.port or 3128, headers)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return Proxy(f"http://{host}:{parts.port or 3128}", headers)

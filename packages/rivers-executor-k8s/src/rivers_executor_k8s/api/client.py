@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import http
 import re
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import TypeVar
 from urllib.parse import quote, urlencode
 
+import aiohttp
 import msgspec
 
 from rivers_executor_k8s.api.auth import Access, load_access
-from rivers_executor_k8s.api.port_forward import HANDSHAKE, Forward, answers_handshake
-from rivers_executor_k8s.api.transport import Answer, Connection, Pool, dial
+from rivers_executor_k8s.api.port_forward import PROTOCOL, Forward
+from rivers_executor_k8s.api.transport import Transport
 from rivers_executor_k8s.pod.objects import Status, StatusCause
 
 __all__ = ["TIMEOUT", "Api", "ApiError", "ApiUnreachableError", "Stream", "load_api"]
 
+T = TypeVar("T")
 TIMEOUT = 10.0
 """Seconds that a request may take, all in all."""
 LONGEST_LINE = 8 << 20
@@ -72,7 +75,7 @@ class Api:
         self.namespace = access.namespace
         self.in_cluster = access.in_cluster
         self._access = access
-        self._pool = Pool()
+        self._transport = Transport(_raise_for_status)
 
     @property
     def server(self) -> str:
@@ -94,15 +97,17 @@ class Api:
             ApiError: the answer is an error.
             ApiUnreachableError: there is none within so many seconds.
         """
-        target, data = _target(path, query), _encode(body) if body is not None else b""
-        authorization = await self._access.authorization()
-        answer = await self._exchange(method, target, data, authorization, within)
-        if answer.status == 401:
-            authorization = await self._access.renew(authorization)
-            answer = await self._exchange(method, target, data, authorization, within)
-        if not 200 <= answer.status < 300:
-            raise error_of(answer)
-        return answer.data
+        target, data = _target(path, query), None if body is None else _encode(body)
+
+        async def send(headers: dict[str, str]) -> bytes:
+            headers["Accept"] = "application/json"
+            if data is not None:
+                headers["Content-Type"] = "application/json"
+            async with asyncio.timeout(within):
+                response = await self._transport.open(self._access.endpoint, method, target, headers, data)
+                return await response.read()
+
+        return await self._authorized(send)
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str, query: Mapping[str, str], *, silence: float) -> AsyncIterator[Stream]:
@@ -112,11 +117,17 @@ class Api:
             ApiError: the answer is an error.
             ApiUnreachableError: there is none, or it breaks off.
         """
-        connection = await self._begun(_target(path, query), {}, 200)
+        target = _target(path, query)
+
+        async def send(headers: dict[str, str]) -> aiohttp.ClientResponse:
+            async with asyncio.timeout(TIMEOUT):
+                return await self._transport.open(self._access.endpoint, "GET", target, headers)
+
+        response = await self._authorized(send)
         try:
-            yield Stream(connection, silence)
+            yield Stream(response, self.server, silence)
         finally:
-            await _closed(connection)
+            response.close()
 
     async def forward(self, namespace: str, pod: str, port: int) -> Forward:
         """Make a pod's port reachable from here, through the API server; close it.
@@ -127,10 +138,11 @@ class Api:
         """
         target = _target(f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward", {"ports": str(port)})
 
-        async def connect() -> Connection:
-            return await self._begun(target, HANDSHAKE, 101)
+        async def send(headers: dict[str, str]) -> aiohttp.ClientWebSocketResponse:
+            async with asyncio.timeout(TIMEOUT):
+                return await self._transport.open_websocket(self._access.endpoint, target, headers, PROTOCOL)
 
-        forward = Forward(connect)
+        forward = Forward(lambda: self._authorized(send))
         try:
             await forward.start()
         except BaseException:
@@ -139,50 +151,25 @@ class Api:
         return forward
 
     async def close(self) -> None:
-        """Close the connections of requests; those that are under way end with ApiUnreachableError."""
-        await self._pool.close()
+        """Close the connections; requests that are under way end with ApiUnreachableError."""
+        await self._transport.close()
 
-    async def _exchange(self, method: str, target: str, data: bytes, authorization: str, within: float) -> Answer:
-        endpoint = self._access.endpoint
-        headers = {
-            "Authorization": authorization,
-            "Accept": "application/json",
-            "Content-Type": "application/json" if data else "",
-            "User-Agent": "rivers",
-        }
-        with _telling(endpoint.server):
-            return await self._pool.exchange(endpoint, method, target, headers, data, within)
-
-    async def _begun(self, target: str, headers: Mapping[str, str], wanted: int) -> Connection:
-        """A connection of its own, over which the answer has begun with the status that is wanted."""
+    async def _authorized(self, send: Callable[[dict[str, str]], Awaitable[T]]) -> T:
+        """Call `send` with headers that say who we are, and once more with renewed ones if these are refused (401)."""
         authorization = await self._access.authorization()
-        connection, answer = await self._try(target, headers, wanted, authorization)
-        if answer is not None and answer.status == 401:
-            authorization = await self._access.renew(authorization)
-            connection, answer = await self._try(target, headers, wanted, authorization)
-        if answer is not None:
-            raise error_of(answer)
-        return connection
+        try:
+            return await self._sent(send, authorization)
+        except ApiError as error:
+            if error.status != 401:
+                raise
+        return await self._sent(send, await self._access.renew(authorization))
 
-    async def _try(
-        self, target: str, headers: Mapping[str, str], wanted: int, authorization: str
-    ) -> tuple[Connection, Answer | None]:
-        endpoint = self._access.endpoint
-        with _telling(endpoint.server):
-            async with asyncio.timeout(TIMEOUT):
-                connection = await dial(endpoint)
-                try:
-                    own = {"Authorization": authorization, "Accept": "*/*", "User-Agent": "rivers"}
-                    await connection.send("GET", target, {**own, **headers})
-                    head = await connection.head()
-                    if head.status == wanted and (wanted != 101 or answers_handshake(head)):
-                        return connection, None
-                    answer = Answer(head.status, head.headers, await connection.rest())
-                except BaseException:
-                    await _closed(connection)
-                    raise
-        await _closed(connection)
-        return connection, answer
+    async def _sent(self, send: Callable[[dict[str, str]], Awaitable[T]], authorization: str) -> T:
+        headers = {"User-Agent": "rivers"}
+        if authorization:
+            headers["Authorization"] = authorization
+        with _unreachable(self.server):
+            return await send(headers)
 
 
 class Stream:
@@ -192,15 +179,16 @@ class Stream:
         ApiUnreachableError: in its methods, when it breaks off or is silent for too long.
     """
 
-    def __init__(self, connection: Connection, silence: float) -> None:
-        self._connection = connection
+    def __init__(self, response: aiohttp.ClientResponse, server: str, silence: float) -> None:
+        self._response = response
+        self._server = server
         self._silence = silence
 
     async def piece(self) -> bytes:
         """The next bytes, as they come; empty at the end."""
-        with _telling(self._connection.endpoint.server, f"has sent nothing for {self._silence:g} s"):
+        with _unreachable(self._server, f"has sent nothing for {self._silence:g} s"):
             async with asyncio.timeout(self._silence):
-                return await self._connection.piece()
+                return await self._response.content.readany()
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
         """Whole lines, without their ends; what comes after the last one is one as well."""
@@ -224,30 +212,36 @@ def load_api(context: str | None) -> Api:
     return Api(load_access(context))
 
 
-def error_of(answer: Answer) -> ApiError:
+async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
+    """Raise ApiError for a response that is neither a success nor an upgrade."""
+    if not (200 <= response.status < 300 or response.status == 101):
+        raise error_of(response.status, response.headers, await response.read())
+
+
+def error_of(code: int, headers: Mapping[str, str], data: bytes) -> ApiError:
     """What an answer says that is an error: a Status, or a page of whoever stands before the API server."""
-    header = answer.headers.get("retry-after", "")
+    header = headers.get("Retry-After", "")
     waits = [float(header)] if header.isdigit() else []
     try:
-        status = _status.decode(answer.data)
+        status = _status.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         status = Status()
     if status.details is not None and status.details.retry_after_seconds:
         waits.append(status.details.retry_after_seconds)
     return ApiError(
-        answer.status,
+        code,
         status.reason,
-        status.message or _words(answer),
+        status.message or _words(code, data),
         max(waits, default=None),
         status.details.causes if status.details is not None else (),
     )
 
 
-def _words(answer: Answer) -> str:
+def _words(code: int, data: bytes) -> str:
     """Some words of an answer that is no Status."""
-    text = re.sub(r"<[^>]*>|\s+", " ", answer.data[:2000].decode("utf-8", "replace"))
+    text = re.sub(r"<[^>]*>|\s+", " ", data[:2000].decode("utf-8", "replace"))
     try:
-        phrase = http.HTTPStatus(answer.status).phrase
+        phrase = http.HTTPStatus(code).phrase
     except ValueError:
         phrase = "an unknown status"
     said = " ".join(text.split())[:200]
@@ -255,23 +249,27 @@ def _words(answer: Answer) -> str:
 
 
 def _target(path: str, query: Mapping[str, str] | None) -> str:
-    return quote(path) + (f"?{urlencode(query)}" if query else "")
+    return quote(path) + (f"?{_encoded(*query.items())}" if query else "")
 
 
-async def _closed(connection: Connection) -> None:
-    connection.abort()
-    with contextlib.suppress(OSError):
-        await connection.writer.wait_closed()
+@functools.lru_cache(maxsize=64)  # every create has the same
+def _encoded(*query: tuple[str, str]) -> str:
+    return urlencode(query)
 
 
 @contextlib.contextmanager
-def _telling(server: str, late: str = "did not answer in time") -> Iterator[None]:
-    """No answer, in words that say whose."""
+def _unreachable(server: str, late: str = "did not answer in time") -> Iterator[None]:
+    """Raise ApiUnreachableError, which names the server, for every error of the connection."""
     try:
         yield
     except TimeoutError as error:
         raise ApiUnreachableError(f"the API server at {server} {late}") from error
-    except ssl.SSLCertVerificationError as error:
-        raise ApiUnreachableError(f"the API server at {server} is not trusted: {error.verify_message}") from error
-    except OSError as error:
-        raise ApiUnreachableError(f"the API server at {server} is not reachable: {error}") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        cause = error.certificate_error
+        text = getattr(cause, "verify_message", str(cause))
+        raise ApiUnreachableError(f"the API server at {server} is not trusted: {text}") from error
+    except aiohttp.ClientConnectorError as error:
+        raise ApiUnreachableError(f"the API server at {server} is not reachable: {error.os_error}") from error
+    except (aiohttp.ClientError, OSError) as error:
+        text = str(error) or type(error).__name__
+        raise ApiUnreachableError(f"the API server at {server} is not reachable: {text}") from error

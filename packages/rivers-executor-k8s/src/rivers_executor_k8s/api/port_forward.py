@@ -10,48 +10,33 @@ so that a refusal is known at once.
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
-from rivers_executor_k8s.api.transport import BrokenError, Connection, Head
+import aiohttp
 
-__all__ = ["HANDSHAKE", "Forward", "answers_handshake", "frame", "messages"]
+from rivers_executor_k8s.api.transport import close_websocket
+
+__all__ = ["PROTOCOL", "Forward"]
 
 PROTOCOL = "v4.channel.k8s.io"
-HANDSHAKE = {
-    "Connection": "Upgrade",
-    "Upgrade": "websocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),  # it keeps caches away, and proves nothing
-    "Sec-WebSocket-Protocol": PROTOCOL,
-}
-DATA, BINARY, CLOSE, PING, PONG = 0, 2, 8, 9, 10
+DATA = 0
 PIECE = 32 * 1024
-LARGEST = 1 << 20
-"""Bytes of a frame."""
 LONGEST_PATH = 90
 """Characters of a folder in which a unix socket's path stays below the kernel's 108."""
-
-
-def answers_handshake(head: Head) -> bool:
-    """Whether an answer opens a WebSocket of our protocol."""
-    headers = head.headers
-    return headers.get("upgrade", "").lower() == "websocket" and headers.get("sec-websocket-protocol") == PROTOCOL
 
 
 class Forward:
     """One port of one pod; `target` is what gRPC dials. `connect` opens a WebSocket to the port."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[aiohttp.ClientWebSocketResponse]]) -> None:
         folder = tempfile.gettempdir()
         self._folder = tempfile.mkdtemp(prefix="rivers-", dir=folder if len(folder) < LONGEST_PATH else "/tmp")  # noqa: S108 - a folder of mode 0700 in it
         self._path = os.path.join(self._folder, "pod")
         self._connect = connect
-        self._first: Connection | None = None
+        self._first: aiohttp.ClientWebSocketResponse | None = None
         self._server: asyncio.Server | None = None
         self._carrying: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -81,7 +66,7 @@ class Forward:
         if self._carrying:
             await asyncio.wait(self._carrying, timeout=1.0)
         if self._first is not None:
-            self._first.abort()
+            await close_websocket(self._first)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._closed:
@@ -94,11 +79,11 @@ class Forward:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry bytes both ways until one side has closed."""
-        connection, self._first = self._first, None
+        websocket, self._first = self._first, None
         try:
-            if connection is None or connection.reader.at_eof():
-                connection = await self._connect()
-            ways = [asyncio.ensure_future(_up(reader, connection)), asyncio.ensure_future(_down(connection, writer))]
+            if websocket is None or websocket.get_extra_info("peername") is None:  # the first may have ended meanwhile
+                websocket = await self._connect()
+            ways = [asyncio.ensure_future(_up(reader, websocket)), asyncio.ensure_future(_down(websocket, writer))]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -108,66 +93,27 @@ class Forward:
         except Exception:  # noqa: BLE001 - whatever it was, this connection is over, and gRPC dials again
             return
         finally:
-            if connection is not None:
-                connection.abort()
+            if websocket is not None:
+                await close_websocket(websocket)
 
 
-async def _up(reader: asyncio.StreamReader, connection: Connection) -> None:
+async def _up(reader: asyncio.StreamReader, websocket: aiohttp.ClientWebSocketResponse) -> None:
     while data := await reader.read(PIECE):
-        connection.writer.write(frame(bytes((DATA,)) + data))
-        await connection.writer.drain()
+        await websocket.send_bytes(bytes((DATA,)) + data)
 
 
-async def _down(connection: Connection, writer: asyncio.StreamWriter) -> None:
+async def _down(websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter) -> None:
     """Hand on the data; what comes on the channel for errors ends the connection."""
     greeted = False
-    async for message in messages(connection):
-        channel, data = message[0], message[1:]
-        if channel != DATA:
+    async for message in websocket:
+        if not isinstance(message.data, bytes):
+            return  # an error of the WebSocket itself
+        channel, data = message.data[:1], message.data[1:]
+        if channel and channel[0] != DATA:
             if len(data) > 2:
                 return
         elif not greeted:
-            greeted = True
+            greeted = bool(channel)
         else:
             writer.write(data)
             await writer.drain()
-
-
-def frame(payload: bytes, kind: int = BINARY) -> bytes:
-    """A client's frame of a WebSocket: whole, and masked as the protocol asks of clients."""
-    size = len(payload)
-    if size < 126:
-        length = bytes((0x80 | size,))
-    else:
-        length = b"\xfe" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xff" + size.to_bytes(8, "big")
-    mask = os.urandom(4)
-    repeated = (mask * (size // 4 + 1))[:size]
-    masked = (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
-    return bytes((0x80 | kind,)) + length + mask + masked
-
-
-async def messages(connection: Connection) -> AsyncIterator[bytes]:
-    """The server's messages, none of them empty, until it closes; its pings are answered.
-
-    Raises:
-        OSError: the connection breaks, or a frame is too large.
-    """
-    reader, message = connection.reader, b""
-    with contextlib.suppress(asyncio.IncompleteReadError):
-        while True:
-            first, size = await reader.readexactly(2)
-            if size >= 126:
-                size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")
-            if size + len(message) > LARGEST:
-                raise BrokenError(f"a message of a WebSocket is larger than {LARGEST} bytes")
-            payload = await reader.readexactly(size)
-            kind = first & 0x0F
-            if kind == CLOSE:
-                return
-            if kind == PING:
-                connection.writer.write(frame(payload, PONG))
-            elif kind != PONG:
-                message += payload
-                if first & 0x80 and message:
-                    yield message
-                    message = b""

@@ -59,8 +59,8 @@ class RateLimiter:
     """The limits of one cluster's requests: `slots` for those under way, `retries` for those that are repeated."""
 
     # A limit that grows and shrinks with the answers (AIMD, 8 to 32) was no better for 1,000 creates: 58 s against 58 s
-    # where half met 429 with Retry-After 1; 20 s against 16 s, and 6.2 s against 5.1 s, where the server takes 4, or 12,
-    # at once for 20 ms each and refuses twice as many.
+    # where half met 429 with Retry-After 1; 20 s against 16 s, and 6.2 s against 5.1 s, where the server takes 4 or 12
+    # requests at once for 20 ms each and refuses those beyond twice as many.
     def __init__(self) -> None:
         self.slots = asyncio.Semaphore(CONCURRENT)
         self.retries = RetryBudget()

@@ -1,9 +1,4 @@
-"""HTTP/1.1 to one API server, in the event loop: no thread waits for an answer, and whoever gives up closes the socket.
-
-    dial ──▶ send ──▶ head ──▶ piece, piece … b""        a Connection, for requests, streams and upgrades alike
-
-A request's connection is kept for the next one; a stream's is its own.
-"""
+"""HTTP and WebSockets to the API server by aiohttp: its settings, its sockets, and a close that leaves nothing."""
 
 from __future__ import annotations
 
@@ -11,286 +6,178 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import time
-from collections import deque
-from collections.abc import Mapping
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TypedDict
 
-__all__ = ["Answer", "BrokenError", "Connection", "Endpoint", "Head", "Pool", "Proxy", "dial"]
+import aiohttp
+import aiohttp.abc
+from aiohttp.typedefs import StrOrURL
+from yarl import URL
+
+__all__ = ["Endpoint", "Proxy", "Transport"]
 
 CONNECT = 5.0
-"""Seconds for the name, the connection and the handshake of TLS."""
+"""Seconds for the name, the connection and the TLS handshake."""
 IDLE = 30.0
-"""Seconds that an unused connection is kept; API servers and the balancers before them close theirs later."""
-MOST_IDLE = 32
-PIECE = 64 * 1024
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
-"""A connection whose other end is gone is noticed after half a minute, also while nothing is sent."""
-
-
-class BrokenError(OSError):
-    """The other side ended the connection too early, or speaks no HTTP."""
+"""Seconds that an unused connection is kept; API servers and load balancers close theirs later."""
+CLOSE = 1.0
+"""Seconds that `close` waits for connections to end."""
+LONGEST_HEADER = 64 * 1024
+LONGEST_MESSAGE = 1 << 20
+"""Bytes of one WebSocket message; the kubelet sends at most 32 KiB."""
+SOCKET_OPTIONS = (
+    # A dead peer is noticed after half a minute, whether data waits for its acknowledgement or nothing is sent.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """An HTTP proxy that connects us through (CONNECT); `headers` are for it alone."""
+    """An HTTP proxy; `headers` are for it alone."""
 
-    host: str
-    port: int
+    url: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Endpoint:
-    """Where an API server is: `prefix` comes before every path, `name` is what its certificate has to be for."""
+    """The address of an API server, with any prefix of its paths; `name` is the one its certificate has to carry."""
 
     server: str
-    host: str
-    port: int
-    prefix: str = ""
     tls: ssl.SSLContext | None = None
     name: str | None = None
     proxy: Proxy | None = None
 
-    @property
-    def authority(self) -> str:
-        """Host and port, as HTTP writes them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+class _Where(TypedDict, total=False):
+    ssl: ssl.SSLContext
+    server_hostname: str | None
+    proxy: str
+    proxy_headers: Mapping[str, str]
 
 
-class Head(NamedTuple):
-    """The beginning of an answer; the names of headers are in lower case."""
+class Transport:
+    """The connections to one API server. Use it in one event loop, and `close` it there.
 
-    status: int
-    headers: dict[str, str]
-
-
-class Answer(NamedTuple):
-    """A whole answer."""
-
-    status: int
-    headers: dict[str, str]
-    data: bytes
-
-
-class Connection:
-    """One connection; requests go over it one after the other.
+    `raise_for_status` is awaited with every response before it is returned; it may read the response and raise.
 
     Raises:
-        OSError: in every method, as soon as the other side does not do its part.
+        aiohttp.ClientError, OSError: in every method, when no usable response arrives.
+        TimeoutError: in every method, when the connection takes longer than `CONNECT`.
     """
 
-    __slots__ = ("_chunked", "_left", "endpoint", "keeps", "reader", "since", "started", "writer")
+    def __init__(self, raise_for_status: Callable[[aiohttp.ClientResponse], Awaitable[None]]) -> None:
+        self._raise_for_status = raise_for_status
+        self._session: aiohttp.ClientSession | None = None
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._closed = False
 
-    def __init__(self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.endpoint = endpoint
-        self.reader = reader
-        self.writer = writer
-        self.since = time.monotonic()
-        self.started = self.keeps = self._chunked = False
-        self._left: float = 0
+    async def open(
+        self, endpoint: Endpoint, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> aiohttp.ClientResponse:
+        """Send a request and return the response once its headers are there; read it to the end, or `close()` it."""
+        url, where, more = _addressed(endpoint, target)
+        return await self._opened().request(
+            method, url, headers={**headers, **more}, data=body, allow_redirects=False, **where
+        )
 
-    async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """Send a request; `target` is the path below the endpoint's prefix, with its query."""
-        endpoint = self.endpoint
-        lines = [f"{method} {endpoint.prefix}{target} HTTP/1.1", f"Host: {endpoint.authority}"]
-        lines += [f"{name}: {value}" for name, value in headers.items() if value]
-        if body or method != "GET":
-            lines.append(f"Content-Length: {len(body)}")
-        self.started = self.keeps = False
-        self.writer.write("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body)
-        await self.writer.drain()
-
-    async def head(self) -> Head:
-        """The beginning of the answer."""
-        status, headers = await read_head(self.reader)
-        self.started = True
-        length = headers.get("content-length", "")
-        self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        if self._chunked or status in (101, 204, 304):
-            self._left = 0
-        else:
-            self._left = int(length) if length.isdigit() else float("inf")  # inf: until it is closed
-        self.keeps = self._left != float("inf") and headers.get("connection", "").lower() != "close"
-        return Head(status, headers)
-
-    async def piece(self) -> bytes:
-        """The next bytes of the answer's body as they come; empty at its end."""
-        if not self._left and self._chunked:
-            await self._next_chunk()
-        if not self._left:
-            return b""
-        data = await self.reader.read(int(min(self._left, PIECE)))
-        self._left -= len(data)
-        if self._chunked and not self._left:
-            await _exactly(self.reader, 2)
-        if not data and self._left != float("inf"):
-            raise BrokenError("the connection was closed in the middle of an answer")
-        return data
-
-    async def rest(self) -> bytes:
-        """All that is left of the body."""
-        pieces = []
-        while piece := await self.piece():
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    def abort(self) -> None:
-        """Close it at once; what waits for it gets an error."""
-        self.writer.transport.abort()
-
-    async def _next_chunk(self) -> None:
-        size, _, _ = (await _until(self.reader, b"\r\n")).partition(b";")
-        try:
-            self._left = int(size, 16)
-        except ValueError:
-            raise BrokenError(f"a chunk's size is no number: {size[:20]!r}") from None
-        if not self._left:
-            self._chunked = False
-            while await _until(self.reader, b"\r\n") != b"\r\n":
-                pass  # a trailer
-
-
-async def dial(endpoint: Endpoint) -> Connection:
-    """Connect.
-
-    Raises:
-        OSError: nobody answers in time, or not the one whom the certificate has to name.
-    """
-    async with asyncio.timeout(CONNECT):
-        if endpoint.proxy is None:
-            reader, writer = await asyncio.open_connection(
-                endpoint.host,
-                endpoint.port,
-                ssl=endpoint.tls,
-                server_hostname=endpoint.name if endpoint.tls is not None else None,
-            )
-        else:
-            reader, writer = await _dial_through(endpoint, endpoint.proxy)
-    own = writer.get_extra_info("socket")
-    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in KEEPALIVE:
-        own.setsockopt(socket.IPPROTO_TCP, option, value)
-    return Connection(endpoint, reader, writer)
-
-
-async def _dial_through(endpoint: Endpoint, proxy: Proxy) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
-    try:
-        target = endpoint.authority
-        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", *(f"{n}: {v}" for n, v in proxy.headers.items())]
-        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1", "replace"))
-        status, _ = await read_head(reader)
-        if status != 200:
-            raise BrokenError(f"the proxy {proxy.host}:{proxy.port} does not connect to {target}: it answered {status}")
-        if endpoint.tls is not None:
-            await writer.start_tls(endpoint.tls, server_hostname=endpoint.name)
-    except BaseException:
-        writer.transport.abort()
-        raise
-    return reader, writer
-
-
-class Pool:
-    """The connections for requests; used from one loop."""
-
-    def __init__(self) -> None:
-        self._idle: deque[Connection] = deque(maxlen=MOST_IDLE)
-        self._open: set[Connection] = set()
-
-    async def exchange(
-        self, endpoint: Endpoint, method: str, target: str, headers: Mapping[str, str], body: bytes, within: float
-    ) -> Answer:
-        """Send a request and wait for its answer, all in all at most `within` seconds.
-
-        Raises:
-            OSError: there is no answer; what was asked for may have been done or not.
-        """
-        async with asyncio.timeout(within):
-            kept = self._kept(endpoint)
-            if kept is not None:
-                try:
-                    return await self._over(kept, method, target, headers, body)
-                except OSError:
-                    # It may have been closed before it heard of this; what makes something is not sent twice from here.
-                    if kept.started or method == "POST":
-                        raise
-            connection = await dial(endpoint)
-            self._open.add(connection)
-            return await self._over(connection, method, target, headers, body)
+    async def open_websocket(
+        self, endpoint: Endpoint, target: str, headers: Mapping[str, str], protocol: str
+    ) -> aiohttp.ClientWebSocketResponse:
+        """Open a WebSocket; end it with `close_websocket`."""
+        url, where, more = _addressed(endpoint, target)
+        websocket = await self._opened().ws_connect(
+            url,
+            headers={**headers, **more},
+            protocols=(protocol,),
+            max_msg_size=LONGEST_MESSAGE,
+            timeout=aiohttp.ClientWSTimeout(ws_close=0.1),
+            **where,
+        )
+        if websocket.protocol != protocol:
+            await close_websocket(websocket)
+            raise aiohttp.ClientError(f"the server does not speak {protocol}")
+        return websocket
 
     async def close(self) -> None:
         """Close all connections; requests that are under way end with an error."""
-        connections = list(self._open)
-        self._idle.clear()
-        for connection in connections:
-            self._drop(connection)
+        self._closed = True
+        if self._session is None:
+            return
+        for own in self._sockets:
+            shut_down(own)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await asyncio.gather(*(c.writer.wait_closed() for c in connections), return_exceptions=True)
+            async with asyncio.timeout(CLOSE):
+                await self._session.close()
+        # Connections that were in use are not awaited by the session; they see the end of their sockets now.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
-    def _kept(self, endpoint: Endpoint) -> Connection | None:
-        fresh = time.monotonic() - IDLE
-        while self._idle:
-            connection = self._idle.pop()
-            gone = connection.reader.at_eof() or connection.writer.transport.is_closing()
-            if connection.endpoint is endpoint and connection.since > fresh and not gone:
-                return connection
-            self._drop(connection)
-        return None
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise aiohttp.ClientError("the connection to it was closed")
+        if self._session is None:
+            self._session = self._new_session()
+        return self._session
 
-    async def _over(
-        self, connection: Connection, method: str, target: str, headers: Mapping[str, str], body: bytes
-    ) -> Answer:
-        try:
-            await connection.send(method, target, headers, body)
-            head = await connection.head()
-            data = await connection.rest()
-        except BaseException:
-            self._drop(connection)
-            raise
-        if connection.keeps and len(self._idle) < MOST_IDLE:
-            connection.since = time.monotonic()
-            self._idle.append(connection)
-        else:
-            self._drop(connection)
-        return Answer(head.status, head.headers, data)
+    def _new_session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=0,  # watches and port-forwards hold theirs for long; requests are limited by rate_limit
+            keepalive_timeout=IDLE,
+            resolver=aiohttp.ThreadedResolver(),  # getaddrinfo, also where aiodns is installed: search domains count
+            socket_factory=self._new_socket,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT, sock_connect=CONNECT),
+            raise_for_status=self._raise_for_status,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding", "Content-Type"),
+            trust_env=False,  # auth.py reads the proxy, and no ~/.netrc may add credentials
+            max_line_size=LONGEST_HEADER,
+            max_field_size=LONGEST_HEADER,
+        )
 
-    def _drop(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        connection.abort()
-
-
-async def read_head(reader: asyncio.StreamReader) -> Head:
-    """The status and the headers of an answer; those that only say that it will come are skipped.
-
-    Raises:
-        OSError: it is none, or ends before.
-    """
-    while True:
-        first, *lines = (await _until(reader, b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        words = first.split(" ", 2)
-        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
-            raise BrokenError(f"this is no answer of HTTP/1.1: {first[:60]!r}")
-        status = int(words[1])
-        if status >= 200 or status == 101:
-            fields = (line.partition(":") for line in lines if line)
-            return Head(status, {name.strip().lower(): value.strip() for name, _, value in fields})
+    def _new_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        own = socket.socket(family, kind, protocol)
+        for level, option, value in SOCKET_OPTIONS:
+            own.setsockopt(level, option, value)
+        self._sockets.add(own)
+        return own
 
 
-async def _until(reader: asyncio.StreamReader, end: bytes) -> bytes:
-    try:
-        return await reader.readuntil(end)
-    except asyncio.IncompleteReadError:
-        raise BrokenError("the connection was closed before the answer was there") from None
-    except asyncio.LimitOverrunError:
-        raise BrokenError("the head of an answer is longer than 64 KiB") from None
+async def close_websocket(websocket: aiohttp.ClientWebSocketResponse) -> None:
+    """Send a close frame if that is possible at once, and end the connection."""
+    own = websocket.get_extra_info("socket")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE):
+            await websocket.close()
+    if own is not None:
+        shut_down(own)
 
 
-async def _exactly(reader: asyncio.StreamReader, count: int) -> bytes:
-    try:
-        return await reader.readexactly(count)
-    except asyncio.IncompleteReadError:
-        raise BrokenError("the connection was closed in the middle of an answer") from None
+def shut_down(own: socket.socket) -> None:
+    """End a connection below its transport, which discards what is left to send and closes the descriptor."""
+    with contextlib.suppress(OSError):
+        own.shutdown(socket.SHUT_RDWR)
+
+
+def _addressed(endpoint: Endpoint, target: str) -> tuple[StrOrURL, _Where, Mapping[str, str]]:
+    """Return the URL, where to connect, and headers that the request needs for that."""
+    where: _Where = {}
+    more: Mapping[str, str] = {}
+    if endpoint.tls is not None:
+        where |= {"ssl": endpoint.tls, "server_hostname": endpoint.name}
+    if endpoint.proxy is not None:
+        where |= {"proxy": endpoint.proxy.url, "proxy_headers": endpoint.proxy.headers}
+        if endpoint.tls is None:  # the proxy reads the request itself instead of connecting us through
+            more = endpoint.proxy.headers
+    return URL(endpoint.server + target, encoded=True), where, more
