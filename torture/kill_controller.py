@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 
 import journal
-from processes import end, marked
 from surroundings import Grounds, grounds
+
+from rivers_process.processes import command_line, find_marked_processes, kill_processes
 
 CONTROLLER = Path(__file__).with_name("controller.py")
 RUNS = 3
@@ -64,11 +65,11 @@ def killed_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[
     controller.wait(LIFE)
     death = time.time()
     mark = f"{journal.FOLDER}={folder}"
-    while (left := marked(mark)) and time.time() < death + PATIENCE:
+    while (left := find_marked_processes(mark)) and time.time() < death + PATIENCE:
         time.sleep(0.01)
     lived_on = time.time() - death
-    wrong = [f"lives {PATIENCE:.0f} s later: {process.pid} {process.command}" for process in left]
-    end(left)
+    wrong = [f"lives {PATIENCE:.0f} s later: {pid} {command_line(pid)}" for pid in left]
+    kill_processes(left)
     ours = [name for name in set(os.listdir("/dev/shm")) - shared if str(controller.pid) in name]
     wrong += [f"left behind: /dev/shm/{name}" for name in ours]
     wrong += [f"left behind: {path}" for path in ground.left() if not STORE.search(path)]

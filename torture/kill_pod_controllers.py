@@ -22,7 +22,6 @@ from pathlib import Path
 
 import journal
 import pod_controller
-from processes import end, marked
 from surroundings import Grounds, grounds
 
 from rivers_executor_k8s.api.client import load_api
@@ -30,6 +29,7 @@ from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import MANAGED
 from rivers_executor_k8s.run.lease import LEASE_SECONDS
 from rivers_executor_k8s.run.orphans import sweep
+from rivers_process.processes import command_line, find_marked_processes, kill_processes
 
 CONTROLLER = Path(pod_controller.__file__)
 PATIENCE = pod_controller.ORPHAN_TTL + 4.0
@@ -65,11 +65,11 @@ def killed_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[
     controller.wait(LIFE)
     death = time.monotonic()
     mark = f"{journal.FOLDER}={folder}"
-    while (left := marked(mark)) and time.monotonic() < death + PATIENCE:
+    while (left := find_marked_processes(mark)) and time.monotonic() < death + PATIENCE:
         time.sleep(0.02)
     lived_on = time.monotonic() - death
-    wrong = [f"lives {PATIENCE:.0f} s later: {process.pid} {process.command}" for process in left]
-    end(left)
+    wrong = [f"lives {PATIENCE:.0f} s later: {pid} {command_line(pid)}" for pid in left]
+    kill_processes(left)
     return wrong, lived_on
 
 

@@ -30,10 +30,10 @@ import facts
 import pods
 from journal import FOLDER, Journal
 from leftovers import Holdings, left_behind
-from processes import end, marked
 from surroundings import grounds
 
 from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_process.processes import find_marked_processes, kill_processes
 
 LONGEST = 1800.0
 """Seconds after which a torture that hangs ends, with all threads' tracebacks."""
@@ -171,7 +171,7 @@ def main() -> int:
         wrong += torture(folder, seed, given.runs, given.keys, given.singles, given.kills)
         mark = f"{FOLDER}={folder}"
         wrong += [f"left behind: {what}" for what in left_behind(before, mark) + ground.left()]
-        end(marked(mark))
+        kill_processes(find_marked_processes(mark))
     print(f"{time.monotonic() - start:.0f} s")
     for line in wrong[:SHOWN]:
         print(f"WRONG: {line}")

@@ -25,10 +25,10 @@ import journal
 import work
 from killer import Killer
 from leftovers import Holdings, left_behind
-from processes import end, marked
 from surroundings import grounds
 
 import rivers as rs
+from rivers_process.processes import find_marked_processes, kill_processes
 
 LONGEST = 3600.0
 """Seconds after which a torture that hangs ends, with all threads' tracebacks."""
@@ -99,7 +99,7 @@ def main() -> int:
         left = left_behind(before, mark) + ground.left()
         left += [str(path) for path in (folder / "values" / ".rivers" / "runs").rglob("*")]
         wrong += [f"left behind: {what}" for what in left]
-        end(marked(mark))
+        kill_processes(find_marked_processes(mark))
     for line in wrong[:SHOWN]:
         print(f"WRONG: {line}", file=out)
     if len(wrong) > SHOWN:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 from collections import Counter
 from pathlib import Path
 
 from journal import Entry, Journal
-from processes import children, kill_child
+
+from rivers_process.processes import child_processes, command_line, read_process
 
 __all__ = ["Killer"]
 
@@ -77,7 +79,7 @@ class Killer(threading.Thread):
         return True
 
     def _kill_any(self) -> None:
-        workers = sorted(process.pid for process in children(os.getpid()) if WORKER in process.command)
+        workers = sorted(child.pid for child in child_processes(os.getpid()) if WORKER in command_line(child.pid))
         if workers:
             self._kill(self._draw.choice(workers))
 
@@ -87,3 +89,21 @@ class Killer(threading.Thread):
         self.killed[pid] += 1
         self._doing.pop(pid, None)
         return True
+
+
+def kill_child(pid: int) -> bool:
+    """SIGKILL a child of this process; False when it is none, or none any more. A pid that is reused is not hit."""
+    try:
+        held = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        process = read_process(pid)
+        if process is None or process.parent != os.getpid() or process.state == "Z":
+            return False
+        signal.pidfd_send_signal(held, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(held)
+    return True

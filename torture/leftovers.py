@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from processes import children, marked
+from rivers_process.processes import child_processes, command_line, find_marked_processes
 
 __all__ = ["Holdings", "left_behind"]
 
@@ -27,7 +27,9 @@ class Holdings:
         return Holdings(
             threads=frozenset(f"{thread.name} {thread.ident}" for thread in threading.enumerate()),
             descriptors=frozenset(_descriptors()),
-            children=frozenset(f"{child.pid} {child.state} {child.command}" for child in children(os.getpid())),
+            children=frozenset(
+                f"{child.pid} {child.state} {command_line(child.pid)}" for child in child_processes(os.getpid())
+            ),
             shared=frozenset(_shared()),
         )
 
@@ -46,8 +48,12 @@ def _left_behind(before: Holdings, mark: str) -> list[str]:
     found += [f"descriptor {name}" for name in now.descriptors - before.descriptors]
     found += [f"child {name}" for name in now.children - before.children]
     found += [f"/dev/shm/{name}" for name in now.shared - before.shared]
-    found += [f"process {process.pid} {process.command}" for process in marked(mark)]
+    found += [f"process {pid} {command_line(pid)}" for pid in find_marked_processes(mark)]
     return sorted(found)
+
+
+def _children() -> list[str]:
+    return [f"{child.pid} {child.state} {command_line(child.pid)}" for child in child_processes(os.getpid())]
 
 
 def _descriptors() -> list[str]:

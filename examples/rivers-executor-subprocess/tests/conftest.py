@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import threading
-import time
-import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,6 +14,9 @@ import rivers as rs
 CODE = Path(__file__).parent / "user_code"
 # The user's modules; nothing tells the workers where they are but rivers.
 sys.path.insert(0, str(CODE))
+sys.path.append(str(Path(__file__).parents[3] / "packages" / "rivers-core" / "tests"))
+
+from running.left_behind import nothing_left  # noqa: E402 - found by the line above
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,43 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """After each test there is no thread or file descriptor more than before, and 2 s later no process.
 
     Processes are found by what they have inherited, grandchildren and orphans included.
     """
-    mark = uuid.uuid4().hex
-    monkeypatch.setenv("RIVERS_TEST_MARK", mark)
-    threads, files = set(threading.enumerate()), open_files()
-    yield
-    assert set() == set(threading.enumerate()) - threads
-    left_open = open_files() - files  # what earlier tests have left is closed whenever that is collected
-    assert not left_open, left_open
-    until = time.monotonic() + 2.0
-    while (left := marked(mark)) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert [] == left
-
-
-def open_files() -> Counter[str]:
-    """What this process has open, but for the folder that is read for it."""
-    names = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            names.append(os.readlink(f"/proc/self/fd/{name}"))
-    return Counter(names)
-
-
-def marked(mark: str) -> list[str]:
-    """The command lines of the processes that carry this mark in their environment: workers and what they started."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # it has ended meanwhile
-    return found
+    with nothing_left(monkeypatch, files=True) as mark:
+        yield mark
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
-import uuid
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,7 +18,7 @@ sys.path += [str(HERE), str(HERE / "user_code"), str(HERE.parents[1] / "rivers-c
 
 from anywhere import SharedFolder  # noqa: E402 - found by the line above
 from running.going import Going  # noqa: E402
-from running.left_behind import marked, strangers, wait_for_none  # noqa: E402
+from running.left_behind import nothing_left  # noqa: E402
 
 from rivers_executor_k8s.testing import FakeCluster  # noqa: E402
 
@@ -36,12 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """After the test there is no thread and no process more. Its value marks the processes that the test starts."""
-    mark = uuid.uuid4().hex
-    monkeypatch.setenv("RIVERS_TEST_MARK", mark)
-    threads = set(threading.enumerate())
-    yield mark
-    assert [] == wait_for_none(lambda: strangers(threads))
-    assert [] == wait_for_none(lambda: marked(mark))
+    with nothing_left(monkeypatch) as mark:
+        yield mark
 
 
 @pytest.fixture

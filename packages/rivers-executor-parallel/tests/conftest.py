@@ -7,8 +7,6 @@ import multiprocessing.resource_tracker
 import os
 import sys
 import tempfile
-import threading
-import uuid
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,7 +23,7 @@ sys.path.insert(0, str(CODE))
 sys.path.append(str(Path(__file__).parents[2] / "rivers-core" / "tests"))
 
 from running.going import Going  # noqa: E402 - found by the line above
-from running.left_behind import marked, open_files, wait_for_none  # noqa: E402 - the same
+from running.left_behind import marked, nothing_left, wait_for_none  # noqa: E402 - the same
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,18 +47,12 @@ def nothing_is_left(trackers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     Processes are found by what they have inherited, grandchildren and orphans included. Its value is this mark.
     """
-    mark = uuid.uuid4().hex
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setenv("RIVERS_TEST_MARK", mark)
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    threads, files = set(threading.enumerate()), open_files()
-    yield mark
-    assert set() == set(threading.enumerate()) - threads
-    left_open = open_files() - files  # what earlier tests have left is closed whenever that is collected
-    assert not left_open, left_open
-    assert [] == wait_for_none(lambda: marked(mark))
+    with nothing_left(monkeypatch, files=True) as mark:
+        yield mark
     assert [] == [name for name in os.listdir("/dev/shm") if str(os.getpid()) in name]
     assert [] == os.listdir(temporary)
 

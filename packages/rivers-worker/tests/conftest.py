@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,15 @@ import pytest
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE / "user_code"), str(HERE.parents[1] / "rivers-core" / "tests")]
 
-from running.left_behind import marked, strangers, wait_for_none  # noqa: E402 - found by the line above
+from running.left_behind import nothing_left  # noqa: E402 - found by the line above
 from served_worker import Served  # noqa: E402 - the same
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """After each test there is no thread and no process more. Its value marks the processes that the test starts."""
-    mark = uuid.uuid4().hex
-    monkeypatch.setenv("RIVERS_TEST_MARK", mark)
-    threads = set(threading.enumerate())
-    yield mark
-    assert [] == wait_for_none(lambda: strangers(threads))
-    assert [] == wait_for_none(lambda: marked(mark))
+    with nothing_left(monkeypatch) as mark:
+        yield mark
 
 
 @pytest.fixture

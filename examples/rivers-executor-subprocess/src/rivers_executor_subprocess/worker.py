@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
 import json
 import os
 import signal
@@ -20,10 +18,11 @@ from rivers.protocol import (
     encode_event,
 )
 from rivers.spi import Runner, interrupted_result, unsendable_result, warning_record
+from rivers_process.fork import dump_tracebacks, set_signal
+from rivers_process.prctl import die_with_parent
 
 __all__ = ["main"]
 
-PR_SET_PDEATHSIG = 1
 REJECTED, LOST, OTHER_VERSION = 11, 13, 14
 
 
@@ -47,8 +46,7 @@ class Events:
 def main(controller: int, events: int, crash: int) -> int:
     """Run one attempt; returns the exit code. `events` and `crash` are file descriptors, `controller` a process id."""
     # The kernel kills this process when the controller dies, however that happens; or it is dead already.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != controller:
+    if not die_with_parent(controller):
         return LOST
     for descriptor in (events, crash):
         os.set_inheritable(descriptor, False)  # not for what the body starts
@@ -80,10 +78,9 @@ def _run(runner: Runner, spec: StepSpec, crash: int) -> StepResult:
     def stop(number: int, frame: FrameType | None) -> None:
         runner.stop(spec.attempt_id)  # interrupts a sync body, wherever it is, and cancels an async one
 
-    signal.signal(signal.SIGTERM, stop)
+    set_signal(signal.SIGTERM, stop)
     # What crashes in native code, and what hangs in it when it is asked to stop, leaves its stack.
-    faulthandler.enable(crash)
-    faulthandler.register(signal.SIGTERM, crash, chain=True)
+    dump_tracebacks(signal.SIGTERM, crash)
     try:
         return runner.run_step(spec)
     except KeyboardInterrupt as error:  # raised by the body itself

@@ -1,4 +1,7 @@
-"""What a test has left behind: processes, found by a mark in their environment, threads, and what is open."""
+"""Check that a test leaves nothing behind: processes with its mark in their environment, threads, open files.
+
+The one home of this for all packages' tests. It is no part of `rivers.testing`: users' tests need none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,43 @@ import contextlib
 import os
 import threading
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-__all__ = ["OF_GRPC", "marked", "open_files", "strangers", "wait_for_none"]
+import pytest
 
+from rivers_process.processes import command_line, find_marked_processes
+
+__all__ = ["OF_GRPC", "VARIABLE", "marked", "nothing_left", "open_files", "strangers", "wait_for_none"]
+
+VARIABLE = "RIVERS_TEST_MARK"
 OF_GRPC = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]")
 """gRPC opens and closes these in threads of its own, some time after they are of no use any more."""
 
 
+@contextlib.contextmanager
+def nothing_left(monkeypatch: pytest.MonkeyPatch, *, files: bool = False) -> Iterator[str]:
+    """Fail unless all threads and processes of this block end soon, and with `files` all that it opens is closed.
+
+    Its value is the mark that processes inherit, grandchildren and orphans included.
+    """
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(VARIABLE, mark)
+    threads, opened = set(threading.enumerate()), open_files()
+    yield mark
+    assert [] == wait_for_none(lambda: strangers(threads))
+    # What earlier tests have left is closed whenever that is collected, so that less may be open than before.
+    assert not files or not open_files() - opened
+    assert [] == wait_for_none(lambda: marked(mark))
+
+
 def marked(mark: str) -> list[str]:
-    """The command lines of the processes that carry this mark in their environment, but for this one and trackers."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
-                found.append(process.name + " " + (process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # it has ended meanwhile
-    return [line for line in found if not line.startswith(f"{os.getpid()} ") and "resource_tracker" not in line]
+    """Return pid and command of the processes that carry this mark, but for this one and trackers."""
+    lines = [f"{pid} {command_line(pid)}" for pid in find_marked_processes(f"{VARIABLE}={mark}")]
+    # A process that has ended meanwhile has no command line.
+    return [line for line in lines if not line.endswith(" ") and "resource_tracker" not in line]
 
 
 def wait_for_none(find: Callable[[], list[Any]], patience: float = 5.0) -> list[Any]:
