@@ -34,11 +34,12 @@ WRITER = Path(__file__).parent / "writer.py"
 class Fault:
     """Answers the next `times` requests that match with `status`; `after` does what was asked first, then hangs up."""
 
-    def __init__(self, method: str, path: str, status: int, times: int, after: bool) -> None:
+    def __init__(self, method: str, path: str, status: int, times: int, after: bool, code: str) -> None:
         self.method, self.path, self.status, self.times, self.after = method, re.compile(path), status, times, after
+        self.code = code
 
     def hits(self, method: str, path: str) -> bool:
-        if self.times == 0 or self.method != method or not self.path.search(path):
+        if self.times == 0 or self.method not in (method, "*") or not self.path.search(path):
             return False
         self.times -= 1
         return True
@@ -57,8 +58,17 @@ class S3Server(ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
 
-    def fail(self, method: str, path: str = "", *, status: int = 503, times: int = -1, after: bool = False) -> None:
-        self.faults.append(Fault(method, path, status, times, after))
+    def fail(
+        self,
+        method: str,
+        path: str = "",
+        *,
+        status: int = 503,
+        times: int = -1,
+        after: bool = False,
+        code: str = "Injected",
+    ) -> None:
+        self.faults.append(Fault(method, path, status, times, after, code))
 
     def store(self, **options: Any) -> dict[str, Any]:
         """What to give to PickleIOHandler to reach this server."""
@@ -91,7 +101,7 @@ class S3Requests(BaseHTTPRequestHandler):
         self.server.requests.append((kind, name))
         fault = next((fault for fault in self.server.faults if fault.hits(kind, name)), None)
         if fault is not None and not fault.after:
-            self.answer(fault.status, b"<Error><Code>Injected</Code></Error>")
+            self.answer(fault.status, f"<Error><Code>{fault.code}</Code></Error>".encode())
             return
         with self.server.lock:
             status, answer, headers = self.act(kind, name, parse_qs(url.query, keep_blank_values=True), body)

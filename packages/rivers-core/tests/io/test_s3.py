@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from rivers._io.store_errors import explain, short_text
 from rivers.exceptions import InputLoadError, OutputCommitError
 from rivers.io_handlers import InputContext, OutputContext, PickleIOHandler
 
@@ -61,6 +63,50 @@ def test_denied(s3: Any, status: int) -> None:
 
     assert not stored.value.retryable
     assert not loaded.value.retryable
+
+
+REFUSALS = {
+    "no bucket": (404, "NoSuchBucket", r"no bucket 'bucket' at http://127\.0\.0\.1:\d+ ", "spelt right"),
+    "no container": (404, "ContainerNotFound", "no bucket 'bucket' at", "spelt right"),
+    "no rights": (403, "AccessDenied", "access denied to bucket 'bucket' at .*: AccessDenied", "credentials"),
+    "wrong key": (403, "SignatureDoesNotMatch", "access denied to bucket .*: SignatureDoesNotMatch", "credentials"),
+    "old token": (400, "ExpiredToken", "access denied to bucket 'bucket' at .*: ExpiredToken", "credentials"),
+    "region": (400, "AuthorizationHeaderMalformed", "bucket 'bucket' at .* is in another region", "AWS_REGION"),
+    "redirect": (301, "PermanentRedirect", "bucket 'bucket' at .* is in another region", "AWS_REGION"),
+    "bad name": (400, "InvalidBucketName", "bucket 'bucket' at .* refuses the request.*InvalidBucketName", "options"),
+}
+
+
+@pytest.mark.parametrize(("status", "code", "message", "hint"), REFUSALS.values(), ids=REFUSALS)
+def test_refusal(s3: Any, status: int, code: str, message: str, hint: str) -> None:
+    """A store that cannot work as it is configured names bucket, endpoint and cause, and is not tried again."""
+    handler = PickleIOHandler(s3.store())
+    s3.fail("*", status=status, code=code)
+    attempts: list[Callable[[], Any]] = [
+        lambda: handler.handle_output(_out(), 1),
+        lambda: handler.handle_output(_out(), bytes(9 << 20)),
+        lambda: handler.handle_output(_out(run_id=""), 1),
+        lambda: handler.stage(_out(step="multi"), 1),
+        lambda: handler.commit("run1", "multi", "a1", ("k",)),
+        lambda: _read(handler),
+        lambda: _read(handler, run_id="run1"),
+    ]
+    for attempt in attempts:
+        with pytest.raises((OutputCommitError, InputLoadError), match=message) as caught:
+            attempt()
+        assert not caught.value.retryable
+        assert hint in str(caught.value)
+    handler.end_run("run1")
+
+
+def test_signed_urls_are_not_repeated() -> None:
+    """The query of a URL may be a signature, and is left out of messages."""
+    error = OSError(
+        "Error performing GET https://a.blob.core.windows.net/c/k?sv=1&sig=secret in 1ms - status code: 503 x"
+    )
+
+    assert "Error performing GET https://a.blob.core.windows.net/c/k in 1ms - status code: 503 x" == short_text(error)
+    assert explain(error, "az://c") is None
 
 
 @pytest.mark.parametrize("several", [False, True])

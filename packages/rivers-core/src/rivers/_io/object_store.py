@@ -25,13 +25,12 @@ from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
     NotFoundError,
-    PermissionDeniedError,
-    UnauthenticatedError,
 )
 from obstore.store import from_url
 
 from rivers._io.key import SUFFIX, flat_name, object_path
 from rivers._io.store_address import address_of
+from rivers._io.store_errors import StoreRefusedError, explain, short_text
 from rivers._io.sweep import MOST_MARKS, seconds_between
 from rivers._io.trailer import TAIL_BYTES, Damaged, Names, Trailer, pointed_to, seal
 from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over, size_of
@@ -41,7 +40,6 @@ __all__ = ["ObjectFiles"]
 
 _MISSING = (NotFoundError, FileNotFoundError)
 _EXISTS = (AlreadyExistsError, FileExistsError)
-_DENIED = (PermissionDeniedError, UnauthenticatedError, PermissionError)
 _FAILED = (BaseError, OSError)
 
 _RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
@@ -79,10 +77,11 @@ class ObjectFiles:
                 return self._get(self._latest(key))
             attempt_id = pointed_to(data)
             return data if attempt_id is None else self._get(self._staged(self._run(run_id), attempt_id, key))
-        except _DENIED as error:
-            raise OSError(errno.EACCES, _brief(error), self.path(key)) from error
         except _FAILED as error:
-            raise OSError(errno.EIO, _brief(error), self.path(key)) from error
+            refusal = explain(error, self._url)
+            if refusal is not None:
+                raise StoreRefusedError(errno.EACCES, refusal.message, self.path(key), refusal.hint) from error
+            raise OSError(errno.EIO, short_text(error), self.path(key)) from error
 
     def committed(self, run_id: str, step: str) -> str | None:
         with self._errors(run_id, step, step):
@@ -291,7 +290,9 @@ class ObjectFiles:
     def _get(self, path: str) -> memoryview | None:
         try:
             return memoryview(obstore.get(self._store, path).bytes())
-        except _MISSING:
+        except _MISSING as error:
+            if explain(error, self._url) is not None:
+                raise
             return None
 
     def _delete(self, paths: Iterable[str]) -> None:
@@ -304,25 +305,21 @@ class ObjectFiles:
     def _errors(self, run_id: str, step: str, key: str) -> Iterator[None]:
         try:
             yield
-        except _MISSING as error:
-            # A copy finds no source: the run's objects were removed under this attempt, or were never staged.
-            if run_id and self._get(self._tombstone(run_id)) is not None:
-                raise run_over(run_id, step) from error
-            raise commit_error(f"nothing staged for {key!r}", run_id, step, retryable=True) from error
         except (Damaged, msgspec.DecodeError) as error:
             raise commit_error(
                 f"the commit of step {step!r} is damaged: {error}", run_id, step, retryable=False
             ) from error
-        except _DENIED as error:
-            raise commit_error(
-                f"{self.path(key)}: access denied: {_brief(error)}",
-                run_id,
-                step,
-                retryable=False,
-                hint="give this process credentials that may get, put, list and delete below the prefix",
-            ) from error
         except _FAILED as error:
-            raise commit_error(f"{self.path(key)}: {_brief(error)}", run_id, step, retryable=True) from error
+            refusal = explain(error, self._url)
+            if refusal is not None:
+                message = f"{self.path(key)}: {refusal.message}"
+                raise commit_error(message, run_id, step, retryable=False, hint=refusal.hint) from error
+            if not isinstance(error, _MISSING):
+                raise commit_error(f"{self.path(key)}: {short_text(error)}", run_id, step, retryable=True) from error
+            # A copy finds no source: the run's objects were removed under this attempt, or were never staged.
+            if run_id and self._get(self._tombstone(run_id)) is not None:
+                raise run_over(run_id, step) from error
+            raise commit_error(f"nothing staged for {key!r}", run_id, step, retryable=True) from error
 
 
 def _open(store: Any) -> Any:
@@ -349,8 +346,3 @@ def _durations(retry: dict[str, Any]) -> dict[str, Any]:
         else value
         for name, value in retry.items()
     }
-
-
-def _brief(error: BaseException) -> str:
-    """The first lines of an obstore error, without its debug dump."""
-    return str(error).partition("\n\nDebug source")[0][:2000]

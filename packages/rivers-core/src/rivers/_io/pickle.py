@@ -14,6 +14,7 @@ from rivers._io.context import InputContext, OutputContext
 from rivers._io.file_bytes import open_file
 from rivers._io.local_files import LocalFiles
 from rivers._io.pickles import check_value, pickle_chunks, unpickle
+from rivers._io.store_errors import StoreRefusedError
 from rivers._io.trailer import Damaged, seal
 from rivers._io.value_files import Chunks, ValueFiles, commit_error, size_of
 from rivers.exceptions import ConfigurationError, InputLoadError
@@ -103,6 +104,9 @@ class PickleIOHandler(AtomicIOHandler):
         except Damaged as error:
             raise self._load_error(context, f"is damaged: {error}", retryable=False) from error
         except OSError as error:
+            if isinstance(error, StoreRefusedError):
+                message = f"cannot be read: {error.strerror}"
+                raise self._load_error(context, message, retryable=False, hint=error.hint) from error
             retryable = not isinstance(error, PermissionError)
             raise self._load_error(context, f"cannot be read: {error}", retryable=retryable) from error
         if data is None:
