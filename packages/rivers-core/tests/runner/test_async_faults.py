@@ -95,7 +95,8 @@ def test_stop_reaches_a_waiting_body(bench: Bench, runner: AsyncRunner) -> None:
     runner.stop("1")
     result = bench.result()
 
-    assert (Ending.CANCELLED, None) == (result.ending, result.failure)
+    assert (Ending.CANCELLED, FailureReason.CANCELLED) == (result.ending, result.failure and result.failure.reason)
+    assert "in waits" in ((result.failure and result.failure.traceback) or "")
     assert ["finally"] == done
     assert {} == bench.errors
     with pytest.raises(InputLoadError):
@@ -184,7 +185,9 @@ def test_swallowed_twice_is_abandoned(bench: Bench) -> None:
     runner.stop("1")
 
     assert Ending.CANCELLED is bench.result().ending
-    assert ["after the step: the async body swallowed its cancellation twice and was abandoned"] == bench.logs()
+    (log,) = bench.logs()
+    assert log.startswith("after the step: the async body swallowed its cancellation twice and was abandoned at ")
+    assert log.endswith(" in stubborn")
     runner.submit(bench.spec(plain, "2"))
     assert Ending.SUCCEEDED is bench.result("2").ending
     assert [] == runner.close(DEADLINE)

@@ -224,7 +224,8 @@ def test_a_waiting_async_body_is_cancelled(stoppable: Stoppable) -> None:
 
     result = stoppable.run(waits)
 
-    assert (Ending.CANCELLED, None) == (result.ending, result.failure)
+    assert (Ending.CANCELLED, FailureReason.CANCELLED) == (result.ending, result.failure.reason)
+    assert "in waits" in result.failure.traceback
     assert ["cleaned up"] == stoppable.went_on
 
 
@@ -248,7 +249,8 @@ def test_a_command_is_killed(stoppable: Stoppable, bench: Bench) -> None:
 
     result = stoppable.runner.run_step(msgspec.structs.replace(spec, node=NodeKind.BASH, inputs=tuple(given)))
 
-    assert (Ending.CANCELLED, None) == (result.ending, result.failure)
+    assert (Ending.CANCELLED, FailureReason.CANCELLED) == (result.ending, result.failure.reason)
+    assert "sleep 600" in result.failure.evidence.detail
 
 
 def test_a_graph_ends_with_the_task_that_was_stopped(bench: Bench) -> None:

@@ -110,10 +110,11 @@ class StepSkipped(_Fact, frozen=True, kw_only=True, gc=False):
 
 
 class StepCancelled(_Fact, frozen=True, kw_only=True, gc=False):
-    """The step was cancelled, before or while it ran."""
+    """The step was cancelled: before it ran with `attempt` 0, or while it ran; then `failure` says where it was."""
 
     step: str
     attempt: int = 0
+    failure: Failure | None = None
 
 
 Event: TypeAlias = (

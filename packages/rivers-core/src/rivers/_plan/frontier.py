@@ -31,6 +31,7 @@ from rivers._plan.unit import (
     StreamState,
     Unit,
     redispatch_delay,
+    stopped,
     timed_out,
     undispatched,
     unreported,
@@ -131,7 +132,7 @@ class Frontier:
         elif result.ending is Ending.NOT_STARTED:
             self._not_started(unit, result, owed)
         elif result.ending is Ending.CANCELLED and not unit.overdue:
-            self._close(unit, StepState.CANCELLED, owed, result)
+            self._cancelled(unit, result, owed)
         else:
             self._failed(unit, result, result.failure or unsaid(), owed)
         return self._settled(owed)
@@ -217,6 +218,13 @@ class Frontier:
             if output.map_keys is not None:
                 self._map_keys[unit.step.index] = output.map_keys
         self._step_succeeded(unit.step)
+
+    def _cancelled(self, unit: Unit, result: StepResult, owed: Owed) -> None:
+        """End a unit as cancelled; an attempt counts that had begun, as far as anybody has said so."""
+        if unit.begun or result.worker or result.failure is not None:
+            unit.charged += 1
+            unit.failures = (*unit.failures, result.failure or stopped(result))
+        self._close(unit, StepState.CANCELLED, owed, result)
 
     def _failed(self, unit: Unit, result: StepResult, failure: Failure, owed: Owed) -> None:
         if unit.overdue and failure.reason is not FailureReason.TIMEOUT:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rivers._events.event import StepCancelled, StepFailed, StepRetrying, StepSkipped, StepStarted, StepSucceeded
 from rivers._plan.report import StepReport, StepState
 from rivers._plan.unit import Owed, Place, Unit
-from rivers.protocol.failure import Failure
+from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import StepResult, Timings
 
 __all__ = ["Ledger"]
@@ -99,7 +99,9 @@ class Ledger:
         elif state is StepState.SKIPPED:
             owed.events.append(StepSkipped(run_id=run_id, time=wall, step=step, cause=cause or ""))
         else:
-            owed.events.append(StepCancelled(run_id=run_id, time=wall, step=step, attempt=attempt))
+            last = unit.failures[-1] if unit.failures else None
+            failure = last if last is not None and last.reason is FailureReason.CANCELLED else None
+            owed.events.append(StepCancelled(run_id=run_id, time=wall, step=step, attempt=attempt, failure=failure))
 
 
 def _timings(unit: Unit, result: StepResult) -> Timings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from rivers.protocol.failure import Failure
+from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import OutputRecord, Timings
 
 __all__ = ["StepReport", "StepState"]
@@ -22,9 +22,9 @@ class StepState(enum.StrEnum):
 class StepReport:
     """What became of one step.
 
-    `executor` is the kind it ran on, `attempts` how many were charged, `timings` the seconds of the last attempt by
-    phase, `worker` where that ran. `failures` holds every attempt's failure, `failure` the one it failed with.
-    `cause` names the step for whose sake this one was skipped. `outputs` are what it committed.
+    `executor` is the kind it ran on, `attempts` how many counted, cancelled ones included, `timings` the seconds
+    of the last attempt by phase, `worker` where that ran. `failures` holds every attempt's failure, `failure` the last
+    one. `cause` names the step for whose sake this one was skipped. `outputs` are what it committed.
     """
 
     __slots__ = ("attempts", "cause", "executor", "failures", "outputs", "state", "step", "timings", "worker")
@@ -53,8 +53,11 @@ class StepReport:
 
     @property
     def failure(self) -> Failure | None:
-        """The failure that the step ended with, None unless it failed."""
-        return self.failures[-1] if self.state is StepState.FAILED and self.failures else None
+        """The failure that the step ended with: of the attempt that failed for good or was cancelled, else None."""
+        last = self.failures[-1] if self.failures else None
+        if self.state is StepState.CANCELLED:
+            return last if last is not None and last.reason is FailureReason.CANCELLED else None
+        return last if self.state is StepState.FAILED else None
 
     def __repr__(self) -> str:
         return f"<StepReport {self.step!r} {self.state.value} on {self.executor}, {self.attempts} attempts>"

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from rivers._definitions.compute import Compute
 from rivers._events.event import Event
 from rivers._plan.plan import Step
@@ -21,6 +23,7 @@ __all__ = [
     "StreamState",
     "Unit",
     "redispatch_delay",
+    "stopped",
     "timed_out",
     "undispatched",
     "unreported",
@@ -164,14 +167,21 @@ def redispatch_delay(unstarted: int) -> float:
 def timed_out(unit: Unit, seen: Failure | None) -> Failure:
     """The failure of an attempt that was stopped for its timeout, whatever its worker made of being stopped."""
     timeout = unit.step.node.definition.timeout
+    evidence = seen.evidence if seen is not None and seen.evidence is not None else Evidence()
     return Failure(
         reason=FailureReason.TIMEOUT,
         type=_TIMED_OUT[0],
         mro=_TIMED_OUT,
         message=f"ran longer than its timeout of {timeout} s and was stopped",
         traceback=seen.traceback if seen is not None else None,
-        evidence=seen.evidence if seen is not None and seen.evidence is not None else Evidence(timed_out=True),
+        evidence=replace(evidence, timed_out=True, cancelled=False),
     )
+
+
+def stopped(result: StepResult) -> Failure:
+    """The failure of a cancelled attempt of which its executor said nothing more."""
+    evidence = Evidence(cancelled=True, worker=result.worker or None)
+    return Failure(reason=FailureReason.CANCELLED, type="", message="the attempt was cancelled", evidence=evidence)
 
 
 def unreported(unit: Unit, cancelled: bool) -> StepResult:

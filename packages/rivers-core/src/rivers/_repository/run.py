@@ -86,8 +86,10 @@ def _exception(result: RunResult, loop: RunLoop) -> BaseException | None:
             f"{report.step!r} was cancelled by its executor, though nobody had cancelled the run",
             run_id=result.run_id,
             step=report.step,
+            attempt=report.attempts or None,
             executor=report.executor,
         )
+        error.failure = report.failure
     if error is not None:
         try:
             error.result = result  # type: ignore[attr-defined]  # also on exceptions that are not ours

@@ -34,7 +34,16 @@ from rivers._runner.capture.step_output import StepOutput, outside
 from rivers._runner.capture.streams import Capture
 from rivers._runner.inputs import Inputs, Stream
 from rivers._runner.iterators import list_iterators
-from rivers._runner.loop import OverdueError, StoppedError, collected, seen, uncalled_for
+from rivers._runner.loop import (
+    ABANDON,
+    CANCEL_AGAIN,
+    OverdueError,
+    StoppedError,
+    collected,
+    describe_abandoned,
+    seen,
+    uncalled_for,
+)
 from rivers._runner.loop_thread import LoopThread
 from rivers._runner.outputs import checked, store
 from rivers._runner.refs import Resolver
@@ -56,8 +65,8 @@ class AsyncRunner:
 
     Loop and threads are started by the first `submit`. `emit` is called in them; for each submit it is told one
     StepStarted, what the body prints, and one StepResult. `local` holds the objects behind LocalRefs, `keep_error` is
-    given the live exception of a failed attempt. `grace` is how many seconds a cancelled body gets; then it is
-    cancelled again and, after as long again, abandoned.
+    given the live exception of a failed attempt. `grace` is how many seconds a cancelled body gets at most: after half
+    of them it is cancelled again, and after four fifths abandoned.
 
     A timeout and a stop reach a body at its next await. One that never awaits cannot be ended: it is named in a
     warning, and its timeout is noticed when it gives the loop back.
@@ -220,7 +229,7 @@ class AsyncRunner:
             if os.getpid() != self._pid:  # the body forked, and this is the child: the attempt has one result
                 end_forked_child(error)
             if step.reason is not None:
-                raise step.reason from None
+                raise step.reason from error  # its traceback says where the body was
             if isinstance(error, asyncio.CancelledError):
                 raise uncalled_for() from error
             raise
@@ -317,22 +326,26 @@ class AsyncRunner:
         self._emit(warning_record(message, step.attempt.spec.attempt_id))
 
     def _end(self, step: AsyncStep, reason: StoppedError | OverdueError) -> None:
-        if step.reason is None:
-            step.reason = reason
+        again = step.reason is not None
+        if again and not self._closed:
+            return  # a second cancel, such as core's own for a timeout, would cut short the body's cleaning up
+        step.reason = step.reason or reason
         if step.attempt.open:  # else it has not begun, and will look, or its body is over
-            step.task.cancel()
-            step.next_by_the_clock(self._loop.call_later(self._grace, self._end_again, step))
+            if not again:
+                step.task.cancel()
+            step.next_by_the_clock(self._loop.call_later(self._grace * CANCEL_AGAIN, self._end_again, step))
 
     def _end_again(self, step: AsyncStep) -> None:
         if step.attempt.open:
             step.task.cancel()
-            step.next_by_the_clock(self._loop.call_later(self._grace, self._abandon, step))
+            step.next_by_the_clock(self._loop.call_later(self._grace * (ABANDON - CANCEL_AGAIN), self._abandon, step))
 
     def _abandon(self, step: AsyncStep) -> None:
         attempt = step.attempt
         if not attempt.open or step.reason is None:
             return
-        self._warn(step, "after the step: the async body swallowed its cancellation twice and was abandoned")
+        step.reason.detail = describe_abandoned(step.task)
+        self._warn(step, f"after the step: the async body {step.reason.detail}")
         for task in step.tasks:
             task.cancel()
         self._abandoned.add(step.task)
@@ -362,7 +375,7 @@ class AsyncRunner:
             self._end(step, StoppedError())
         tasks = [step.task for step in self._running.values()]
         if tasks:
-            await asyncio.wait(tasks, timeout=2 * self._grace)
+            await asyncio.wait(tasks, timeout=self._grace)
         for step in [*self._running.values()]:
             self._abandon(step)
         return self._abandoned

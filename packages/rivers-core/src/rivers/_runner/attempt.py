@@ -145,16 +145,15 @@ def failed(
     spec = attempt.spec
     ending = Ending.FAILED
     failure: Failure | None = None
-    if isinstance(error, StoppedError | StepCancelledError):
+    if attempt.interrupted or isinstance(error, StoppedError | StepCancelledError | KeyboardInterrupt):
         ending = Ending.CANCELLED
-    elif attempt.interrupted or isinstance(error, KeyboardInterrupt):
-        ending = Ending.CANCELLED
-        failure = failure_of(error, FailureReason.CANCELLED)
+        failure = _cancelled(error, attempt.interrupted)
     else:
+        detail = error.detail if isinstance(error, OverdueError) else None
         error, reason, transient = _judge(error, attempt)
         if not is_full_traceback_wanted():
             BaseException.with_traceback(error, skip_own_frames(error.__traceback__))  # whatever its __setattr__ does
-        evidence = Evidence(timed_out=True) if reason is FailureReason.TIMEOUT else None
+        evidence = Evidence(timed_out=True, detail=detail) if reason is FailureReason.TIMEOUT else None
         failure = failure_of(error, reason, transient=transient, evidence=evidence)
         if keep_error is not None:
             keep_error(spec.attempt_id, error)
@@ -163,12 +162,23 @@ def failed(
     )
 
 
+def _cancelled(error: BaseException, interrupted: bool) -> Failure:
+    """Describe a cancelled attempt; the cause says where its body was, with a traceback."""
+    evidence = Evidence(cancelled=True, detail=error.detail if isinstance(error, StoppedError) else None)
+    if interrupted or isinstance(error, StoppedError):
+        cause = error.__cause__ if isinstance(error, StoppedError) else error
+        error = StepCancelledError("the body was stopped, and nothing was stored")
+        error.__cause__ = cause
+    return failure_of(error, FailureReason.CANCELLED, evidence=evidence)
+
+
 def _judge(error: BaseException, attempt: Attempt) -> tuple[BaseException, FailureReason, bool]:
     """What to report, why, and whether another attempt may help. Only what the body raised is `error`."""
     if isinstance(error, OverdueError):
         ran = attempt.called - attempt.loaded
         limit = attempt.spec.timeout
         overdue = StepTimeoutError(f"ran {ran:.3f} s, longer than its timeout of {limit} s; nothing was stored")
+        overdue.__cause__ = error.__cause__
         return overdue, FailureReason.TIMEOUT, True
     if isinstance(error, LoadFailedError | StoreFailedError | ResourceSetupError) and error.__cause__ is not None:
         cause = error.__cause__

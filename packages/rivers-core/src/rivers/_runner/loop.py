@@ -10,25 +10,50 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
+from rivers._runner.own_frames import is_own_frame
 from rivers_process.exit import end_forked_child
 
-__all__ = ["BodyLoop", "OverdueError", "StoppedError", "collected", "seen", "uncalled_for"]
+__all__ = [
+    "ABANDON",
+    "CANCEL_AGAIN",
+    "BodyLoop",
+    "OverdueError",
+    "StoppedError",
+    "collected",
+    "describe_abandoned",
+    "seen",
+    "uncalled_for",
+]
 
 T = TypeVar("T")
 
 
+CANCEL_AGAIN, ABANDON = 0.5, 0.8
+"""Shares of the grace after which a body that goes on is cancelled again, and abandoned. It is abandoned before the
+grace is over: then its process is killed, where it has one, and the run waits for its result only a little longer."""
+
+
 class OverdueError(Exception):
-    """The body ran longer than its timeout."""
+    """The body ran longer than its timeout; `detail` says where it was, if no traceback does."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
 
 
 class StoppedError(Exception):
-    """The body was cancelled from outside."""
+    """The body was cancelled from outside; `detail` says where it was, if no traceback does."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
 
 
 class BodyLoop:
     """Runs one body at a time to its end; made when the first async body comes.
 
-    `grace` is how many seconds a cancelled body gets; then it is cancelled again and, after as long again, abandoned.
+    `grace` is how many seconds a cancelled body gets at most: it is cancelled again after `CANCEL_AGAIN` of them, and
+    abandoned after `ABANDON`.
     """
 
     def __init__(self, grace: float) -> None:
@@ -148,11 +173,10 @@ class BodyLoop:
             await asyncio.wait([task, stopped], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return self._outcome(task)
-            reason: Exception = StoppedError() if stopped.done() else OverdueError()
-            await self._cancel(task)
-            raise reason
+            reason = StoppedError() if stopped.done() else OverdueError()
+            raise reason from await self._cancel(task, reason)
         except asyncio.CancelledError:
-            await self._cancel(task)
+            await self._cancel(task, StoppedError())
             raise
         finally:
             with self._lock:
@@ -165,15 +189,17 @@ class BodyLoop:
             raise uncalled_for()
         return task.result()
 
-    async def _cancel(self, task: asyncio.Task[Any]) -> None:
-        for _ in range(2):
+    async def _cancel(self, task: asyncio.Task[Any], reason: StoppedError | OverdueError) -> BaseException | None:
+        """End a body and return what it raised then, whose traceback says where it was; else `reason.detail` does."""
+        for share in (CANCEL_AGAIN, ABANDON - CANCEL_AGAIN):
             task.cancel()
-            done, _ = await asyncio.wait([task], timeout=self._grace)
+            done, _ = await asyncio.wait([task], timeout=self._grace * share)
             if done:
-                seen(task)
-                return
+                return raised_by(task)
+        reason.detail = describe_abandoned(task)
         self._abandoned.add(task)
-        self._warnings.append("the async body swallowed its cancellation twice and was abandoned")
+        self._warnings.append(f"the async body {reason.detail}")
+        return None
 
     async def _sweep(self, known: set[asyncio.Task[Any]]) -> None:
         """Background tasks that the body left are cancelled and awaited."""
@@ -207,6 +233,27 @@ async def _in_this_process(body: Coroutine[Any, Any, T]) -> T:
 def uncalled_for() -> asyncio.CancelledError:
     """What a body is charged with that raises CancelledError by itself."""
     return asyncio.CancelledError("the body raised CancelledError, though nobody had cancelled it")
+
+
+def raised_by(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return what a task that is done has raised, a CancelledError included."""
+    try:
+        task.result()
+    except BaseException as error:  # noqa: BLE001 - it is returned
+        return error
+    return None
+
+
+def describe_abandoned(task: asyncio.Task[Any]) -> str:
+    """Say that a body goes on in spite of two cancellations, and in which line of the user's it waits."""
+    place = ""
+    waits: Any = task.get_coro()
+    while waits is not None:
+        frame = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None)
+        if frame is not None and not is_own_frame(frame.f_code.co_filename):
+            place = f" at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        waits = getattr(waits, "cr_await", None) or getattr(waits, "gi_yieldfrom", None)
+    return f"swallowed its cancellation twice and was abandoned{place}"
 
 
 def seen(task: asyncio.Future[Any]) -> None:

@@ -309,10 +309,10 @@ class Runner:
         try:
             return run_bash(command, env, cwd, variables, spec.timeout, started)
         except TimeoutError:
-            raise OverdueError from None
+            raise OverdueError(f"in the command {command!r:.200}") from None
         except ExecutionError:
             if spec.attempt_id in self._stopped:
-                raise StoppedError from None
+                raise StoppedError(f"in the command {command!r:.200}") from None
             raise
         finally:
             self._processes.pop(spec.attempt_id, None)
