@@ -148,3 +148,15 @@ def test_metadata_that_is_too_large(repository: Callable[..., rs.CodeRepository]
     assert ("failed", 1) == (report.state, report.attempts)
     assert "metadata" in report.failure.message
     assert "succeeded" == result.steps["base"].state
+
+
+def test_a_secret_within_a_resource(
+    repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret in a model within, which the environment has, reaches the body in a worker."""
+    monkeypatch.setenv("WAREHOUSE_LOGIN__PASSWORD", "hunter2")
+    warehouse = values.Warehouse(login={"user": "me"})  # type: ignore[arg-type]  # as pydantic takes it
+    repo = repository(values.logged_in, warehouse=warehouse)
+    repo.materialize()
+
+    assert "me:7" == repo.load_node("logged_in")

@@ -6,6 +6,9 @@ import os
 import threading
 from typing import Any
 
+from pydantic import BaseModel, SecretStr
+from pydantic_settings import SettingsConfigDict
+
 import rivers as rs
 
 
@@ -95,3 +98,21 @@ def size(big: bytes) -> int:
 def much_metadata(context: rs.AssetExecutionContext) -> int:
     context.add_output_metadata({"text": "x" * (20 << 20)})
     return 1
+
+
+class Login(BaseModel):
+    user: str
+    password: SecretStr
+
+
+class Warehouse(rs.Resource):
+    """Has a secret in a model within."""
+
+    model_config = SettingsConfigDict(env_prefix="WAREHOUSE_", env_nested_delimiter="__")
+
+    login: Login
+
+
+@rs.Asset
+def logged_in(warehouse: Warehouse) -> str:
+    return f"{warehouse.login.user}:{len(warehouse.login.password.get_secret_value())}"

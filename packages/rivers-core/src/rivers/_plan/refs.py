@@ -14,11 +14,12 @@ from functools import cache, partial
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel
 
 from rivers._definitions.asset import Asset, MultiAsset
 from rivers._definitions.source_lines import pickle_with_source
 from rivers._definitions.task import BashTask, Task
+from rivers._plan.field_json import field_json
 from rivers.exceptions import ConfigurationError, RefResolutionError
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, sign
@@ -180,7 +181,7 @@ class Refs:
             loaded = getattr(loaded, part, None)
         if loaded is not cls or cls.__module__ == "__main__":
             if closures == "pickled" and isinstance(found, BaseModel):
-                return self._pickled(_Rebuilt(cls, _as_json(found, what)), what)
+                return self._pickled(_Rebuilt(cls, field_json(found, what)), what)
             raise RefResolutionError(
                 f"{what}: its class {cls.__module__}:{cls.__qualname__} cannot be imported by name, as a worker has to",
                 hint="move the class to module scope of an importable module",
@@ -189,7 +190,7 @@ class Refs:
             raise ConfigurationError(
                 f"{what}: a {cls.__name__} cannot leave this process", hint="make it an rs.Resource"
             )
-        return ConfiguredRef(cls=ref, json=_as_json(found, what))
+        return ConfiguredRef(cls=ref, json=field_json(found, what))
 
 
 @cache
@@ -232,41 +233,6 @@ class _Rebuilt:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._cls.model_validate_json, (self._json,)
-
-
-def _as_json(found: BaseModel, what: str) -> str:
-    """The fields as JSON, if building it again from them gives equal fields.
-
-    Secrets are left out: the worker has them from its own environment, or the object is refused.
-    """
-    secrets = {name for name in type(found).model_fields if isinstance(getattr(found, name), SecretStr | SecretBytes)}
-    try:
-        text = found.model_dump_json(exclude=secrets)
-        again = type(found).model_validate_json(text)
-    except ValidationError as error:
-        fields = [".".join(map(str, problem["loc"])) for problem in error.errors()]
-    except Exception as error:
-        fields = [name for name in type(found).model_fields if not _survives(found, name)]
-        if not fields:
-            raise ConfigurationError(
-                f"{what}: its fields cannot be written as JSON: {describe_exception(error)}"
-            ) from error
-    else:
-        fields = [name for name in type(found).model_fields if getattr(found, name) != getattr(again, name)]
-        if not fields:
-            return text
-    raise ConfigurationError(
-        f"{what} ({type(found).__name__}) cannot be rebuilt from its fields as JSON; these differ: {', '.join(fields)}",
-        hint="keep plain values in fields, secrets in the environment, and make connections in setup()",
-    )
-
-
-def _survives(found: BaseModel, name: str) -> bool:
-    try:
-        found.model_dump_json(include={name})
-    except Exception:  # noqa: BLE001 - any error means that this field is one of those to name
-        return False
-    return True
 
 
 def _plain(value: Any) -> bool:

@@ -114,7 +114,8 @@ class Resolver:
         except ValidationError as error:
             fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
             raise RefResolutionError(
-                f"{cls.__name__} cannot be built from its fields here; wrong are {fields}"
+                f"{cls.__name__} cannot be built from its fields here; wrong are {fields}",
+                hint="secrets do not travel: set those among them in the environment of the worker",
             ) from None
 
     def _unpickle(self, ref: PickledRef) -> Any:
