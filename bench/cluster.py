@@ -201,7 +201,7 @@ def chain(table: Table, image: str) -> None:
 @contextlib.contextmanager
 def pretended(*options: str) -> Iterator[None]:
     """A FakeCluster in another process, to which KUBECONFIG leads meanwhile."""
-    command = [sys.executable, "-m", "rivers_executor_k8s.testing", *options]
+    command = [sys.executable, "-m", "rivers_k8s_testing", *options]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     before = os.environ.get("KUBECONFIG", "")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:

@@ -34,7 +34,7 @@ PUBLIC = (
     "rivers.protocol",
     "rivers.spi",
     "rivers.testing",
-    "rivers_executor_k8s.testing",
+    "rivers_k8s_testing",
     "rivers_worker.client",
 )
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n`]*)$")

@@ -23,12 +23,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 JUDGED = [path for path in PACKAGES if path.name == os.environ.get("RIVERS_PACKAGE", path.name)]
-EXECUTORS = ("rivers_executor_parallel", "rivers_executor_k8s", "rivers_worker")
+EXECUTORS = ("rivers_executor_parallel", "rivers_executor_k8s", "rivers_k8s_testing", "rivers_worker")
 LIBRARIES = ("obstore", "google.protobuf", "cloudpickle", "loky", "kubernetes", "grpc", "aiohttp", "numpy", "pandas")
 DEPENDENCIES = {
     "rivers-core": ["msgspec", "pydantic", "pydantic-settings", "typing-extensions", "xxhash"],
     "rivers-executor-k8s": ["aiohttp", "kubernetes", "msgspec", "pyyaml", "rivers-core", "rivers-worker", "yarl"],
     "rivers-executor-parallel": ["cloudpickle", "loky", "msgspec", "rivers-core"],
+    "rivers-k8s-testing": ["msgspec", "rivers-worker"],
     "rivers-worker": ["cryptography", "grpcio", "rivers-core[protobuf]"],
 }
 KINDS = {"rivers-executor-k8s": "kubernetes", "rivers-executor-parallel": "parallel"}
@@ -183,7 +184,7 @@ def test_the_readme_runs_outside_the_repository(package: Path, tmp_path: Path) -
     (example,) = re.findall(r"^```python\n(.*?)^```$", (package / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     ended = run(example, tmp_path)
 
-    assert re.search(r"\b(materialize|execute)\(", example)
+    assert re.search(r"\b(materialize|execute|wait_for)\(", example)
     assert (0, "", "") == (ended.returncode, ended.stdout, ended.stderr)
 
 

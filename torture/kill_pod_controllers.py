@@ -100,7 +100,7 @@ def main() -> int:
     slowest = 0.0
     start = time.monotonic()
     os.environ["PYTHONPATH"] = str(CONTROLLER.parent)  # containers import from where their cluster does
-    cluster = subprocess.Popen([sys.executable, "-m", "rivers_executor_k8s.testing"], stdout=subprocess.PIPE, text=True)
+    cluster = subprocess.Popen([sys.executable, "-m", "rivers_k8s_testing"], stdout=subprocess.PIPE, text=True)
     with cluster, grounds() as ground:
         assert cluster.stdout is not None
         os.environ["KUBECONFIG"] = cluster.stdout.readline().strip()

@@ -32,7 +32,7 @@ from journal import FOLDER, Journal
 from leftovers import Holdings, left_behind
 from surroundings import grounds
 
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 from rivers_process.processes import find_marked_processes, kill_processes
 
 LONGEST = 1800.0

@@ -20,7 +20,7 @@ from anywhere import SharedFolder  # noqa: E402 - found by the line above
 from running.going import Going  # noqa: E402
 from running.left_behind import nothing_left  # noqa: E402
 
-from rivers_executor_k8s.testing import FakeCluster  # noqa: E402
+from rivers_k8s_testing import FakeCluster  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

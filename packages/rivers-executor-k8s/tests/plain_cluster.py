@@ -15,7 +15,7 @@ from rivers_executor_k8s.api.auth import load_access
 from rivers_executor_k8s.api.client import Api
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import DIGEST
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 LABEL = "rivers-test"
 SELECTOR = f"{LABEL}=plain"

@@ -16,7 +16,7 @@ from rivers.protocol import ImportRef, StepSpec
 from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.run.dial import Way
 from rivers_executor_k8s.run.session import Session, Setting
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
 """A container that does nothing, and ends when it is asked to."""

@@ -9,7 +9,7 @@ import pod_steps
 import pytest
 
 import rivers as rs
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 Repository = Callable[..., rs.CodeRepository]
 Pods = Callable[..., rs.Executor]

@@ -19,7 +19,7 @@ from tls_server import OK, Authority, request_of, server_tls, serving
 from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.api.auth import load_access
 from rivers_executor_k8s.api.client import Api, ApiError, ApiUnreachableError, load_api
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 PODS = "/api/v1/namespaces/default/pods"
 

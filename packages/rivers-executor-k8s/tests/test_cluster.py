@@ -14,7 +14,7 @@ from plain_cluster import SELECTOR, api_of, asked, opened, plain_cluster, plain_
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import Cluster, NameTakenError, PodRefusedError
 from rivers_executor_k8s.pod.objects import Pod
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.run.dial import Dialer, Way, way_of
 from rivers_executor_k8s.run.session import Session
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 ECHO = """
 import os, socket, threading

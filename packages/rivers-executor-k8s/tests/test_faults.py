@@ -15,7 +15,7 @@ import pod_steps
 import pytest
 
 import rivers as rs
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 Start = Callable[..., Any]
 Notes = Callable[[], list[str]]

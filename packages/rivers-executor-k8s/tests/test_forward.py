@@ -24,7 +24,7 @@ from tls_server import request_of, serving
 from rivers_executor_k8s.api.client import ApiError
 from rivers_executor_k8s.api.port_forward import PROTOCOL, Forward
 from rivers_executor_k8s.api.transport import Endpoint, Transport
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from rivers_executor_k8s.pod.manifest import Owner
 from rivers_executor_k8s.pod.names import DIGEST, RUN_LABEL, label_value
 from rivers_executor_k8s.run.lease import RunLock, RunLockedError, last_update, lease_name
 from rivers_executor_k8s.run.orphans import sweep
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 NOW = dt.datetime.now(dt.UTC)
 QUICK = 0.2

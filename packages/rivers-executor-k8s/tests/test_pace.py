@@ -9,7 +9,7 @@ import pytest
 from plain_cluster import opened, plain_cluster, until
 
 from rivers_executor_k8s.api.rate_limit import BURST, CONCURRENT, LONGEST, RATE, RetryBudget, pause
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import rivers as rs
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 CORE_TESTS = Path(__file__).parents[2] / "rivers-core" / "tests"
 sys.path += [str(CORE_TESTS), str(Path(__file__).parent / "user_code")]

@@ -20,7 +20,7 @@ from rivers.protocol import Compute, ImportRef, StepSpec
 from rivers_executor_k8s.pod.roles import OUTSIDE, REQUIRED, Permission
 from rivers_executor_k8s.run.preflight import dry_runs, missing_permissions, refs_of
 from rivers_executor_k8s.run.session import Session, Setting
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 Repository = Callable[..., rs.CodeRepository]
 

@@ -11,7 +11,7 @@ import pytest
 
 import rivers as rs
 from rivers.exceptions import GraphValidationError
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 Repository = Callable[..., rs.CodeRepository]
 Pods = Callable[..., rs.Executor]

@@ -13,7 +13,7 @@ import secret_steps
 
 import rivers as rs
 from rivers.exceptions import GraphValidationError, RiversError
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 CANARY = "hunter2-canary-5b1f"
 FORMS = [CANARY, base64.b64encode(CANARY.encode()).decode().rstrip("="), CANARY.encode().hex()]

@@ -13,7 +13,7 @@ from sessions import SLEEPS, in_session, made, session_of, spec
 import rivers as rs
 from rivers.protocol import Ending, Failure, FailureReason, StepResult
 from rivers_executor_k8s.run.session import Session, Setting
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 FAILED = StepResult(
     attempt_id="r-s-1",

@@ -13,7 +13,7 @@ from sessions import SLEEPS, in_session, made
 from rivers_executor_k8s.pod.pending import Cause
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.startup import CALM, SILENT, StartError, Startup
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 NO_SECRET = 'MountVolume.SetUp failed for volume "v" : secret "nowhere" not found'
 NO_NODE = "0/1 nodes are available: 1 Insufficient cpu."

@@ -14,7 +14,7 @@ from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import RUN_LABEL
 from rivers_executor_k8s.run.lease import LEASE_SECONDS, lease_name
 from rivers_executor_k8s.run.orphans import sweep
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 NOW = dt.datetime.now(dt.UTC)
 OLD = NOW - dt.timedelta(seconds=LEASE_SECONDS + 1)

@@ -16,7 +16,7 @@ from rivers_executor_k8s.api.client import ApiError
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.api.watch import PodWatch
 from rivers_executor_k8s.pod.objects import Pod
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 
 @pytest.fixture

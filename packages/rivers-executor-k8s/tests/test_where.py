@@ -12,7 +12,7 @@ from plain_cluster import opened, plain_cluster, plain_pod
 from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.pod.manifest import Owner
 from rivers_executor_k8s.run.controller_pod import POD_NAME_VARIABLES, image_and_owner
-from rivers_executor_k8s.testing import FakeCluster
+from rivers_k8s_testing import FakeCluster
 
 SIDE_CAR = {"name": "proxy", "image": "proxy:2"}
 

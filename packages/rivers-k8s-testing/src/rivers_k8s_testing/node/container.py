@@ -1,0 +1,158 @@
+"""The step's container of a pod, as a process of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rivers_k8s_testing.node.guard import MARK, kill
+from rivers_k8s_testing.node.statuses import ADDRESS, step_name
+
+__all__ = ["ConfigError", "Container", "environment", "step_container"]
+
+Pod = Mapping[str, Any]
+LONGEST_MESSAGE = 4096
+"""Bytes of a termination message that a kubelet keeps: the last ones."""
+SETTLE = 0.005
+"""Seconds after which a process that was within its exec carries its mark."""
+KEPT = re.compile(r"^(PATH|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|PYTHON\w+|COVERAGE_\w+)$")
+"""Variables of this process that a container gets, as an image would set them."""
+
+
+class ConfigError(Exception):
+    """A container cannot be made: its environment names what is not there. The text is the kubelet's."""
+
+
+def step_container(pod: Pod) -> Mapping[str, Any]:
+    """The container that is really started, as the manifest has it."""
+    name = step_name(pod)
+    found: Mapping[str, Any] = next(one for one in pod["spec"]["containers"] if one["name"] == name)
+    return found
+
+
+def environment(pod: Pod, folder: Path, mark: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """What the process sees: a little of this process, then the manifest's, then what a local process needs.
+
+    Raises:
+        ConfigError: a Secret or ConfigMap is named that the cluster does not have (it has none).
+    """
+    container = step_container(pod)
+    given = {name: value for name, value in os.environ.items() if KEPT.match(name)}
+    given |= {"PYTHONPATH": os.pathsep.join(_import_path()), "PYTHONUNBUFFERED": "1", "HOME": str(folder)}
+    given |= {"HOSTNAME": pod["metadata"]["name"], "TMPDIR": str(folder), **extra}
+    for source in container.get("envFrom", ()):
+        for kind, word in (("secretRef", "secret"), ("configMapRef", "configmap")):
+            if kind in source and not source[kind].get("optional"):
+                raise ConfigError(f'{word} "{source[kind]["name"]}" not found')
+    for variable in container.get("env", ()):
+        value = variable.get("value", "") if "valueFrom" not in variable else _value_from(pod, variable["valueFrom"])
+        if value is not None:
+            given[variable["name"]] = value
+    forced = {"RIVERS_LISTEN": f"{ADDRESS}:0", "RIVERS_TERMINATION_LOG": str(folder / "termination-log")}
+    return {**given, **forced, MARK: mark}
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from, but for what every interpreter knows by itself."""
+    own = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    own |= {str(Path(path, "lib-dynload")) for path in own} | {str(Path(path).with_suffix("")) for path in own}
+    return [path for path in (os.path.abspath(path or ".") for path in sys.path) if path not in own]
+
+
+def _value_from(pod: Pod, source: Mapping[str, Any]) -> str | None:
+    if "fieldRef" in source:
+        return _field(pod, source["fieldRef"]["fieldPath"])
+    for kind, word in (("secretKeyRef", "secret"), ("configMapKeyRef", "configmap")):
+        if kind in source and not source[kind].get("optional"):
+            raise ConfigError(f'{word} "{source[kind]["name"]}" not found')
+    return None
+
+
+def _field(pod: Pod, path: str) -> str:
+    addresses = {"status.podIP": ADDRESS, "status.podIPs": ADDRESS, "status.hostIP": ADDRESS}
+    if path in addresses:
+        return addresses[path]
+    if found := re.match(r"^metadata\.(labels|annotations)\['(.+)'\]$", path):
+        return str((pod["metadata"].get(found[1]) or {}).get(found[2], ""))
+    value: Any = pod
+    for step in path.split("."):
+        value = value.get(step, "") if isinstance(value, Mapping) else ""
+    return str(value)
+
+
+class Container:
+    """A process, and whatever it starts: found by a mark in their environment, ended together."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
+        self.log = folder / "log"
+        self._folder = folder
+        self._mark = env[MARK]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 – what the test has chosen to run
+                command,
+                env=dict(env),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of its first process."""
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether its first process has not ended, as far as is known."""
+        return self._process.returncode is None
+
+    async def ended(self) -> int:
+        """Wait for its end, which is that of its first process; the others are killed, as a container's are.
+
+        Returns:
+            The exit code as a kubelet tells it: 128 and the signal where one has ended it.
+        """
+        loop = asyncio.get_running_loop()
+        exited: asyncio.Future[None] = loop.create_future()
+        descriptor = os.pidfd_open(self.pid)
+        try:
+            loop.add_reader(descriptor, lambda: None if exited.done() else exited.set_result(None))
+            await exited
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        code = self._process.wait()
+        kill(self._mark)
+        await asyncio.sleep(SETTLE)
+        kill(self._mark)
+        return code if code >= 0 else 128 - code
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process; SIGKILL, SIGSTOP and SIGCONT go to all of them."""
+        if self.runs:
+            self._process.send_signal(number)  # by its id: within its exec there is a moment without a mark
+        if number in {signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT}:
+            kill(self._mark, number)
+
+    def reap(self) -> None:
+        """End it without waiting in the loop."""
+        self.signal(signal.SIGKILL)
+        self._process.wait()
+
+    def message(self, container: Mapping[str, Any], exit_code: int) -> str:
+        """Its termination message; where it has failed without one, the end of its log if the manifest says so."""
+        written = self._folder / "termination-log"
+        text = written.read_bytes()[-LONGEST_MESSAGE:] if written.exists() else b""
+        if not text and exit_code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            text = b"".join(self.log.read_bytes()[-2048:].splitlines(keepends=True)[-80:])
+        return text.decode(errors="replace")
