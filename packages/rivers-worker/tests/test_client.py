@@ -503,9 +503,9 @@ class TestSizes:
         run(test)
 
     def test_a_spec_outside_its_limits(self) -> None:
-        """A spec of more than 1 MiB is refused here, with the field that is too large."""
+        """A spec above the limit on sizes is refused here, with the field that is too large."""
         large = StepSpec(
-            run_id="run", step="orders", attempt_id=ATTEMPT, function=SPEC.function, tags=("x" * 250_000,) * 5
+            run_id="run", step="orders", attempt_id=ATTEMPT, function=SPEC.function, tags=("x" * 250_000,) * 17
         )
 
         async def test() -> None:

@@ -233,7 +233,7 @@ class SpecVersionError(SpecDecodeError):
 
 
 class SpecTooLargeError(SpecDecodeError):
-    """More than 1 MiB, or more than 20,000 values."""
+    """More bytes or more values than `rivers.protocol.LIMITS` allows."""
 
 
 class SpecTooDeepError(SpecDecodeError):

@@ -114,36 +114,36 @@ class TestDepth:
 class TestSize:
     @pytest.mark.parametrize("encode", ENCODERS)
     def test_names_the_biggest_field(self, spec: StepSpec, encode: Callable[[StepSpec], bytes]) -> None:
-        """A spec of more than 1 MiB is refused before it is sent, with the field that is to blame."""
-        literals = tuple(LiteralInput(parameter=f"p{n}", json=f'"{"x" * 200_000}"') for n in range(6))
+        """A spec above the size limit is refused before it is sent, with the field that is to blame."""
+        literals = tuple(LiteralInput(parameter=f"p{n}", json=f'"{"x" * 200_000}"') for n in range(21))
         with pytest.raises(
-            SpecTooLargeError, match="allowed are 1048576; the biggest field is inputs with 1200235 bytes"
+            SpecTooLargeError, match=r"allowed are 4128768; the biggest field is inputs with 4200\d+ bytes"
         ):
             encode(replace(spec, inputs=literals, config='{"a": 1}'))
 
     @pytest.mark.parametrize("encode", ENCODERS)
     def test_one_huge_field(self, spec: StepSpec, encode: Callable[[StepSpec], bytes]) -> None:
         """What is too large as a whole is told as such, also where its one field has a limit of its own."""
-        with pytest.raises(SpecTooLargeError, match="the biggest field is config with 2000008 bytes"):
-            encode(replace(spec, config='"' + "x" * 2_000_001 + '"'))
+        with pytest.raises(SpecTooLargeError, match="the biggest field is config with 5000008 bytes"):
+            encode(replace(spec, config='"' + "x" * 5_000_001 + '"'))
 
     @pytest.mark.parametrize("encode", ENCODERS)
     def test_too_many_values(self, spec: StepSpec, encode: Callable[[StepSpec], bytes]) -> None:
-        """More than 20,000 values are refused, with the field that is to blame."""
-        keys = tuple(str(number) for number in range(20_000))
+        """More than 250,000 values are refused, with the field that is to blame."""
+        keys = tuple(str(number) for number in range(250_000))
         collect = CollectInput(parameter="all", key="graph/each", io_handler=REF, map_keys=keys)
-        with pytest.raises(SpecTooLargeError, match="more than 20000 values; the biggest field is inputs"):
+        with pytest.raises(SpecTooLargeError, match="more than 250000 values; the biggest field is inputs"):
             encode(replace(spec, inputs=(collect,)))
 
     def test_many_values_within_the_limit(self, spec: StepSpec) -> None:
-        """A collect of 19,000 mapping keys travels."""
-        keys = tuple(str(number) for number in range(19_000))
+        """A collect of 100,000 mapping keys travels, also of keys as long as a UUID."""
+        keys = tuple(f"{number:036}" for number in range(100_000))
         spec = replace(spec, inputs=(CollectInput(parameter="p", key="k", io_handler=REF, map_keys=keys),))
         assert spec == decode_spec(encode_spec(spec))
         assert spec == decode_spec_protobuf(encode_spec_protobuf(spec))
 
-    def test_bytes_above_1_mib(self) -> None:
-        """More than 1 MiB is refused by its length, whatever it holds."""
+    def test_bytes_above_the_limit(self) -> None:
+        """What is above the size limit is refused by its length, whatever it holds."""
         with pytest.raises(SpecTooLargeError):
             decode_spec(bytes(LIMITS.size + 1))
         with pytest.raises(SpecTooLargeError):
@@ -256,7 +256,7 @@ class TestLimits:
 
     def test_the_published_limits(self) -> None:
         """The limits are those of the security page."""
-        assert (2**20, 32, 20_000, 10_000, 2**18) == (
+        assert (2**22 - 2**16, 32, 250_000, 10_000, 2**18) == (
             LIMITS.size, LIMITS.depth, LIMITS.nodes, LIMITS.inputs, LIMITS.text
         )  # fmt: skip
         assert (512, 255, 2**18, 2**14, 2**16) == (

@@ -113,6 +113,19 @@ def test_rejected_bytes(case: dict[str, Any], form: str) -> None:
     assert getattr(exceptions, case["error"]) is type(raised.value)
 
 
+@pytest.mark.parametrize("minor", ["v1.0", "v1.1"])
+def test_bytes_with_a_table_of_refs(minor: str) -> None:
+    """Protocol 1.1 writes repeated refs once; 1.0 did not know the table, and golden bytes of 1.0 have none."""
+    found = []
+    for case in cases("specs.json"):
+        if case.id.startswith(minor):
+            tree = msgspec.msgpack.decode(base64.b64decode(case.values[0]["msgpack"]))
+            message = step_pb2.StepSpec.FromString(base64.b64decode(case.values[0]["protobuf"]))
+            assert len(tree.get("refs", ())) == len(message.refs)
+            found += [(case.values[0]["name"], len(message.refs))] if message.refs else []
+    assert ([("repeated refs", 2)] if minor == "v1.1" else []) == found
+
+
 def test_every_field_and_variant_is_covered() -> None:
     """The valid cases of the newest minor use every field, every variant and every enum value of the protocol."""
     newest = max(path.name for path in CORPUS.glob("v*"))
@@ -126,7 +139,8 @@ def test_every_field_and_variant_is_covered() -> None:
             wanted |= {f"{name.name}.{field.name}" for field in name.fields}
     for kind in step_pb2.DESCRIPTOR.enum_types_by_name.values():
         wanted |= {value.name for value in kind.values if value.number}
-    assert {"StepSpec.protocol_version"} == wanted - seen  # another one is another major, which is refused
+    # Another protocol_version is another major, which is refused; the table of refs is in the bytes alone.
+    assert {"StepSpec.protocol_version", "StepSpec.refs", "TableRef.index"} == wanted - seen
 
 
 def collect(value: Any, seen: set[str]) -> None:

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from msgspec import inspect
 
 from rivers.protocol import StepEvent, StepSpec
-from rivers.protocol.limits import _RULES
+from rivers.protocol.struct_checks import _RULES
 from rivers.protocol.v1 import step_pb2
 
 FILE = step_pb2.DESCRIPTOR

@@ -343,7 +343,8 @@ class Frontier:
         assert step.mapped_over is not None
         source = self.groups.get(step.mapped_over)
         keys = source.keys if source is not None else self._map_keys.get(step.mapped_over, ())
-        group = self.groups[step.index] = Group(step.node.index, keys)
+        origin = source.origin if source is not None else self.plan.steps[step.mapped_over].node
+        group = self.groups[step.index] = Group(step.node.index, keys, origin)
         for child in self._children[step.index]:
             if self._streams.starts_early(self.plan.steps[child], step):
                 self._satisfy(self.plan.steps[child])

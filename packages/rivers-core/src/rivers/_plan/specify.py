@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.task import BashTask, Task
+from rivers._io.base import AtomicIOHandler
 from rivers._plan.graph import Node, Source
 from rivers._plan.plan import Step
 from rivers._plan.refs import Closures, Refs
@@ -17,6 +18,7 @@ from rivers.protocol.ref import ImportRef, Ref
 from rivers.protocol.spec import (
     CollectInput,
     ElementInput,
+    GroupInput,
     InnerStep,
     Input,
     LogSettings,
@@ -32,6 +34,8 @@ __all__ = ["Specifier"]
 
 Definition: TypeAlias = Asset | Task | BashTask
 _FORESEEABLE = frozenset({"value", "resource", "constant"})
+MANY_KEYS = 1_000
+"""Above this number of mapping keys, a spec refers to the stored ones: loading them costs one read of the store."""
 _BASH = ImportRef(module="rivers._definitions.bash", qualname="run_bash")
 
 
@@ -157,21 +161,28 @@ class Specifier:
         group = next(
             (groups[index] for index in step.deps if index in groups and groups[index].node == source.node), None
         )
-        keys = group.keys if group is not None else ()
-        handler = self._handler(source, closures)
-        if how == "collect":
-            return CollectInput(
-                parameter=source.parameter, key=source.key, io_handler=handler, map_keys=keys, run_id=self._run_id
+        return self._group_input(source, self._handler(source, closures), group, closures, live)
+
+    def _group_input(self, source: Source, handler: Ref, group: Group | None, closures: Closures, live: bool) -> Input:
+        """Return the input for all instances of a group: with its mapping keys, or where the worker finds them."""
+        parameter, key, run_id = source.parameter, source.key, self._run_id
+        live = live and source.how == "stream"
+        if group is not None and closures != "local" and not live and _are_keys_in_reach(group, source):
+            return GroupInput(
+                parameter=parameter,
+                key=key,
+                io_handler=handler,
+                keys=f"{group.origin.outputs[-1].key}[]",
+                run_id=run_id,
+                how=source.how,
             )
+        keys = group.keys if group is not None else ()
+        if source.how == "collect":
+            return CollectInput(parameter=parameter, key=key, io_handler=handler, map_keys=keys, run_id=run_id)
+        if live:
+            return StreamInput(parameter=parameter, key=key, io_handler=handler, live=True, run_id=run_id)
         done = tuple(group.done) if group is not None and not source.ordered else keys
-        return StreamInput(
-            parameter=source.parameter,
-            key=source.key,
-            io_handler=handler,
-            map_keys=() if live else done,
-            live=live,
-            run_id=self._run_id,
-        )
+        return StreamInput(parameter=parameter, key=key, io_handler=handler, map_keys=done, run_id=run_id)
 
     def _inner(self, node: Node, step: Step, closures: Closures) -> InnerStep:
         """A task of a fused graph: what its siblings make stays in memory, the rest is loaded as ever."""
@@ -191,3 +202,13 @@ class Specifier:
             is_async=node.is_async,
             mapped_over=siblings[node.mapped_over].key if node.mapped_over is not None else None,
         )
+
+
+def _are_keys_in_reach(group: Group, source: Source) -> bool:
+    """Return whether a worker finds a large group's keys in the store that it loads the values from.
+
+    The task that made the elements has stored their keys, but only an atomic IO handler does so; another handler than
+    that of the values may be out of the worker's reach.
+    """
+    handler = group.origin.outputs[-1].io_handler
+    return len(group.keys) > MANY_KEYS and handler is source.io_handler and isinstance(handler, AtomicIOHandler)

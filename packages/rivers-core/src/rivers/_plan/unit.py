@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from rivers._definitions.compute import Compute
 from rivers._events.event import Event
+from rivers._plan.graph import Node
 from rivers._plan.plan import Step
 from rivers.exceptions import StepCancelledError, StepTimeoutError
 from rivers.protocol import spec
@@ -105,14 +106,17 @@ class Unit:
 class Group:
     """The instances of a mapped step.
 
+    `origin` is the node whose last output is mapped over: `keys` are the mapping keys of its elements, and are stored
+    beside them.
     `done` holds mapping keys in the order they succeeded, `lost` those that did not, each with the culprit; `broken` is
     the first culprit. `active` counts what is queued or runs, `held` waits for `max_concurrency`.
     """
 
-    __slots__ = ("active", "broken", "done", "finished", "held", "keys", "left", "lost", "node")
+    __slots__ = ("active", "broken", "done", "finished", "held", "keys", "left", "lost", "node", "origin")
 
-    def __init__(self, node: int, keys: tuple[str, ...]) -> None:
+    def __init__(self, node: int, keys: tuple[str, ...], origin: Node) -> None:
         self.node = node
+        self.origin = origin
         self.keys = keys
         self.left = len(keys)
         self.done: list[str] = []

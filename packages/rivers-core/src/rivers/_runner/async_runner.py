@@ -51,7 +51,7 @@ from rivers._runner.resources import Resources
 from rivers._runner.results import warning_record
 from rivers.protocol.ref import Ref
 from rivers.protocol.result import OutputRecord, StepEvent, StepResult, StepStarted
-from rivers.protocol.spec import CollectInput, ResourceInput, StepSpec, StoredInput
+from rivers.protocol.spec import CollectInput, GroupInput, ResourceInput, StepSpec, StoredInput
 from rivers_process.exit import end_forked_child
 
 __all__ = ["AsyncRunner"]
@@ -257,7 +257,7 @@ class AsyncRunner:
             if isinstance(given, ResourceInput):
                 if not self._resources.is_ready(given.name):
                     await self._set_up(given)
-            elif isinstance(given, StoredInput | CollectInput):
+            elif isinstance(given, StoredInput | CollectInput | GroupInput):
                 far = far or self._is_far(given.io_handler)
         if far:
             loaded: tuple[dict[str, Any], list[Stream]] = await self._in_pool(self._inputs.load, spec, callee.hints)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.ref import Ref
 from rivers.protocol.spec import (
     CollectInput,
+    GroupInput,
     Input,
     LiteralInput,
     ObjectInput,
@@ -80,7 +81,7 @@ class Inputs:
                 arguments[given.parameter] = self.stored(given, spec.step, hints.get(given.parameter))  # type: ignore[arg-type]  # told apart by `kind`
             else:
                 value = arguments[given.parameter] = self.other(given, spec, hints)
-                if kind is StreamInput:
+                if type(value) is Stream:
                     streams.append(value)
         return arguments, streams
 
@@ -100,11 +101,14 @@ class Inputs:
             return self._resolver.resolve(given.ref)
 
         def element(key: str) -> Any:
-            assert isinstance(given, CollectInput | StreamInput)
+            assert isinstance(given, CollectInput | StreamInput | GroupInput)
             return self._load(given.io_handler, f"{given.key}[{key}]", spec.step, given.run_id, None, None)
 
         if isinstance(given, CollectInput):
             return [element(key) for key in given.map_keys]
+        if isinstance(given, GroupInput):
+            keys: Iterable[str] = self._load(given.io_handler, given.keys, spec.step, given.run_id, None, None)
+            return Stream(iter(keys), element) if given.how == "stream" else [element(key) for key in keys]
         if isinstance(given, StreamInput):
             return Stream(self._live_keys(spec.attempt_id, given) if given.live else iter(given.map_keys), element)
         raise RefResolutionError(f"input {given.parameter!r} exists inside a fused graph only")

@@ -10,7 +10,7 @@ from rivers.protocol.codec import (
 )
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.failure import Evidence, Failure, FailureReason, classify, describe
-from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref
+from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, TableRef
 from rivers.protocol.result import (
     Ending,
     LogRecord,
@@ -26,6 +26,7 @@ from rivers.protocol.spec import (
     CollectInput,
     Compute,
     ElementInput,
+    GroupInput,
     InnerStep,
     Input,
     LiteralInput,
@@ -51,6 +52,7 @@ __all__ = [
     "Evidence",
     "Failure",
     "FailureReason",
+    "GroupInput",
     "ImportRef",
     "InnerStep",
     "Input",
@@ -73,6 +75,7 @@ __all__ = [
     "StepStarted",
     "StoredInput",
     "StreamInput",
+    "TableRef",
     "Timings",
     "classify",
     "decode_event",

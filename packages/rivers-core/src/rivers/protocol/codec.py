@@ -11,9 +11,11 @@ from __future__ import annotations
 import msgspec
 
 from rivers.exceptions import SpecDecodeError, SpecTooDeepError, SpecTooLargeError, SpecVersionError
-from rivers.protocol.limits import LIMITS, Limits, check_limits
+from rivers.protocol.limits import LIMITS, Limits
+from rivers.protocol.ref_table import encode_with_table, restore_refs
 from rivers.protocol.result import LogRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import PROTOCOL_VERSION, StepSpec
+from rivers.protocol.struct_checks import check_limits
 
 __all__ = [
     "LIMITS",
@@ -34,6 +36,7 @@ class _Version(msgspec.Struct):
 
 
 _ENCODER = msgspec.msgpack.Encoder()
+_encode_plain = _ENCODER.encode
 _VERSION = msgspec.msgpack.Decoder(_Version)
 _SPEC = msgspec.msgpack.Decoder(StepSpec)
 _EVENT: msgspec.msgpack.Decoder[StepEvent] = msgspec.msgpack.Decoder(StepEvent)
@@ -46,7 +49,7 @@ def encode_spec(spec: StepSpec) -> bytes:
     """Encode a spec as msgpack, within the limits that `decode_spec` enforces.
 
     Raises:
-        SpecTooLargeError: more than 1 MiB, or more than 20,000 values; the biggest field is named.
+        SpecTooLargeError: more than `LIMITS.size` bytes or `LIMITS.nodes` values; the biggest field is named.
         SpecLimitError: a field is outside its limit, or holds a LocalRef.
         SpecDecodeError: a field holds what its type does not allow.
     """
@@ -73,6 +76,8 @@ def decode_spec(data: bytes) -> StepSpec:
         spec = _SPEC.decode(data)
     except DECODE_ERRORS as error:
         raise malformed("StepSpec", error) from None
+    if spec.refs:
+        spec = restore_refs(spec)
     check_limits(spec)
     return spec
 
@@ -133,8 +138,8 @@ def malformed(what: str, error: BaseException) -> SpecDecodeError:
 
 def _encode(value: StepSpec | StepEvent) -> bytes:
     try:
-        data = _ENCODER.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        data = encode_with_table(value, _encode_plain, len) if isinstance(value, StepSpec) else _encode_plain(value)
+    except (AttributeError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         check_limits(value)  # a value of a wrong type fails somewhere in there; this names it
         raise malformed(type(value).__name__, error) from None
     check_size(len(data), value)

@@ -17,10 +17,13 @@ from msgspec import inspect
 from rivers.exceptions import SpecDecodeError, SpecTooLargeError
 from rivers.protocol.codec import DECODE_ERRORS, check_size, check_version, malformed, too_many_values
 from rivers.protocol.failure import FailureReason
-from rivers.protocol.limits import LIMITS, MISSING, Refused, check_limits
+from rivers.protocol.field_checks import MISSING, Refused
+from rivers.protocol.limits import LIMITS
 from rivers.protocol.ref import LocalRef
+from rivers.protocol.ref_table import encode_with_table, restore_refs
 from rivers.protocol.result import Ending, StepEvent
 from rivers.protocol.spec import NodeKind, OutputMode, StepSpec
+from rivers.protocol.struct_checks import check_limits
 
 try:
     from google.protobuf.message import DecodeError, Message
@@ -47,11 +50,14 @@ def to_protobuf(value: StepSpec | StepEvent) -> Message:
 
     Raises:
         SpecLimitError: a field is outside its limit, or holds a LocalRef.
-        SpecTooLargeError: more than 1 MiB; the biggest field is named.
+        SpecTooLargeError: more than `LIMITS.size` bytes; the biggest field is named.
     """
-    message = step_pb2.StepSpec() if isinstance(value, StepSpec) else step_pb2.StepEvent()
     try:
-        _fill(message, value)
+        if isinstance(value, StepSpec):
+            message = encode_with_table(value, _spec_message, lambda made: made.ByteSize())
+        else:
+            message = step_pb2.StepEvent()
+            _fill(message, value)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         check_limits(value)  # a value of a wrong type fails somewhere in there; this names it
         raise malformed(type(value).__name__, error) from None
@@ -74,6 +80,8 @@ def from_protobuf(message: Message) -> StepSpec | StepEvent:
         value = cast("StepSpec | StepEvent", _READERS[type(message)](message))
     except Refused as refused:
         raise refused.to_error() from None
+    if isinstance(value, StepSpec) and value.refs:
+        value = restore_refs(value)
     check_limits(value)
     return value
 
@@ -132,6 +140,12 @@ _NUMBERS: dict[type[enum.Enum], dict[enum.Enum, int]] = {
 }
 
 
+def _spec_message(spec: StepSpec) -> Message:
+    message = step_pb2.StepSpec()
+    _fill(message, spec)
+    return message
+
+
 def _fill(message: Any, value: msgspec.Struct) -> None:
     """Write a struct into its message, or into its place in the message of its union."""
     if message.DESCRIPTOR.name != type(value).__name__:
@@ -188,7 +202,7 @@ def _reader(kind: inspect.Type) -> Reader | None:
 
 def _struct_reader(info: inspect.StructType) -> Reader:
     readers = {field.name: _reader(field.type) for field in info.fields}
-    blanks: dict[type, object] = {inspect.StrType: "", inspect.BytesType: b""}
+    blanks: dict[type, object] = {inspect.StrType: "", inspect.BytesType: b"", inspect.IntType: 0}
     required = {field.name: type(field.type) for field in info.fields if field.required}
     empty = {name: blanks[kind] for name, kind in required.items() if kind in blanks}
     needed = [name for name in required if name not in empty]

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-__all__ = ["ConfiguredRef", "ImportRef", "LocalRef", "PickledRef", "Ref", "is_signed", "sign"]
+__all__ = ["ConfiguredRef", "ImportRef", "LocalRef", "PickledRef", "Ref", "TableRef", "is_signed", "sign"]
 
 
 class ImportRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="import", tag_field="kind"):
@@ -50,7 +50,13 @@ class LocalRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="local",
     token: str
 
 
-Ref: TypeAlias = ImportRef | ConfiguredRef | PickledRef | LocalRef
+class TableRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="table", tag_field="kind"):
+    """The ref at position `index` of `StepSpec.refs`; it exists in encoded specs only (`rivers.protocol.ref_table`)."""
+
+    index: int
+
+
+Ref: TypeAlias = ImportRef | ConfiguredRef | PickledRef | LocalRef | TableRef
 
 
 def sign(payload: bytes, key: bytes) -> PickledRef:

@@ -19,6 +19,7 @@ __all__ = [
     "CollectInput",
     "Compute",
     "ElementInput",
+    "GroupInput",
     "InnerStep",
     "Input",
     "LiteralInput",
@@ -93,6 +94,21 @@ class StreamInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="stre
     run_id: str | None = None
 
 
+class GroupInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="group", tag_field="kind"):
+    """A parameter that gets the values of all instances of a large group: a reference, however many they are.
+
+    `keys` is the storage key under which the group's mapping keys are stored, with the same IO handler as its values.
+    `how` is `collect`, a list, or `stream`, an iterator; both in the order of the keys.
+    """
+
+    parameter: str
+    key: str
+    io_handler: Ref
+    keys: str
+    run_id: str | None = None
+    how: str = "collect"
+
+
 class LiteralInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="literal", tag_field="kind"):
     """A parameter given as a constant in a graph's composition, as JSON text."""
 
@@ -126,7 +142,9 @@ class ElementInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="inn
     how: str = "value"
 
 
-Input: TypeAlias = StoredInput | CollectInput | StreamInput | LiteralInput | ObjectInput | ResourceInput | ElementInput
+Input: TypeAlias = (
+    StoredInput | CollectInput | StreamInput | GroupInput | LiteralInput | ObjectInput | ResourceInput | ElementInput
+)
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -171,7 +189,8 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `attempt` counts from 1 what the retry policy counts; `attempt_id` is unique for every submit, also for one that is
     repeated free of charge; `epoch` is the controller's fencing number. `config` is the text of a JSON object.
     `timeout` is in seconds. `function` leads to a function, an Asset or a Task. `graph` leads to the graph asset whose
-    composition has the step's command or constants, where these travel in the spec.
+    composition has the step's command or constants, where these travel in the spec. `refs` is the table behind
+    TableRefs, filled in encoded specs only.
     """
 
     protocol_version: int = PROTOCOL_VERSION
@@ -197,3 +216,4 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     logs: LogSettings = LogSettings()
     inner: tuple[InnerStep, ...] = ()
     graph: ImportRef | None = None
+    refs: tuple[Ref, ...] = ()

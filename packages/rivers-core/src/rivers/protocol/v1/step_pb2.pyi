@@ -103,14 +103,22 @@ class PickledRef(_message.Message):
     hmac: bytes
     def __init__(self, payload: _Optional[bytes] = ..., sha256: _Optional[bytes] = ..., hmac: _Optional[bytes] = ...) -> None: ...
 
+class TableRef(_message.Message):
+    __slots__ = ("index",)
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    def __init__(self, index: _Optional[int] = ...) -> None: ...
+
 class Ref(_message.Message):
-    __slots__ = ("configured", "pickled")
+    __slots__ = ("configured", "pickled", "table")
     IMPORT_FIELD_NUMBER: _ClassVar[int]
     CONFIGURED_FIELD_NUMBER: _ClassVar[int]
     PICKLED_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
     configured: ConfiguredRef
     pickled: PickledRef
-    def __init__(self, configured: _Optional[_Union[ConfiguredRef, _Mapping]] = ..., pickled: _Optional[_Union[PickledRef, _Mapping]] = ..., **kwargs) -> None: ...
+    table: TableRef
+    def __init__(self, configured: _Optional[_Union[ConfiguredRef, _Mapping]] = ..., pickled: _Optional[_Union[PickledRef, _Mapping]] = ..., table: _Optional[_Union[TableRef, _Mapping]] = ..., **kwargs) -> None: ...
 
 class StoredInput(_message.Message):
     __slots__ = ("parameter", "key", "io_handler", "run_id", "metadata")
@@ -156,6 +164,22 @@ class StreamInput(_message.Message):
     run_id: str
     def __init__(self, parameter: _Optional[str] = ..., key: _Optional[str] = ..., io_handler: _Optional[_Union[Ref, _Mapping]] = ..., map_keys: _Optional[_Iterable[str]] = ..., live: bool = ..., run_id: _Optional[str] = ...) -> None: ...
 
+class GroupInput(_message.Message):
+    __slots__ = ("parameter", "key", "io_handler", "keys", "run_id", "how")
+    PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    IO_HANDLER_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    HOW_FIELD_NUMBER: _ClassVar[int]
+    parameter: str
+    key: str
+    io_handler: Ref
+    keys: str
+    run_id: str
+    how: str
+    def __init__(self, parameter: _Optional[str] = ..., key: _Optional[str] = ..., io_handler: _Optional[_Union[Ref, _Mapping]] = ..., keys: _Optional[str] = ..., run_id: _Optional[str] = ..., how: _Optional[str] = ...) -> None: ...
+
 class LiteralInput(_message.Message):
     __slots__ = ("parameter", "json")
     PARAMETER_FIELD_NUMBER: _ClassVar[int]
@@ -193,7 +217,7 @@ class ElementInput(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., step: _Optional[str] = ..., how: _Optional[str] = ...) -> None: ...
 
 class Input(_message.Message):
-    __slots__ = ("stored", "collect", "stream", "literal", "object", "resource", "inner")
+    __slots__ = ("stored", "collect", "stream", "literal", "object", "resource", "inner", "group")
     STORED_FIELD_NUMBER: _ClassVar[int]
     COLLECT_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +225,7 @@ class Input(_message.Message):
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     INNER_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     stored: StoredInput
     collect: CollectInput
     stream: StreamInput
@@ -208,7 +233,8 @@ class Input(_message.Message):
     object: ObjectInput
     resource: ResourceInput
     inner: ElementInput
-    def __init__(self, stored: _Optional[_Union[StoredInput, _Mapping]] = ..., collect: _Optional[_Union[CollectInput, _Mapping]] = ..., stream: _Optional[_Union[StreamInput, _Mapping]] = ..., literal: _Optional[_Union[LiteralInput, _Mapping]] = ..., object: _Optional[_Union[ObjectInput, _Mapping]] = ..., resource: _Optional[_Union[ResourceInput, _Mapping]] = ..., inner: _Optional[_Union[ElementInput, _Mapping]] = ...) -> None: ...
+    group: GroupInput
+    def __init__(self, stored: _Optional[_Union[StoredInput, _Mapping]] = ..., collect: _Optional[_Union[CollectInput, _Mapping]] = ..., stream: _Optional[_Union[StreamInput, _Mapping]] = ..., literal: _Optional[_Union[LiteralInput, _Mapping]] = ..., object: _Optional[_Union[ObjectInput, _Mapping]] = ..., resource: _Optional[_Union[ResourceInput, _Mapping]] = ..., inner: _Optional[_Union[ElementInput, _Mapping]] = ..., group: _Optional[_Union[GroupInput, _Mapping]] = ...) -> None: ...
 
 class Output(_message.Message):
     __slots__ = ("name", "key", "io_handler", "mode", "metadata")
@@ -259,7 +285,7 @@ class LogSettings(_message.Message):
     def __init__(self, level: _Optional[int] = ..., capture: bool = ...) -> None: ...
 
 class StepSpec(_message.Message):
-    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph")
+    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph", "refs")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -283,6 +309,7 @@ class StepSpec(_message.Message):
     LOGS_FIELD_NUMBER: _ClassVar[int]
     INNER_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
+    REFS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     run_id: str
     step: str
@@ -306,7 +333,8 @@ class StepSpec(_message.Message):
     logs: LogSettings
     inner: _containers.RepeatedCompositeFieldContainer[InnerStep]
     graph: ImportRef
-    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ..., graph: _Optional[_Union[ImportRef, _Mapping]] = ...) -> None: ...
+    refs: _containers.RepeatedCompositeFieldContainer[Ref]
+    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ..., graph: _Optional[_Union[ImportRef, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("exit_code", "signal", "container_reason", "node", "worker", "memory_peak", "memory_limit", "oom_kills", "timed_out", "cancelled", "native_traceback", "detail")

@@ -1,0 +1,261 @@
+"""Checks of single values: text, keys, numbers, JSON, maps and lists, each held to its limit."""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import msgspec
+
+from rivers.exceptions import SpecDecodeError, SpecLimitError, SpecTooDeepError
+from rivers.protocol.compiled import Quick
+from rivers.protocol.limits import LIMITS
+
+__all__ = [
+    "FINITE",
+    "INT64",
+    "KEY",
+    "MISSING",
+    "Check",
+    "Refused",
+    "check_dotted",
+    "check_finite",
+    "check_key",
+    "check_no_table",
+    "check_timeout",
+    "each",
+    "instance",
+    "integer",
+    "json_text",
+    "mapping",
+    "octets",
+    "one_of",
+    "text_of",
+]
+
+MISSING = object()
+"""Stands for the value of a required field that was left out."""
+
+Check: TypeAlias = Callable[[Any], None]
+INT64 = 1 << 63
+_UNSHOWN = object()
+_JSON = msgspec.json.Decoder(msgspec.Raw)
+_BITS = bytes.maketrans(b"[{]}", b"1100")
+_NO_BRACKET = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEPS = [[1 if byte >> shift & 1 else -1 for shift in range(7, -1, -1)] for byte in range(256)]
+_RISES = [(max(accumulate(steps)), sum(steps)) for steps in _STEPS]
+"""For eight brackets: how far they rise at most, and by how much they end higher."""
+_SEGMENT = r"(?!__\w*__(?:\.|\Z))[^\W\d]\w*"
+_DOTTED = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
+
+
+class Refused(Exception):
+    """A value that is not allowed where it stands; gathers the way to it while it rises, then becomes an error."""
+
+    def __init__(
+        self, value: object, allowed: str, *, hint: str | None = None, error: type[SpecDecodeError] = SpecLimitError
+    ) -> None:
+        super().__init__(allowed)
+        self.value = value
+        self.allowed = allowed
+        self.hint = hint
+        self.error = error
+        self.path: list[str] = []
+
+    def to_error(self) -> SpecDecodeError:
+        """The error to raise instead: it names the field, the value shortened, and what is allowed."""
+        where = ".".join(reversed(self.path)).replace(".[", "[")
+        return self.error(f"{where} {_shown(self.value)}; allowed is {self.allowed}", hint=self.hint)
+
+
+def _shown(value: object) -> str:
+    if value is _UNSHOWN or value is MISSING:
+        return "is missing" if value is MISSING else "is not acceptable"
+    if isinstance(value, str | bytes):
+        cut = f"{value[:60]!r}… ({len(value)} long)" if len(value) > 60 else repr(value)
+        return f"is {cut}"
+    if isinstance(value, int) and abs(value) > 2 * INT64:
+        return "is an int of more than 64 bits"
+    if value is None or isinstance(value, int | float | enum.Enum):
+        return f"is {value}"
+    size = f" of {len(value)}" if isinstance(value, tuple | list | dict) else ""
+    return f"is a {type(value).__name__}{size}"
+
+
+def _fits(text: str, limit: int) -> bool:
+    if len(text) > limit:
+        return False
+    try:
+        return text.isascii() or len(text.encode()) <= limit
+    except UnicodeEncodeError:
+        return False
+
+
+def text_of(limit: int) -> Check:
+    """Return the check of a text of at most `limit` bytes of UTF-8."""
+
+    def check(value: Any) -> None:
+        if type(value) is not str or not _fits(value, limit):
+            raise Refused(value, f"Unicode text of at most {limit} bytes")
+
+    return Quick(check, f"type(item) is str and len(item) <= {limit} and item.isascii()")
+
+
+def check_key(value: Any) -> None:
+    """Check a name or key: printable text of 1 to `LIMITS.key` bytes."""
+    if type(value) is not str or not value or not value.isprintable() or not _fits(value, LIMITS.key):
+        raise Refused(value, f"1 to {LIMITS.key} bytes of printable text, without control characters")
+
+
+def check_dotted(value: Any) -> None:
+    """Check the name of a module, or the way from it to an object."""
+    if type(value) is not str or not _fits(value, LIMITS.name) or not _DOTTED.fullmatch(value):
+        raise Refused(
+            value,
+            f"a dotted name of at most {LIMITS.name} bytes, no part of it like __this__ or <locals>",
+            hint="move what it names to module scope of an importable module, or let it travel as a PickledRef",
+        )
+
+
+def one_of(*choices: str) -> Check:
+    """Return the check of a text with these possible values."""
+
+    def check(value: Any) -> None:
+        if value not in choices:
+            raise Refused(value, "one of " + ", ".join(choices))
+
+    return check
+
+
+def integer(low: int, high: int) -> Check:
+    """Return the check of an int from `low` to `high`."""
+
+    def check(value: Any) -> None:
+        if type(value) is not int or not low <= value <= high:
+            raise Refused(value, f"an int from {low} to {high}")
+
+    return Quick(check, f"type(item) is int and {low} <= item <= {high}")
+
+
+def check_finite(value: Any) -> None:
+    """Check a number: no NaN, no infinity, and no int of more than 64 bits."""
+    if type(value) is float and math.isfinite(value):
+        return
+    if type(value) is not int or abs(value) >= INT64:
+        raise Refused(value, "a finite number")
+
+
+def check_timeout(value: Any) -> None:
+    """Check a timeout in seconds."""
+    if type(value) not in (float, int) or not 0 < value <= LIMITS.timeout:
+        raise Refused(value, f"more than 0 and at most {LIMITS.timeout:.0f} seconds (30 days)")
+
+
+def check_no_table(value: Any) -> None:
+    """Check that a spec has no table of refs: the codec makes it, and takes it apart again."""
+    if value != ():
+        raise Refused(value, "no table of refs, as only the codec makes one")
+
+
+def octets(low: int, high: int) -> Check:
+    """Return the check of `low` to `high` bytes."""
+    allowed = f"{low} bytes" if low == high else f"{low} to {high} bytes"
+
+    def check(value: Any) -> None:
+        if type(value) is not bytes or not low <= len(value) <= high:
+            raise Refused(value, allowed)
+
+    return check
+
+
+def json_text(limit: int, kind: str = "value", opening: str = "") -> Check:
+    """Return the check of a JSON text; no error shows its content, as fields of resources may be secrets."""
+
+    def check(value: Any) -> None:
+        if type(value) is not str or not _fits(value, limit):
+            shown = _UNSHOWN if type(value) is str else value
+            raise Refused(shown, f"the text of a JSON {kind}, at most {limit} bytes")
+        try:
+            _JSON.decode(value)
+        except RecursionError:
+            raise _too_deep() from None
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise Refused(_UNSHOWN, f"the text of a JSON {kind}, and this is none: {error}") from None
+        if opening and not value.lstrip(" \t\r\n").startswith(opening):
+            raise Refused(_UNSHOWN, f"the text of a JSON {kind}, and this is another JSON value")
+        if value.count("[") + value.count("{") > LIMITS.depth:
+            _check_nesting(value)
+
+    return check
+
+
+def _check_nesting(text: str) -> None:
+    """Find how deep a well-formed JSON text nests: its brackets as bits, 1 opens and 0 closes, eight at a time."""
+    plain = text.encode().replace(b"\\\\", b"").replace(b'\\"', b"")
+    bits = b"".join(plain.split(b'"')[::2]).translate(_BITS, _NO_BRACKET)
+    bits += b"0" * (-len(bits) % 8)
+    depth = 0
+    for byte in int(b"0" + bits, 2).to_bytes(len(bits) // 8, "big"):
+        if depth + _RISES[byte][0] > LIMITS.depth:
+            raise _too_deep()
+        depth += _RISES[byte][1]
+
+
+def _too_deep() -> Refused:
+    return Refused(_UNSHOWN, f"JSON nested at most {LIMITS.depth} deep", error=SpecTooDeepError)
+
+
+def mapping(limit: int) -> Check:
+    """Return the check of a map of text to text that measures at most `limit` bytes in all."""
+    text = text_of(limit)
+
+    def check(value: Any) -> None:
+        if type(value) is not dict:
+            raise Refused(value, "a dict of str to str")
+        for key, item in value.items():
+            text(key)
+            try:
+                text(item)
+            except Refused as refused:
+                refused.path.append(f"[{key[:60]!r}]")
+                raise
+        if sum(len(key.encode()) + len(item.encode()) for key, item in value.items()) > limit:
+            raise Refused(value, f"at most {limit} bytes of keys and values together")
+
+    return check
+
+
+def each(item: Check, most: int) -> Check:
+    """Return the check of a tuple of at most `most` elements, each checked by `item`."""
+
+    def check(value: Any) -> None:
+        if type(value) is not tuple or len(value) > most:
+            raise Refused(value, f"a tuple of at most {most}")
+        passed = 0
+        try:
+            for element in value:
+                item(element)
+                passed += 1
+        except Refused as refused:
+            refused.path.append(f"[{passed}]")
+            raise
+
+    return check
+
+
+def instance(cls: type) -> Check:
+    """Return the check of an instance of this very class."""
+
+    def check(value: Any) -> None:
+        if type(value) is not cls:
+            raise Refused(value, f"a {cls.__name__}")
+
+    return check
+
+
+KEY = Quick(check_key, f"type(item) is str and 0 < len(item) <= {LIMITS.key} and item.isascii() and item.isprintable()")
+FINITE = Quick(check_finite, "type(item) is float and item - item == 0.0")  # an infinity less itself is no number
