@@ -10,6 +10,7 @@ from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import Place, Unit
 from rivers.exceptions import GraphValidationError, Problem, RiversError
+from rivers.protocol.codec import encode_spec
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.spec import StepSpec
 
@@ -84,7 +85,9 @@ class Backends:
         for step in self._plan.steps:
             if step.placed == placed and self.can[placed].of(step.is_async).closures != "local":
                 try:
-                    yield specifier.foresee(step)
+                    spec = specifier.foresee(step)
+                    encode_spec(spec)  # what is too large is found now, and not when the step's turn comes
+                    yield spec
                 except RiversError as error:
                     hint = f" ({error.hint})" if error.hint else ""
                     problems.append(Problem(error.message + hint, step.key, step.node.definition.where))
