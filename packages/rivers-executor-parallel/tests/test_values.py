@@ -160,3 +160,16 @@ def test_a_secret_within_a_resource(
     repo.materialize()
 
     assert "me:7" == repo.load_node("logged_in")
+
+
+def test_an_obstore_store(repository: Callable[..., rs.CodeRepository], tmp_path: Path) -> None:
+    """A handler on an obstore LocalStore is built again in a worker; one on a MemoryStore is refused by resolve()."""
+    obstore = pytest.importorskip("obstore.store")
+    made, there = rs.Asset(values.seven, io_handler="local"), rs.Asset(values.seven, io_handler="memory")
+    repo = repository(made, local=rs.PickleIOHandler(store=obstore.LocalStore(prefix=tmp_path)))
+    repo.materialize()
+
+    assert 7 == repo.load_node("seven")
+    assert (tmp_path / "seven.pkl").is_file()
+    with pytest.raises(rs.exceptions.GraphValidationError, match="seven"):
+        repository(there, memory=rs.PickleIOHandler(store=obstore.MemoryStore())).resolve()

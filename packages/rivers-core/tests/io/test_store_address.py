@@ -6,14 +6,17 @@ import copy
 import os
 import pickle
 import pwd
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from rivers._plan.refs import Refs
 from rivers.exceptions import ConfigurationError
 from rivers.io_handlers import InputContext, OutputContext, PickleIOHandler
+from rivers.protocol import ConfiguredRef
 
 obstore = pytest.importorskip("obstore.store")
 
@@ -94,6 +97,81 @@ def test_secrets_stay(store: object) -> None:
     with pytest.raises(Exception, match="environment of every process") as caught:
         handler.model_dump_json()
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("store", "variables"),
+    [
+        (
+            lambda: obstore.S3Store("b", access_key_id="i", secret_access_key="canary"),
+            {"AWS_SECRET_ACCESS_KEY": "canary"},
+        ),
+        (lambda: obstore.S3Store("b", token="canary"), {"AWS_SESSION_TOKEN": "canary"}),
+        (
+            lambda: obstore.AzureStore("c", account_name="a", account_key="Y2FuYXJ5"),
+            {"AZURE_STORAGE_ACCOUNT_KEY": "Y2FuYXJ5"},
+        ),
+        (lambda: {"url": "s3://b", "config": {"aws_session_token": "canary"}}, {"AWS_SESSION_TOKEN": "canary"}),
+    ],
+    ids=["key", "token", "account", "mapping"],
+)
+def test_secrets_that_the_environment_has(
+    store: Callable[[], object], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret that is in the environment, too, is read from there again; where it is not, its variable is named."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    handler = PickleIOHandler(store())
+    text = handler.model_dump_json()
+
+    assert handler == PickleIOHandler.model_validate_json(text)
+    assert handler.preflight() is None
+    for name, value in variables.items():
+        assert value not in text
+        monkeypatch.delenv(name)
+        assert name in str(PickleIOHandler.model_validate_json(text).preflight())
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        obstore.LocalStore,
+        lambda folder: obstore.LocalStore(str(folder)),
+        lambda folder: obstore.S3Store("b", prefix="p", region="eu", retry_config={"max_retries": 3}),
+        lambda folder: obstore.S3Store("b", config={"endpoint": "http://x"}, client_options={"timeout": "7s"}),
+        lambda folder: obstore.AzureStore("c", account_name="a", prefix="p"),
+        lambda folder: obstore.GCSStore("b", skip_signature=True),
+    ],
+    ids=["local", "local text", "s3", "s3 options", "azure", "gcs"],
+)
+def test_obstore_stores_travel(store: Callable[[Path], object], tmp_path: Path) -> None:
+    """An obstore store travels by its URL and its options: a handler elsewhere equals the one here."""
+    handler = PickleIOHandler(store(tmp_path), prefix="q")
+    ref = Refs(b"").object(handler, "none", "IO handler", "store")
+
+    assert isinstance(ref, ConfiguredRef)
+    assert handler == PickleIOHandler.model_validate_json(ref.json)
+
+
+def test_secrets_are_named_before_the_run() -> None:
+    """A store with a secret that the environment has not is refused by the setting's name, without its value."""
+    handler = PickleIOHandler(obstore.S3Store("b", access_key_id="i", secret_access_key="canary"))
+    with pytest.raises(ConfigurationError, match=r"store \(.*config\['secret_access_key'\] may be secret") as caught:
+        Refs(b"").object(handler, "none", "IO handler", "store")
+
+    assert "canary" not in str(caught.value)
+    for given in (handler.store, {"url": "s3://b", "config": {"access_key_id": "i", "secret_access_key": "canary"}}):
+        assert "canary" not in repr(PickleIOHandler(given))
+
+
+def test_relative_obstore_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prefix of a LocalStore may be relative; the handler keeps it when the working directory changes."""
+    monkeypatch.chdir(tmp_path)
+    handler = PickleIOHandler(obstore.LocalStore("values", mkdir=True))
+    monkeypatch.chdir("/")
+    handler.handle_output(OutputContext("k"), 1)
+
+    assert (tmp_path / "values" / "k.pkl").is_file()
 
 
 def test_memory_store_stays() -> None:

@@ -116,3 +116,7 @@ class Warehouse(rs.Resource):
 @rs.Asset
 def logged_in(warehouse: Warehouse) -> str:
     return f"{warehouse.login.user}:{len(warehouse.login.password.get_secret_value())}"
+
+
+def seven() -> int:
+    return 7

@@ -31,10 +31,11 @@ from obstore.store import from_url
 from rivers._io.key import SUFFIX, flat_name, object_path
 from rivers._io.store_address import address_of
 from rivers._io.store_errors import StoreRefusedError, explain, short_text
+from rivers._io.store_secrets import check_environment
 from rivers._io.sweep import MOST_MARKS, seconds_between
 from rivers._io.trailer import TAIL_BYTES, Damaged, Names, Trailer, pointed_to, seal
 from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over, size_of
-from rivers.exceptions import OutputCommitError
+from rivers.exceptions import ConfigurationError, OutputCommitError
 
 __all__ = ["ObjectFiles"]
 
@@ -328,10 +329,14 @@ def _open(store: Any) -> Any:
     if isinstance(store, dict):
         options: dict[str, Any] = {
             "retry_config": _RETRIES,
-            **{name: value for name, value in store.items() if name != "url"},
+            **{name: value for name, value in store.items() if name not in ("url", "environment")},
         }
+        check_environment(store.get("environment", []), store["url"])
         options["retry_config"] = _durations(options["retry_config"])
-        return from_url(store["url"], **options)
+        try:
+            return from_url(store["url"], **options)
+        except _FAILED as error:
+            raise ConfigurationError(f"{store['url']} cannot be opened: {short_text(error)}") from None
     return store
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import Field, ValidationError, field_serializer, field_validator
@@ -163,6 +163,11 @@ class PickleIOHandler(AtomicIOHandler):
     @field_serializer("store")
     def _serialise_store(self, value: Any) -> store_address.Address:
         return store_address.serialise(value)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        # Options of a store may be secret.
+        for name, value in super().__repr_args__():
+            yield name, store_address.address_of(value) if name == "store" else value
 
     def __getstate__(self) -> dict[Any, Any]:
         # What is open here is opened again over there.

@@ -16,12 +16,16 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
 from rivers._io.home import expand_home
+from rivers._io.store_secrets import move_to_environment, secret_settings
 from rivers.exceptions import ConfigurationError
 
 __all__ = ["Address", "address_of", "is_store", "local_root", "normalise", "scheme_of", "serialise"]
 
 Address: TypeAlias = str | dict[str, Any]
-"""A URL, or `{"url": …, "config": …, "client_options": …, "retry_config": …}` as obstore's `from_url` takes them."""
+"""A URL, or `{"url": …, "config": …, "client_options": …, "retry_config": …}` as obstore's `from_url` takes them.
+
+`environment` beside them lists variables that hold secrets of the store; whoever opens it must have them.
+"""
 
 _SCHEMES = ("file", "memory", "s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss")
 _ALIASES = {"gcs": "gs"}
@@ -32,10 +36,8 @@ _KINDS = {
     "GCSStore": ("gs", "bucket"),
     "AzureStore": ("az", "container_name"),
 }  # an obstore class → the scheme of its URL, and the setting that holds the bucket
-_OPTIONS = frozenset({"url", "config", "client_options", "retry_config"})
-_SECRET = ("secret", "token", "password", "_key", "sas_", "bearer", "default_headers")
+_OPTIONS = ("config", "client_options", "retry_config", "environment")
 _HOME_URL = re.compile(r"file://(?:localhost)?/?(~[^?#]*)").fullmatch
-_NO_SECRET = ("_id", "_file", "_url", "_enabled")
 
 
 def is_store(value: object) -> bool:
@@ -44,24 +46,32 @@ def is_store(value: object) -> bool:
 
 
 def normalise(value: object) -> object:
-    """Check what was given as `store` and return it as a URL, an Address with options, or the obstore store itself.
+    """Check what was given as `store` and return it as an Address, which another process can open.
 
-    A relative path is made absolute, as a worker may run in another directory. Raises ConfigurationError.
+    A relative path is made absolute, as a worker may run in another directory. An obstore store that lives in this
+    process only, as it is in memory or has a secret that the environment has not, is returned as it is. Raises
+    ConfigurationError.
     """
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, str):
         return _url(value)
     if isinstance(value, Mapping):
-        unknown = sorted(set(value) - _OPTIONS)
+        unknown = sorted(set(value) - {"url", *_OPTIONS})
         if unknown or not isinstance(value.get("url"), str):
             raise ConfigurationError(
-                f"a store as a mapping needs 'url' and may have {sorted(_OPTIONS - {'url'})}; got {sorted(value)}"
+                f"a store as a mapping needs 'url' and may have {sorted(_OPTIONS)}; got {sorted(value)}"
             )
-        options = {name: given for name, given in value.items() if given}
-        return {**options, "url": _url(value["url"])} if len(options) > 1 else _url(value["url"])
-    if is_store(value):
+        return _with_options(_url(value["url"]), {name: value.get(name) for name in _OPTIONS})
+    if not is_store(value):
+        pass
+    elif scheme_of(value) == "file":
+        return address_of(value)
+    elif scheme_of(value) == "memory" or getattr(value, "credential_provider", None) is not None:
         return value
+    else:
+        address = _with_options(address_of(value), _options_of(value))
+        return value if isinstance(address, dict) and any(secret_settings(address)) else address
     raise ConfigurationError(
         f"store is {value!r}; it must be a path, a URL ({', '.join(f'{name}://' for name in _SCHEMES)}) or an obstore "
         "LocalStore, MemoryStore, S3Store, GCSStore or AzureStore"
@@ -101,25 +111,29 @@ def serialise(store: Any) -> Address:
     """Return what another process opens the same store from; ConfigurationError where that needs a secret."""
     if isinstance(store, str):
         return store
-    if isinstance(store, dict):
-        options = {name: store[name] for name in store if name != "url"}
-    elif scheme_of(store) == "file":
-        return address_of(store)
-    elif scheme_of(store) == "memory":
-        raise ConfigurationError(
-            "an obstore MemoryStore lives in this process only and cannot be given to another",
-            hint="use a path or a bucket for steps that run elsewhere",
-        )
-    else:
-        if getattr(store, "credential_provider", None) is not None:
-            raise _secret("credential_provider")
-        options = {name: getattr(store, name) for name in ("config", "client_options", "retry_config")}
-    for name in ("config", "client_options"):
-        for key in options.get(name) or {}:
-            if any(mark in key for mark in _SECRET) and not key.endswith(_NO_SECRET):
-                raise _secret(f"{name}[{key!r}]")
+    if not isinstance(store, dict):
+        if scheme_of(store) == "memory":
+            raise ConfigurationError(
+                "an obstore MemoryStore lives in this process only and cannot be given to another",
+                hint="use a path or a bucket for steps that run elsewhere",
+            )
+        for part, key in secret_settings(_options_of(store)):
+            raise _secret(f"{part}[{key!r}]")
+        raise _secret("credential_provider")
+    for part, key in secret_settings(store):
+        raise _secret(f"{part}[{key!r}]")
+    return store
+
+
+def _options_of(store: Any) -> dict[str, Any]:
+    return {name: getattr(store, name, None) for name in _OPTIONS}
+
+
+def _with_options(url: str, options: dict[str, Any]) -> Address:
+    """Return the URL with its options as JSON has them, or alone where there are none."""
+    options = move_to_environment(urlsplit(url).scheme, options)
     kept = {name: _plain(value) for name, value in options.items() if value}
-    return {"url": address_of(store), **kept} if kept else address_of(store)
+    return {"url": url, **kept} if kept else url
 
 
 def _kind(value: object) -> str | None:

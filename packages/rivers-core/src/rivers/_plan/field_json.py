@@ -13,8 +13,6 @@ from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["field_json"]
 
-_SERIALIZER_FAILED = "Error calling function"
-
 
 def field_json(found: BaseModel, what: str) -> str:
     """Return the fields as JSON, if an object that is built from it in this environment has equal fields.
@@ -87,5 +85,6 @@ def _unwritable(found: BaseModel) -> Iterator[str]:
         try:
             found.model_dump_json(include={name})
         except Exception as error:  # noqa: BLE001 - any error means that this field is one of those to name
-            text = str(error)
-            yield f"{name} ({text.partition(': ')[2]})" if text.startswith(_SERIALIZER_FAILED) else name
+            # pydantic gives what a serializer raised as text: "… function `_serialise`: ConfigurationError: the text".
+            reason = str(error).partition("Error calling function ")[2].partition("`: ")[2].partition("\n")[0]
+            yield f"{name} ({reason})" if reason else name
