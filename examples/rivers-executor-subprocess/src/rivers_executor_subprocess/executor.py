@@ -20,7 +20,7 @@ class SubprocessExecutor(rs.Executor):
     must allow it, too, as the worker decides for itself what it loads.
 
     Raises:
-        ConfigurationError: a parameter is not acceptable; names it, the value and what is allowed.
+        ConfigurationError: an argument is invalid; names it, its value and what is expected.
     """
 
     kind = "subprocess"
@@ -30,6 +30,6 @@ class SubprocessExecutor(rs.Executor):
 
     def __post_init__(self) -> None:
         if type(self.max_workers) is not int or self.max_workers < 1:
-            raise ConfigurationError(f"max_workers={self.max_workers!r}: a whole number of at least 1 is allowed")
+            raise ConfigurationError(f"invalid max_workers={self.max_workers!r}: expected a whole number of at least 1")
         if type(self.allow_pickle) is not bool:
-            raise ConfigurationError(f"allow_pickle={self.allow_pickle!r}: True or False is allowed")
+            raise ConfigurationError(f"invalid allow_pickle={self.allow_pickle!r}: expected True or False")

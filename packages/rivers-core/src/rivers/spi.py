@@ -1,7 +1,8 @@
 """For authors of executors: the interface that core calls, and what it hands over."""
 
 from rivers._definitions.compute import parse_quantity
-from rivers._definitions.executor import Executor, usable_cpus
+from rivers._definitions.cpus import usable_cpus
+from rivers._definitions.executor import Executor
 from rivers._definitions.pod_template import check_pod_template
 from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach

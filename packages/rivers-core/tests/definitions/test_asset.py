@@ -89,7 +89,7 @@ class TestDecorator:
     def test_not_a_function(self, given_: Any) -> None:
         """A name or a number where the function stands is refused, with what to write."""
         if given_ is None:
-            with pytest.raises(AssetDefinitionError, match="decorates exactly one function"):
+            with pytest.raises(AssetDefinitionError, match="expected a function"):
                 rs.Asset(name="x")(3)
             return
         with pytest.raises(AssetDefinitionError, match="name="):

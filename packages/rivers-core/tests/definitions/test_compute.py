@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
@@ -14,6 +15,11 @@ from rivers.protocol import spec
 from rivers.protocol.failure import FailureReason
 
 OOM = FailureReason.OUT_OF_MEMORY
+
+
+class Amount(StrEnum):
+    HALF = "500m"
+
 
 sizes = st.integers(1, 2**50)
 units = st.sampled_from(["", "k", "M", "G", "Ki", "Mi", "Gi"])
@@ -114,18 +120,46 @@ class TestCompute:
         assert compute == again == pickle.loads(pickle.dumps(compute))
         assert 1 == len({compute, Compute(cpu="500m", gpu="2")})
 
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ({"cpu": 2}, "2"),
+            ({"cpu": 0.5}, "500m"),
+            ({"cpu": 0.1}, "100m"),
+            ({"cpu": 1.5}, "1500m"),
+            ({"cpu": Fraction(1, 4)}, "250m"),
+            ({"gpu": 1}, "1"),
+            ({"gpu": 2.0}, "2"),
+            ({"memory": 2**30}, "1073741824"),
+            ({"memory": 1e9}, "1000000000"),
+            ({"cpu": Amount.HALF}, "500m"),
+        ],
+        ids=repr,
+    )
+    def test_numbers(self, given: dict[str, Any], expected: str) -> None:
+        """Numbers of CPUs, GPUs and bytes are amounts like their texts, and arrive as text."""
+        ((name, _),) = given.items()
+
+        assert expected == getattr(Compute(**given), name)
+        assert Compute(**given) == Compute(**{name: expected})  # type: ignore[arg-type]
+
     @pytest.mark.parametrize("parameter", ["cpu", "memory", "gpu"])
-    @pytest.mark.parametrize("value", ["", "abc", "0", "0Mi", "-1", "1X", 1, 0.5, True, b"1", "9Ei", "1e99"], ids=repr)
+    @pytest.mark.parametrize(
+        "value",
+        ["", "abc", "0", "0Mi", "-1", "1X", 0, -1, 0.0001, float("nan"), float("inf"), True, b"1", "9Ei", "1e99"],
+        ids=repr,
+    )
     def test_refuses(self, parameter: str, value: Any) -> None:
-        """Malformed, zero and too large quantities, and all that is no str, are refused under the parameter's name."""
-        with pytest.raises(ConfigurationError, match=f"^{parameter}="):
+        """Malformed, zero and too large amounts, and all that is neither text nor number, are refused by name."""
+        with pytest.raises(ConfigurationError, match=f"^invalid {parameter}="):
             Compute(**{parameter: value})
 
     @pytest.mark.parametrize(
         ("given", "hint"),
         [
             ({"cpu": "0.5m"}, "thousandth of a CPU"),
-            ({"cpu": 2}, 'write it in quotes: cpu="2"'),
+            ({"memory": 8}, 'a number is bytes; write memory="8Mi" or memory="8Gi"'),
+            ({"memory": 0}, None),
             ({"memory": "512m"}, 'did you mean "512Mi"'),
             ({"memory": "0.5"}, None),
             ({"memory": "64GB"}, 'write "64Gi"'),
@@ -176,7 +210,7 @@ class TestComputeEscalation:
     )
     def test_refuses(self, parameter: str, given: dict[str, Any]) -> None:
         """Factors that do not grow, half a CPU rule, no reasons and malformed ceilings are refused by name."""
-        with pytest.raises(ConfigurationError, match=f"^{parameter}="):
+        with pytest.raises(ConfigurationError, match=f"^invalid {parameter}="):
             ComputeEscalation(**{"max_memory": "1Gi"} | given)
 
 

@@ -7,12 +7,16 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rivers._definitions.executor import Executor, FrozenJSON, usable_cpus
+from rivers._definitions.cpus import usable_cpus
+from rivers._definitions.executor import Executor
+from rivers._definitions.frozen_json import FrozenJSON
 from rivers.exceptions import ConfigurationError
 
 TEMPLATE = {"kind": "Pod", "spec": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "gpu"}]}}
@@ -30,6 +34,10 @@ class Plain(Executor):
 
     def __init__(self, queue: str) -> None:
         self.__dict__["queue"] = queue
+
+
+class Team(StrEnum):
+    DATA = "data"
 
 
 class Nameless(Executor):
@@ -97,7 +105,12 @@ class TestValues:
     )
     def test_same_parameters(self, factory: Any, cls: Any) -> None:
         """Factory and class take the same parameters, of the same kinds, with the same defaults."""
-        assert list(inspect.signature(factory).parameters.values()) == list(inspect.signature(cls).parameters.values())
+        found, expected = (
+            [(one.name, one.kind, one.default) for one in inspect.signature(made).parameters.values()]
+            for made in (factory, cls)
+        )
+
+        assert found == expected
 
     def test_every_parameter_arrives(self) -> None:
         """The kubernetes factory hands every parameter on under its own name."""
@@ -166,8 +179,8 @@ class TestRefused:
         with pytest.raises(ConfigurationError) as caught:
             make(**{parameter: value})
 
-        assert caught.value.message.startswith(f"{parameter}={str(value)[:3] if value != '4' else repr(value)}")
-        assert caught.value.message.endswith("a whole number of at least 1, or None, is allowed")
+        assert caught.value.message.startswith(f"invalid {parameter}={str(value)[:3] if value != '4' else repr(value)}")
+        assert caught.value.message.endswith(": expected a whole number of at least 1 or None")
 
     @pytest.mark.parametrize(
         ("parameter", "values"),
@@ -176,7 +189,7 @@ class TestRefused:
             ("max_concurrent_steps", [0, -1, True, "4", 1.0]),
             ("namespace", ["", "My-ns", "a_b", "-a", "a-", "a.b", "a" * 64, "ä", "a\n", 1]),
             ("service_account", ["", None, "A", "a_b", "a..b", ".a", "a.", "a-.b", "a" * 254, "a\n", 1]),
-            ("worker_cpu", ["", "abc", "0", "-1", "0.1m", "1X", None, 1, 0.5, True]),
+            ("worker_cpu", ["", "abc", "0", "-1", "0.1m", "1X", None, 0, -1, 0.0001, True]),
             ("worker_memory", ["", "abc", "1X", "0", "0Mi", "-1Gi", "512MB", "400m", None, 512, True]),
             ("pod_template", ["", "a\nb", b"a", [], 1, {"a": {1}}, {"a": float("nan")}, {1: 2, "a": 3}]),
             ("pod_template['kind']", []),
@@ -193,23 +206,24 @@ class TestRefused:
     )
     @pytest.mark.parametrize("make", [Executor.kubernetes, Executor.Kubernetes])
     def test_kubernetes(self, make: Any, parameter: str, values: list[object]) -> None:
-        """Every parameter refuses what no cluster would take, naming itself, the value and what is allowed."""
+        """Every parameter refuses what no cluster would take, naming itself, the value and what is expected."""
         for value in values:
             with pytest.raises(ConfigurationError) as caught:
                 make(**{parameter: value})
 
-            assert caught.value.message.startswith(f"{parameter}={repr(value)[:60]}")
-            assert caught.value.message.endswith("is allowed")
+            assert caught.value.message.startswith(f"invalid {parameter}={repr(value)[:60]}")
+            assert ": expected " in caught.value.message
 
     @pytest.mark.parametrize(
         ("given", "start"),
         [
-            ({"env": {"A=B": "1"}}, "env name='A=B'"),
-            ({"env": {"": "1"}}, "env name=''"),
-            ({"env": {1: "1"}}, "env name=1"),
-            ({"env": {"A": 1}}, "env['A']=1"),
-            ({"env": {"A": "\x00"}}, "env['A']="),
-            ({"pod_template": {"kind": "Job"}}, "pod_template['kind']='Job'"),
+            ({"env": {"A=B": "1"}}, "invalid env name='A=B'"),
+            ({"env": {"": "1"}}, "invalid env name=''"),
+            ({"env": {1: "1"}}, "invalid env name=1"),
+            ({"env": {"A": True}}, "invalid env['A']=True"),
+            ({"env": {"A": None}}, "invalid env['A']=None"),
+            ({"env": {"A": "\x00"}}, "invalid env['A']="),
+            ({"pod_template": {"kind": "Job"}}, "invalid pod_template['kind']='Job'"),
         ],
     )
     def test_inside(self, given: Any, start: str) -> None:
@@ -226,6 +240,22 @@ class TestRefused:
 
 
 class TestAccepted:
+    def test_plain_forms(self) -> None:
+        """Numbers, durations, paths and members of string enums arrive in their plain forms."""
+        given: dict[str, Any] = {
+            "worker_cpu": 2,
+            "worker_memory": 2**30,
+            "startup_timeout": timedelta(minutes=5),
+            "grace": timedelta(seconds=1.5),
+            "namespace": Team.DATA,
+            "env": {"WORKERS": 4, "SHARE": 0.5, "HOME": Path("/app")},
+        }
+        expected = ("2", "1073741824", 300.0, 1.5, "data", {"WORKERS": "4", "SHARE": "0.5", "HOME": "/app"})
+
+        for executor in (Executor.kubernetes(**given), dataclasses.replace(Executor.kubernetes(), **given)):
+            assert expected == tuple(getattr(executor, name) for name in given)
+            assert executor == eval(repr(executor))
+
     @pytest.mark.parametrize(
         "given",
         [

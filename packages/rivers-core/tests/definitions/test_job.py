@@ -69,7 +69,7 @@ class TestSelection:
     @pytest.mark.parametrize("assets", [[], "first", None, first, 3, [3], [None]], ids=repr)
     def test_wrong(self, assets: Any) -> None:
         """`assets` is a list of at least one asset, task or name."""
-        with pytest.raises(GraphValidationError, match="job 'j': assets"):
+        with pytest.raises(GraphValidationError, match="job 'j': invalid assets"):
             rs.Job("j", assets)
 
     def test_unknown(self) -> None:
@@ -105,8 +105,8 @@ class TestSettings:
         [
             ({"name": ""}, "job name"),
             ({"name": 3}, "job name"),
-            ({"executor": "parallel"}, "job 'j': executor='parallel'"),
-            ({"retry": 3}, "job 'j': retry=3"),
+            ({"executor": "parallel"}, "job 'j': invalid executor='parallel'"),
+            ({"retry": 3}, "job 'j': invalid retry=3"),
             ({"tags": {"a": 1}}, "tags="),
             ({"tags": ["a"]}, "tags="),
         ],

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
+from enum import Enum, StrEnum
 from itertools import count
 from typing import Any
 
@@ -11,35 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rivers._definitions import names
-from rivers._definitions.names import check_count, check_name, check_number, closest, refusal, shown, where
+from rivers._definitions.names import check_name, closest
 from rivers.exceptions import AssetDefinitionError, ConfigurationError, TaskDefinitionError
 
 
-class Unprintable:
-    def __repr__(self) -> str:
-        raise RuntimeError("no repr")
-
-
-def traced(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def wrapper(*args: Any) -> Any:
-        return function(*args)
-
-    return wrapper
-
-
-@traced
-def decorated() -> None: ...
-
-
-class Plain:
-    colour = "blue"
-
-    def method(self) -> None: ...
-
-
-def line_of(definition: Any) -> int:
-    return inspect.getsourcelines(definition)[1]
+class Text(str, Enum):  # noqa: UP042 - str() of its members is not their text
+    """Members are made by the functional API."""
 
 
 class TestCheckName:
@@ -63,12 +38,19 @@ class TestCheckName:
         """Printable names of up to 180 bytes, with slashes and other alphabets, come back unchanged."""
         assert name == check_name(name, error=AssetDefinitionError)
 
+    @pytest.mark.parametrize("kind", [StrEnum, Text])
+    def test_enums(self, kind: Any) -> None:
+        """A member of a string enum is its text, as a plain str."""
+        name = check_name(kind("Names", {"RAW": "raw_orders"}).RAW)
+
+        assert ("raw_orders", str) == (name, type(name))
+
     @pytest.mark.parametrize(
         ("name", "why"),
         [
             ("", "is empty"),
-            (None, "is of type NoneType, not str"),
-            (b"a", "is of type bytes, not str"),
+            (None, "(of type NoneType): expected a str"),
+            (b"a", "(of type bytes): expected a str"),
             ("a\nb", "cannot be printed"),
             ("a\x00", "cannot be printed"),
             ("a\u202eb", "cannot be printed"),
@@ -94,7 +76,7 @@ class TestCheckName:
         with pytest.raises(TaskDefinitionError) as caught:
             check_name(name, "task", error=TaskDefinitionError)
 
-        assert caught.value.message.startswith("task name ")
+        assert caught.value.message.startswith("invalid task name ")
         assert why in caught.value.message
         assert names.NAME_RULE == caught.value.hint
 
@@ -156,69 +138,3 @@ class TestClosest:
     def test_is_one_of_them(self, name: str, candidates: list[str]) -> None:
         """The answer is always one of the candidates or None, whatever the texts are."""
         assert closest(name, candidates) in [*candidates, None]
-
-
-class TestWhere:
-    def test_function(self) -> None:
-        """A function is found at the line where it begins."""
-        assert f"{__file__}:{line_of(traced)}" == where(traced)
-
-    def test_decorated(self) -> None:
-        """Through functools.wraps the user's function is found, not the decorator's."""
-        assert f"{__file__}:{line_of(decorated)}" == where(decorated)
-
-    def test_partial_and_method(self) -> None:
-        """Partials and bound methods lead to the function below."""
-        expected = f"{__file__}:{line_of(Plain.method)}"
-
-        assert expected == where(functools.partial(Plain().method))
-
-    def test_class(self) -> None:
-        """A class is found at its class line."""
-        assert f"{__file__}:{line_of(Plain)}" == where(Plain)
-
-    @pytest.mark.parametrize("definition", [len, int, None, 5, type("Made", (), {"__module__": "nowhere"})])
-    def test_no_source(self, definition: object) -> None:
-        """What has no source has no place."""
-        assert where(definition) is None
-
-    def test_endless_wrapping(self) -> None:
-        """A function that claims to wrap itself does not hang the search."""
-
-        def loop() -> None: ...
-
-        loop.__wrapped__ = loop  # type: ignore[attr-defined]
-
-        assert f"{__file__}:{loop.__code__.co_firstlineno}" == where(loop)
-
-
-class TestParameters:
-    def test_shown_is_short_and_never_raises(self) -> None:
-        """A value in an error text takes 80 characters at most, also when its repr is broken."""
-        assert len(shown("x" * 10_000)) == 80
-        assert "<Unprintable without a repr>" == shown(Unprintable())
-
-    def test_refusal(self) -> None:
-        """A refusal names parameter, value, its type where the value does not tell, and what is allowed."""
-        assert "p=0: a b is allowed" == refusal("p", 0, "a b").message
-        assert "p=(1,) (of type tuple): a b is allowed" == refusal("p", (1,), "a b").message
-
-    @pytest.mark.parametrize("value", [0, -1, True, False, "4", 4.0, None, 11, [4]])
-    def test_no_count(self, value: object) -> None:
-        """Zero, negatives, bools, texts, floats and what is above the most are no counts."""
-        with pytest.raises(ConfigurationError, match=r"^p=.*: a whole number from 1 to 10 is allowed$"):
-            check_count("p", value, most=10)
-
-    @pytest.mark.parametrize("value", [0, -1, True, "4", None, float("nan"), float("inf"), 10**400])
-    def test_no_number(self, value: object) -> None:
-        """NaN, infinities, bools, texts and what is outside the limits are no numbers; a huge int does not overflow."""
-        with pytest.raises(ConfigurationError, match=r"^p=.*: a number of seconds, above 0 and up to 10 is allowed$"):
-            check_number("p", value, above=0, most=10, unit="seconds")
-
-    @pytest.mark.parametrize("value", [1, 2, 10])
-    def test_count_and_number(self, value: int) -> None:
-        """Whole numbers within the limits are both, and None is where it is optional."""
-        check_count("p", value, most=10)
-        check_number("p", value, above=0, most=10)
-        check_count("p", None, optional=True)
-        check_number("p", None, optional=True)

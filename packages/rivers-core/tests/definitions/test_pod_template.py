@@ -341,7 +341,7 @@ class TestExecutor:
     @pytest.mark.parametrize("name", sorted(RESERVED_ENV))
     def test_env(self, name: str) -> None:
         """`env` cannot tell a worker what its controller tells it either."""
-        with pytest.raises(ConfigurationError, match=f"env name='{name}': a name that rivers does not set itself"):
+        with pytest.raises(ConfigurationError, match=f"'{name}': expected a name that rivers does not set"):
             Executor.kubernetes(env={name: "x"})
 
 

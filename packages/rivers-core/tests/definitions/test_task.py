@@ -69,7 +69,7 @@ class TestTask:
         """A name or a number where the function stands is refused."""
         with pytest.raises(TaskDefinitionError, match="name="):
             rs.Task(given)
-        with pytest.raises(TaskDefinitionError, match="exactly one function"):
+        with pytest.raises(TaskDefinitionError, match="expected a function"):
             rs.Task(name="x")(given)
 
     @pytest.mark.parametrize("name", ["", "a/../b", "a[b]", 3])
@@ -137,6 +137,18 @@ class TestBash:
         assert f"x{os.path.realpath(tmp_path)}" == in_shell().strip()
         assert "$HOME" == arguments().strip()
 
+    def test_numbers_and_paths(self, tmp_path: Path) -> None:
+        """Numbers and paths are words of a command and values of its environment."""
+        listing = rs.BashTask("a", ["printf", "%s-", 5, 0.5, tmp_path])
+        variables = rs.BashTask("b", 'printf "$N $P"', env={"N": 4, "P": tmp_path})
+        script = tmp_path / "with space.sh"
+        script.write_text("#!/bin/sh\nprintf ran")
+        script.chmod(0o755)
+
+        assert f"5-0.5-{tmp_path}-" == listing()
+        assert f"4 {tmp_path}" == variables()
+        assert "ran" == rs.BashTask("c", script)()
+
     def test_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A cwd below ~ is in the home folder of who runs the command."""
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -167,18 +179,20 @@ class TestBash:
             ("command", ""),
             ("command", []),
             ("command", ["a", ""]),
-            ("command", [1]),
+            ("command", [None]),
+            ("command", [True]),
             ("command", None),
             ("command", b"true"),
             ("env", ["A=b"]),
-            ("env", {"A": 1}),
+            ("env", {"A": True}),
+            ("env", {"A": None}),
             ("cwd", 3),
         ],
         ids=repr,
     )
     def test_wrong(self, setting: str, value: Any) -> None:
         """A wrong command, environment or directory is refused where it is written."""
-        with pytest.raises(TaskDefinitionError, match=rf"bash task 'a': {setting}="):
+        with pytest.raises(TaskDefinitionError, match=rf"bash task 'a': invalid {setting}(\['A'\])?="):
             rs.BashTask("a", **{"command": "true", setting: value})
 
     def test_where(self) -> None:

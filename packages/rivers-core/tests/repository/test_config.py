@@ -128,7 +128,7 @@ class TestRefused:
     @pytest.mark.parametrize("config", [3, "free", [("free", 1)], {3: {}}], ids=str)
     def test_shape(self, config: Any) -> None:
         """Config is a dict of dicts by name."""
-        with pytest.raises(ConfigurationError, match=r"config=.*a dict of dicts"):
+        with pytest.raises(ConfigurationError, match=r"invalid config=.*expected a dict of dicts"):
             repository().materialize("free", config=config)
 
     def test_other_runs(self) -> None:

@@ -10,40 +10,33 @@ An asset without a function is a decorator: each function it is given becomes a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar, overload
 
-from rivers._definitions.compute import Compute
-from rivers._definitions.names import called_from, check_name, closest, where
-from rivers._definitions.output import (
-    AssetDef,
-    DepDef,
-    check_io_handler,
-    check_static_metadata,
-    check_strings,
-    check_text_or_none,
-)
+from rivers._definitions.arguments import argument_error, plain_text
+from rivers._definitions.compute import Compute, check_compute
+from rivers._definitions.functions import check_function, definition_name
+from rivers._definitions.hints import list_hint
+from rivers._definitions.locations import caller_location, source_location
+from rivers._definitions.output import AssetDef, DepDef
 from rivers._definitions.recording import recording
-from rivers._definitions.retry import RetryPolicy
+from rivers._definitions.retry import RetryPolicy, check_retry
+from rivers._definitions.settings import (
+    check_io_handler,
+    check_metadata_strings,
+    check_optional_text,
+    check_placement,
+    check_strings,
+    check_timeout,
+)
 from rivers._definitions.signature import Signature
 from rivers._io.base import BaseIOHandler
-from rivers.exceptions import AssetDefinitionError, DefinitionError
+from rivers.exceptions import AssetDefinitionError
 
-__all__ = [
-    "Asset",
-    "ExternalAsset",
-    "GraphAsset",
-    "MultiAsset",
-    "check_placement",
-    "check_retry",
-    "check_timeout",
-    "named",
-]
+__all__ = ["Asset", "ExternalAsset", "GraphAsset", "MultiAsset"]
 
 Self = TypeVar("Self", bound="Asset")
-
-PLACEMENT_KEYS = ("rivers/executor", "rivers/node/executor")
-MAX_TIMEOUT = 30 * 24 * 3600.0
 
 
 class Asset:
@@ -90,30 +83,28 @@ class Asset:
         group: str | None = None,
         code_version: str | None = None,
         io_handler: BaseIOHandler | str | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
         deps: Sequence[DepDef | Asset | str] | None = None,
         retry: RetryPolicy | str | None = None,
         compute: Compute | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> None:
-        self.name: str = named(function, name, "asset", AssetDefinitionError)
-        what = f"asset {self.name!r}"
-        self.function = function
-        self.signature = Signature(function, AssetDefinitionError) if function is not None else None
-        self.where = (where(function) if function is not None else None) or called_from()
-        self.tags = check_strings(tags, "tags", what)
-        self.kinds = check_strings([kinds] if isinstance(kinds, str) else kinds, "kinds", what)
-        self.group = check_text_or_none(group, "group", what)
-        self.code_version = check_text_or_none(code_version, "code_version", what)
-        self.io_handler = check_io_handler(io_handler, what)
-        self.metadata = check_static_metadata(metadata, what)
-        check_placement(self.metadata, what, AssetDefinitionError)
-        self.deps = self.all_deps = _deps(deps, what)
-        self.retry = check_retry(retry, what, AssetDefinitionError)
-        if compute is not None and not isinstance(compute, Compute):
-            raise AssetDefinitionError(f"{what}: compute={compute!r:.80}: an rs.Compute(...) is allowed")
-        self.compute = compute
-        self.timeout = check_timeout(timeout, what, AssetDefinitionError)
+        self.function = check_function(function, "asset", AssetDefinitionError)
+        self.signature = Signature(self.function, AssetDefinitionError) if self.function is not None else None
+        self.name: str = definition_name(self.function, name, "asset", AssetDefinitionError)
+        owner = f"asset {self.name!r}"
+        self.where = (source_location(self.function) if self.function is not None else None) or caller_location()
+        self.tags = check_strings(tags, "tags", owner)
+        self.kinds = check_strings([kinds] if isinstance(kinds, str) else kinds, "kinds", owner)
+        self.group = check_optional_text(group, "group", owner)
+        self.code_version = check_optional_text(code_version, "code_version", owner)
+        self.io_handler = check_io_handler(io_handler, owner)
+        self.metadata = check_metadata_strings(metadata, owner)
+        check_placement(self.metadata, owner, AssetDefinitionError)
+        self.deps = self.all_deps = _deps(deps, owner)
+        self.retry = check_retry(retry, "retry", owner, AssetDefinitionError)
+        self.compute = check_compute(compute, owner, AssetDefinitionError)
+        self.timeout = check_timeout(timeout, owner, AssetDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function; on an asset without one, return a new asset that wraps the given function.
@@ -128,7 +119,7 @@ class Asset:
                     hint=f"name it as a parameter of the graph asset's function: def ...({self.name})",
                 )
             return self.function(*args, **kwargs)
-        if len(args) != 1 or kwargs or not callable(args[0]):
+        if len(args) != 1 or kwargs or args[0] is None:
             raise AssetDefinitionError(f"asset {self.name!r} has no function: it decorates exactly one function")
         return self._wrapping(args[0])
 
@@ -168,9 +159,9 @@ class Asset:
     def from_multi(*, output_defs: Sequence[AssetDef], **settings: Any) -> MultiAsset: ...
     @staticmethod
     def from_multi(
-        function: Callable[..., Any] | None = None, /, *, output_defs: Sequence[AssetDef], **settings: Any
+        function: Callable[..., Any] | None = None, /, *, output_defs: Sequence[AssetDef] | None = None, **settings: Any
     ) -> MultiAsset:
-        """One function that makes several assets; see `MultiAsset`."""
+        """Make several assets of one function; see `MultiAsset`."""
         return MultiAsset(function, output_defs=output_defs, **settings)
 
     @overload
@@ -181,14 +172,18 @@ class Asset:
     def from_graph(**settings: Any) -> GraphAsset: ...
     @staticmethod
     def from_graph(function: Callable[..., Any] | None = None, /, **settings: Any) -> GraphAsset:
-        """An asset whose value comes from composing tasks; see `GraphAsset`."""
+        """Make an asset whose value comes from composing tasks; see `GraphAsset`."""
         return GraphAsset(function, **settings)
 
     @staticmethod
     def external(
-        function: Callable[..., Any] | None = None, /, *, io_handler: BaseIOHandler | str, **settings: Any
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        io_handler: BaseIOHandler | str | None = None,
+        **settings: Any,
     ) -> ExternalAsset:
-        """An asset that is made elsewhere and only loaded here, by `io_handler`; see `ExternalAsset`."""
+        """Declare an asset that is made elsewhere and only loaded here, by `io_handler`; see `ExternalAsset`."""
         return ExternalAsset(function, io_handler=io_handler, **settings)
 
 
@@ -202,32 +197,30 @@ class MultiAsset(Asset):
     __slots__ = ("output_defs",)
 
     def __init__(
-        self, function: Callable[..., Any] | None = None, *, output_defs: Sequence[AssetDef], **settings: Any
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        output_defs: Sequence[AssetDef] | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(function, **settings)
-        what = f"multi-asset {self.name!r}"
-        given = output_defs if isinstance(output_defs, Sequence) else ()
-        if not given or not all(isinstance(output, AssetDef) for output in given):
-            raise AssetDefinitionError(
-                f"{what}: output_defs={output_defs!r:.80}: a list of at least one rs.AssetDef is allowed",
-                hint='write output_defs=[rs.AssetDef("name"), ...]',
-            )
-        self.output_defs = tuple(given)
+        owner = f"multi-asset {self.name!r}"
+        self.output_defs = _output_defs(output_defs, owner)
         for output in self.output_defs:
-            self.all_deps += _deps(output.deps, f"{what}: output {output.name!r}")
+            self.all_deps += _deps(output.deps, f"{owner}: output {output.name!r}")
             placed = [key for key in output.metadata or () if key.startswith("rivers/")]
             if placed:
                 raise AssetDefinitionError(
-                    f"{what}: output {output.name!r} has metadata {placed[0]!r}, but all outputs are made by one step",
+                    f"{owner}: output {output.name!r} has metadata {placed[0]!r}, but all outputs are made by one step",
                     hint="give it to the multi-asset itself",
                 )
         names = [output.name for output in self.output_defs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise AssetDefinitionError(f"{what}: output_defs name {twice} more than once")
+            raise AssetDefinitionError(f"{owner}: output_defs name {twice} more than once")
         if self.name in names and len(names) > 1:
             raise AssetDefinitionError(
-                f"{what}: an output bears the multi-asset's own name", hint="give the multi-asset another name=..."
+                f"{owner}: an output has the multi-asset's own name", hint="give the multi-asset another name=..."
             )
 
     def _settings(self) -> dict[str, Any]:
@@ -255,7 +248,7 @@ class GraphAsset(Asset):
         **settings: Any,
     ) -> None:
         super().__init__(function, **settings)
-        self.node_io_handler = check_io_handler(node_io_handler, f"graph asset {self.name!r}")
+        self.node_io_handler = check_io_handler(node_io_handler, f"graph asset {self.name!r}", name="node_io_handler")
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "node_io_handler": self.node_io_handler}
@@ -271,77 +264,64 @@ class ExternalAsset(Asset):
     _needs_function = False
 
     def __init__(
-        self, function: Callable[..., Any] | None = None, *, io_handler: BaseIOHandler | str, **settings: Any
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        io_handler: BaseIOHandler | str | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(function, io_handler=io_handler, **settings)
         if io_handler is None:
-            raise AssetDefinitionError(f"external asset {self.name!r}: io_handler is what loads it, and is not given")
-
-
-def named(function: object, name: object, what: str, error: type[DefinitionError]) -> str:
-    """The name of what wraps `function`: the given one, else the function's own; empty for a decorator to be.
-
-    Raises:
-        DefinitionError: `function` cannot be wrapped, has no name of its own, or the name is not acceptable.
-    """
-    if function is not None:
-        if not callable(function):
-            raise error(f"{what}s wrap a function, not {function!r:.80}", hint=f"write name={function!r:.80}")
-        if isinstance(getattr(function, "signature", None), Signature):
-            raise error(f"{function!r} is a definition already and cannot become a second one", hint="decorate it once")
-        if name is None:
-            name = getattr(function, "__name__", None)
-            if name is None:
-                raise error(f"{function!r:.80} has no name of its own", hint=f'give the {what} one: name="..."')
-    return check_name(name, what, error=error) if name is not None else ""
-
-
-def check_placement(metadata: dict[str, str] | None, what: str, error: type[DefinitionError]) -> None:
-    """Refuse a `rivers/…` key that is none: a typo there would silently run a step elsewhere."""
-    for key in metadata or ():
-        if key.startswith("rivers/") and key not in PLACEMENT_KEYS:
-            near = closest(key, PLACEMENT_KEYS)
-            raise error(
-                f"{what}: metadata key {key!r} is not one that rivers knows; allowed are {', '.join(PLACEMENT_KEYS)}"
-                + (f"; did you mean {near!r}?" if near else "")
+            raise argument_error(
+                "io_handler",
+                None,
+                "the IO handler that loads it, or a resource's name",
+                "write rs.Asset.external(io_handler=...)",
+                owner=f"external asset {self.name!r}",
+                error=AssetDefinitionError,
             )
 
 
-def check_retry(retry: object, what: str, error: type[DefinitionError]) -> RetryPolicy | str | None:
-    """A policy, the name of one, or None."""
-    if retry is None or isinstance(retry, RetryPolicy | str):
-        return retry
-    raise error(f"{what}: retry={retry!r:.80}: an rs.RetryPolicy(...) or the name of one is allowed")
+def _output_defs(output_defs: object, owner: str) -> tuple[AssetDef, ...]:
+    outputs = output_defs if isinstance(output_defs, Sequence) else ()
+    if outputs and all(isinstance(output, AssetDef) for output in outputs):
+        return tuple(outputs)
+    hint = 'write output_defs=[rs.AssetDef("name"), ...]'
+    if output_defs is None:
+        hint = 'write @rs.Asset.from_multi(output_defs=[rs.AssetDef("name"), ...])'
+    elif isinstance(output_defs, AssetDef):
+        hint = f"write output_defs=[rs.AssetDef({output_defs.name!r}), ...], or @rs.Asset for a single value"
+    elif outputs and all(isinstance(output, str) for output in outputs) and not isinstance(outputs, str):
+        hint = f"write output_defs=[rs.AssetDef({outputs[0]!r}), ...]"
+    raise argument_error(
+        "output_defs", output_defs, "a list of at least one rs.AssetDef", hint, owner=owner, error=AssetDefinitionError
+    )
 
 
-def check_timeout(timeout: object, what: str, error: type[DefinitionError]) -> float | None:
-    """Seconds, above 0 and up to 30 days, or None."""
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= MAX_TIMEOUT:
-        raise error(
-            f"{what}: timeout={timeout!r:.80}: seconds above 0 and up to {MAX_TIMEOUT:.0f} (30 days) are allowed"
-        )
-    return float(timeout)
-
-
-def _deps(deps: object, what: str) -> tuple[DepDef, ...]:
+def _deps(deps: object, owner: str) -> tuple[DepDef, ...]:
     if deps is None:
         return ()
-    if isinstance(deps, str) or not isinstance(deps, Iterable):
-        raise AssetDefinitionError(
-            f"{what}: deps={deps!r:.80}: a list of upstreams is allowed", hint=f"write deps=[{deps!r:.80}]"
-        )
-    return tuple(_dep(dep, what) for dep in deps)
+    if isinstance(deps, str | Mapping) or not isinstance(deps, Iterable):
+        hint = list_hint("deps", deps, (str, Asset, DepDef))
+        raise argument_error("deps", deps, "a list of upstreams", hint, owner=owner, error=AssetDefinitionError)
+    return tuple(_dep(dep, owner) for dep in deps)
 
 
-def _dep(dep: object, what: str) -> DepDef:
+def _dep(dep: object, owner: str) -> DepDef:
     if isinstance(dep, DepDef):
         return dep
-    if isinstance(dep, str):
-        return AssetDef.dep(dep)
+    text = plain_text(dep)
+    if text is not None:
+        return AssetDef.dep(text)
+    name = getattr(dep, "name", None)
     if isinstance(dep, Asset) and dep.name:
         return AssetDef.dep(dep.name)
-    raise AssetDefinitionError(
-        f"{what}: deps holds {dep!r:.80}: allowed are rs.AssetDef.dep(...), rs.AssetDef.input(...), an asset or a name"
+    hint = f"write rs.AssetDef.dep({name!r})" if isinstance(name, str) and name else None
+    raise argument_error(
+        "deps item",
+        dep,
+        "rs.AssetDef.dep(...), rs.AssetDef.input(...), an asset or a name",
+        hint,
+        owner=owner,
+        error=AssetDefinitionError,
     )

@@ -1,4 +1,4 @@
-"""How much of a machine a step asks for, and how that grows when it was not enough.
+"""The amounts of CPU, memory and GPUs that a step asks for, and their growth after a failure.
 
 Amounts are Kubernetes quantities: `"500m"` is half a CPU, `"512Mi"` is 512 · 2²⁰ bytes, `"1G"` is 10⁹ bytes
 (kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity).
@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rivers._definitions.names import check_number, pasted, refusal
-from rivers.exceptions import ConfigurationError
+from rivers._definitions.arguments import argument_error, check_number, constructor_repr, plain_number, plain_text
+from rivers._definitions.hints import call_hint
+from rivers.exceptions import DefinitionError
 from rivers.protocol import spec
 from rivers.protocol.failure import FailureReason
 
-__all__ = ["Compute", "ComputeEscalation", "check_cpu", "check_memory", "escalate", "parse_quantity"]
+__all__ = [
+    "Compute",
+    "ComputeEscalation",
+    "check_compute",
+    "check_cpu",
+    "check_memory",
+    "escalate",
+    "parse_quantity",
+]
 
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,2})|([A-Za-z]*))")
 _DECIMAL = ("n", "u", "m", "", "k", "M", "G", "T", "P", "E")
@@ -30,13 +39,15 @@ _MOST = 2**63 - 1  # what Kubernetes holds in a quantity
 _MILLI = Fraction(1, 1000)
 _MEBI = 2**20
 
-CPU_RULE = 'a str with a Kubernetes quantity of CPUs of at least "1m", such as "500m", "2" or "1.5",'
-MEMORY_RULE = 'a str with a Kubernetes quantity of bytes above 0, such as "512Mi", "4Gi" or "2G",'
-GPU_RULE = 'a str with a whole number of GPUs of at least 1, such as "1",'
+CPU_RULE = 'a number of CPUs of at least 0.001, or a Kubernetes quantity such as "500m", "2" or "1.5"'
+MEMORY_RULE = 'a Kubernetes quantity of bytes above 0, such as "512Mi", "4Gi" or "2G", or a whole number of bytes'
+GPU_RULE = "a whole number of at least 1"
+_LEAST_NUMBER_OF_BYTES = 2**20
+"""A smaller number is not taken for bytes: whoever writes `memory=8` means something else."""
 
 
 def parse_quantity(text: str) -> Fraction:
-    """The exact value of a Kubernetes quantity: CPUs, or bytes.
+    """Return the exact value of a Kubernetes quantity: CPUs, or bytes.
 
     Raises:
         ValueError: the text is no quantity, or it is negative.
@@ -52,42 +63,63 @@ def parse_quantity(text: str) -> Fraction:
     return Fraction(number) * _UNITS[suffix]
 
 
-def check_cpu(parameter: str, value: object) -> None:
-    """Refuse all but CPUs as a quantity; Kubernetes counts them in thousandths."""
-    amount = _amount(parameter, value, CPU_RULE)
+def check_cpu(name: str, value: object) -> str:
+    """Return an amount of CPUs, given as a number or a quantity, as a quantity.
+
+    Raises:
+        ConfigurationError: it is none, or finer than the thousandths in which Kubernetes counts.
+    """
+    amount = _amount(name, value, CPU_RULE)
     if amount < _MILLI or amount % _MILLI:
-        raise refusal(parameter, value, CPU_RULE, "nothing finer than a thousandth of a CPU can be asked for")
+        raise argument_error(name, value, CPU_RULE, "nothing finer than a thousandth of a CPU can be asked for")
+    return plain_text(value) or _cpu(amount)
 
 
-def check_memory(parameter: str, value: object) -> None:
-    """Refuse all but whole bytes as a quantity."""
-    amount = _amount(parameter, value, MEMORY_RULE)
+def check_memory(name: str, value: object) -> str:
+    """Return an amount of memory, given as a quantity or as bytes, as a quantity.
+
+    Raises:
+        ConfigurationError: it is none, a fraction of a byte, or a number below 1 MiB.
+    """
+    amount = _amount(name, value, MEMORY_RULE)
+    text = plain_text(value)
+    if text is None and amount < _LEAST_NUMBER_OF_BYTES:
+        hint = f'a number is bytes; write {name}="{value}Mi" or {name}="{value}Gi"' if amount > 0 else None
+        raise argument_error(name, value, MEMORY_RULE, hint)
     if amount < 1 or amount.denominator != 1:
-        hint = None
-        if isinstance(value, str) and value.endswith("m"):
-            hint = f'"m" is a thousandth of a byte; did you mean "{value[:-1]}Mi"?'
-        raise refusal(parameter, value, MEMORY_RULE, hint)
+        hint = f'"m" is a thousandth of a byte; did you mean "{text[:-1]}Mi"?' if text and text.endswith("m") else None
+        raise argument_error(name, value, MEMORY_RULE, hint)
+    return text or str(int(amount))
 
 
-def check_gpu(parameter: str, value: object) -> None:
-    """Refuse all but a whole number of GPUs as a quantity; no GPU is None."""
-    amount = _amount(parameter, value, GPU_RULE)
+def check_gpu(name: str, value: object) -> str:
+    """Return a whole number of GPUs, given as a number or as text, as text; no GPU is None.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    amount = _amount(name, value, GPU_RULE)
     if amount < 1 or amount.denominator != 1:
-        raise refusal(parameter, value, GPU_RULE, "leave it out for no GPU" if amount == 0 else None)
+        raise argument_error(name, value, GPU_RULE, "leave it out for no GPU" if amount == 0 else None)
+    return plain_text(value) or str(int(amount))
 
 
-def _amount(parameter: str, value: object, rule: str) -> Fraction:
-    if not isinstance(value, str):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        raise refusal(parameter, value, rule, f'write it in quotes: {parameter}="{value}"' if number else None)
-    try:
-        amount = parse_quantity(value)
-    except ValueError as error:
-        byte = re.fullmatch(r"([0-9.]+)([KkMGT]i?)[Bb]", value)
-        hint = f'quantities have no "B": write "{byte[1]}{byte[2].replace("k", "K")}i"' if byte else str(error)
-        raise refusal(parameter, value, rule, hint.replace("ii", "i")) from None
+def _amount(name: str, value: object, rule: str) -> Fraction:
+    number, text = plain_number(value), plain_text(value)
+    if number is not None and math.isfinite(number):
+        # Through str, so that 0.1 is a tenth and not the binary fraction next to it.
+        amount = Fraction(str(number))
+    elif text is None:
+        raise argument_error(name, value, rule)
+    else:
+        try:
+            amount = parse_quantity(text)
+        except ValueError as error:
+            byte = re.fullmatch(r"([0-9.]+)([KkMGT]i?)[Bb]", text)
+            hint = f'quantities have no "B": write "{byte[1]}{byte[2].replace("k", "K")}i"' if byte else str(error)
+            raise argument_error(name, value, rule, hint.replace("ii", "i")) from None
     if amount > _MOST:
-        raise refusal(parameter, value, rule, "Kubernetes holds quantities up to 2**63 - 1")
+        raise argument_error(name, value, rule, "Kubernetes holds quantities up to 2**63 - 1")
     return amount
 
 
@@ -107,96 +139,124 @@ def _cpu(amount: Fraction) -> str:
     return f"{milli}m" if milli % 1000 else str(milli // 1000)
 
 
-@dataclass(frozen=True, repr=False, kw_only=True)
+@dataclass(frozen=True, repr=False, init=False)
 class Compute:
-    """What a step asks of an executor that provisions machines (kubernetes); elsewhere `resolve()` warns.
+    """The CPUs, memory and GPUs of one step, on an executor that provisions machines (kubernetes).
 
-        @rs.Asset(compute=rs.Compute(cpu="2", memory="8Gi", gpu="1"))
+        @rs.Asset(compute=rs.Compute(cpu=2, memory="8Gi", gpu=1))
 
-    Each is a Kubernetes quantity as text and is both request and limit; None takes the executor's default.
+    Each amount is both request and limit; None takes the executor's default. `cpu` and `gpu` are numbers or Kubernetes
+    quantities, `memory` is a quantity or bytes. The fields hold quantities as text. On other executors `resolve()`
+    warns.
 
     Raises:
-        ConfigurationError: a quantity is malformed, zero, or finer than a thousandth of a CPU or a byte.
+        ConfigurationError: an amount is malformed, zero, or finer than a thousandth of a CPU or a byte.
     """
 
     cpu: str | None = None
     memory: str | None = None
     gpu: str | None = None
 
-    def __post_init__(self) -> None:
-        for parameter, value, check in (
-            ("cpu", self.cpu, check_cpu),
-            ("memory", self.memory, check_memory),
-            ("gpu", self.gpu, check_gpu),
-        ):
-            if value is not None:
-                check(parameter, value)
+    def __init__(
+        self, *, cpu: str | float | None = None, memory: str | float | None = None, gpu: str | float | None = None
+    ) -> None:
+        object.__setattr__(self, "cpu", None if cpu is None else check_cpu("cpu", cpu))
+        object.__setattr__(self, "memory", None if memory is None else check_memory("memory", memory))
+        object.__setattr__(self, "gpu", None if gpu is None else check_gpu("gpu", gpu))
 
     def __repr__(self) -> str:
-        return pasted(self, name="Compute")
+        return constructor_repr(self, name="Compute")
 
     def to_protocol(self) -> spec.Compute:
-        """The same as a part of a StepSpec."""
+        """Return the same amounts as a part of a StepSpec."""
         return spec.Compute(cpu=self.cpu, memory=self.memory, gpu=self.gpu)
 
 
-@dataclass(frozen=True, repr=False, kw_only=True)
+def check_compute(value: object, owner: str, error: type[DefinitionError]) -> Compute | None:
+    """Return a Compute or None.
+
+    Raises:
+        DefinitionError: the value is something else.
+    """
+    if value is None or isinstance(value, Compute):
+        return value
+    hint = call_hint(value)
+    if isinstance(value, Mapping):
+        hint = f"write compute=rs.Compute({', '.join(f'{key}={amount!r}' for key, amount in value.items()):.80})"
+    elif plain_number(value) is not None or isinstance(value, str):
+        hint = f"write compute=rs.Compute(cpu={value!r:.80}), or memory=, or gpu="
+    raise argument_error("compute", value, "an rs.Compute or None", hint, owner=owner, error=error)
+
+
+@dataclass(frozen=True, repr=False, init=False)
 class ComputeEscalation:
-    """Ask for more at each retry of a step that was ended for want of memory, up to a ceiling.
+    """More memory, and CPUs, for each retry of a step that ran out of memory, up to a ceiling.
 
         rs.RetryPolicy(3, escalate=rs.ComputeEscalation(max_memory="16Gi"))
 
-    Memory is multiplied by `factor` until `max_memory`; CPUs by `cpu_factor` until `max_cpu`, which go together and are
-    left alone otherwise. `on` lists the failure reasons that escalate: OUT_OF_MEMORY alone, unless told.
+    Memory is multiplied by `factor` until `max_memory`. CPUs are multiplied by `cpu_factor` until `max_cpu` where both
+    are given. `on` lists the failure reasons that escalate; None is OUT_OF_MEMORY alone.
 
     Raises:
-        ConfigurationError: a quantity or factor is not acceptable, or one of `cpu_factor` and `max_cpu` is missing.
+        ConfigurationError: an amount or a factor is invalid, or one of `cpu_factor` and `max_cpu` is missing.
     """
 
     max_memory: str
     factor: float = 2.0
     cpu_factor: float | None = None
     max_cpu: str | None = None
-    on: Iterable[FailureReason] | None = None
+    on: tuple[FailureReason, ...] | None = None
 
-    def __post_init__(self) -> None:
-        check_memory("max_memory", self.max_memory)
-        check_number("factor", self.factor, above=1, most=1000)
-        check_number("cpu_factor", self.cpu_factor, above=1, most=1000, optional=True)
-        if self.max_cpu is not None:
-            check_cpu("max_cpu", self.max_cpu)
-        if (self.cpu_factor is None) != (self.max_cpu is None):
-            missing, given = ("cpu_factor", "max_cpu") if self.cpu_factor is None else ("max_cpu", "cpu_factor")
-            raise ConfigurationError(
-                f"{missing}=None: with {given}={getattr(self, given)!r} it must be given, too",
-                hint="CPUs grow by cpu_factor up to max_cpu; leave both out to let them be",
-            )
-        if self.on is not None:
-            object.__setattr__(self, "on", _reasons(self.on))
+    def __init__(
+        self,
+        *,
+        max_memory: str | float,
+        factor: float = 2.0,
+        cpu_factor: float | None = None,
+        max_cpu: str | float | None = None,
+        on: Iterable[FailureReason] | FailureReason | None = None,
+    ) -> None:
+        fields = {
+            "max_memory": check_memory("max_memory", max_memory),
+            "factor": check_number("factor", factor, above=1, most=1000),
+            "cpu_factor": check_number("cpu_factor", cpu_factor, above=1, most=1000, optional=True),
+            "max_cpu": None if max_cpu is None else check_cpu("max_cpu", max_cpu),
+            "on": None if on is None else _reasons(on),
+        }
+        for first, second in (("cpu_factor", "max_cpu"), ("max_cpu", "cpu_factor")):
+            if fields[first] is None and fields[second] is not None:
+                raise argument_error(
+                    first,
+                    None,
+                    f"a value, as {second}={fields[second]!r} is given",
+                    "CPUs grow by cpu_factor up to max_cpu; leave both out to let them be",
+                )
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        return pasted(self, name="ComputeEscalation")
+        return constructor_repr(self, name="ComputeEscalation")
 
     @property
     def reasons(self) -> frozenset[FailureReason]:
-        """The failure reasons after which more is asked for."""
+        """The failure reasons that escalate."""
         return frozenset({FailureReason.OUT_OF_MEMORY} if self.on is None else self.on)
 
 
 def _reasons(on: object) -> tuple[FailureReason, ...]:
     given = (on,) if isinstance(on, FailureReason) else on
     if not isinstance(given, Iterable) or isinstance(given, str) or not (items := tuple(given)):
-        raise refusal("on", on, "a list of at least one rs.FailureReason")
+        raise argument_error("on", on, "a list of at least one rs.FailureReason")
     for item in items:
         if not isinstance(item, FailureReason) or item is FailureReason.CANCELLED:
             names = ", ".join(str(reason) for reason in FailureReason if reason is not FailureReason.CANCELLED)
-            raise refusal("on", item, f"a list of {names}", "a cancelled step is not retried")
+            raise argument_error("on", item, f"a list of {names}", "a cancelled step is not retried")
     # In the order of the enum, so that the same set of reasons is an equal value.
     return tuple(reason for reason in FailureReason if reason in items)
 
 
 def escalate(compute: Compute, escalation: ComputeEscalation, reason: FailureReason) -> Compute:
-    """What the next attempt asks for after one that asked for `compute` and failed for `reason`.
+    """Return the amounts for the next attempt after one with `compute` failed for `reason`.
 
     Never less than before, also where that is above the ceiling already. An amount that is None stays None, as there is
     nothing to multiply: fill in the executor's defaults first.

@@ -11,18 +11,31 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
+from datetime import timedelta
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
+from rivers._definitions.arguments import (
+    argument_error,
+    check_count,
+    check_flag,
+    check_seconds,
+    check_text,
+    constructor_repr,
+    plain_number,
+    plain_text,
+)
 from rivers._definitions.compute import check_cpu, check_memory
-from rivers._definitions.names import check_count, check_flag, check_number, check_text, closest, pasted, refusal
+from rivers._definitions.cpus import usable_cpus
+from rivers._definitions.frozen_json import FrozenJSON
+from rivers._definitions.hints import call_hint
+from rivers._definitions.names import closest
 from rivers._definitions.pod_template import RESERVED_ENV, check_pod_template
+from rivers._definitions.settings import check_environment
 from rivers.exceptions import ConfigurationError
-from rivers_process.cgroup import cgroup_folders, read_kernel_file
 
-__all__ = ["Executor", "FrozenJSON", "usable_cpus"]
+__all__ = ["Executor", "check_executor"]
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _NAMESPACE = re.compile(_LABEL)
@@ -30,34 +43,11 @@ _SERVICE_ACCOUNT = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[
 _IMAGE = re.compile(r"[!-~]+")
 _CONTEXT = re.compile(r"[^\x00-\x1f\x7f]+")
 _ENV_NAME = re.compile(r"[ -<>-~]+")  # printable ASCII but the equals sign, as the API server accepts
+_IMAGE_RULE = "the name of an image, without white space, or None"
+_NAMESPACE_RULE = "1 to 63 characters of a-z, 0-9 and -, neither first nor last a -, or None"
+_ACCOUNT_RULE = "1 to 253 characters of a-z, 0-9, - and ., each part between dots neither first nor last a -"
+_CONTEXT_RULE = "the name of a context of the kubeconfig, or None"
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-
-
-class FrozenJSON(Mapping[str, Any]):
-    """A JSON object as a value: does not change, compares by content and has a hash. What is nested comes as a copy."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, value: Mapping[str, Any]) -> None:
-        self.text: str = json.dumps(dict(value), sort_keys=True, allow_nan=False, ensure_ascii=False)
-
-    def __getitem__(self, key: str) -> Any:
-        return json.loads(self.text)[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(json.loads(self.text))
-
-    def __len__(self) -> int:
-        return len(json.loads(self.text))
-
-    def __eq__(self, other: object) -> bool:
-        return self.text == other.text if isinstance(other, FrozenJSON) else super().__eq__(other)
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-    def __repr__(self) -> str:
-        return repr(json.loads(self.text))
 
 
 _NO_ENV: Mapping[str, str] = FrozenJSON({})
@@ -108,7 +98,7 @@ class Executor(_Nested):
         )
 
     def __repr__(self) -> str:
-        return pasted(self, name=type(self).__qualname__)
+        return constructor_repr(self, name=type(self).__qualname__)
 
     @staticmethod
     def in_process() -> Executor.InProcess:
@@ -136,18 +126,18 @@ class Executor(_Nested):
         max_concurrent_steps: int | None = None,
         namespace: str | None = None,
         service_account: str = "rivers-executor",
-        worker_cpu: str = "500m",
-        worker_memory: str = "512Mi",
+        worker_cpu: str | float = "500m",
+        worker_memory: str | float = "512Mi",
         pod_template: Mapping[str, Any] | str | os.PathLike[str] | None = None,
         image_pull_policy: str | None = None,
-        startup_timeout: float = 600,
+        startup_timeout: float | timedelta = 600,
         context: str | None = None,
         keep_failed_pods: bool = False,
         allow_pickle: bool = False,
-        orphan_ttl: float = 120,
-        grace: float = 30,
+        orphan_ttl: float | timedelta = 120,
+        grace: float | timedelta = 30,
         allow_insecure_pod: bool = False,
-        env: Mapping[str, str] = _NO_ENV,
+        env: Mapping[str, str | float | os.PathLike[str]] = _NO_ENV,
     ) -> Executor.Kubernetes:
         """Run every attempt of a step in a pod of its own.
 
@@ -156,12 +146,13 @@ class Executor(_Nested):
             max_concurrent_steps: Step pods at once; None is no cap.
             namespace: Where pods are made; None is the current namespace.
             service_account: Service account of the worker pods.
-            worker_cpu: CPU request and limit of a step without a `Compute` of its own, a Kubernetes quantity.
-            worker_memory: Memory request and limit, likewise.
+            worker_cpu: CPU request and limit of a step without a `Compute` of its own: a number, or a Kubernetes
+                quantity.
+            worker_memory: Memory request and limit, likewise: a quantity, or bytes.
             pod_template: Pod manifest that ours is merged over: a dict, or the path of a YAML file, read when a run
                 begins. For volumes, node selectors, tolerations, annotations, pull secrets, side-cars.
             image_pull_policy: "Always", "IfNotPresent" or "Never"; None leaves it to the cluster.
-            startup_timeout: Seconds a pod may take until its worker answers.
+            startup_timeout: Seconds (or a `timedelta`, here and below) a pod may take until its worker answers.
             context: A context of the kubeconfig; None is the current one.
             keep_failed_pods: Leave the pods of failed attempts for inspection.
             allow_pickle: Send functions without module scope as cloudpickles; the worker must allow it, too.
@@ -173,25 +164,25 @@ class Executor(_Nested):
                 value's repr; name a Secret in the `pod_template`.
 
         Raises:
-            ConfigurationError: a parameter is not acceptable; names it, the value and what is allowed.
+            ConfigurationError: an argument is invalid; names it, its value and what is expected.
         """
         return _Kubernetes(
             worker_image,
             max_concurrent_steps=max_concurrent_steps,
             namespace=namespace,
             service_account=service_account,
-            worker_cpu=worker_cpu,
-            worker_memory=worker_memory,
+            worker_cpu=check_cpu("worker_cpu", worker_cpu),
+            worker_memory=check_memory("worker_memory", worker_memory),
             pod_template=pod_template,
             image_pull_policy=image_pull_policy,
-            startup_timeout=startup_timeout,
+            startup_timeout=check_seconds("startup_timeout", startup_timeout, above=0),
             context=context,
             keep_failed_pods=keep_failed_pods,
             allow_pickle=allow_pickle,
-            orphan_ttl=orphan_ttl,
-            grace=grace,
+            orphan_ttl=check_seconds("orphan_ttl", orphan_ttl, above=0),
+            grace=check_seconds("grace", grace, above=0),
             allow_insecure_pod=allow_insecure_pod,
-            env=env,
+            env=_env(env),
         )
 
 
@@ -225,10 +216,10 @@ class _Parallel(Executor):
     max_async_concurrent: int | None = None
 
     def __init__(self, max_workers: int | None = None, max_async_concurrent: int | None = None) -> None:
-        check_count("max_workers", max_workers, optional=True)
-        check_count("max_async_concurrent", max_async_concurrent, optional=True)
-        object.__setattr__(self, "max_workers", usable_cpus() if max_workers is None else max_workers)
-        object.__setattr__(self, "max_async_concurrent", max_async_concurrent)
+        workers = check_count("max_workers", max_workers, optional=True)
+        concurrent = check_count("max_async_concurrent", max_async_concurrent, optional=True)
+        object.__setattr__(self, "max_workers", usable_cpus() if workers is None else workers)
+        object.__setattr__(self, "max_async_concurrent", concurrent)
 
 
 @_nested
@@ -260,93 +251,97 @@ class _Kubernetes(Executor):
     env: Mapping[str, str] = _NO_ENV
 
     def __post_init__(self) -> None:
-        self._check_texts()
-        check_count("max_concurrent_steps", self.max_concurrent_steps, optional=True)
-        check_cpu("worker_cpu", self.worker_cpu)
-        check_memory("worker_memory", self.worker_memory)
-        for parameter in ("startup_timeout", "orphan_ttl", "grace"):
-            check_number(parameter, getattr(self, parameter), above=0, unit="seconds")
-        for parameter in ("keep_failed_pods", "allow_pickle", "allow_insecure_pod"):
-            check_flag(parameter, getattr(self, parameter))
-        object.__setattr__(self, "pod_template", _pod_template(self.pod_template))
+        # Again after the factory, for `dataclasses.replace` and the class itself.
+        for name, value in self._checked().items():
+            object.__setattr__(self, name, value)
         if isinstance(self.pod_template, FrozenJSON):
             check_pod_template(json.loads(self.pod_template.text), allow_insecure=self.allow_insecure_pod)
-        object.__setattr__(self, "env", _env(self.env))
 
-    def _check_texts(self) -> None:
-        if self.worker_image is not None:
-            check_text("worker_image", self.worker_image, "the name of an image, without white space, or None,", _IMAGE)
-        if self.namespace is not None:
-            rule = "1 to 63 characters of a-z, 0-9 and -, neither first nor last a -, or None,"
-            check_text("namespace", self.namespace, rule, _NAMESPACE, most=63)
-        rule = "1 to 253 characters of a-z, 0-9, - and ., each part between dots neither first nor last a -,"
-        check_text("service_account", self.service_account, rule, _SERVICE_ACCOUNT, most=253)
-        if self.context is not None:
-            check_text("context", self.context, "the name of a context of the kubeconfig, or None,", _CONTEXT)
-        _check_pull_policy(self.image_pull_policy)
+    def _checked(self) -> dict[str, Any]:
+        """Return the arguments in their plain forms."""
+        image, namespace, context = self.worker_image, self.namespace, self.context
+        return {
+            "worker_image": None if image is None else check_text("worker_image", image, _IMAGE_RULE, _IMAGE),
+            "namespace": None
+            if namespace is None
+            else check_text("namespace", namespace, _NAMESPACE_RULE, _NAMESPACE, most=63),
+            "service_account": check_text(
+                "service_account", self.service_account, _ACCOUNT_RULE, _SERVICE_ACCOUNT, most=253
+            ),
+            "context": None if context is None else check_text("context", context, _CONTEXT_RULE, _CONTEXT),
+            "image_pull_policy": _pull_policy(self.image_pull_policy),
+            "max_concurrent_steps": check_count("max_concurrent_steps", self.max_concurrent_steps, optional=True),
+            "worker_cpu": check_cpu("worker_cpu", self.worker_cpu),
+            "worker_memory": check_memory("worker_memory", self.worker_memory),
+            **{
+                name: check_seconds(name, getattr(self, name), above=0)
+                for name in ("startup_timeout", "orphan_ttl", "grace")
+            },
+            **{
+                name: check_flag(name, getattr(self, name))
+                for name in ("keep_failed_pods", "allow_pickle", "allow_insecure_pod")
+            },
+            "pod_template": _pod_template(self.pod_template),
+            "env": _env(self.env),
+        }
 
 
-def _check_pull_policy(given: object) -> None:
-    if given is not None and given not in _PULL_POLICIES:
-        near = closest(given, _PULL_POLICIES) if isinstance(given, str) else None
+def _pull_policy(given: object) -> str | None:
+    if given is None:
+        return None
+    text = plain_text(given)
+    if text not in _PULL_POLICIES:
+        near = closest(text, _PULL_POLICIES) if text is not None else None
         hint = f"did you mean {near!r}?" if near else None
-        raise refusal("image_pull_policy", given, f"one of {', '.join(map(repr, _PULL_POLICIES))} or None", hint)
+        raise argument_error("image_pull_policy", given, f"one of {', '.join(map(repr, _PULL_POLICIES))} or None", hint)
+    return text
 
 
 def _pod_template(given: object) -> FrozenJSON | str | None:
     """The template in a form that can be compared and hashed. A path is not opened: workers may not have the file."""
     if given is None or isinstance(given, FrozenJSON):
         return given
-    rule = "a Pod manifest as a dict, the path of a YAML file, or None,"
+    rule = "a Pod manifest as a dict, the path of a YAML file, or None"
     if isinstance(given, str | os.PathLike):
         path = os.fspath(given)
         if not isinstance(path, str) or not path.strip() or "\x00" in path or "\n" in path:
-            raise refusal("pod_template", given, rule)
+            raise argument_error("pod_template", given, rule)
         return path
     if not isinstance(given, Mapping):
-        raise refusal("pod_template", given, rule)
+        raise argument_error("pod_template", given, rule)
     if (kind := given.get("kind", "Pod")) != "Pod":
-        raise refusal("pod_template['kind']", kind, "'Pod', or no kind at all,")
+        raise argument_error("pod_template['kind']", kind, "'Pod', or no kind at all")
     try:
         return FrozenJSON(given)
     except (TypeError, ValueError, RecursionError) as error:
-        raise refusal("pod_template", given, "a dict that can be written as JSON", str(error)) from None
+        raise argument_error("pod_template", given, "a dict that can be written as JSON", str(error)) from None
 
 
 def _env(given: object) -> FrozenJSON:
-    if not isinstance(given, Mapping):
-        raise refusal("env", given, 'a dict of str to str, such as {"TZ": "UTC"},')
-    for name, value in given.items():
+    if isinstance(given, FrozenJSON) and not given:
+        return given
+    env = check_environment(given, error=ConfigurationError)
+    for name in env:
         check_text("env name", name, "a str of printable ASCII without =", _ENV_NAME)
-        if not isinstance(value, str) or "\x00" in value:
-            raise refusal(f"env[{name!r}]", value, "a str without NUL", f"write {str(value)!r}")
         if name in RESERVED_ENV:
-            raise refusal("env name", name, "a name that rivers does not set itself")
-    return FrozenJSON(given)
+            raise argument_error("env name", name, "a name that rivers does not set itself")
+    return FrozenJSON(env)
 
 
-def usable_cpus(root: Path = Path("/")) -> int:
-    """How many CPUs this process may use: the least of the machine's, its affinity and its cgroup's quota, at least 1.
+def check_executor(value: object, name: str, owner: str = "") -> Executor | None:
+    """Return an Executor or None.
 
-    `root` is where `/proc` and `/sys` are.
+    Raises:
+        ConfigurationError: the value is something else; the hint names the factory that is meant.
     """
-    counts = [os.cpu_count() or 1]
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        counts.append(len(os.sched_getaffinity(0)))
-    counts += _cgroup_cpus(root)
-    return max(1, min(counts))
-
-
-def _cgroup_cpus(root: Path) -> Iterable[int]:
-    """The CPU quotas of the cgroup (v1 and v2) of this process and of those above it, rounded up."""
-    for folder in cgroup_folders("cpu", root):
-        v1 = f"{read_kernel_file(folder / 'cpu.cfs_quota_us')} {read_kernel_file(folder / 'cpu.cfs_period_us')}"
-        for quota_us, period_us in map(_numbers, (read_kernel_file(folder / "cpu.max"), v1)):
-            if quota_us > 0 and period_us > 0:
-                yield -(-quota_us // period_us)
-
-
-def _numbers(text: str) -> tuple[int, int]:
-    """Quota and period in microseconds; (0, 0) where there is no limit (`max`, -1, no file)."""
-    words = text.split()
-    return (int(words[0]), int(words[1])) if len(words) == 2 and all(map(str.isdecimal, words)) else (0, 0)
+    if value is None or isinstance(value, Executor):
+        return value
+    factories = {"in_process": "in_process()", "parallel": "parallel()", "kubernetes": "kubernetes()"}
+    hint = call_hint(value)
+    if isinstance(value, str):
+        near = closest(value, factories)
+        hint = f"write rs.Executor.{factories[near]}" if near else None
+    elif plain_number(value) is not None or hasattr(value, "submit"):  # a pool of concurrent.futures, or a count
+        hint = "write rs.Executor.parallel(max_workers=...)"
+    expected = "an Executor, such as rs.Executor.in_process() or rs.Executor.parallel()"
+    raise argument_error(name, value, expected, hint, owner=owner)

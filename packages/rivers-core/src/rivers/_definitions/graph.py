@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NoReturn
 
+from rivers._definitions.arguments import check_count
 from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.calls import Argument, Call, Collected, Constant, Element, FromCall, Upstream
 from rivers._definitions.elements import elements_of
@@ -240,13 +241,8 @@ def _map(
     composition: Composition, source: int, task: Task, max_concurrency: int | None, arguments: dict[str, Any]
 ) -> MappedOutput:
     if not isinstance(task, Task) or task.signature is None:
-        raise TaskDefinitionError(f".map() takes a rs.Task with a function, not {task!r:.80}")
-    if max_concurrency is not None and (
-        isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1
-    ):
-        raise TaskDefinitionError(
-            f".map(max_concurrency={max_concurrency!r:.80}): a whole number above 0 or None is allowed"
-        )
+        raise TaskDefinitionError(f".map() takes a rs.Task with a function, not {task!r:.80}", hint=_map_hint(task))
+    check_count("max_concurrency", max_concurrency, optional=True, owner=".map()", error=TaskDefinitionError)
     if not task.signature.parameters:
         raise TaskDefinitionError(f"task {task.name!r} is mapped, but has no parameter for the element")
     element = _Stand(Element(source))
@@ -255,6 +251,16 @@ def _map(
         raise TaskDefinitionError(f".map({task.name}, {first}=...): the first parameter gets the element")
     call = composition.add(task, (), {first: element, **arguments}, mapped_over=source, max_concurrency=max_concurrency)
     return MappedOutput(composition, call.index)
+
+
+def _map_hint(task: object) -> str | None:
+    if isinstance(task, BashTask):
+        return "call the bash task in a rs.Task, or map a rs.Task over the elements"
+    if isinstance(task, Task):
+        return "decorate a function with it"
+    if isinstance(task, NodeOutput):
+        return f"give the task itself, without calling it: .map({task.node_name})"
+    return "decorate it with @rs.Task" if callable(task) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rivers._definitions.asset import Asset, check_retry
-from rivers._definitions.executor import Executor
-from rivers._definitions.names import called_from, check_name
-from rivers._definitions.retry import RetryPolicy
+from rivers._definitions.arguments import argument_error, plain_number, plain_text
+from rivers._definitions.asset import Asset
+from rivers._definitions.executor import Executor, check_executor
+from rivers._definitions.lists import check_list
+from rivers._definitions.locations import caller_location
+from rivers._definitions.names import check_name
+from rivers._definitions.retry import RetryPolicy, check_retry
 from rivers._definitions.task import BashTask, Task
 from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError
 
-__all__ = ["Job", "check_executor", "check_tags"]
+__all__ = ["Job", "check_tags"]
 
 
 class Job:
@@ -37,20 +40,16 @@ class Job:
         tags: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
     ) -> None:
         self.name = check_name(name, "job", error=ConfigurationError)
-        if isinstance(assets, str) or not isinstance(assets, Sequence) or not assets:
-            raise GraphValidationError(f"job {name!r}: assets={assets!r:.80}: a list of at least one asset is allowed")
-        for asset in assets:
-            if not isinstance(asset, Asset | Task | BashTask | str):
-                raise GraphValidationError(f"job {name!r}: assets holds {asset!r:.80}, which is no asset, task or name")
-        self.assets: tuple[Asset | Task | BashTask | str, ...] = tuple(assets)
-        self.executor = check_executor(executor, f"job {name!r}: executor")
-        self.retry = check_retry(retry, f"job {name!r}", ConfigurationError)
-        self.tags = check_tags(tags)
-        self.where = called_from()
+        owner = f"job {self.name!r}"
+        self.assets = _members(assets, owner)
+        self.executor = check_executor(executor, "executor", owner)
+        self.retry = check_retry(retry, "retry", owner, ConfigurationError)
+        self.tags = check_tags(tags, owner)
+        self.where = caller_location()
 
     @property
     def selection(self) -> tuple[str, ...]:
-        """The names of what the job runs."""
+        """The names of the assets and tasks in the job."""
         return tuple(asset if isinstance(asset, str) else asset.name for asset in self.assets)
 
     def execute(
@@ -74,23 +73,38 @@ class Job:
         return f"<Job {self.name!r}>"
 
 
-def check_executor(executor: object, what: str) -> Executor | None:
-    """An Executor value or None."""
-    if executor is None or isinstance(executor, Executor):
-        return executor
-    raise ConfigurationError(
-        f"{what}={executor!r:.80}: an Executor is allowed, such as rs.Executor.in_process() or rs.Executor.parallel()"
-    )
+def _members(assets: object, owner: str) -> tuple[Asset | Task | BashTask | str, ...]:
+    kinds = (Asset, Task, BashTask, str)
+    try:
+        found = check_list(
+            "assets", assets, kinds, "an asset, a task or a name", make="decorate it with @rs.Asset", owner=owner
+        )
+        if not found:
+            raise argument_error("assets", assets, "at least one asset, task or name", owner=owner)
+    except ConfigurationError as error:
+        raise GraphValidationError(str(error)) from None
+    return tuple(plain_text(asset) or asset for asset in found)
 
 
-def check_tags(tags: Mapping[str, str] | Sequence[tuple[str, str]] | None) -> dict[str, str]:
-    """Tags of a run as a dict; a mapping or pairs of strings."""
+def check_tags(tags: Any, owner: str = "") -> dict[str, str]:
+    """Return the tags of a run, given as a mapping or as pairs of strings, as a dict.
+
+    Raises:
+        ConfigurationError: they are something else.
+    """
     if tags is None:
         return {}
+    hint = 'write tags={"name": "value"}'
+    expected = "a dict of str to str, or pairs of them"
     try:
-        found = dict(tags)
+        pairs: dict[Any, Any] = dict(tags)
     except (TypeError, ValueError):
-        found = {None: None}  # type: ignore[dict-item]  # refused below, with the same text
-    if not all(isinstance(key, str) and isinstance(value, str) for key, value in found.items()):
-        raise ConfigurationError(f"tags={tags!r:.80}: a dict of str to str, or pairs of them, is allowed")
+        raise argument_error("tags", tags, expected, hint, owner=owner) from None
+    found: dict[str, str] = {}
+    for key, value in pairs.items():
+        name, text = plain_text(key), plain_text(value)
+        if name is None or text is None or isinstance(tags, str):
+            number = f"write {{{name!r}: '{value}'}}" if name and plain_number(value) is not None else hint
+            raise argument_error("tags", tags, expected, number, owner=owner)
+        found[name] = text
     return found

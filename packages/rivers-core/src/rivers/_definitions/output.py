@@ -1,29 +1,44 @@
-"""What a body hands over besides plain values, and how outputs and upstreams are declared."""
+"""Outputs and upstreams: values with metadata, mapped elements, and declarations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from rivers._definitions.arguments import argument_error, plain_number, plain_text, short_repr
 from rivers._definitions.names import check_name
+from rivers._definitions.settings import (
+    check_io_handler,
+    check_metadata_strings,
+    check_optional_text,
+    check_strings,
+)
 from rivers._io.base import BaseIOHandler
-from rivers.exceptions import AssetDefinitionError, DefinitionError, InvalidMetadataError, ResultDefinitionError
+from rivers.exceptions import AssetDefinitionError, InvalidMetadataError, ResultDefinitionError
 from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["AssetDef", "DepDef", "DynamicOutput", "Output", "check_metadata"]
 
 MAX_METADATA_BYTES = 256 * 1024
+MAPPING_KEY_RULE = "a mapping key, which is 1 to 128 bytes of printable text without '[' and ']'"
 
 
-def check_metadata(metadata: dict[str, Any]) -> bytes:
-    """Return metadata as JSON text; raise InvalidMetadataError naming the key that is none."""
-    if not isinstance(metadata, dict):
-        raise InvalidMetadataError(f"metadata must be a dict of JSON values, not {type(metadata).__name__}")
+def check_metadata(metadata: Mapping[str, Any]) -> bytes:
+    """Return metadata as JSON text.
+
+    Raises:
+        InvalidMetadataError: it is no dict of JSON values, or larger than 256 KiB; names the key.
+    """
+    if not isinstance(metadata, Mapping):
+        raise argument_error("metadata", metadata, "a dict of JSON values", error=InvalidMetadataError)
+    metadata = dict(metadata)
     for key in metadata:
         if not isinstance(key, str):
-            raise InvalidMetadataError(f"metadata keys are strings, not {type(key).__name__}: {key!r:.80}")
+            raise InvalidMetadataError(
+                f"invalid metadata key {key!r:.80} (of type {type(key).__name__}): expected a str"
+            )
     try:
         text = msgspec.json.encode(metadata)
     except (TypeError, ValueError, RecursionError, OverflowError):
@@ -40,7 +55,7 @@ def _culprit(metadata: dict[str, Any]) -> InvalidMetadataError:
             msgspec.json.encode(value)
         except (TypeError, ValueError, RecursionError, OverflowError) as error:
             return InvalidMetadataError(
-                f"metadata {key!r} is no JSON value: {value!r:.80} ({type(value).__name__}): "
+                f"invalid metadata[{key!r}]={short_repr(value)} ({type(value).__name__}): expected a JSON value: "
                 f"{describe_exception(error)}",
                 hint="use str, int, float, bool, None, or lists and dicts of them",
             )
@@ -67,9 +82,9 @@ class Output:
         metadata: dict[str, Any] | None = None,
         data_version: str | None = None,
     ) -> None:
-        for what, given in (("output_name", output_name), ("data_version", data_version)):
+        for name, given in (("output_name", output_name), ("data_version", data_version)):
             if given is not None and not isinstance(given, str):
-                raise ResultDefinitionError(f"Output({what}={given!r:.80}): must be a str, not {type(given).__name__}")
+                raise argument_error(name, given, "a str or None", owner="Output", error=ResultDefinitionError)
         if metadata is not None:
             check_metadata(metadata)
         self.value = value
@@ -91,16 +106,11 @@ class DynamicOutput:
     __slots__ = ("key", "value")
 
     def __init__(self, key: str, value: Any) -> None:
-        if not isinstance(key, str):
-            raise ResultDefinitionError(
-                f"DynamicOutput(key={key!r:.80}): a mapping key is a str, not {type(key).__name__}",
-                hint="write key=str(...)",
-            )
-        if not 1 <= len(key) <= 128 or not key.isprintable() or "[" in key or "]" in key or len(key.encode()) > 128:
-            raise ResultDefinitionError(
-                f"DynamicOutput(key={key!r:.80}): a mapping key is 1 to 128 bytes of printable text without '[' and ']'"
-            )
-        self.key = key
+        text = plain_text(key)
+        if text is None or not text.isprintable() or "[" in text or "]" in text or not 1 <= len(text.encode()) <= 128:
+            hint = "write key=str(...)" if plain_number(key) is not None else None
+            raise argument_error("key", key, MAPPING_KEY_RULE, hint, owner="DynamicOutput", error=ResultDefinitionError)
+        self.key = text
         self.value = value
 
     def __repr__(self) -> str:
@@ -118,12 +128,12 @@ class DepDef:
         *,
         is_input: bool,
         io_handler: BaseIOHandler | str | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.name = check_name(name, "upstream", error=AssetDefinitionError)
         self.is_input = is_input
         self.io_handler = check_io_handler(io_handler, f"upstream {name!r}")
-        self.metadata = check_static_metadata(metadata, f"upstream {name!r}")
+        self.metadata = check_metadata_strings(metadata, f"upstream {name!r}")
 
     def __repr__(self) -> str:
         return f"AssetDef.{'input' if self.is_input else 'dep'}({self.name!r})"
@@ -148,26 +158,26 @@ class AssetDef:
         group: str | None = None,
         code_version: str | None = None,
         io_handler: BaseIOHandler | str | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
         deps: Sequence[Any] = (),
         type_hint: Any = None,
     ) -> None:
         self.name = check_name(name, "output", error=AssetDefinitionError)
-        what = f"output {name!r}"
-        self.tags = check_strings(tags, "tags", what)
-        self.kinds = check_strings([kinds] if isinstance(kinds, str) else kinds, "kinds", what)
-        self.group = check_text_or_none(group, "group", what)
-        self.code_version = check_text_or_none(code_version, "code_version", what)
-        self.io_handler = check_io_handler(io_handler, what)
-        self.metadata = check_static_metadata(metadata, what)
+        owner = f"output {self.name!r}"
+        self.tags = check_strings(tags, "tags", owner)
+        self.kinds = check_strings([kinds] if isinstance(kinds, str) else kinds, "kinds", owner)
+        self.group = check_optional_text(group, "group", owner)
+        self.code_version = check_optional_text(code_version, "code_version", owner)
+        self.io_handler = check_io_handler(io_handler, owner)
+        self.metadata = check_metadata_strings(metadata, owner)
         self.deps = deps
         if isinstance(type_hint, str):
-            raise AssetDefinitionError(f"{what}: type_hint is a type, not the string {type_hint!r}")
+            raise AssetDefinitionError(f"{owner}: type_hint is a type, not the string {type_hint!r}")
         self.type_hint = type_hint
 
     @staticmethod
     def input(
-        name: str, io_handler: BaseIOHandler | str | None = None, metadata: dict[str, str] | None = None
+        name: str, io_handler: BaseIOHandler | str | None = None, metadata: Mapping[str, str] | None = None
     ) -> DepDef:
         """Declare an upstream whose value is loaded into the parameter of its name, by `io_handler` if one is given."""
         return DepDef(name, is_input=True, io_handler=io_handler, metadata=metadata)
@@ -179,47 +189,3 @@ class AssetDef:
 
     def __repr__(self) -> str:
         return f"AssetDef({self.name!r})"
-
-
-def check_strings(
-    values: object, field: str, what: str, error: type[DefinitionError] = AssetDefinitionError
-) -> tuple[str, ...]:
-    """A list of strings as a tuple; a single string or a dict is the mistake this is here to catch."""
-    if values is None:
-        return ()
-    if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping):
-        found = tuple(values)
-        if all(isinstance(value, str) for value in found):
-            return found
-    raise error(f"{what}: {field}={values!r:.80}: a list of str is allowed")
-
-
-def check_text_or_none(value: object, field: str, what: str) -> str | None:
-    """A str or None."""
-    if value is None or isinstance(value, str):
-        return value
-    raise AssetDefinitionError(f"{what}: {field}={value!r:.80}: a str is allowed")
-
-
-def check_io_handler(
-    io_handler: object, what: str, error: type[DefinitionError] = AssetDefinitionError
-) -> BaseIOHandler | str | None:
-    """An IO handler, the name of a resource that is one, or None."""
-    if io_handler is None or isinstance(io_handler, BaseIOHandler | str):
-        return io_handler
-    raise error(
-        f"{what}: io_handler={io_handler!r:.80}: allowed are an instance of a BaseIOHandler or a resource's name",
-        hint=f"write {io_handler.__name__}(...)" if isinstance(io_handler, type) else None,
-    )
-
-
-def check_static_metadata(metadata: dict[str, str] | None, what: str) -> dict[str, str] | None:
-    """Metadata of a definition: strings under strings."""
-    if metadata is None:
-        return None
-    if not isinstance(metadata, dict):
-        raise InvalidMetadataError(f"{what}: metadata={metadata!r:.80}: a dict of str to str is allowed")
-    for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise InvalidMetadataError(f"{what}: metadata {key!r:.80}: {value!r:.80}: keys and values are str")
-    return dict(metadata)

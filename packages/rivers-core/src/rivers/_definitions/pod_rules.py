@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from rivers._definitions.names import closest, shown
+from rivers._definitions.arguments import short_repr
+from rivers._definitions.names import closest
 from rivers.exceptions import ConfigurationError
 
 __all__ = ["Rule", "both", "each", "fields", "free", "items", "mapping", "one_of", "ours", "refused", "safe", "text"]
@@ -19,7 +20,7 @@ Rule: TypeAlias = Callable[[Any, str, bool], None]
 
 def refused(path: str, value: object, allowed: str, hint: str | None = None) -> ConfigurationError:
     """The error for a value. It shows no more than one plain value: what is longer may hold what is not for logs."""
-    given = f"={shown(value)}" if value is None or isinstance(value, str | int | float) else f" ({_kind(value)})"
+    given = f"={short_repr(value)}" if value is None or isinstance(value, str | int | float) else f" ({_kind(value)})"
     return ConfigurationError(f"{path}{given}: {allowed} is allowed", hint=hint)
 
 

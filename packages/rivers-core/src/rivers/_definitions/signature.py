@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from rivers._definitions.context import AssetExecutionContext, TaskExecutionContext
-from rivers._definitions.names import where
+from rivers._definitions.locations import source_location
 from rivers.exceptions import DefinitionError
 from rivers.protocol.exception_text import describe_exception
 
@@ -200,7 +200,7 @@ def _inspected(function: Callable[..., Any], error: type[DefinitionError]) -> tu
 
 def _refuse_variadic(function: Any, error: type[DefinitionError]) -> typing.NoReturn:
     raise error(
-        f"{getattr(function, '__qualname__', function)} ({where(function)}) takes *args or **kwargs; "
+        f"{getattr(function, '__qualname__', function)} ({source_location(function)}) takes *args or **kwargs; "
         "upstreams and resources are found by the names of parameters",
         hint="name each upstream as a parameter of its own; a decorator in between needs functools.wraps",
     )

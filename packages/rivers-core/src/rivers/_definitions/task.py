@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from rivers._definitions.asset import check_placement, check_retry, check_timeout, named
+from rivers._definitions.arguments import argument_error, as_text
 from rivers._definitions.bash import run_bash
-from rivers._definitions.compute import Compute
-from rivers._definitions.names import called_from, calling_module, check_name, where
-from rivers._definitions.output import check_io_handler, check_static_metadata, check_strings
+from rivers._definitions.compute import Compute, check_compute
+from rivers._definitions.functions import check_function, definition_name
+from rivers._definitions.locations import caller_location, calling_module, source_location
+from rivers._definitions.names import check_name
 from rivers._definitions.recording import recording
-from rivers._definitions.retry import RetryPolicy
+from rivers._definitions.retry import RetryPolicy, check_retry
+from rivers._definitions.settings import (
+    check_environment,
+    check_io_handler,
+    check_metadata_strings,
+    check_placement,
+    check_strings,
+    check_timeout,
+)
 from rivers._definitions.signature import Signature
 from rivers._io.base import BaseIOHandler
 from rivers.exceptions import TaskDefinitionError
@@ -50,28 +60,28 @@ class Task:
         name: str | None = None,
         tags: Sequence[str] | None = None,
         io_handler: BaseIOHandler | str | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
         retry: RetryPolicy | str | None = None,
         compute: Compute | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> None:
-        self.name: str = named(function, name, "task", TaskDefinitionError)
-        what = f"task {self.name!r}"
-        self.function = function
-        self.signature = Signature(function, TaskDefinitionError) if function is not None else None
-        self.where = (where(function) if function is not None else None) or called_from()
-        self.tags = check_strings(tags, "tags", what, TaskDefinitionError)
-        self.io_handler = check_io_handler(io_handler, what, TaskDefinitionError)
-        self.metadata = check_static_metadata(metadata, what)
-        check_placement(self.metadata, what, TaskDefinitionError)
-        self.retry = check_retry(retry, what, TaskDefinitionError)
-        self.compute = _check_compute(compute, what)
-        self.timeout = check_timeout(timeout, what, TaskDefinitionError)
+        self.function = check_function(function, "task", TaskDefinitionError)
+        self.signature = Signature(self.function, TaskDefinitionError) if self.function is not None else None
+        self.name: str = definition_name(self.function, name, "task", TaskDefinitionError)
+        owner = f"task {self.name!r}"
+        self.where = (source_location(self.function) if self.function is not None else None) or caller_location()
+        self.tags = check_strings(tags, "tags", owner, TaskDefinitionError)
+        self.io_handler = check_io_handler(io_handler, owner, TaskDefinitionError)
+        self.metadata = check_metadata_strings(metadata, owner)
+        check_placement(self.metadata, owner, TaskDefinitionError)
+        self.retry = check_retry(retry, "retry", owner, TaskDefinitionError)
+        self.compute = check_compute(compute, owner, TaskDefinitionError)
+        self.timeout = check_timeout(timeout, owner, TaskDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Record a step inside a composition, call the function elsewhere; without a function, wrap the given one."""
         if self.function is None:
-            if len(args) != 1 or kwargs or not callable(args[0]):
+            if len(args) != 1 or kwargs or args[0] is None:
                 raise TaskDefinitionError(f"task {self.name!r} has no function: it decorates exactly one function")
             return Task(
                 args[0],
@@ -123,42 +133,31 @@ class BashTask:
     def __init__(
         self,
         name: str,
-        command: str | Sequence[str],
-        env: dict[str, str] | None = None,
+        command: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | float],
+        env: Mapping[str, str | float | os.PathLike[str]] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         *,
         tags: Sequence[str] | None = None,
         io_handler: BaseIOHandler | str | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
         retry: RetryPolicy | str | None = None,
         compute: Compute | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> None:
         self.name = check_name(name, "task", error=TaskDefinitionError)
-        what = f"bash task {name!r}"
-        words = [command] if isinstance(command, str) else list(command) if isinstance(command, Sequence) else []
-        if not words or not all(isinstance(word, str) and word for word in words):
-            raise TaskDefinitionError(
-                f"{what}: command={command!r:.80}: a text or a list of texts is allowed, none empty"
-            )
-        if env is not None and not (
-            isinstance(env, Mapping) and all(isinstance(k, str) and isinstance(v, str) for k, v in env.items())
-        ):
-            raise TaskDefinitionError(f"{what}: env={env!r:.80}: a dict of str to str is allowed")
-        if cwd is not None and not isinstance(cwd, str | os.PathLike):
-            raise TaskDefinitionError(f"{what}: cwd={cwd!r:.80}: a path is allowed")
-        self.command: str | list[str] = command if isinstance(command, str) else words
-        self.env = dict(env) if env is not None else None
-        self.cwd = os.fspath(cwd) if cwd is not None else None
-        self.where = called_from()
+        owner = f"bash task {self.name!r}"
+        self.command: str | list[str] = _command(command, owner)
+        self.env = check_environment(env, owner, TaskDefinitionError) if env is not None else None
+        self.cwd = _folder(cwd, owner) if cwd is not None else None
+        self.where = caller_location()
         self.module = calling_module()
-        self.tags = check_strings(tags, "tags", what, TaskDefinitionError)
-        self.io_handler = check_io_handler(io_handler, what, TaskDefinitionError)
-        self.metadata = check_static_metadata(metadata, what)
-        check_placement(self.metadata, what, TaskDefinitionError)
-        self.retry = check_retry(retry, what, TaskDefinitionError)
-        self.compute = _check_compute(compute, what)
-        self.timeout = check_timeout(timeout, what, TaskDefinitionError)
+        self.tags = check_strings(tags, "tags", owner, TaskDefinitionError)
+        self.io_handler = check_io_handler(io_handler, owner, TaskDefinitionError)
+        self.metadata = check_metadata_strings(metadata, owner)
+        check_placement(self.metadata, owner, TaskDefinitionError)
+        self.retry = check_retry(retry, "retry", owner, TaskDefinitionError)
+        self.compute = check_compute(compute, owner, TaskDefinitionError)
+        self.timeout = check_timeout(timeout, owner, TaskDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Record a step inside a composition; anywhere else run the command and return its stdout."""
@@ -173,7 +172,20 @@ class BashTask:
         return f"<BashTask {self.name!r}>"
 
 
-def _check_compute(compute: object, what: str) -> Compute | None:
-    if compute is None or isinstance(compute, Compute):
-        return compute
-    raise TaskDefinitionError(f"{what}: compute={compute!r:.80}: an rs.Compute(...) is allowed")
+def _command(command: object, owner: str) -> str | list[str]:
+    """Return the command: text for the shell as it is, a path or a list as the list of arguments."""
+    if isinstance(command, os.PathLike):
+        command = [command]
+    words = [command] if isinstance(command, str) else list(command) if isinstance(command, Sequence) else []
+    texts = [] if isinstance(command, bytes) else [as_text(word) for word in words]
+    if not texts or not all(texts):
+        expected = "a str for the shell, or a list of arguments, none of them empty"
+        raise argument_error("command", command, expected, owner=owner, error=TaskDefinitionError)
+    return texts[0] if isinstance(command, str) else texts  # type: ignore[return-value]  # None is refused above
+
+
+def _folder(cwd: object, owner: str) -> str:
+    folder = os.fspath(cwd) if isinstance(cwd, str | os.PathLike) else None
+    if not isinstance(folder, str):
+        raise argument_error("cwd", cwd, "the path of a folder, or None", owner=owner, error=TaskDefinitionError)
+    return folder

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rivers._definitions.arguments import short_repr
 from rivers._definitions.calls import Argument, Call, Collected, Constant, Element, FromCall, Upstream
 from rivers._definitions.graph import Composition
-from rivers._definitions.names import shown
 from rivers._definitions.signature import Parameter
 from rivers._definitions.task import BashTask
 from rivers._plan.graph import How, Node, NodeOutput, Source
@@ -136,8 +136,8 @@ class ComposedNodes:
             return found.key if found is not None and found.how == "value" else None
         if isinstance(argument, Constant):
             self._graph.complain(
-                f"a bash task is given the constant {shown(argument.value)} by position, where steps are named that "
-                "come first; give it by name, and it is an environment variable",
+                f"a bash task gets the constant {short_repr(argument.value)} by position, which takes steps that come "
+                "first; give it by name, and it is an environment variable",
                 self._asset,
             )
             return None

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
+from rivers._definitions.arguments import argument_error
 from rivers._definitions.asset import GraphAsset
 from rivers._definitions.executor import Executor
 from rivers._definitions.job import Job
@@ -141,7 +142,7 @@ def _capabilities(executor: Executor) -> Capabilities:
         return _FORESEEN.get(executor.kind, Capabilities())
 
 
-def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Mapping[str, Any]] | None) -> dict[str, str]:
+def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Any] | None) -> dict[str, str]:
     """The config of each asset and task of a plan as JSON text, checked against its model where it has one.
 
     Raises:
@@ -149,7 +150,8 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Mapping[st
         AssetNotFoundError: it names an asset that is none.
     """
     if config is not None and not (isinstance(config, Mapping) and all(isinstance(name, str) for name in config)):
-        raise ConfigurationError(f"config={config!r:.80}: a dict of dicts by name of asset or task is allowed")
+        hint = 'write config={"asset": {"field": value}}'
+        raise argument_error("config", config, "a dict of dicts by name of asset or task", hint)
     given = dict(config) if config is not None else {}
     found: dict[str, str] = {}
     known: dict[str, Node] = {}
@@ -160,7 +162,8 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Mapping[st
         if name not in known:
             _refuse_unknown(name, graph, known)
         if not isinstance(fields, Mapping):
-            raise ConfigurationError(f"config[{name!r}]={fields!r:.80}: a dict of fields is allowed")
+            dump = f"write {type(fields).__name__}(...).model_dump()" if isinstance(fields, BaseModel) else None
+            raise argument_error(f"config[{name!r}]", fields, "a dict of fields", dump)
     for name, node in known.items():
         signature = node.definition.signature
         model = signature.config_model if signature is not None and signature.context is not None else None

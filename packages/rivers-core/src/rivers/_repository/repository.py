@@ -13,12 +13,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from rivers._definitions.asset import Asset, check_retry
-from rivers._definitions.executor import Executor
-from rivers._definitions.job import Job, check_executor, check_tags
-from rivers._definitions.names import closest
-from rivers._definitions.resource import Resource
-from rivers._definitions.retry import RetryPolicy
+from rivers._definitions.asset import Asset
+from rivers._definitions.executor import Executor, check_executor
+from rivers._definitions.job import Job, check_tags
+from rivers._definitions.names import closest, did_you_mean
+from rivers._definitions.retry import RetryPolicy, check_retry
 from rivers._definitions.task import BashTask, Task
 from rivers._events.sink import EventSink
 from rivers._executor.drive import RunLoop
@@ -32,10 +31,20 @@ from rivers._plan.placement import Placement
 from rivers._plan.plan import Plan, make_plan, select
 from rivers._repository.bound_job import BoundJob
 from rivers._repository.checks import check_configs, check_handlers, check_jobs, check_reach, check_retries
-from rivers._repository.given import check_default_handler, dict_of, list_of, names_of
 from rivers._repository.run import RunHandle, RunResult, result_of
 from rivers._repository.sharing import share
 from rivers._repository.stored import handler_of, load
+from rivers._repository.validation import (
+    check_assets,
+    check_default_handler,
+    check_executors,
+    check_jobs_argument,
+    check_listener,
+    check_resources,
+    check_retry_names,
+    check_tasks,
+    selected_names,
+)
 from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError
 from rivers_process.fork import renew_in_children
 
@@ -72,18 +81,14 @@ class CodeRepository:
         default_retry_policy: RetryPolicy | str | None = None,
         default_io_handler: BaseIOHandler | str | None = None,
     ) -> None:
-        self._assets: list[Asset] = list_of("assets", assets, (Asset,), "decorate it with @rs.Asset")
-        self._tasks: list[Task | BashTask] = list_of(
-            "tasks", tasks or (), (Task, BashTask), "decorate it with @rs.Task"
-        )
-        self._jobs: list[Job] = list_of("jobs", jobs or (), (Job,), "make it with rs.Job(name, assets=[...])")
+        self._assets = check_assets(assets)
+        self._tasks = check_tasks(tasks)
+        self._jobs = check_jobs_argument(jobs)
         self._default_executor = check_executor(default_executor, "default_executor")
-        self._executors: dict[str, Executor] = dict_of(
-            "executors", executors, (Executor,), "an Executor such as rs.Executor.parallel()"
-        )
-        self._resources = dict_of("resources", resources, (Resource, BaseIOHandler), "an rs.Resource or an IO handler")
-        self._retries: dict[str, RetryPolicy] = dict_of("retries", retries, (RetryPolicy,), "an rs.RetryPolicy")
-        self._default_retry = check_retry(default_retry_policy, "default_retry_policy", ConfigurationError)
+        self._executors = check_executors(executors)
+        self._resources = check_resources(resources)
+        self._retries = check_retry_names(retries)
+        self._default_retry = check_retry(default_retry_policy, "default_retry_policy", "", ConfigurationError)
         self._default_store = DefaultStore()
         given = check_default_handler(default_io_handler, self._resources)
         self._default_handler: BaseIOHandler = self._default_store if given is None else given
@@ -287,7 +292,7 @@ class CodeRepository:
         retry: RetryPolicy | str | None,
     ) -> Plan:
         graph = self._resolved()
-        names = None if selection is None else names_of(selection)
+        names = None if selection is None else selected_names(selection)
         key = (names, include_upstream, executor, job.name if job is not None else None, retry)
         plan = self._plans.get(key)
         if plan is None:
@@ -329,9 +334,8 @@ class CodeRepository:
             return given
         found = self._retries.get(given)
         if found is None:
-            near = closest(given, self._retries)
             raise ConfigurationError(
-                f"retry={given!r}: no policy of that name" + (f"; did you mean {near!r}?" if near else ""),
+                f"invalid retry={given!r}: expected the name of a policy{did_you_mean(given, self._retries)}",
                 hint=f"CodeRepository(retries=...) has {', '.join(self._retries) or 'none'}",
             )
         return found
@@ -351,15 +355,14 @@ class CodeRepository:
         if self._closed:
             raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
         checked = check_executor(executor, "executor") or (job.executor if job is not None else None)
-        check_retry(retry, "materialize", ConfigurationError)
+        check_retry(retry, "retry", "", ConfigurationError)
         plan = self._plan(selection, include_upstream, checked, job, retry)
         graph = self._resolved()
         problems = check_reach(graph, plan, self._default_store, collect=True) if executor is not None else ()
         if problems:
             raise GraphValidationError(problems)
         configs = check_configs(graph, plan, config)
-        if on_event is not None and not callable(on_event):
-            raise ConfigurationError(f"on_event={on_event!r:.80}: a function that takes an event is allowed")
+        check_listener(on_event)
         run_id = secrets.token_hex(16)
         share(self._default_store, plan, run_id)
         return RunLoop(
