@@ -3,7 +3,7 @@
 from rivers._definitions.compute import parse_quantity
 from rivers._definitions.cpus import usable_cpus
 from rivers._definitions.executor import Executor
-from rivers._definitions.pod_template import check_pod_template
+from rivers._definitions.kubernetes.pod_template import check_pod_template
 from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach
 from rivers._runner.async_runner import AsyncRunner

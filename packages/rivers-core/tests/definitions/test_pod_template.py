@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rivers._definitions.executor import Executor
-from rivers._definitions.pod_template import RESERVED_ENV, check_pod_template
+from rivers._definitions.kubernetes.pod_template import RESERVED_ENV, check_pod_template
 from rivers.exceptions import ConfigurationError
 
 WORKER = "rivers-step"

@@ -8,47 +8,22 @@ package is not installed.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from datetime import timedelta
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from rivers._definitions.arguments import (
-    argument_error,
-    check_count,
-    check_flag,
-    check_seconds,
-    check_text,
-    constructor_repr,
-    plain_number,
-    plain_text,
-)
+from rivers._definitions.arguments import argument_error, check_count, check_seconds, constructor_repr, plain_number
 from rivers._definitions.compute import check_cpu, check_memory
 from rivers._definitions.cpus import usable_cpus
 from rivers._definitions.frozen_json import FrozenJSON
 from rivers._definitions.hints import call_hint
+from rivers._definitions.kubernetes.checks import check_env, check_settings
 from rivers._definitions.names import closest
-from rivers._definitions.pod_template import RESERVED_ENV, check_pod_template
-from rivers._definitions.settings import check_environment
 from rivers.exceptions import ConfigurationError
 
 __all__ = ["Executor", "check_executor"]
-
-_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
-_NAMESPACE = re.compile(_LABEL)
-_SERVICE_ACCOUNT = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
-_IMAGE = re.compile(r"[!-~]+")
-_CONTEXT = re.compile(r"[^\x00-\x1f\x7f]+")
-_ENV_NAME = re.compile(r"[ -<>-~]+")  # printable ASCII but the equals sign, as the API server accepts
-_IMAGE_RULE = "the name of an image, without white space, or None"
-_NAMESPACE_RULE = "1 to 63 characters of a-z, 0-9 and -, neither first nor last a -, or None"
-_ACCOUNT_RULE = "1 to 253 characters of a-z, 0-9, - and ., each part between dots neither first nor last a -"
-_CONTEXT_RULE = "the name of a context of the kubeconfig, or None"
-_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-
 
 _NO_ENV: Mapping[str, str] = FrozenJSON({})
 
@@ -182,7 +157,7 @@ class Executor(_Nested):
             orphan_ttl=check_seconds("orphan_ttl", orphan_ttl, above=0),
             grace=check_seconds("grace", grace, above=0),
             allow_insecure_pod=allow_insecure_pod,
-            env=_env(env),
+            env=check_env(env),
         )
 
 
@@ -252,80 +227,9 @@ class _Kubernetes(Executor):
 
     def __post_init__(self) -> None:
         # Again after the factory, for `dataclasses.replace` and the class itself.
-        for name, value in self._checked().items():
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in check_settings(given).items():
             object.__setattr__(self, name, value)
-        if isinstance(self.pod_template, FrozenJSON):
-            check_pod_template(json.loads(self.pod_template.text), allow_insecure=self.allow_insecure_pod)
-
-    def _checked(self) -> dict[str, Any]:
-        """Return the arguments in their plain forms."""
-        image, namespace, context = self.worker_image, self.namespace, self.context
-        return {
-            "worker_image": None if image is None else check_text("worker_image", image, _IMAGE_RULE, _IMAGE),
-            "namespace": None
-            if namespace is None
-            else check_text("namespace", namespace, _NAMESPACE_RULE, _NAMESPACE, most=63),
-            "service_account": check_text(
-                "service_account", self.service_account, _ACCOUNT_RULE, _SERVICE_ACCOUNT, most=253
-            ),
-            "context": None if context is None else check_text("context", context, _CONTEXT_RULE, _CONTEXT),
-            "image_pull_policy": _pull_policy(self.image_pull_policy),
-            "max_concurrent_steps": check_count("max_concurrent_steps", self.max_concurrent_steps, optional=True),
-            "worker_cpu": check_cpu("worker_cpu", self.worker_cpu),
-            "worker_memory": check_memory("worker_memory", self.worker_memory),
-            **{
-                name: check_seconds(name, getattr(self, name), above=0)
-                for name in ("startup_timeout", "orphan_ttl", "grace")
-            },
-            **{
-                name: check_flag(name, getattr(self, name))
-                for name in ("keep_failed_pods", "allow_pickle", "allow_insecure_pod")
-            },
-            "pod_template": _pod_template(self.pod_template),
-            "env": _env(self.env),
-        }
-
-
-def _pull_policy(given: object) -> str | None:
-    if given is None:
-        return None
-    text = plain_text(given)
-    if text not in _PULL_POLICIES:
-        near = closest(text, _PULL_POLICIES) if text is not None else None
-        hint = f"did you mean {near!r}?" if near else None
-        raise argument_error("image_pull_policy", given, f"one of {', '.join(map(repr, _PULL_POLICIES))} or None", hint)
-    return text
-
-
-def _pod_template(given: object) -> FrozenJSON | str | None:
-    """The template in a form that can be compared and hashed. A path is not opened: workers may not have the file."""
-    if given is None or isinstance(given, FrozenJSON):
-        return given
-    rule = "a Pod manifest as a dict, the path of a YAML file, or None"
-    if isinstance(given, str | os.PathLike):
-        path = os.fspath(given)
-        if not isinstance(path, str) or not path.strip() or "\x00" in path or "\n" in path:
-            raise argument_error("pod_template", given, rule)
-        return path
-    if not isinstance(given, Mapping):
-        raise argument_error("pod_template", given, rule)
-    if (kind := given.get("kind", "Pod")) != "Pod":
-        raise argument_error("pod_template['kind']", kind, "'Pod', or no kind at all")
-    try:
-        return FrozenJSON(given)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise argument_error("pod_template", given, "a dict that can be written as JSON", str(error)) from None
-
-
-def _env(given: object) -> FrozenJSON:
-    if isinstance(given, FrozenJSON) and not given:
-        return given
-    env = check_environment(given, error=ConfigurationError)
-    for name in env:
-        check_text("env name", name, "a str of printable ASCII without =", _ENV_NAME)
-        if name in RESERVED_ENV:
-            raise argument_error("env name", name, "a name that rivers does not set itself")
-    return FrozenJSON(env)
 
 
 def check_executor(value: object, name: str, owner: str = "") -> Executor | None:

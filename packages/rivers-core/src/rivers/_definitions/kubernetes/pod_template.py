@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rivers._definitions.pod_rules import (
+from rivers._definitions.kubernetes.pod_rules import (
     Rule,
     both,
     each,

@@ -1,0 +1,1 @@
+"""Checks of `Executor.kubernetes`: its arguments and the pod template."""
