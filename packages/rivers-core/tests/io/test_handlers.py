@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rivers._io.sweep import MOST_MARKS
+from rivers._io.files.sweep import MOST_MARKS
 from rivers.exceptions import ConfigurationError, InputLoadError, OutputCommitError
 from rivers.io_handlers import AtomicIOHandler, InMemoryIOHandler, OutputContext, PickleIOHandler, Reach
 
@@ -338,7 +338,7 @@ class TestPickleIOHandler:
 
     def test_missing_extra(self, monkeypatch: pytest.MonkeyPatch, out: Out) -> None:
         """Without obstore a bucket's handler can be made; using it names the pip command."""
-        monkeypatch.delitem(sys.modules, "rivers._io.object_store", raising=False)
+        monkeypatch.delitem(sys.modules, "rivers._io.files.object_store", raising=False)
         monkeypatch.setitem(sys.modules, "obstore", None)
         handler = PickleIOHandler("s3://bucket")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rivers._io.key import flat_name, object_path
+from rivers._io.files.key import flat_name, object_path
 from rivers.exceptions import ConfigurationError
 
 PRINTABLE = st.characters(exclude_categories=["C", "Zl", "Zp"]).filter(str.isprintable)

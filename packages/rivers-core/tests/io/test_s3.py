@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rivers._io.store_errors import explain, short_text
+from rivers._io.files.store_errors import explain, short_text
 from rivers.exceptions import InputLoadError, OutputCommitError
 from rivers.io_handlers import InputContext, OutputContext, PickleIOHandler
 

@@ -35,7 +35,7 @@ def test_a_handler_that_cannot_work_is_found() -> None:
 
 def test_a_missing_package_is_found_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket without obstore is refused by resolve(), with the command that installs it."""
-    monkeypatch.delitem(sys.modules, "rivers._io.object_store", raising=False)
+    monkeypatch.delitem(sys.modules, "rivers._io.files.object_store", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
     asset = rs.Asset(lambda: 1, name="orders", io_handler=rs.PickleIOHandler("s3://bucket/folder"))
 

@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
-from rivers._io.file_bytes import names_at, read_file, write_all
-from rivers._io.key import SUFFIX, flat_name
-from rivers._io.local_files import LocalFiles
+from rivers._io.files.file_bytes import names_at, read_file, write_all
+from rivers._io.files.key import SUFFIX, flat_name
+from rivers._io.files.local_files import LocalFiles
+from rivers._io.files.trailer import Damaged
+from rivers._io.files.value_files import FULL, Chunks, size_of, unwritten
 from rivers._io.mapped import laid_out, map_file, pointer_in, pointer_to
 from rivers._io.room import Memory, free_in, has_room, memory
-from rivers._io.trailer import Damaged
-from rivers._io.value_files import FULL, Chunks, size_of, unwritten
 from rivers.exceptions import OutputCommitError
 
 __all__ = ["MachineFiles", "Parts", "link_values"]

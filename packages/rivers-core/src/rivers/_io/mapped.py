@@ -19,9 +19,9 @@ import struct
 import weakref
 from collections.abc import Sequence
 
-from rivers._io.file_bytes import read_file
-from rivers._io.trailer import Damaged, names_in, seal, unseal
-from rivers._io.value_files import Chunks
+from rivers._io.files.file_bytes import read_file
+from rivers._io.files.trailer import Damaged, names_in, seal, unseal
+from rivers._io.files.value_files import Chunks
 
 __all__ = ["laid_out", "map_file", "pointer_in", "pointer_to", "taken_apart"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
+from rivers._io.files.value_files import commit_error, lost
 from rivers._io.one_shot import own_copy, refuse_one_shot
-from rivers._io.value_files import commit_error, lost
 from rivers.exceptions import InputLoadError
 
 __all__ = ["InMemoryIOHandler"]

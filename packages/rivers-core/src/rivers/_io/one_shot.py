@@ -7,7 +7,7 @@ import itertools
 from copy import copy
 from typing import Any
 
-from rivers._io.value_files import commit_error
+from rivers._io.files.value_files import commit_error
 from rivers.exceptions import ResultDefinitionError
 
 __all__ = ["PLAIN_MODULES", "is_one_shot", "list_items", "own_copy", "refuse_one_shot"]

@@ -8,15 +8,15 @@ from typing import Any
 from pydantic import Field, ValidationError, field_serializer, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from rivers._io import store_address
 from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
-from rivers._io.file_bytes import open_file
-from rivers._io.local_files import LocalFiles
-from rivers._io.pickles import check_value, pickle_chunks, unpickle
-from rivers._io.store_errors import StoreRefusedError
-from rivers._io.trailer import Damaged, seal
-from rivers._io.value_files import Chunks, ValueFiles, commit_error, size_of
+from rivers._io.files import store_address
+from rivers._io.files.file_bytes import open_file
+from rivers._io.files.local_files import LocalFiles
+from rivers._io.files.pickles import check_value, pickle_chunks, unpickle
+from rivers._io.files.store_errors import StoreRefusedError
+from rivers._io.files.trailer import Damaged, seal
+from rivers._io.files.value_files import Chunks, ValueFiles, commit_error, size_of
 from rivers.exceptions import ConfigurationError, InputLoadError
 from rivers.protocol.exception_text import describe_exception
 
@@ -183,7 +183,7 @@ class PickleIOHandler(AtomicIOHandler):
             self._files = LocalFiles(root, fsync=self.fsync, sweep_after=self.sweep_after, read_value=open_file)
         else:
             try:
-                from rivers._io.object_store import ObjectFiles
+                from rivers._io.files.object_store import ObjectFiles
             except ModuleNotFoundError as error:
                 raise ConfigurationError(
                     f"{store_address.address_of(self.store)} needs the package obstore, which is not installed",

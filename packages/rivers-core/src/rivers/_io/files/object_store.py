@@ -28,13 +28,13 @@ from obstore.exceptions import (
 )
 from obstore.store import from_url
 
-from rivers._io.key import SUFFIX, flat_name, object_path
-from rivers._io.store_address import address_of
-from rivers._io.store_errors import StoreRefusedError, explain, short_text
-from rivers._io.store_secrets import check_environment
-from rivers._io.sweep import MOST_MARKS, seconds_between
-from rivers._io.trailer import TAIL_BYTES, Damaged, Names, Trailer, pointed_to, seal
-from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over, size_of
+from rivers._io.files.key import SUFFIX, flat_name, object_path
+from rivers._io.files.store_address import address_of
+from rivers._io.files.store_errors import StoreRefusedError, explain, short_text
+from rivers._io.files.store_secrets import check_environment
+from rivers._io.files.sweep import MOST_MARKS, seconds_between
+from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer, pointed_to, seal
+from rivers._io.files.value_files import Chunks, Marker, commit_error, lost, run_over, size_of
 from rivers.exceptions import ConfigurationError, OutputCommitError
 
 __all__ = ["ObjectFiles"]

@@ -20,10 +20,10 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from rivers._io.file_bytes import is_newer, marker_at, names_at, write_all
-from rivers._io.key import SUFFIX, flat_name, object_path
-from rivers._io.sweep import LocalSweep
-from rivers._io.value_files import Chunks, Marker, commit_error, lost, run_over, size_of, unwritten
+from rivers._io.files.file_bytes import is_newer, marker_at, names_at, write_all
+from rivers._io.files.key import SUFFIX, flat_name, object_path
+from rivers._io.files.sweep import LocalSweep
+from rivers._io.files.value_files import Chunks, Marker, commit_error, lost, run_over, size_of, unwritten
 from rivers.exceptions import OutputCommitError
 
 __all__ = ["LocalFiles"]

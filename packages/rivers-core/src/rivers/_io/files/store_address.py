@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
+from rivers._io.files.store_secrets import move_to_environment, secret_settings
 from rivers._io.home import expand_home
-from rivers._io.store_secrets import move_to_environment, secret_settings
 from rivers.exceptions import ConfigurationError
 
 __all__ = ["Address", "address_of", "is_store", "local_root", "normalise", "scheme_of", "serialise"]

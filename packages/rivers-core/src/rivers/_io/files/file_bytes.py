@@ -8,8 +8,8 @@ from io import BufferedReader
 
 import msgspec
 
-from rivers._io.trailer import TAIL_BYTES, Damaged, Names, Trailer
-from rivers._io.value_files import Chunks, Marker, size_of
+from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer
+from rivers._io.files.value_files import Chunks, Marker, size_of
 
 __all__ = ["is_newer", "marker_at", "names_at", "open_file", "read_file", "write_all"]
 

@@ -6,8 +6,8 @@ import pickle
 from io import BufferedReader
 from typing import Any
 
-from rivers._io.trailer import TAIL_BYTES, Trailer, unseal
-from rivers._io.value_files import Chunks
+from rivers._io.files.trailer import TAIL_BYTES, Trailer, unseal
+from rivers._io.files.value_files import Chunks
 
 __all__ = ["check_value", "pickle_chunks", "unpickle"]
 
