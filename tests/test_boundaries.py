@@ -30,7 +30,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "m
 LATE_IMPORTS = {
     # module: what it may load at first use, because the core must work without an optional extra
     "rivers._io.pickle": {"rivers._io.files.object_store"},  # extra [objectstore]
-    "rivers._io.out_of_band": {"cloudpickle"},  # classes of __main__ in values that processes share
+    "rivers._io.shared.out_of_band": {"cloudpickle"},  # classes of __main__ in values that processes share
     "rivers._plan.refs": {"cloudpickle"},  # the fallback for closures, where an executor asks for it
     "rivers_worker.__main__": {"rivers_worker.serve"},  # gRPC and cryptography load while the body's process starts
     "rivers._definitions.signature": {"annotationlib"},  # of Python 3.14, where it evaluates annotations late
@@ -38,7 +38,7 @@ LATE_IMPORTS = {
 
 UNPICKLERS = {
     # module: why it may load pickles
-    "rivers._io.out_of_band": "the default store's own format, from a folder that is closed to other users",
+    "rivers._io.shared.out_of_band": "the default store's own format, from a folder that is closed to other users",
     "rivers._io.files.pickles": "the handler's own format; outputs are trusted as much as the store that holds them",
     "rivers._runner.refs": "a PickledRef in the worker, after its HMAC with the key of the run was verified",
 }

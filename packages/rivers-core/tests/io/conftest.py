@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from rivers._io.default_store import DefaultStore
+from rivers._io.shared.default_store import DefaultStore
 from rivers.io_handlers import AtomicIOHandler, InMemoryIOHandler, InputContext, OutputContext, PickleIOHandler
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rivers._io.default_store import DefaultStore
+from rivers._io.shared.default_store import DefaultStore
 from rivers.exceptions import ExecutionError, InputLoadError, OutputCommitError
 from rivers.io_handlers import AtomicIOHandler, OutputContext, Reach
 
@@ -258,7 +258,7 @@ class TestMain:
         store.share("run1")
         store.handle_output(out("k"), main.Point(7))
         code = (
-            "from rivers._io.default_store import DefaultStore\nfrom rivers.io_handlers import InputContext\n"
+            "from rivers._io.shared.default_store import DefaultStore\nfrom rivers.io_handlers import InputContext\n"
             f"print(DefaultStore(folder={store.folder!r}).load_input(InputContext('k')).x)"
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rivers._io.default_store import DefaultStore
+from rivers._io.shared.default_store import DefaultStore
 from rivers.exceptions import OutputCommitError
 from rivers.io_handlers import OutputContext
 

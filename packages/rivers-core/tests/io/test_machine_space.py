@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from rivers._io import room
-from rivers._io.default_store import DefaultStore
-from rivers._io.machine_space import MachineSpace, bases, is_private, make_space, sweep
-from rivers._io.room import Memory, has_room, is_roomy, memory
+from rivers._io.shared import room
+from rivers._io.shared.default_store import DefaultStore
+from rivers._io.shared.machine_space import MachineSpace, bases, is_private, make_space, sweep
+from rivers._io.shared.room import Memory, has_room, is_roomy, memory
 from rivers.exceptions import ConfigurationError
 from rivers.io_handlers import OutputContext
 
@@ -31,7 +31,7 @@ MIB, GIB = 1 << 20, 1 << 30
 
 HOLDER = """
 import signal, sys
-from rivers._io.default_store import DefaultStore
+from rivers._io.shared.default_store import DefaultStore
 from rivers.io_handlers import OutputContext
 store = DefaultStore()
 store.share("run1")

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rivers._io import mapped
-from rivers._io.default_store import DefaultStore
+from rivers._io.shared import mapped
+from rivers._io.shared.default_store import DefaultStore
 from rivers.exceptions import InputLoadError
 from rivers.io_handlers import InputContext, OutputContext
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rivers._io.default_store import DefaultStore
+from rivers._io.shared.default_store import DefaultStore
 from rivers.exceptions import InputLoadError, OutputCommitError
 from rivers.io_handlers import AtomicIOHandler, InputContext, OutputContext, PickleIOHandler
 

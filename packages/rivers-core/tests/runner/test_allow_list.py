@@ -235,7 +235,7 @@ def test_handlers_of_rivers(module: str, name: str) -> None:
 def test_default_store() -> None:
     """Neither does the store of values that have no IO handler, nor the tasks of mapping over an upstream."""
     from rivers._definitions.graph import _EACH, each
-    from rivers._io.default_store import DefaultStore
+    from rivers._io.shared.default_store import DefaultStore
 
     for found in (DefaultStore, each):
         ref = shop(found.__qualname__, found.__module__)

@@ -15,8 +15,8 @@ from running.forked import in_child
 
 import rivers as rs
 from rivers._io.context import InputContext, OutputContext
-from rivers._io.default_store import DefaultStore
-from rivers._io.machine_space import sweep
+from rivers._io.shared.default_store import DefaultStore
+from rivers._io.shared.machine_space import sweep
 
 GO_ON = threading.Event()
 
@@ -132,7 +132,7 @@ def test_a_folder_is_not_kept_by_a_child() -> None:
     """The lock on a process's folder ends with that process, though a forked child of it lives on."""
     code = """
 import os, sys, time
-import rivers._io.default_store as d
+import rivers._io.shared.default_store as d
 store = d.DefaultStore()
 store.share("run")
 if os.fork() == 0:

@@ -24,7 +24,7 @@ from rivers._executor.drive import RunLoop
 from rivers._executor.kept import KeptBackends
 from rivers._executor.registry import default_of, installed
 from rivers._io.base import BaseIOHandler
-from rivers._io.default_store import DefaultStore
+from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.build import build_graph
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.placement import Placement

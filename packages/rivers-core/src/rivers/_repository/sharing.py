@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rivers._io.base import Reach
-from rivers._io.default_store import DefaultStore
+from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.graph import Source
 from rivers._plan.plan import Plan, Step
 from rivers._repository.checks import handlers_of, reach_in

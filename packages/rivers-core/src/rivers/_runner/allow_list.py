@@ -19,9 +19,9 @@ from rivers._definitions.graph import compose, each, gather
 from rivers._definitions.resource import Resource
 from rivers._definitions.task import BashTask, Task
 from rivers._io.base import BaseIOHandler
-from rivers._io.default_store import DefaultStore
 from rivers._io.memory import InMemoryIOHandler
 from rivers._io.pickle import PickleIOHandler
+from rivers._io.shared.default_store import DefaultStore
 from rivers.exceptions import RefResolutionError
 from rivers.protocol.ref import ImportRef, Ref
 from rivers.protocol.spec import InnerStep, Input, LiteralInput, NodeKind, StepSpec

@@ -20,8 +20,8 @@ from rivers._io.files.key import SUFFIX, flat_name
 from rivers._io.files.local_files import LocalFiles
 from rivers._io.files.trailer import Damaged
 from rivers._io.files.value_files import FULL, Chunks, size_of, unwritten
-from rivers._io.mapped import laid_out, map_file, pointer_in, pointer_to
-from rivers._io.room import Memory, free_in, has_room, memory
+from rivers._io.shared.mapped import laid_out, map_file, pointer_in, pointer_to
+from rivers._io.shared.room import Memory, free_in, has_room, memory
 from rivers.exceptions import OutputCommitError
 
 __all__ = ["MachineFiles", "Parts", "link_values"]

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from rivers._io.home import expand_home
-from rivers._io.room import free_in, is_roomy, memory
+from rivers._io.shared.room import free_in, is_roomy, memory
 from rivers.exceptions import ConfigurationError
 from rivers_process.fork import close_in_children, keep_in_children
 

@@ -23,12 +23,12 @@ from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
 from rivers._io.files.trailer import Damaged
 from rivers._io.files.value_files import commit_error
-from rivers._io.machine_files import MachineFiles, Parts, link_values
-from rivers._io.machine_space import MachineSpace, bases, is_private, make_space, sweep
-from rivers._io.mapped import taken_apart
 from rivers._io.memory import InMemoryIOHandler
 from rivers._io.one_shot import refuse_one_shot
-from rivers._io.out_of_band import dumped, loaded
+from rivers._io.shared.machine_files import MachineFiles, Parts, link_values
+from rivers._io.shared.machine_space import MachineSpace, bases, is_private, make_space, sweep
+from rivers._io.shared.mapped import taken_apart
+from rivers._io.shared.out_of_band import dumped, loaded
 from rivers.exceptions import ExecutionError, InputLoadError
 from rivers.protocol.exception_text import describe_exception
 from rivers_process.fork import renew_in_children

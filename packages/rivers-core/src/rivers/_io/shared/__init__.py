@@ -1,0 +1,1 @@
+"""The default store of a repository: values that the processes of this machine share."""
