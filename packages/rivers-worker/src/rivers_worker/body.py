@@ -159,6 +159,7 @@ class Body:
             grace=settings.grace,
             allowed=settings.allowed,
             pickle_key=pickle_key if settings.allow_pickle else b"",
+            guard=True,
             owns_process=True,
         )
 

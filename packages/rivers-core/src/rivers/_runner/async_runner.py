@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import os
 import threading
 import time
@@ -49,6 +48,7 @@ from rivers._runner.outputs import checked, store
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
 from rivers._runner.results import warning_record
+from rivers._runner.step_context import StepContexts
 from rivers.protocol.ref import Ref
 from rivers.protocol.result import OutputRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import CollectInput, GroupInput, ResourceInput, StepSpec, StoredInput
@@ -92,7 +92,7 @@ class AsyncRunner:
         self._inputs = Inputs(self._resolver, self._resources, None)
         self._callees: dict[Ref, Callee] = {}
         self._far: dict[Ref, bool] = {}
-        self._context_vars = contextvars.copy_context()
+        self._contexts = StepContexts()
         self._capturing = False
         self._inbox: deque[StepSpec | str] = deque()
         self._woken = False
@@ -189,7 +189,7 @@ class AsyncRunner:
         attempt = Attempt(spec)
         self._emit(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
         step = self._running[spec.attempt_id] = AsyncStep(attempt, self._listen(spec))
-        scope = self._context_vars.copy()
+        scope = self._contexts.new()
         scope.run(step.enter)
         step.task = asyncio.Task(self._run(step), loop=self._loop, name=spec.step, context=scope)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CodeType
 from typing import Any
 
 from rivers._definitions.asset import Asset, MultiAsset
@@ -19,7 +20,17 @@ class Callee:
     `checks` and `output_hints` are by output name for a multi-asset's outputs, under "" for what the body returns.
     """
 
-    __slots__ = ("checks", "config_model", "context", "function", "hints", "output_hints", "positional", "signature")
+    __slots__ = (
+        "can_change_process",
+        "checks",
+        "config_model",
+        "context",
+        "function",
+        "hints",
+        "output_hints",
+        "positional",
+        "signature",
+    )
 
     def __init__(self, found: Any) -> None:
         if isinstance(found, Asset | Task):
@@ -35,6 +46,7 @@ class Callee:
         self.positional = self.signature.positional
         self.hints = self.signature.hints
         self.config_model = self.signature.config_model if self.context is not None else None
+        self.can_change_process = not _uses_only_its_variables(self.function)
         self.checks: dict[str, Check | None] = {}
         streamed = self.signature.is_generator or self.signature.is_async_generator
         hint = self.hints.get("return")
@@ -44,3 +56,17 @@ class Callee:
             for output in found.output_defs:
                 self.checks[output.name] = checker(output.type_hint) if output.type_hint is not None else None
                 self.output_hints[output.name] = output.type_hint
+
+
+def _uses_only_its_variables(function: Any) -> bool:
+    """Return whether a function refers to no global name, no attribute and no closure, so that it calls nothing.
+
+    Looking for changes of the process costs 9 us, which is a third of a step whose body does so little.
+    """
+    code = getattr(function, "__code__", None)
+    return (
+        code is not None
+        and not code.co_names
+        and not code.co_freevars
+        and not any(type(constant) is CodeType for constant in code.co_consts)
+    )

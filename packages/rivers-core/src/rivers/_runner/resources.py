@@ -32,6 +32,8 @@ class Resources:
         self._resolver = resolver
         self._ready: dict[str, Any] = {}
         self._getting: dict[str, threading.RLock] = {}
+        self.setups = 0
+        """How often a resource was set up."""
 
     def is_ready(self, name: str) -> bool:
         """Whether `get` returns this one at once."""
@@ -49,6 +51,7 @@ class Resources:
             if name not in self._ready:
                 found = self._resolver.resolve(ref)
                 if isinstance(found, Resource):
+                    self.setups += 1
                     self._enter(name, found)
                 self._ready[name] = found
             return self._ready[name]

@@ -34,10 +34,11 @@ from rivers._runner.inputs import Inputs
 from rivers._runner.iterators import list_iterators
 from rivers._runner.loop import BodyLoop, OverdueError, StoppedError, collected
 from rivers._runner.outputs import checked, store
+from rivers._runner.process_snapshot import ProcessSnapshot
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
 from rivers._runner.results import warning_record
-from rivers._runner.surroundings import Surroundings
+from rivers._runner.step_context import StepContexts
 from rivers.exceptions import ExecutionError
 from rivers.protocol.ref import Ref
 from rivers.protocol.result import OutputRecord, StepEvent, StepResult, StepStarted
@@ -80,7 +81,7 @@ class Runner:
         self._resolver = Resolver(local, allowed=allowed, pickle_key=pickle_key)
         self._resources = Resources(self._resolver)
         # Every attempt starts from the context variables of this moment, also one that runs inside another's stream.
-        self._context_vars = contextvars.copy_context()
+        self._contexts = StepContexts()
         self._inputs = Inputs(self._resolver, self._resources, self._outside(next_item) if next_item else None)
         self._callees: dict[Ref, Callee] = {}
         self._loop: BodyLoop | None = None
@@ -90,7 +91,9 @@ class Runner:
         self._running: set[str] = set()
         self._current: Attempt | None = None
         self._processes: dict[str, Callable[[], None]] = {}
-        self._before = Surroundings() if guard else None
+        self._before = ProcessSnapshot() if guard else None
+        self._last: ProcessSnapshot | None = None
+        self._setups = 0
 
     def run_step(self, spec: StepSpec) -> StepResult:
         """Run one attempt to its end; what the body raises is in the result, only KeyboardInterrupt is raised on."""
@@ -99,7 +102,7 @@ class Runner:
         self._emit_whole(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
         self._running.add(spec.attempt_id)
         output = self._listen(spec)
-        scope = self._context_vars.copy()
+        scope = self._contexts.new()
         if output is not None:
             scope.run(Capture.begin, output)
         try:
@@ -213,7 +216,8 @@ class Runner:
     def _guarded(self, attempt: Attempt, callee: Callee | None, arguments: dict[str, Any]) -> Any:
         """Call the body; what it leaves behind is told and put back, whatever it does."""
         spec = attempt.spec
-        before = Surroundings() if self._before is not None else None
+        guarded = self._before is not None and (callee is None or callee.can_change_process)
+        before = self._snapshot() if guarded else None
         try:
             if spec.inner:
                 return run_inner(spec, self._inputs, self._callee_of, self._call_inner)
@@ -232,15 +236,26 @@ class Runner:
         if os.getpid() != self._pid:
             end_forked_child(error)
 
+    def _snapshot(self) -> ProcessSnapshot:
+        # A setup may change the process for the run. While a body runs, another step may do so inside its stream.
+        last, self._last = self._last, None
+        if last is None or self._resources.setups != self._setups:
+            self._setups = self._resources.setups
+            return ProcessSnapshot()
+        last.renew()
+        return last
+
     def _check_wanted(self, spec: StepSpec) -> None:
         if spec.attempt_id in self._stopped:
             raise StoppedError
 
-    def _tidy(self, spec: StepSpec, before: Surroundings | None) -> None:
+    def _tidy(self, spec: StepSpec, before: ProcessSnapshot | None) -> None:
         """Tell what the body left behind, and put back what it changed."""
         left = self._loop.told() if self._loop is not None else []
         if before is not None:
-            left += before.restore()
+            changes = before.restore()
+            self._last = None if changes else before
+            left += changes
         for message in left:
             self._emit_whole(warning_record(f"after the step: {message}", spec.attempt_id))
 
@@ -253,7 +268,7 @@ class Runner:
                     f"the stream {parameter!r} was read in a forked child of its step",
                     hint="read it in the step's own process, and hand the items over",
                 )
-            return self._context_vars.copy().run(next_item, attempt_id, parameter, n)
+            return self._contexts.new().run(next_item, attempt_id, parameter, n)
 
         return next_here
 

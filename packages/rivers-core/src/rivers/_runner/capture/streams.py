@@ -159,16 +159,20 @@ class Capture:
             return True
 
     @classmethod
-    def restore_handlers(cls, before: list[logging.Handler]) -> bool:
-        """Put back the root logger's handlers as they were, but for our own; False when there was nothing to do."""
-        root = logging.root
+    def restore_handlers(cls, logger: logging.Logger, before: list[logging.Handler]) -> bool:
+        """Put back a logger's handlers as they were, but for our own; False when there was nothing to do."""
         with cls._lock:
-            own = [cls._handler] if cls._users else []
-            wanted = [*(handler for handler in before if handler is not cls._handler), *own]
-            if len(wanted) == len(root.handlers) and set(wanted) == set(root.handlers):
+            own = [cls._handler] if cls._users and logger is logging.root else []
+            wanted = [*cls.foreign_handlers(before), *own]
+            if len(wanted) == len(logger.handlers) and set(wanted) == set(logger.handlers):
                 return False
-            root.handlers[:] = wanted
+            logger.handlers[:] = wanted
             return True
+
+    @classmethod
+    def foreign_handlers(cls, handlers: list[logging.Handler]) -> list[logging.Handler]:
+        """Return the handlers that are not the capture's."""
+        return [handler for handler in handlers if handler is not cls._handler]
 
 
 # Settled before: what is held in this process would be printed by the fork, too.
