@@ -200,7 +200,7 @@ class TestRead:
             ("metadata: {annotations: {since: 2024-01-01}}", r"holds what is not JSON: (.|\n)*in quotes"),
             ("a: .nan", r"holds what is not JSON"),
             ("a: &a [*a]", r"holds what is not JSON"),
-            ("metadata: {labels: {on: yes}}", r"\.labels\['true'\] \(a bool\): a str is allowed"),
+            ("metadata: {labels: {on: yes}}", r"\.labels\['true'\] \(a bool\): expected a str"),
         ],
     )
     def test_no_template(self, file: Path, text: str, expected: str) -> None:
@@ -229,5 +229,5 @@ class TestRead:
         """It is checked as a dict is, and the file is named with the path in it."""
         file.write_text("spec: {hostPID: true}")
 
-        assert problem(file).startswith(f"{file}: pod_template.spec.hostPID=True: False is allowed")
+        assert problem(file).startswith(f"{file}: invalid pod_template.spec.hostPID=True: expected False")
         assert {"spec": {"hostPID": True}} == read_template(str(file), allow_insecure=True)

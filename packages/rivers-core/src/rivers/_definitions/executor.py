@@ -133,8 +133,7 @@ class Executor(_Nested):
             allow_pickle: Send functions without module scope as cloudpickles; the worker must allow it, too.
             orphan_ttl: Seconds after which a worker without its controller ends itself.
             grace: Seconds that a cancelled body has to end by itself.
-            allow_insecure_pod: Let `pod_template` loosen the pod's security settings, and hold fields that rivers does
-                not know.
+            allow_insecure_pod: Let `pod_template` loosen the pod's security settings.
             env: Environment variables of the bodies. No secrets: they can be read in the pod's manifest and in this
                 value's repr; name a Secret in the `pod_template`.
 

@@ -1,132 +1,173 @@
-"""What a pod template is judged by: rules, each a function that refuses a value at a path, put together as data.
+"""The rules for pod templates, as tables by the position in a Pod.
 
-`pod_template.py` is the table made of them.
+    "spec.hostPID"                    a field of the pod's spec
+    "worker.image"                    of the container `rivers-step`
+    "sidecar.ports", "port.hostPort"  of any other container; of one of its ports
+    "securityContext.privileged"      of any security context, the pod's and the containers'
+
+`OWNED` fields are set by rivers and always refused. `SAFE` fields may not loosen the pod below the `restricted` pod
+security standard (kubernetes.io/docs/concepts/security/pod-security-standards). What is in no table is left to the API
+server, except where an unknown field could loosen the pod:
+
+    closed, only fields of a table    security contexts with all that is in them, kinds of volumes, projected sources
+    open, but no name like `host…`    a pod's spec, containers, ports
+    open                              everything else
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
-from rivers._definitions.arguments import short_repr
-from rivers._definitions.names import closest
-from rivers.exceptions import ConfigurationError
-
-__all__ = ["Rule", "both", "each", "fields", "free", "items", "mapping", "one_of", "ours", "refused", "safe", "text"]
-
-Rule: TypeAlias = Callable[[Any, str, bool], None]
-"""Refuses a value at a path; the flag is whether to let through what loosens the pod."""
+__all__ = ["CLOSED", "LISTS", "OBJECTS", "OPEN_TO_HOSTS", "OWNED", "SAFE", "SAME_RULES", "SUSPICIOUS"]
 
 
-def refused(path: str, value: object, allowed: str, hint: str | None = None) -> ConfigurationError:
-    """The error for a value. It shows no more than one plain value: what is longer may hold what is not for logs."""
-    given = f"={short_repr(value)}" if value is None or isinstance(value, str | int | float) else f" ({_kind(value)})"
-    return ConfigurationError(f"{path}{given}: {allowed} is allowed", hint=hint)
+class Owned(NamedTuple):
+    """A field that rivers sets: `hint` says why, or how to set it; only `same` values may be given."""
+
+    hint: str
+    same: tuple[Any, ...] = ()
 
 
-def _kind(value: object) -> str:
-    names = ((Mapping, "an object"), (list, "a list"), (bool, "a bool"), (str, "a str"))
-    return next((name for kind, name in names if isinstance(value, kind)), "a number")
+class Safe(NamedTuple):
+    """A field that may hold what `accepts` takes and `expected` describes."""
+
+    accepts: Callable[[Any], bool]
+    expected: str
 
 
-def free(value: Any, path: str, insecure: bool) -> None:
-    """Anything."""
+def _each(at: str, names: str, rule: Any) -> dict[str, Any]:
+    return {f"{at}.{name}": rule for name in names.split()}
 
 
-def text(value: Any, path: str, insecure: bool) -> None:
-    """A str. What was given instead is not shown: it may be a password without quotes."""
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{path} ({_kind(value)}): a str is allowed", hint="write it in quotes")
+def _one_of(*values: Any) -> Safe:
+    # By type, too: 0 is not False, and True is not 1.
+    known = {(type(value), value) for value in values}
+    expected = " or ".join(map(repr, values))
+    return Safe(lambda given: isinstance(given, str | int) and (type(given), given) in known, expected)
 
 
-def ours(hint: str, *same: object) -> Rule:
-    """What rivers sets itself: nothing but the `same`. `hint` says why, or where else to set it."""
-    allowed = " or ".join(map(repr, same)) or "nothing"
+_PROGRAM = Owned("the worker is the image's program rivers-worker")
+_WATCHED = Owned("rivers watches its worker itself")
+_RETRY = "a retry is another pod: write rs.RetryPolicy(…)"
+_CLUSTER = Owned("the cluster sets it")
+_AMOUNTS = {
+    f"worker.resources.{kind}.{name}": Owned(
+        f"write rs.Executor.kubernetes(worker_{name}=…), or compute= of an asset or task"
+    )
+    for kind in ("requests", "limits")
+    for name in ("cpu", "memory")
+}
+OWNED: Mapping[str, Owned] = {
+    "apiVersion": Owned("a template is a Pod", ("v1",)),
+    "kind": Owned("a template is a Pod", ("Pod",)),
+    "status": Owned("the cluster sets it", ({},)),
+    **_each("metadata", "name generateName", Owned("a pod's name is its attempt's")),
+    "metadata.namespace": Owned("write rs.Executor.kubernetes(namespace=…)"),
+    "metadata.ownerReferences": Owned("worker pods belong to their controller"),
+    "metadata.finalizers": Owned("a pod goes when its attempt is over"),
+    **_each("metadata", "creationTimestamp deletionGracePeriodSeconds deletionTimestamp generation", _CLUSTER),
+    **_each("metadata", "managedFields resourceVersion selfLink uid", _CLUSTER),
+    "metadata.labels.sidecar.istio.io/inject": Owned(
+        "a proxy would break the TLS of controller and worker", ("false",)
+    ),
+    "metadata.labels.app.kubernetes.io/managed-by": Owned("it is how rivers finds its pods", ("rivers",)),
+    "spec.activeDeadlineSeconds": Owned("write timeout= of an asset or task; the pod's deadline follows from it"),
+    "spec.ephemeralContainers": Owned("nobody can make a pod with them"),
+    "spec.os.name": Owned("workers run on Linux", ("linux",)),
+    "spec.resources": Owned("write worker_cpu= and worker_memory=, or compute= of an asset or task"),
+    "spec.restartPolicy": Owned(_RETRY, ("Never",)),
+    **_each("spec", "serviceAccount serviceAccountName", Owned("write rs.Executor.kubernetes(service_account=…)")),
+    "spec.terminationGracePeriodSeconds": Owned("write rs.Executor.kubernetes(grace=…)"),
+    **_each("worker", "args command", _PROGRAM),
+    "worker.image": Owned("write rs.Executor.kubernetes(worker_image=…)"),
+    "worker.imagePullPolicy": Owned("write rs.Executor.kubernetes(image_pull_policy=…)"),
+    "worker.ports": Owned("the worker has one port; let a side-car have others"),
+    **_each("worker", "lifecycle livenessProbe readinessProbe startupProbe", _WATCHED),
+    **_each("worker", "restartPolicy restartPolicyRules", Owned(_RETRY)),
+    **_each("worker", "stdin stdinOnce tty", Owned("a worker has no terminal", (False,))),
+    **_each("worker", "terminationMessagePath terminationMessagePolicy", Owned("the worker writes its result there")),
+    **_AMOUNTS,
+}
 
-    def rule(value: Any, path: str, insecure: bool) -> None:
-        if value not in same:
-            raise refused(path, value, f"{allowed}, as rivers sets it,", hint)
+_NO = _one_of(False)
+_YES = _one_of(True)
+_NOTHING = Safe(lambda given: False, "nothing")
+_NOT_ROOT = Safe(
+    lambda given: isinstance(given, int) and not isinstance(given, bool) and given > 0,
+    "a whole number of at least 1, as 0 is root, or null, which leaves it to image and cluster",
+)
+_PROFILE = _one_of("RuntimeDefault", "Localhost")
+_SYSCTLS = (
+    *("kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start"),
+    *("net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range", "net.ipv4.ip_local_reserved_ports"),
+    *("net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl"),
+    "net.ipv4.tcp_keepalive_probes",
+)
+SAFE: Mapping[str, Safe] = {
+    **_each("spec", "automountServiceAccountToken enableServiceLinks", _NO),
+    **_each("spec", "hostIPC hostNetwork hostPID shareProcessNamespace", _NO),
+    "securityContext.runAsNonRoot": _YES,
+    **_each("securityContext", "runAsUser runAsGroup fsGroup", _NOT_ROOT),
+    "securityContext.supplementalGroups[]": _NOT_ROOT,
+    **_each("securityContext", "seccompProfile.type appArmorProfile.type", _PROFILE),
+    "securityContext.seLinuxOptions.type": _one_of(
+        "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"
+    ),
+    **_each("securityContext", "seLinuxOptions.user seLinuxOptions.role", _one_of("")),
+    "securityContext.windowsOptions": _NOTHING,
+    "securityContext.sysctls[].name": _one_of(*_SYSCTLS),
+    **_each("securityContext", "allowPrivilegeEscalation privileged", _NO),
+    "securityContext.procMount": _one_of("Default"),
+    "securityContext.capabilities.add": Safe(lambda given: given == [], "an empty list"),
+    "securityContext.capabilities.drop": Safe(lambda given: "ALL" in given, "a list with 'ALL'"),
+    "port.hostPort": Safe(lambda given: given == 0, "no port of the node"),
+    "mount.mountPropagation": _one_of("None", "HostToContainer"),
+    "source.podCertificate": _NOTHING,
+}
 
-    return rule
+CLOSED: Mapping[str, str] = {
+    "securityContext": "fsGroupChangePolicy seLinuxChangePolicy supplementalGroupsPolicy supplementalGroups sysctls "
+    "capabilities seccompProfile appArmorProfile seLinuxOptions readOnlyRootFilesystem",
+    "securityContext.seccompProfile": "localhostProfile",
+    "securityContext.appArmorProfile": "localhostProfile",
+    "securityContext.seLinuxOptions": "level",
+    "securityContext.capabilities": "",
+    "securityContext.sysctls[]": "value",
+    "volume": "name configMap csi downwardAPI emptyDir ephemeral persistentVolumeClaim projected secret",
+    "source": "clusterTrustBundle configMap downwardAPI secret serviceAccountToken",
+}
+"""Objects whose unknown fields are refused: their fields besides those of `SAFE`."""
 
+SUSPICIOUS = re.compile(r"host|privileg|securit|capabilit|shareprocess|unsafe", re.IGNORECASE)
+"""The start of a field's name that promises access to the node."""
+OPEN_TO_HOSTS = frozenset({"spec", "worker", "sidecar", "port"})
+"""Objects whose unknown fields are refused where their names are suspicious."""
+SAME_RULES: Mapping[str, str] = {f"{at}.securityContext": "securityContext" for at in ("spec", "worker", "sidecar")}
+"""Positions whose rules stand under another one."""
 
-def safe(accepts: Callable[[Any], bool], allowed: str) -> Rule:
-    """What keeps the pod as restricted as it is: values that `accepts` takes, which `allowed` describes."""
-
-    def rule(value: Any, path: str, insecure: bool) -> None:
-        if not insecure and not accepts(value):
-            hint = "what loosens the pod's security needs rs.Executor.kubernetes(allow_insecure_pod=True)"
-            raise refused(path, value, allowed, hint)
-
-    return rule
-
-
-def one_of(*values: str) -> Rule:
-    """What keeps the pod as restricted as it is: one of these."""
-    return safe(lambda value: value in values, f"one of {', '.join(map(repr, values))}")
-
-
-def both(first: Rule, second: Rule) -> Rule:
-    """What both rules accept."""
-
-    def rule(value: Any, path: str, insecure: bool) -> None:
-        first(value, path, insecure)
-        second(value, path, insecure)
-
-    return rule
-
-
-def each(names: str, rule: Rule) -> dict[str, Rule]:
-    """The same rule for several fields."""
-    return dict.fromkeys(names.split(), rule)
-
-
-def fields(kind: str, names: str = "", /, **rules: Rule) -> Rule:
-    """An object of the Kubernetes API: the names of its fields that may hold anything, and rules for the others."""
-    known = each(names, free) | rules
-
-    def rule(value: Any, path: str, insecure: bool) -> None:
-        if not isinstance(value, Mapping):
-            raise refused(path, value, f"an object, {kind},")
-        for name, given in value.items():
-            if name not in known and not insecure:
-                near = closest(name, known)
-                hint = f"did you mean {near!r}?" if near else f"its fields are {', '.join(sorted(known))}"
-                raise ConfigurationError(f"{path}.{name}: a field of {kind} is allowed, and this is none", hint=hint)
-            if given is not None:
-                known.get(name, free)(given, f"{path}.{name}", insecure)
-
-    return rule
-
-
-def mapping(rule_of: Callable[[str], Rule]) -> Rule:
-    """An object with names of the user's own; `rule_of` has the rule for each."""
-
-    def rule(value: Any, path: str, insecure: bool) -> None:
-        if not isinstance(value, Mapping):
-            raise refused(path, value, "an object")
-        for name, given in value.items():
-            if given is not None:
-                rule_of(name)(given, f"{path}[{name!r}]", insecure)
-
-    return rule
-
-
-def items(item: Rule, key: str | None = None) -> Rule:
-    """A list. Where it has a `key`, its items are objects that are told apart by that field."""
-
-    def rule(value: Any, path: str, insecure: bool) -> None:
-        if not isinstance(value, list):
-            raise refused(path, value, "a list")
-        named: dict[str, int] = {}
-        for number, given in enumerate(value):
-            item(given, f"{path}[{number}]", insecure)
-            if key is not None:
-                name, at = given.get(key), f"{path}[{number}].{key}"
-                text("" if name is None else name, at, insecure)
-                if not name:
-                    raise refused(at, name, "a str that is not empty")
-                if named.setdefault(name, number) != number:
-                    raise refused(at, name, "another one", f"{path}[{named[name]}] has it already")
-
-    return rule
+_OBJECTS = (
+    "metadata metadata.labels metadata.annotations spec spec.os worker worker.resources worker.resources.requests "
+    "worker.resources.limits sidecar mount port volume volume.projected source source.serviceAccountToken "
+    "worker.env[] sidecar.env[] item"
+)
+OBJECTS = frozenset((*_OBJECTS.split(), *CLOSED))
+"""Positions where an object is expected, whose fields are looked at."""
+LISTS: Mapping[str, tuple[str, str | None]] = {
+    "spec.containers": ("container", "name"),
+    "spec.initContainers": ("initContainer", "name"),
+    "spec.volumes": ("volume", "name"),
+    **_each("spec", "hostAliases imagePullSecrets resourceClaims schedulingGates", ("item", None)),
+    **_each("spec", "tolerations topologySpreadConstraints", ("item", None)),
+    "worker.env": ("worker.env[]", "name"),
+    "sidecar.env": ("sidecar.env[]", "name"),
+    **_each("worker", "volumeMounts", ("mount", "mountPath")),
+    **_each("sidecar", "volumeMounts", ("mount", "mountPath")),
+    "sidecar.ports": ("port", None),
+    "volume.projected.sources": ("source", None),
+    "securityContext.supplementalGroups": ("securityContext.supplementalGroups[]", None),
+    "securityContext.sysctls": ("securityContext.sysctls[]", "name"),
+    **_each("securityContext.capabilities", "add drop", ("text", None)),
+}
+"""Positions where a list is expected: the position of its items, and the field that tells them apart."""
