@@ -44,7 +44,7 @@ class TestTwoPlaces:
         store.handle_output(out("k"), value)
 
         assert value is load(store, "k", "run1") is load(store, "k")
-        assert () == store.places()
+        assert () == store.folders()
         assert store.folder is None
 
     def test_shared(self, store: DefaultStore, out: Out, load: Load) -> None:
@@ -170,12 +170,12 @@ class TestClosed:
         store.handle_output(out("shared"), 1)
         store.end_run("run1")
         store.handle_output(out("memory", "run2"), 2)
-        there, places = worker(store), store.places()
+        there, places = worker(store), store.folders()
         loaded = load(there, "shared")
         store.close()
 
         assert [] == [place for place in places if os.path.exists(place)]
-        assert () == store.places()
+        assert () == store.folders()
         assert [1, 2] == [loaded, load(store, "memory")]
         for handler in (store, there):
             with pytest.raises(

@@ -52,7 +52,7 @@ class TestFull:
         else:
             there.handle_output(out("k"), value)
 
-        memory_place, disk_place = owner.places()
+        memory_place, disk_place = owner.folders()
         assert 8192 > Path(memory_place, "k.pkl").stat().st_size
         assert 4_000_000 < sum(path.stat().st_size for path in Path(disk_place).iterdir())
         for reader in (owner, there):
@@ -68,7 +68,7 @@ class TestFull:
         for number in range(12):
             there.handle_output(out(f"k{number}"), bytes([number]) * 500_000)
 
-        assert 0 < len(os.listdir(owner.places()[1])) < 12
+        assert 0 < len(os.listdir(owner.folders()[1])) < 12
         assert [bytes([number]) * 500_000 for number in range(12)] == [load(owner, f"k{n}") for n in range(12)]
         owner.close()
 
@@ -80,7 +80,7 @@ class TestFull:
             there.handle_output(out("k", run), np.full(500_000, int(run[-1])))
         there.stage(out("staged", "run1", step="never"), np.ones(500_000))
         there.stage(out("staged", "run2", step="later"), np.ones(500_000))
-        disk = owner.places()[1]
+        disk = owner.folders()[1]
         assert 4 == len(os.listdir(disk))
         owner.end_run("run1")
 
@@ -107,7 +107,7 @@ class TestFull:
     def test_full_disk(self, small_memory: Path, out: Out) -> None:
         """Where the disk is full, too, it is an OutputCommitError with the place and the bytes, and nothing stays."""
         owner, there = self.store()
-        disk = owner.places()[1]
+        disk = owner.folders()[1]
         command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", disk]
         subprocess.run(command, check=True)
         try:

@@ -19,8 +19,8 @@ import pytest
 
 from rivers._io.shared import room
 from rivers._io.shared.default_store import DefaultStore
-from rivers._io.shared.machine_space import MachineSpace, bases, is_private, make_space, sweep
-from rivers._io.shared.room import Memory, has_room, is_roomy, memory
+from rivers._io.shared.machine_space import MachineSpace, choose_bases, is_private, make_space, sweep
+from rivers._io.shared.room import Memory, has_room, is_roomy, read_memory
 from rivers.exceptions import ConfigurationError
 from rivers.io_handlers import OutputContext
 
@@ -36,7 +36,7 @@ from rivers.io_handlers import OutputContext
 store = DefaultStore()
 store.share("run1")
 store.handle_output(OutputContext("k", run_id="run1", step="k", attempt_id="a1"), 1)
-print(*store.places(), flush=True)
+print(*store.folders(), flush=True)
 sys.stdin.readline()
 """
 
@@ -111,7 +111,7 @@ class TestRoom:
         """Without a limit it is what the kernel says of the machine."""
         files = {"a/memory.max": "max\n", "a/memory.current": "5\n"}
 
-        assert Memory(8 * GIB, 4 * GIB) == memory(self.cgroup(tmp_path, "0::/a", files))
+        assert Memory(8 * GIB, 4 * GIB) == read_memory(self.cgroup(tmp_path, "0::/a", files))
 
     def test_cgroup_v2(self, tmp_path: Path) -> None:
         """The least of all cgroups above counts, less what is used; files that can be dropped are not used."""
@@ -123,7 +123,7 @@ class TestRoom:
             "a/b/memory.current": "1\n",
         }
 
-        assert Memory(GIB, 524 * MIB) == memory(self.cgroup(tmp_path, "0::/a/b", files))
+        assert Memory(GIB, 524 * MIB) == read_memory(self.cgroup(tmp_path, "0::/a/b", files))
 
     def test_cgroup_v1(self, tmp_path: Path) -> None:
         """The same in the older layout, where a container's path is the host's and the mount is its own."""
@@ -133,11 +133,11 @@ class TestRoom:
             "memory/memory.stat": f"inactive_file 7\ntotal_inactive_file {MIB}\n",
         }
 
-        assert Memory(2 * GIB, GIB + MIB) == memory(self.cgroup(tmp_path, "5:memory:/docker/abc", files))
+        assert Memory(2 * GIB, GIB + MIB) == read_memory(self.cgroup(tmp_path, "5:memory:/docker/abc", files))
 
     def test_this_machine(self) -> None:
         """Here and now there are numbers, and they are possible ones."""
-        found = memory()
+        found = read_memory()
         if found is None:
             pytest.skip("this system has no /proc/meminfo")
         assert 0 < found.available <= found.total
@@ -150,9 +150,9 @@ class TestBases:
         if not os.path.isdir("/dev/shm"):
             pytest.skip("this system has no /dev/shm")
         monkeypatch.setattr(room, "LEAST", 0)
-        assert "/dev/shm" == bases()[0]
+        assert "/dev/shm" == choose_bases()[0]
         monkeypatch.setattr(room, "LEAST", 1 << 60)
-        assert (tempfile.gettempdir(), None) == bases()
+        assert (tempfile.gettempdir(), None) == choose_bases()
 
     def test_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """RIVERS_DEFAULT_STORE may begin with ~."""
@@ -160,13 +160,13 @@ class TestBases:
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("RIVERS_DEFAULT_STORE", "~/spaces")
 
-        assert str(tmp_path / "spaces") == bases()[0]
+        assert str(tmp_path / "spaces") == choose_bases()[0]
 
     def test_variable(self, base: Path) -> None:
         """RIVERS_DEFAULT_STORE is the place; on the disk of temporary files nothing goes beside it."""
         beside = None if os.stat(base).st_dev == os.stat(tempfile.gettempdir()).st_dev else tempfile.gettempdir()
 
-        assert (str(base), beside) == bases()
+        assert (str(base), beside) == choose_bases()
 
     def test_no_such_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A place that is none is refused when the first run needs it, naming the variable."""
@@ -314,18 +314,18 @@ class TestLifetime:
             os._exit(0)
         os.waitpid(child, 0)
 
-        assert is_private(store.places()[0])
+        assert is_private(store.folders()[0])
         store.close()
 
     def test_removed_by_somebody(self, base: Path, out: Out, load: Load) -> None:
         """Where a cleaner has removed the folder, the next shared run makes a new one."""
         store = DefaultStore()
         store.share("run1")
-        first = store.places()[0]
+        first = store.folders()[0]
         os.rmdir(first)
         store.share("run2")
         store.handle_output(out("k", "run2"), 1)
 
-        assert store.places()[0] != first
+        assert store.folders()[0] != first
         assert 1 == load(store, "k")
         store.close()

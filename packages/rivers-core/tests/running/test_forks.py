@@ -114,7 +114,7 @@ def test_a_shared_store_after_a_fork() -> None:
 
     def child() -> tuple[object, ...]:
         found = [store.load_input(InputContext(name)) for name in ("kept", "changed")]
-        parents, places = store.folder, store.places()
+        parents, places = store.folder, store.folders()
         store.share("second")
         store.handle_output(OutputContext(asset_name="changed", run_id="second"), "by the child")
         store.end_run("second")

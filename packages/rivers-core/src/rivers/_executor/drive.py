@@ -32,7 +32,7 @@ from rivers._executor.intake import Intake
 from rivers._executor.interrupts import Interrupts
 from rivers._executor.local import LocalQueue
 from rivers._executor.pump import Pump
-from rivers._executor.recovery import end_in_stores, recovered
+from rivers._executor.recovery import end_run_in_stores, recover_result
 from rivers._executor.shortfalls import shortfalls
 from rivers._plan.frontier import Frontier
 from rivers._plan.plan import Plan
@@ -283,7 +283,7 @@ class RunLoop:
         if type(event) is StepResult:
             result: StepResult = event
             if result.ending is not Ending.SUCCEEDED:
-                result = self._recovered(result)
+                result = self._recover(result)
             with self._lock:
                 unit = self.frontier.running.get(result.attempt_id)
                 if not self.frontier.cancelling and raised_interrupt(unit, result):
@@ -302,13 +302,13 @@ class RunLoop:
                 else:
                     self._audience.log(event, unit.key, unit.charged + 1)
 
-    def _recovered(self, result: StepResult) -> StepResult:
+    def _recover(self, result: StepResult) -> StepResult:
         """What is committed is successful, whatever became of its worker afterwards."""
         with self._lock:
             unit = self.frontier.running.get(result.attempt_id)
         if unit is None or of_the_first_body(unit, result):
             return result
-        return recovered(self.run_id, unit, result, self._audience) or result
+        return recover_result(self.run_id, unit, result, self._audience) or result
 
     def _tick(self) -> None:
         silent: list[StepResult] = []
@@ -387,7 +387,7 @@ class RunLoop:
             self.errors[unit.key] = error
 
     def _finish(self) -> None:
-        end_in_stores(self.run_id, self.plan, self._audience)
+        end_run_in_stores(self.run_id, self.plan, self._audience)
         with self._lock:
             ended = {report.state.value for report in self.frontier.reports.values()}
             if self.frontier.over and ended <= {"succeeded"}:

@@ -13,22 +13,22 @@ from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import Ending, OutputRecord, StepResult
 from rivers.protocol.spec import OutputMode
 
-__all__ = ["end_in_stores", "recovered"]
+__all__ = ["end_run_in_stores", "recover_result"]
 
 
-def recovered(run_id: str, unit: Unit, result: StepResult, audience: Audience) -> StepResult | None:
+def recover_result(run_id: str, unit: Unit, result: StepResult, audience: Audience) -> StepResult | None:
     """The result as a success when every output of the step is committed in this run, else None.
 
     Only handlers that commit atomically can say so. What the body attached as metadata is lost with its worker.
     """
     try:
-        return _recovered(run_id, unit, result)
+        return _recover(run_id, unit, result)
     except Exception as error:  # noqa: BLE001 - a store that cannot be asked leaves the attempt failed, as it was reported
         audience.warn(f"could not ask whether {unit.key!r} was committed: {describe_exception(error)}", unit.key)
         return None
 
 
-def end_in_stores(run_id: str, plan: Plan, audience: Audience) -> None:
+def end_run_in_stores(run_id: str, plan: Plan, audience: Audience) -> None:
     """Tell every IO handler that stored something that the run is over."""
     handlers = {id(output.io_handler): output.io_handler for step in plan.steps for output in step.node.outputs}
     for handler in handlers.values():
@@ -38,7 +38,7 @@ def end_in_stores(run_id: str, plan: Plan, audience: Audience) -> None:
             audience.warn(f"{type(handler).__name__}.end_run raised {describe_exception(error)}")
 
 
-def _recovered(run_id: str, unit: Unit, result: StepResult) -> StepResult | None:
+def _recover(run_id: str, unit: Unit, result: StepResult) -> StepResult | None:
     outputs = unit.step.node.outputs
     suffix = "" if unit.map_key is None else f"[{unit.map_key}]"
     handlers = {id(output.io_handler): output.io_handler for output in outputs}

@@ -7,7 +7,7 @@ from typing import Any
 
 from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
-from rivers._io.files.value_files import commit_error, lost
+from rivers._io.files.value_files import commit_error, too_late_error
 from rivers._io.one_shot import own_copy, refuse_one_shot
 from rivers.exceptions import InputLoadError
 
@@ -54,7 +54,7 @@ class InMemoryIOHandler(AtomicIOHandler):
             # One setdefault, so that of two threads one wins.
             winner = run.commits.setdefault(context.step or key, claim)
             if winner is not claim:
-                self._refuse_second(run_id, context.step or key, winner[0], context.attempt_id)
+                self._check_winner(run_id, context.step or key, winner[0], context.attempt_id)
                 return
             obj = own_copy(obj)
             run.values[key] = obj
@@ -96,7 +96,7 @@ class InMemoryIOHandler(AtomicIOHandler):
             winner = run.commits.setdefault(step, claim)
         staged = {key: run.staged.pop((attempt_id, key), None) for key in keys}
         if winner is not None and winner is not claim:
-            self._refuse_second(run_id, step, winner[0], attempt_id)
+            self._check_winner(run_id, step, winner[0], attempt_id)
             return
         if run_id:
             run.values.update(staged)
@@ -134,7 +134,7 @@ class InMemoryIOHandler(AtomicIOHandler):
     def _run(self, run_id: str) -> _Run:
         return self._runs.setdefault(run_id, _Run())
 
-    def _refuse_second(self, run_id: str, step: str, winner: str, attempt_id: str) -> None:
+    def _check_winner(self, run_id: str, step: str, winner: str, attempt_id: str) -> None:
         """An attempt that has won and stores again changes nothing; another one is told that it has lost."""
         if winner != attempt_id:
-            raise lost(run_id, step, attempt_id, winner)
+            raise too_late_error(run_id, step, attempt_id, winner)

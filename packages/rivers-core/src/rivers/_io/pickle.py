@@ -150,7 +150,7 @@ class PickleIOHandler(AtomicIOHandler):
     @field_validator("store", mode="before")
     @classmethod
     def _check_store(cls, value: object) -> object:
-        return store_address.normalise(value)
+        return store_address.normalize(value)
 
     @field_validator("prefix")
     @classmethod
@@ -161,8 +161,8 @@ class PickleIOHandler(AtomicIOHandler):
         return "/".join(segments)
 
     @field_serializer("store")
-    def _serialise_store(self, value: Any) -> store_address.Address:
-        return store_address.serialise(value)
+    def _serialize_store(self, value: Any) -> store_address.Address:
+        return store_address.address_to_json(value)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         # Options of a store may be secret.

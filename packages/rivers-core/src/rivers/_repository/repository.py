@@ -368,7 +368,7 @@ class CodeRepository:
         return RunLoop(
             plan,
             [self._kept.take(one) for one in plan.executors],
-            folders=self._default_store.places(),
+            folders=self._default_store.folders(),
             release=self._kept.give_back,
             run_id=run_id,
             key=secrets.token_bytes(32),

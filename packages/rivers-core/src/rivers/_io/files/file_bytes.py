@@ -11,7 +11,7 @@ import msgspec
 from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer
 from rivers._io.files.value_files import Chunks, Marker, size_of
 
-__all__ = ["is_newer", "marker_at", "names_at", "open_file", "read_file", "write_all"]
+__all__ = ["is_newer", "open_file", "read_file", "read_marker", "read_names", "write_all"]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _CHUNK = 65536  # what is smaller is read and written in one call
@@ -84,7 +84,7 @@ def open_file(path: str) -> memoryview | BufferedReader | None:
             os.close(fd)
 
 
-def names_at(path: str) -> Names | None:
+def read_names(path: str) -> Names | None:
     """Who wrote the value at `path`, or None where there is none."""
     try:
         fd = os.open(path, _READ)
@@ -99,7 +99,7 @@ def names_at(path: str) -> Names | None:
         os.close(fd)
 
 
-def marker_at(path: str) -> Marker | None:
+def read_marker(path: str) -> Marker | None:
     """What a step's marker says, or None where there is none."""
     data = read_file(path)
     try:
@@ -111,7 +111,7 @@ def marker_at(path: str) -> Marker | None:
 def is_newer(path: str, written: int) -> bool:
     """Whether the value at `path` was written after `written`; a damaged one counts as older."""
     try:
-        names = names_at(path)
+        names = read_names(path)
     except OSError:
         return False
     return names is not None and names.written > written

@@ -20,10 +20,18 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from rivers._io.files.file_bytes import is_newer, marker_at, names_at, write_all
+from rivers._io.files.file_bytes import is_newer, read_marker, read_names, write_all
 from rivers._io.files.key import SUFFIX, flat_name, object_path
 from rivers._io.files.sweep import LocalSweep
-from rivers._io.files.value_files import Chunks, Marker, commit_error, lost, run_over, size_of, unwritten
+from rivers._io.files.value_files import (
+    Chunks,
+    Marker,
+    commit_error,
+    run_over_error,
+    size_of,
+    too_late_error,
+    write_error,
+)
 from rivers.exceptions import OutputCommitError
 
 __all__ = ["LocalFiles"]
@@ -64,17 +72,17 @@ class LocalFiles(Generic[DataT]):
             marks_age=sweep_after if forget_after is None else forget_after,
             remove_run=self._remove_run,
         )
-        self._places: dict[str, tuple[str, str, str]] = {}
+        self._located: dict[str, tuple[str, str, str]] = {}
         self._writable: set[str] = set()
         self._last_run = ("", f"{self._runs}/{flat_name('')}")
 
     def path(self, key: str) -> str:
-        return self._place(key)[0]
+        return self._locate(key)[0]
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read(self, run_id: str | None, key: str) -> DataT | None:
-        latest, _, flat = self._place(key)
+        latest, _, flat = self._locate(key)
         if run_id:
             data = self._read_value(f"{self._run(run_id)}/{flat}{SUFFIX}")
             if data is not None:
@@ -86,34 +94,34 @@ class LocalFiles(Generic[DataT]):
         try:
             return self._finish(run, step) if run_id else None
         except OSError as error:
-            raise self._refusal(error, run, (), run_id, step) from error
+            raise self._explain(error, run, (), run_id, step) from error
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def store(self, run_id: str, attempt_id: str, key: str, chunks: Chunks) -> None:
-        _, folder, flat = self._place(key)
+        _, folder, flat = self._locate(key)
         run = self._run(run_id)
         staged = f"{run}/{flat_name(attempt_id or os.urandom(16).hex())}~{flat}"
         try:
             if folder not in self._writable:
-                self._make_writable(folder)
+                self._ensure_writable(folder)
             self._write(staged, chunks)
             if run_id:
                 self._commit_one(run, staged, f"{run}/{flat}{SUFFIX}", run_id, key, attempt_id)
             else:
                 self._publish(staged, key)
         except OSError as error:
-            raise self._refusal(error, staged, chunks, run_id, key) from error
+            raise self._explain(error, staged, chunks, run_id, key) from error
 
     def stage(self, run_id: str, step: str, attempt_id: str, key: str, chunks: Chunks) -> None:
-        _, folder, flat = self._place(key)
+        _, folder, flat = self._locate(key)
         staged = f"{self._run(run_id)}/{flat_name(attempt_id)}~{flat}"
         try:
             if folder not in self._writable:
-                self._make_writable(folder)
+                self._ensure_writable(folder)
             self._write(staged, chunks)
         except OSError as error:
-            raise self._refusal(error, staged, chunks, run_id, step) from error
+            raise self._explain(error, staged, chunks, run_id, step) from error
 
     def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         run = self._run(run_id)
@@ -122,7 +130,7 @@ class LocalFiles(Generic[DataT]):
         try:
             missing = [key for key, path in staged.items() if not os.path.exists(path)]
             if missing:
-                self._nothing_staged(run, run_id, step, attempt_id, missing)
+                self._check_committed(run, run_id, step, attempt_id, missing)
             elif not run_id:
                 for key, path in staged.items():
                     self._publish(path, key)
@@ -131,7 +139,7 @@ class LocalFiles(Generic[DataT]):
             else:
                 self._commit_several(run, marker, run_id, step, attempt_id, tuple(keys))
         except OSError as error:
-            raise self._refusal(error, marker, (), run_id, step) from error
+            raise self._explain(error, marker, (), run_id, step) from error
 
     def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         run = self._run(run_id)
@@ -159,14 +167,14 @@ class LocalFiles(Generic[DataT]):
             os.link(staged, version)
         except FileExistsError:
             os.unlink(staged)
-            names = names_at(version)
+            names = read_names(version)
             winner = names.attempt_id if names else "unknown"
             if winner == attempt_id:
                 # This attempt stores a second time: what it has committed stays, its publication is made sure of.
                 os.link(version, staged)
             self._finish(run, key)
             if winner != attempt_id:
-                raise lost(run_id, key, attempt_id, winner) from None
+                raise too_late_error(run_id, key, attempt_id, winner) from None
             return
         self._publish(staged, key)
 
@@ -183,7 +191,7 @@ class LocalFiles(Generic[DataT]):
             winner = self._finish(run, step)
             if winner != attempt_id:
                 self._unlink(self._staged(run, attempt_id, key) for key in keys)
-                raise lost(run_id, step, attempt_id, winner or "unknown") from None
+                raise too_late_error(run_id, step, attempt_id, winner or "unknown") from None
             return
         os.unlink(written)
         folders: set[str] = set()
@@ -201,7 +209,7 @@ class LocalFiles(Generic[DataT]):
 
     def _rename(self, staged: str, key: str) -> str:
         """Make the staged file the latest value; return the folder that is to be synced."""
-        latest, folder, _ = self._place(key)
+        latest, folder, _ = self._locate(key)
         try:
             os.rename(staged, latest)
         except FileNotFoundError:
@@ -213,38 +221,38 @@ class LocalFiles(Generic[DataT]):
 
     def _finish(self, run: str, step: str) -> str | None:
         """Publish what the winner of `step` has committed and not yet published; return the winner."""
-        marker = marker_at(f"{run}/{flat_name(step)}.commit")
+        marker = read_marker(f"{run}/{flat_name(step)}.commit")
         if marker is None:
-            names = names_at(f"{run}/{flat_name(step)}{SUFFIX}")
+            names = read_names(f"{run}/{flat_name(step)}{SUFFIX}")
             if names is None:
                 return None
             marker = Marker(written=names.written, attempt_id=names.attempt_id, keys=(step,))
         for key in marker.keys:
-            self._republish(run, self._staged(run, marker.attempt_id, key), key)
+            self._finish_publication(run, self._staged(run, marker.attempt_id, key), key)
         return marker.attempt_id
 
-    def _republish(self, run: str, staged: str, key: str) -> None:
+    def _finish_publication(self, run: str, staged: str, key: str) -> None:
         """Finish one publication, unless the latest value has been written after it."""
-        owed = names_at(staged)
+        owed = read_names(staged)
         if owed is None:
             return
         with suppress(FileNotFoundError):
             with suppress(FileExistsError):
                 os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
-            if not is_newer(self._place(key)[0], owed.written):
+            if not is_newer(self._locate(key)[0], owed.written):
                 self._publish(staged, key)
             # Still there when it is not published, and after a rename between two names of one file.
             os.unlink(staged)
 
-    def _nothing_staged(self, run: str, run_id: str, step: str, attempt_id: str, missing: Sequence[str]) -> None:
+    def _check_committed(self, run: str, run_id: str, step: str, attempt_id: str, missing: Sequence[str]) -> None:
         """Tell an attempt that has committed before, and so has nothing staged, from one that cannot commit."""
         winner = self._finish(run, step) if run_id else None
         if winner == attempt_id:
             return
         if winner is not None:
-            raise lost(run_id, step, attempt_id, winner)
-        if self._is_over(run):
-            raise run_over(run_id, step)
+            raise too_late_error(run_id, step, attempt_id, winner)
+        if self._has_ended(run):
+            raise run_over_error(run_id, step)
         raise commit_error(f"attempt {attempt_id!r} has not staged {missing}", run_id, step, retryable=True)
 
     # ── ends and leftovers ───────────────────────────────────────────────────────────────────────────────────────
@@ -265,14 +273,14 @@ class LocalFiles(Generic[DataT]):
         """Finish the publication that a marker or a staged file owes."""
         path = f"{run}/{name}"
         if name.endswith(".commit") and "~" not in name:
-            marker = marker_at(path)
+            marker = read_marker(path)
             if marker is not None:
                 for key in marker.keys:
-                    self._republish(run, self._staged(run, marker.attempt_id, key), key)
+                    self._finish_publication(run, self._staged(run, marker.attempt_id, key), key)
         elif "~" in name and os.stat(path).st_nlink > 1:
-            names = names_at(path)
+            names = read_names(path)
             if names:
-                self._republish(run, path, names.key)
+                self._finish_publication(run, path, names.key)
 
     def _unlink(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -283,15 +291,15 @@ class LocalFiles(Generic[DataT]):
 
     # ── files and folders ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _place(self, key: str) -> tuple[str, str, str]:
+    def _locate(self, key: str) -> tuple[str, str, str]:
         """Where a key goes: the latest value's path, its folder, and the flat name used inside a run's folder."""
-        place = self._places.get(key)
+        place = self._located.get(key)
         if place is None:
             latest = f"{self._root}/{object_path(key)}"
             place = (latest, latest.rpartition("/")[0], flat_name(key))
-            if len(self._places) >= _REMEMBERED:
-                self._places.clear()
-            self._places[key] = place
+            if len(self._located) >= _REMEMBERED:
+                self._located.clear()
+            self._located[key] = place
         return place
 
     def _run(self, run_id: str) -> str:
@@ -300,7 +308,7 @@ class LocalFiles(Generic[DataT]):
             run = self._last_run = (run_id, f"{self._runs}/{flat_name(run_id)}")
         return run[1]
 
-    def _is_over(self, run: str) -> bool:
+    def _has_ended(self, run: str) -> bool:
         return os.path.exists(f"{self._ended}/{run.rpartition('/')[2]}")
 
     def _staged(self, run: str, attempt_id: str, key: str) -> str:
@@ -313,10 +321,10 @@ class LocalFiles(Generic[DataT]):
         except FileNotFoundError:
             run = path.rpartition("/")[0]
             self._make_folders(run)
-            if self._is_over(run):
+            if self._has_ended(run):
                 with suppress(OSError):
                     os.rmdir(run)
-                raise _RunEnded from None
+                raise _RunEndedError from None
             fd = os.open(path, _CREATE, 0o666)
         except FileExistsError:
             # Left by an earlier call of this attempt. Never truncated: the run's version may be the same file.
@@ -333,7 +341,7 @@ class LocalFiles(Generic[DataT]):
             self._unlink([path])
             raise
 
-    def _make_writable(self, folder: str) -> None:
+    def _ensure_writable(self, folder: str) -> None:
         """Make the folder of the latest value before anything is committed, so that publication cannot fail for it."""
         self._make_folders(folder)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -367,11 +375,11 @@ class LocalFiles(Generic[DataT]):
 
     # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _refusal(self, error: OSError, path: str, chunks: Chunks, run_id: str, step: str) -> OutputCommitError:
-        if isinstance(error, _RunEnded):
-            return run_over(run_id, step)
-        if isinstance(error, FileNotFoundError) and run_id and self._is_over(self._run(run_id)):
-            return run_over(run_id, step)
+    def _explain(self, error: OSError, path: str, chunks: Chunks, run_id: str, step: str) -> OutputCommitError:
+        if isinstance(error, _RunEndedError):
+            return run_over_error(run_id, step)
+        if isinstance(error, FileNotFoundError) and run_id and self._has_ended(self._run(run_id)):
+            return run_over_error(run_id, step)
         if not self._make_root and not os.path.isdir(self._root):
             return commit_error(
                 f"this attempt comes too late: {self._root}, where the repository keeps its values, is gone",
@@ -380,8 +388,8 @@ class LocalFiles(Generic[DataT]):
                 retryable=False,
                 hint="the repository was shut down, or its process has ended",
             )
-        return unwritten(error, path, size_of(chunks), run_id, step)
+        return write_error(error, path, size_of(chunks), run_id, step)
 
 
-class _RunEnded(OSError):
+class _RunEndedError(OSError):
     pass

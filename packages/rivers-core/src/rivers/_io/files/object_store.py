@@ -33,8 +33,8 @@ from rivers._io.files.store_address import address_of
 from rivers._io.files.store_errors import StoreRefusedError, explain, short_text
 from rivers._io.files.store_secrets import check_environment
 from rivers._io.files.sweep import MOST_MARKS, seconds_between
-from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer, pointed_to, seal
-from rivers._io.files.value_files import Chunks, Marker, commit_error, lost, run_over, size_of
+from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer, find_pointed_attempt, seal
+from rivers._io.files.value_files import Chunks, Marker, commit_error, run_over_error, size_of, too_late_error
 from rivers.exceptions import ConfigurationError, OutputCommitError
 
 __all__ = ["ObjectFiles"]
@@ -76,7 +76,7 @@ class ObjectFiles:
             data = self._get(self._version(self._run(run_id), key)) if run_id else None
             if data is None or run_id is None:
                 return self._get(self._latest(key))
-            attempt_id = pointed_to(data)
+            attempt_id = find_pointed_attempt(data)
             return data if attempt_id is None else self._get(self._staged(self._run(run_id), attempt_id, key))
         except _FAILED as error:
             refusal = explain(error, self._url)
@@ -120,7 +120,7 @@ class ObjectFiles:
                         Marker(written=time.time_ns(), attempt_id=attempt_id, keys=tuple(keys))
                     )
                     self._create(self._marker(run, step), marker, run_id, step, attempt_id)
-                    self._point(run, attempt_id, keys)
+                    self._write_pointers(run, attempt_id, keys)
             except OutputCommitError:
                 self._delete(staged.values())
                 raise
@@ -141,9 +141,9 @@ class ObjectFiles:
             return
         with suppress(*_FAILED):
             # Before the run's objects go: an attempt that creates one anew looks here and is refused.
-            obstore.put(self._store, self._tombstone(run_id), b"")
+            obstore.put(self._store, self._end_mark(run_id), b"")
             self._delete(self._list(self._run(run_id)))
-            self._sweep_now_and_then()
+            self._sweep_if_due()
 
     # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,12 +157,12 @@ class ObjectFiles:
         except _EXISTS:
             winner = self._finish(self._run(run_id), step)
             if winner != attempt_id:
-                raise lost(run_id, step, attempt_id, winner or "unknown") from None
-        if self._get(self._tombstone(run_id)) is not None:
+                raise too_late_error(run_id, step, attempt_id, winner or "unknown") from None
+        if self._get(self._end_mark(run_id)) is not None:
             self._delete([path])
-            raise run_over(run_id, step)
+            raise run_over_error(run_id, step)
 
-    def _point(self, run: str, attempt_id: str, keys: Iterable[str]) -> None:
+    def _write_pointers(self, run: str, attempt_id: str, keys: Iterable[str]) -> None:
         """Give each key of a commit its name in the run: a pointer to what was staged."""
         for key in keys:
             obstore.put(self._store, self._version(run, key), seal([], attempt_id, key))
@@ -171,12 +171,12 @@ class ObjectFiles:
         """Publish what the winner of `step` has committed and not yet published; return the winner."""
         commit = self._by_marker(run, self._marker(run, step))
         if commit is not None:
-            self._point(run, commit.attempt_id, commit.sources)
+            self._write_pointers(run, commit.attempt_id, commit.sources)
         else:
             commit = self._by_version(run, self._version(run, step))
         if commit is None:
             return None
-        self._republish(commit)
+        self._finish_publication(commit)
         return commit.attempt_id
 
     def _by_marker(self, run: str, path: str) -> _Commit | None:
@@ -189,14 +189,14 @@ class ObjectFiles:
         return _Commit((found.meta["last_modified"], marker.written), marker.attempt_id, sources)
 
     def _by_version(self, run: str, path: str) -> _Commit | None:
-        found = self._look(path)
+        found = self._read_trailer(path)
         if found is None:
             return None
         names, modified, pointer = found
         source = self._staged(run, names.attempt_id, names.key) if pointer else path
         return _Commit((modified, names.written), names.attempt_id, {names.key: source})
 
-    def _look(self, path: str) -> tuple[Names, datetime, bool] | None:
+    def _read_trailer(self, path: str) -> tuple[Names, datetime, bool] | None:
         """Who wrote a value, when it came here, and whether it is a pointer; None where there is none."""
         try:
             meta = obstore.head(self._store, path)
@@ -207,18 +207,18 @@ class ObjectFiles:
         trailer = Trailer(tail, meta["size"])
         return trailer.names(), meta["last_modified"], trailer.pickled == 0
 
-    def _republish(self, commit: _Commit) -> None:
+    def _finish_publication(self, commit: _Commit) -> None:
         """Finish the publication of a commit, except for keys whose latest value has been written after it."""
         for key, source in commit.sources.items():
             latest = None
             with suppress(Damaged):
-                latest = self._look(self._latest(key))
+                latest = self._read_trailer(self._latest(key))
             if latest is None or (latest[1], latest[0].written) <= commit.when:
                 obstore.copy(self._store, source, self._latest(key))
 
     # ── leftovers ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _sweep_now_and_then(self) -> None:
+    def _sweep_if_due(self) -> None:
         """Remove what is old enough, unless this or another process has looked lately: that costs one GET or none."""
         if time.monotonic() < self._not_before:
             return
@@ -244,7 +244,7 @@ class ObjectFiles:
                     by = self._by_version if path.endswith(SUFFIX) else self._by_marker
                     commit = None if "~" in path.rpartition("/")[2] else by(run, path)
                     if commit is not None:
-                        self._republish(commit)
+                        self._finish_publication(commit)
             self._delete(paths)
 
     def _sweep_marks(self, after: str) -> str:
@@ -285,7 +285,7 @@ class ObjectFiles:
     def _staged(self, run: str, attempt_id: str, key: str) -> str:
         return f"{run}/{flat_name(attempt_id)}~{flat_name(key)}"
 
-    def _tombstone(self, run_id: str) -> str:
+    def _end_mark(self, run_id: str) -> str:
         return f"{self._base}.rivers/ended/{flat_name(run_id)}"
 
     def _get(self, path: str) -> memoryview | None:
@@ -318,8 +318,8 @@ class ObjectFiles:
             if not isinstance(error, _MISSING):
                 raise commit_error(f"{self.path(key)}: {short_text(error)}", run_id, step, retryable=True) from error
             # A copy finds no source: the run's objects were removed under this attempt, or were never staged.
-            if run_id and self._get(self._tombstone(run_id)) is not None:
-                raise run_over(run_id, step) from error
+            if run_id and self._get(self._end_mark(run_id)) is not None:
+                raise run_over_error(run_id, step) from error
             raise commit_error(f"nothing staged for {key!r}", run_id, step, retryable=True) from error
 
 

@@ -19,7 +19,7 @@ from rivers._io.files.store_secrets import move_to_environment, secret_settings
 from rivers._io.home import expand_home
 from rivers.exceptions import ConfigurationError
 
-__all__ = ["Address", "address_of", "is_store", "local_root", "normalise", "scheme_of", "serialise"]
+__all__ = ["Address", "address_of", "address_to_json", "is_store", "local_root", "normalize", "scheme_of"]
 
 Address: TypeAlias = str | dict[str, Any]
 """A URL, or `{"url": …, "config": …, "client_options": …, "retry_config": …}` as obstore's `from_url` takes them.
@@ -45,7 +45,7 @@ def is_store(value: object) -> bool:
     return _kind(value) is not None
 
 
-def normalise(value: object) -> object:
+def normalize(value: object) -> object:
     """Check what was given as `store` and return it as an Address, which another process can open.
 
     A relative path is made absolute, as a worker may run in another directory. An obstore store that lives in this
@@ -107,7 +107,7 @@ def address_of(store: Any) -> str:
     return f"{scheme}://{bucket}/{store.prefix}" if store.prefix else f"{scheme}://{bucket}"
 
 
-def serialise(store: Any) -> Address:
+def address_to_json(store: Any) -> Address:
     """Return what another process opens the same store from; ConfigurationError where that needs a secret."""
     if isinstance(store, str):
         return store

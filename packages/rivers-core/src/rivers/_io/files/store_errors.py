@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["Refusal", "StoreRefusedError", "explain", "short_text"]
+__all__ = ["Explanation", "StoreRefusedError", "explain", "short_text"]
 
 # object_store, which obstore wraps, gives the status and the XML answer as text only. The codes are those of S3 and of
 # what speaks like it (MinIO, Ceph, GCS's XML API), of Azure Blob Storage and of Data Lake Storage.
@@ -31,14 +31,14 @@ class StoreRefusedError(OSError):
         self.hint = hint
 
 
-class Refusal(NamedTuple):
+class Explanation(NamedTuple):
     """Why a store refuses, and what to do; a retry does not help."""
 
     message: str
     hint: str
 
 
-def explain(error: BaseException, url: str) -> Refusal | None:
+def explain(error: BaseException, url: str) -> Explanation | None:
     """Return why the store at `url` refuses; None for an error that may pass, or is about one object."""
     text = str(error)
     request = _REQUEST.search(text)
@@ -46,21 +46,21 @@ def explain(error: BaseException, url: str) -> Refusal | None:
     kind = "container" if url.startswith(("az:", "azure:", "abfs", "adl:")) else "bucket"
     where = f"{kind} {bucket!r}" + (f" at {request[1]}" if request else "")
     if _NO_BUCKET.search(text):
-        return Refusal(f"no {where}", f"is the {kind}'s name spelt right, and is it in this account and region?")
+        return Explanation(f"no {where}", f"is the {kind}'s name spelt right, and is it in this account and region?")
     code = _CODE.search(text)
     answer = code[1] if code else short_text(error)
     if isinstance(error, PermissionError) or _DENIED.search(text):
-        return Refusal(
+        return Explanation(
             f"access denied to {where}: {answer}",
             "give this process credentials that may get, put, list and delete below the prefix",
         )
     if _REGION.search(text):
-        return Refusal(
+        return Explanation(
             f"{where} is in another region: {answer}",
             "set the bucket's region, such as AWS_REGION in the environment of every process that opens the store",
         )
     if _REFUSED.search(text):
-        return Refusal(f"{where} refuses the request: {short_text(error)}", "check the store's name and options")
+        return Explanation(f"{where} refuses the request: {short_text(error)}", "check the store's name and options")
     return None
 
 

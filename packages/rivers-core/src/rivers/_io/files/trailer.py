@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from xxhash import xxh3_128
 
-__all__ = ["TAIL_BYTES", "Damaged", "Names", "Trailer", "names_in", "pointed_to", "seal", "unseal"]
+__all__ = ["TAIL_BYTES", "Damaged", "Names", "Trailer", "find_pointed_attempt", "parse_names", "seal", "unseal"]
 
 _MAGIC = b"RIV2"
 # XXH3-128 takes 0.3 ms for 10 MB, zlib.crc32 2.9 and SHA-256 6.6 (one core of an x86-64 server, Python 3.11). It finds
@@ -99,12 +99,12 @@ def unseal(data: memoryview, key: str) -> memoryview:
     return data[: trailer.pickled]
 
 
-def names_in(data: memoryview) -> Names:
+def parse_names(data: memoryview) -> Names:
     """Read the names from the end of a value, without looking at the rest; raise Damaged without a whole trailer."""
     return Trailer(data, len(data)).names()
 
 
-def pointed_to(data: memoryview) -> str | None:
+def find_pointed_attempt(data: memoryview) -> str | None:
     """Return the attempt whose staged object holds the value, where the pickle is empty; None for a value or damage."""
     try:
         trailer = Trailer(data, len(data))

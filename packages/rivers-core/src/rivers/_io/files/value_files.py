@@ -24,7 +24,17 @@ import msgspec
 
 from rivers.exceptions import OutputCommitError
 
-__all__ = ["FULL", "Chunks", "Marker", "ValueFiles", "commit_error", "lost", "run_over", "size_of", "unwritten"]
+__all__ = [
+    "FULL",
+    "Chunks",
+    "Marker",
+    "ValueFiles",
+    "commit_error",
+    "run_over_error",
+    "size_of",
+    "too_late_error",
+    "write_error",
+]
 
 Chunks: TypeAlias = Sequence[bytes | memoryview]
 """A value in pieces of bytes, in the order they are written; the last piece is its trailer."""
@@ -98,7 +108,7 @@ def size_of(chunks: Chunks) -> int:
     return sum(map(len, chunks))
 
 
-def unwritten(error: OSError, path: str, size: int, run_id: str, step: str) -> OutputCommitError:
+def write_error(error: OSError, path: str, size: int, run_id: str, step: str) -> OutputCommitError:
     """The error of a value of `size` bytes that could not be written at `path`."""
     place = error.filename or path
     if error.errno in FULL:
@@ -118,7 +128,7 @@ def unwritten(error: OSError, path: str, size: int, run_id: str, step: str) -> O
     )
 
 
-def lost(run_id: str, step: str, attempt_id: str, winner: str) -> OutputCommitError:
+def too_late_error(run_id: str, step: str, attempt_id: str, winner: str) -> OutputCommitError:
     """The error of an attempt that comes second: its output is dropped, the winner's stays."""
     return commit_error(
         f"attempt {attempt_id!r} comes too late: attempt {winner!r} has committed this step",
@@ -128,7 +138,7 @@ def lost(run_id: str, step: str, attempt_id: str, winner: str) -> OutputCommitEr
     )
 
 
-def run_over(run_id: str, step: str) -> OutputCommitError:
+def run_over_error(run_id: str, step: str) -> OutputCommitError:
     """The error of an attempt that wakes up after its run has ended."""
     return commit_error(
         "this attempt comes too late: the run has ended",

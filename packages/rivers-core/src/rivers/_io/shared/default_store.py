@@ -26,9 +26,9 @@ from rivers._io.files.value_files import commit_error
 from rivers._io.memory import InMemoryIOHandler
 from rivers._io.one_shot import refuse_one_shot
 from rivers._io.shared.machine_files import MachineFiles, Parts, link_values
-from rivers._io.shared.machine_space import MachineSpace, bases, is_private, make_space, sweep
-from rivers._io.shared.mapped import taken_apart
-from rivers._io.shared.out_of_band import dumped, loaded
+from rivers._io.shared.machine_space import MachineSpace, choose_bases, is_private, make_space, sweep
+from rivers._io.shared.mapped import take_apart
+from rivers._io.shared.out_of_band import deserialize, serialize
 from rivers.exceptions import ExecutionError, InputLoadError
 from rivers.protocol.exception_text import describe_exception
 from rivers_process.fork import renew_in_children
@@ -103,7 +103,7 @@ class DefaultStore(AtomicIOHandler):
         key, run_id = context.asset_name, context.run_id
         if not self._is_shared(run_id):
             self._memory.handle_output(context, obj)
-            self._note((key,))
+            self._note_times((key,))
         elif context.step and context.step != key:
             super().handle_output(context, obj)
         else:
@@ -128,7 +128,7 @@ class DefaultStore(AtomicIOHandler):
             self._open().commit(run_id, step, attempt_id, keys)
         else:
             self._memory.commit(run_id, step, attempt_id, keys)
-            self._note(keys)
+            self._note_times(keys)
 
     def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         if self._is_shared(run_id):
@@ -154,7 +154,7 @@ class DefaultStore(AtomicIOHandler):
             if self._closed:
                 raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
             if self.folder is None or self._is_inherited or not os.path.isdir(self.folder):
-                self._settle()
+                self._make_spaces()
             self._shared.add(run_id)
 
     def keys_in_memory(self) -> dict[str, list[str]]:
@@ -189,7 +189,7 @@ class DefaultStore(AtomicIOHandler):
                 self._shared.discard(self._ended.popleft())
             files.end_run(run_id, self._shared.difference(self._ended))
 
-    def places(self) -> tuple[str, ...]:
+    def folders(self) -> tuple[str, ...]:
         """The folders that this process has made and that go with it: nothing else of the store is on this machine."""
         return tuple(space.path for space in self._spaces) if not self._closed else ()
 
@@ -205,7 +205,7 @@ class DefaultStore(AtomicIOHandler):
     def _is_shared(self, run_id: str | None) -> bool:
         return run_id in self._shared or self._is_worker
 
-    def _note(self, keys: Sequence[str]) -> None:
+    def _note_times(self, keys: Sequence[str]) -> None:
         """Note when values were stored in memory, once there is a folder that may hold older or newer ones."""
         if self.folder is not None:
             now = time.monotonic_ns()
@@ -225,16 +225,16 @@ class DefaultStore(AtomicIOHandler):
 
     def _forget_older(self, files: MachineFiles, run_id: str) -> None:
         """Let go of values in memory in whose place the run has stored newer ones."""
-        has_stored = files.has_stored(run_id)
+        key_finder = files.key_finder(run_id)
         for key in self._memory.stored_keys():
-            if has_stored(key):
+            if key_finder(key):
                 written = files.written(key)
                 if written is not None and written > self._stored_at.get(key, 0):
                     self._memory.forget(key)
 
-    def _settle(self) -> None:
+    def _make_spaces(self) -> None:
         """Choose a place, remove what dead processes have left there, and make the folders."""
-        base, beside = bases()
+        base, beside = choose_bases()
         sweep([base, beside] if beside is not None else [base])
         spaces: list[MachineSpace] = []
         weakref.finalize(self, _remove, spaces)
@@ -262,7 +262,7 @@ class DefaultStore(AtomicIOHandler):
         files = self._open()
         try:
             data = files.read(context.run_id, key)
-            parts = taken_apart(data, key) if data is not None else None
+            parts = take_apart(data, key) if data is not None else None
         except Damaged as error:
             raise self._load_error(context, f"is damaged: {error}", hint=f"materialize {key!r} again") from error
         except OSError as error:
@@ -270,7 +270,7 @@ class DefaultStore(AtomicIOHandler):
         if parts is None:
             raise self._missing(context)
         try:
-            return loaded(*parts)
+            return deserialize(*parts)
         except MemoryError:
             raise
         except Exception as error:  # unpickling runs what the value's classes ask for
@@ -302,7 +302,7 @@ _SHUT_DOWN = (
 def _parts(value: Any, key: str, run_id: str, step: str) -> Parts:
     refuse_one_shot(value, key, run_id, step)
     try:
-        return dumped(value)
+        return serialize(value)
     except MemoryError:
         raise
     except Exception as error:  # pickling runs what the value's classes ask for

@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
-from rivers._io.files.file_bytes import names_at, read_file, write_all
+from rivers._io.files.file_bytes import read_file, read_names, write_all
 from rivers._io.files.key import SUFFIX, flat_name
 from rivers._io.files.local_files import LocalFiles
 from rivers._io.files.trailer import Damaged
-from rivers._io.files.value_files import FULL, Chunks, size_of, unwritten
-from rivers._io.shared.mapped import laid_out, map_file, pointer_in, pointer_to
-from rivers._io.shared.room import Memory, free_in, has_room, memory
+from rivers._io.files.value_files import FULL, Chunks, size_of, write_error
+from rivers._io.shared.mapped import lay_out, lay_out_pointer, map_file, parse_pointer
+from rivers._io.shared.room import Memory, has_room, read_free_space, read_memory
 from rivers.exceptions import OutputCommitError
 
 __all__ = ["MachineFiles", "Parts", "link_values"]
@@ -82,7 +82,7 @@ class MachineFiles:
         """The run's version where it has one, else the latest; None where there is neither."""
         for _ in range(2):
             data = self._files.read(run_id, key)
-            path = pointer_in(data) if data is not None else None
+            path = parse_pointer(data) if data is not None else None
             if path is None:
                 return data
             data = map_file(path)
@@ -94,12 +94,12 @@ class MachineFiles:
     def written(self, key: str) -> int | None:
         """When the latest value was written, as `store` was told; None where there is none."""
         try:
-            names = names_at(self._files.path(key))
+            names = read_names(self._files.path(key))
         except OSError:
             return None  # damaged: whoever reads it is told
         return names.written if names is not None else None
 
-    def has_stored(self, run_id: str) -> Callable[[str], bool]:
+    def key_finder(self, run_id: str) -> Callable[[str], bool]:
         """A function that says whether the run, which has not ended yet, has committed a key."""
         names: set[str] = set()
         with suppress(FileNotFoundError):
@@ -122,7 +122,7 @@ class MachineFiles:
         parts: Parts,
         written: int,
     ) -> None:
-        chunks = laid_out(*parts, attempt_id, key, written)
+        chunks = lay_out(*parts, attempt_id, key, written)
         size = size_of(chunks)
         if self._beside is None or size < _LOOK or self._has_room(size):
             try:
@@ -132,16 +132,16 @@ class MachineFiles:
                 if self._beside is None or getattr(error.__cause__, "errno", None) not in FULL:
                     raise
         path = self._write_beside(chunks, size, run_id, step)
-        write(pointer_to(path, attempt_id, key, written))
+        write(lay_out_pointer(path, attempt_id, key, written))
 
     def _has_room(self, size: int) -> bool:
         try:
-            total, free = free_in(self._folder)
+            total, free = read_free_space(self._folder)
         except OSError:
             return True  # the folder is gone: writing says so
         now = time.monotonic()
         if now >= self._look_again or size > self._unlooked:
-            self._seen = memory()
+            self._seen = read_memory()
             self._look_again = now + _LOOK_AGAIN
             self._unlooked = self._seen.available // 64 if self._seen is not None else 0
         self._unlooked -= size
@@ -159,7 +159,7 @@ class MachineFiles:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise unwritten(error, path, size, run_id, step) from error
+            raise write_error(error, path, size, run_id, step) from error
         return path
 
     def _sweep_beside(self, beside: str, active: Collection[str]) -> None:
@@ -179,7 +179,7 @@ class MachineFiles:
                 with suppress(OSError, Damaged):
                     if os.path.getsize(f"{parent}/{name}") < _MOST_OF_A_POINTER:
                         data = read_file(f"{parent}/{name}")
-                        path = pointer_in(data) if data is not None else None
+                        path = parse_pointer(data) if data is not None else None
                         if path is not None:
                             yield path
 

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from rivers._io.home import expand_home
-from rivers._io.shared.room import free_in, is_roomy, memory
+from rivers._io.shared.room import is_roomy, read_free_space, read_memory
 from rivers.exceptions import ConfigurationError
 from rivers_process.fork import close_in_children, keep_in_children
 
-__all__ = ["MachineSpace", "bases", "is_private", "make_space", "sweep"]
+__all__ = ["MachineSpace", "choose_bases", "is_private", "make_space", "sweep"]
 
 VARIABLE = "RIVERS_DEFAULT_STORE"
 """The folder in which the spaces are made, where it is not chosen by room."""
@@ -50,7 +50,7 @@ class MachineSpace:
             self._lock = -1
 
 
-def bases() -> tuple[str, str | None]:
+def choose_bases() -> tuple[str, str | None]:
     """Where spaces go, and where what does not fit there: in memory where that is roomy, on disk where it is not.
 
     Raises:
@@ -77,7 +77,7 @@ def make_space(base: str) -> MachineSpace:
         while True:
             path = f"{base}/rivers-{os.geteuid()}-{secrets.token_hex(16)}"
             os.mkdir(path, 0o700)
-            lock = _locked(path)
+            lock = _lock_folder(path)
             if lock is not None:  # else somebody's sweep was quicker, and removes it
                 return MachineSpace(path, lock)
     except OSError as error:
@@ -107,7 +107,7 @@ def sweep(folders: Sequence[str]) -> None:
 
 def _sweep_one(path: str) -> None:
     with suppress(OSError):
-        lock = _locked(path)
+        lock = _lock_folder(path)
         if lock is not None:
             try:
                 _remove(path)
@@ -115,7 +115,7 @@ def _sweep_one(path: str) -> None:
                 os.close(lock)
 
 
-def _locked(path: str) -> int | None:
+def _lock_folder(path: str) -> int | None:
     """A descriptor that holds the lock on a folder; None where somebody else holds it or has removed the folder."""
     try:
         lock = os.open(path, _FOLDER)
@@ -145,4 +145,4 @@ def _remove(path: str) -> None:
 def _is_usable(folder: str) -> bool:
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
         return False
-    return is_roomy(free_in(folder)[1], memory())
+    return is_roomy(read_free_space(folder)[1], read_memory())

@@ -20,10 +20,10 @@ import weakref
 from collections.abc import Sequence
 
 from rivers._io.files.file_bytes import read_file
-from rivers._io.files.trailer import Damaged, names_in, seal, unseal
+from rivers._io.files.trailer import Damaged, parse_names, seal, unseal
 from rivers._io.files.value_files import Chunks
 
-__all__ = ["laid_out", "map_file", "pointer_in", "pointer_to", "taken_apart"]
+__all__ = ["lay_out", "lay_out_pointer", "map_file", "parse_pointer", "take_apart"]
 
 _VALUE = b"RIVMAP1\n"
 _POINTER = b"RIVPTR1\n"
@@ -41,7 +41,7 @@ _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _FAILED = ctypes.c_void_p(-1).value
 
 
-def laid_out(
+def lay_out(
     stream: bytes, buffers: Sequence[memoryview], attempt_id: str, key: str, written: int | None = None
 ) -> Chunks:
     """A value's file in pieces; the buffers are not copied."""
@@ -51,31 +51,31 @@ def laid_out(
         gap = -position % _ALIGNED
         body += (_PADDING[:gap], buffer)
         position += gap + len(buffer)
-    return _sealed(_VALUE, body, position, [len(stream), *map(len, buffers)], attempt_id, key, written)
+    return _seal_file(_VALUE, body, position, [len(stream), *map(len, buffers)], attempt_id, key, written)
 
 
-def pointer_to(path: str, attempt_id: str, key: str, written: int | None = None) -> Chunks:
+def lay_out_pointer(path: str, attempt_id: str, key: str, written: int | None = None) -> Chunks:
     """The file of a value that is in another place."""
     stream = os.fsencode(path)
-    return _sealed(_POINTER, [stream], _HEAD.size + len(stream), [len(stream)], attempt_id, key, written)
+    return _seal_file(_POINTER, [stream], _HEAD.size + len(stream), [len(stream)], attempt_id, key, written)
 
 
-def pointer_in(data: memoryview) -> str | None:
+def parse_pointer(data: memoryview) -> str | None:
     """The path that a pointer leads to; None for a value, or for what is no file of this kind."""
-    return os.fsdecode(bytes(_apart(data)[1])) if data[: len(_POINTER)] == _POINTER else None
+    return os.fsdecode(bytes(_split(data)[1])) if data[: len(_POINTER)] == _POINTER else None
 
 
-def taken_apart(data: memoryview, key: str) -> tuple[memoryview, list[memoryview]]:
+def take_apart(data: memoryview, key: str) -> tuple[memoryview, list[memoryview]]:
     """The pickle and the buffers of a value's file.
 
     Raises:
         Damaged: it is cut short, from elsewhere, or another key's.
     """
-    header, stream, buffers, trailer = _apart(data)
+    header, stream, buffers, trailer = _split(data)
     try:
         unseal(memoryview(b"".join((header, trailer))), key)
     except Damaged:
-        names_in(data)  # says it better where the end is missing
+        parse_names(data)  # says it better where the end is missing
         raise
     return stream, buffers
 
@@ -112,7 +112,7 @@ def _map(fd: int, size: int) -> memoryview | None:
     return memoryview(whole).cast("B")
 
 
-def _sealed(
+def _seal_file(
     magic: bytes,
     body: list[bytes | memoryview],
     size: int,
@@ -127,7 +127,7 @@ def _sealed(
     return [header, *body, seal([header], attempt_id, key, written)]
 
 
-def _apart(data: memoryview) -> tuple[memoryview, memoryview, list[memoryview], memoryview]:
+def _split(data: memoryview) -> tuple[memoryview, memoryview, list[memoryview], memoryview]:
     """Header, pickle or path, buffers and trailer."""
     if len(data) < _HEAD.size:
         raise Damaged(f"{len(data):,} bytes, which is no value of this store: cut short, or from elsewhere")

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["dumped", "loaded"]
+__all__ = ["deserialize", "serialize"]
 
 _LARGE = 1 << 16
 """`bytes` from this size on are left out of the pickle; below, that costs more than the copies."""
@@ -27,7 +27,7 @@ class _Beside:
         return type(self._value), (pickle.PickleBuffer(self._value),)
 
 
-def dumped(value: Any) -> tuple[bytes, list[memoryview]]:
+def serialize(value: Any) -> tuple[bytes, list[memoryview]]:
     """The pickle of a value and the buffers that belong to it.
 
     Classes and functions of `__main__`, which another process cannot import, go into the pickle by cloudpickle, where
@@ -54,7 +54,7 @@ def dumped(value: Any) -> tuple[bytes, list[memoryview]]:
     return by_value.dumps(value, protocol=5, buffer_callback=beside), beside.found
 
 
-def loaded(stream: bytes | memoryview, buffers: Iterable[memoryview]) -> Any:
+def deserialize(stream: bytes | memoryview, buffers: Iterable[memoryview]) -> Any:
     """The value again; what was made of buffers looks into them.
 
     Raises:

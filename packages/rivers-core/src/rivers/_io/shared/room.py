@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rivers_process.cgroup import MemoryCgroup, read_table
 
-__all__ = ["Memory", "free_in", "has_room", "is_roomy", "memory"]
+__all__ = ["Memory", "has_room", "is_roomy", "read_free_space", "read_memory"]
 
 _MIB = 1 << 20
 
@@ -42,7 +42,7 @@ def has_room(size: int, total: int, free: int, found: Memory | None) -> bool:
     return found.available - size >= max(found.total // 8, min(256 * _MIB, found.total // 2))
 
 
-def free_in(folder: str) -> tuple[int, int]:
+def read_free_space(folder: str) -> tuple[int, int]:
     """Size and free bytes of a folder's file system.
 
     Raises:
@@ -52,7 +52,7 @@ def free_in(folder: str) -> tuple[int, int]:
     return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
-def memory(root: Path = Path("/")) -> Memory | None:
+def read_memory(root: Path = Path("/")) -> Memory | None:
     """The least of what the machine and the cgroups (v1 and v2) of this process and above it say; None without /proc.
 
     What the kernel can drop at once, as the cache of files on disks, counts as available.
