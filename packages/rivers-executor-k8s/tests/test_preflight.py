@@ -181,3 +181,48 @@ class TestInterrupted:
 
         assert [] == fake.pods()
         assert [] == fake._do(lambda: fake._store.objects("leases"))
+
+
+class TestReports:
+    NO_CONFIG = 'configmap "nowhere" not found'
+
+    def test_missing_config_map(self, fake: FakeCluster, start: Callable[..., Any]) -> None:
+        """What the pod of preflight waits for is an event within seconds, long before preflight gives up."""
+        fake.image_error("CreateContainerConfigError", self.NO_CONFIG)
+        going = start(pod_steps.one)
+        began = time.monotonic()
+        said = going.until("RunWarning")
+        took = time.monotonic() - began
+        going.thread.join(40)
+
+        assert took < 8
+        assert self.NO_CONFIG in said.message
+        assert self.NO_CONFIG in str(going.refused)
+
+    def test_nobody_listens(self, fake: FakeCluster, repository: Repository, caplog: pytest.LogCaptureFixture) -> None:
+        """Without a listener it is a line in the log `rivers.run`."""
+        fake.image_error("CreateContainerConfigError", self.NO_CONFIG)
+        with pytest.raises(GraphValidationError):
+            repository(pod_steps.one).materialize()
+
+        lines = [record.getMessage() for record in caplog.records if record.name == "rivers.run"]
+        assert any(self.NO_CONFIG in line for line in lines)
+
+    def test_no_scheduler(self, fake: FakeCluster, start: Callable[..., Any], pods: Callable[..., rs.Executor]) -> None:
+        """A pod of which no component says anything is reported before the run starts, and the run starts."""
+        fake.start_delay = 60.0
+        going = start(pod_steps.one, executor=pods(startup_timeout=12.0))
+        said = going.until("RunWarning")
+        going.until("RunStarted")
+        going.end()
+
+        assert "Pending" in said.message
+
+    def test_slow_api_server(self, fake: FakeCluster, start: Callable[..., Any]) -> None:
+        """An API server that takes long to say what is allowed is reported, too."""
+        fake.faults.add(Fault.slow(4.0), resource="selfsubjectaccessreviews", times=1)
+        going = start(pod_steps.one)
+        said = going.until("RunWarning")
+
+        assert "has not answered yet" in said.message
+        assert going.end().success

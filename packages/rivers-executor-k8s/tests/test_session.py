@@ -156,7 +156,7 @@ class TestCreateIsCancelled:
         fake.faults.add(fault, verb="create", resource="pods", times=2)
 
         async def act(session: Session) -> None:
-            creating = asyncio.ensure_future(session.create(spec(), 0, print))
+            creating = asyncio.ensure_future(session.create(spec(), 0, print, time.monotonic() + 600))
             await asyncio.sleep(after)
             creating.cancel()
             await asyncio.wait((creating,))
@@ -170,7 +170,7 @@ class TestCreateIsCancelled:
 
         async def act() -> float:
             async with session_of(fake) as session:
-                creating = asyncio.ensure_future(session.create(spec(), 0, print))
+                creating = asyncio.ensure_future(session.create(spec(), 0, print, time.monotonic() + 600))
                 await asyncio.sleep(1.0)
                 creating.cancel()
                 await asyncio.wait((creating,))

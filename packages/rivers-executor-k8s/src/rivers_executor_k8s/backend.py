@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rivers.exceptions import Problem
-from rivers.protocol import Compute, StepSpec
+from rivers.protocol import Compute, StepEvent, StepSpec
 from rivers.spi import Capabilities, Executor, ExecutorBackend, Reach, Run, Sink
 from rivers_executor_k8s.run.cluster_run import Running
 from rivers_executor_k8s.run.context import Connection
@@ -32,6 +32,7 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         super().__init__(executor)
         self._connection: Connection | None = None
         self._running: Running | None = None
+        self._emit: Sink = _ignore
 
     @property
     def capabilities(self) -> Capabilities:
@@ -48,13 +49,22 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
             warm=True,
         )
 
+    def observe(self, emit: Sink) -> None:
+        """Take the callback for what preflight waits for."""
+        self._emit = emit
+
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
         """Ask the cluster what it would refuse, and one pod what its image lacks."""
         given = list(specs)
         if not given:
             return ()
         connection = self._connected()
-        return connection.run(preflight(connection, given), PREFLIGHT_DEADLINE)
+        emit, self._emit = self._emit, _ignore
+        try:
+            return connection.run(preflight(connection, given, emit), PREFLIGHT_DEADLINE)
+        except TimeoutError:
+            server = connection.cluster.server
+            return [Problem(f"the cluster at {server} has not answered preflight within {PREFLIGHT_DEADLINE:g} s")]
 
     def open(self, run: Run, emit: Sink) -> None:
         """Take the run's lock and begin to watch; raises when the cluster refuses that."""
@@ -89,3 +99,7 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         if self._connection is None:
             self._connection = Connection(self.executor)
         return self._connection
+
+
+def _ignore(event: StepEvent) -> None:
+    """Drop an event: nobody observes."""

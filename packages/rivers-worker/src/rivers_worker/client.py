@@ -100,15 +100,15 @@ class WorkerClient:
     def __repr__(self) -> str:
         return f"<WorkerClient of attempt {self._attempt_id} at {self._target}>"
 
-    async def connect(self) -> Hello:
-        """Dial, and shake hands; again and again until it works or `Deadlines.connect` is over.
+    async def connect(self, within: float | None = None) -> Hello:
+        """Dial and shake hands, again and again for `within` seconds (by default `Deadlines.connect`).
 
         Raises:
             WorkerUnreachableError: nobody with the announced key answered in time.
             WorkerRefusedError: it serves another attempt or run, or a controller with a higher epoch.
             WorkerProtocolError: it speaks another version.
         """
-        reply = await self._handshake(())
+        reply = await self._handshake((), within)
         self._worker = reply.worker
         state = pb.State.Name(reply.state).removeprefix("STATE_").lower()
         return Hello(reply.worker, reply.rivers_version, reply.python_version, state)
@@ -215,11 +215,13 @@ class WorkerClient:
             call.cancel()
         return "", contact
 
-    async def _handshake(self, specs: Sequence[bytes]) -> pb.HandshakeReply:
+    async def _handshake(self, specs: Sequence[bytes], within: float | None = None) -> pb.HandshakeReply:
         request = pb.HandshakeRequest(caller=self._caller, protocol_version=PROTOCOL_VERSION, specs=specs)
         # With specs the worker imports the user's modules first.
         each = self._deadlines.connect if specs else self._deadlines.handshake
-        data = await self._ask(self._calls.handshake, request, self._deadlines.connect, each=each)
+        if within is None:
+            within = self._deadlines.connect
+        data = await self._ask(self._calls.handshake, request, within, each=each)
         try:
             reply = pb.HandshakeReply.FromString(data)
         except DecodeError as error:

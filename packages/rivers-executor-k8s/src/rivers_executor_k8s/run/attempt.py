@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import ClassVar
 
 from msgspec.structs import replace
 
@@ -34,15 +33,14 @@ from rivers.protocol import (
 )
 from rivers.spi import warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
-from rivers_executor_k8s.api.namespace import NameTakenError, PodRefusedError
+from rivers_executor_k8s.api.namespace import PodRefusedError
 from rivers_executor_k8s.pod.classify import ended
-from rivers_executor_k8s.pod.names import pod_name
-from rivers_executor_k8s.pod.pending import Cause
 from rivers_executor_k8s.pod.state import PodView
+from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.session import Session
-from rivers_executor_k8s.run.startup import StartError, Startup
-from rivers_worker.client import Announcement, WorkerClient, announcement_in
-from rivers_worker.errors import AnnouncementError, WorkerError
+from rivers_executor_k8s.run.startup import StartError
+from rivers_worker.client import WorkerClient
+from rivers_worker.errors import WorkerError
 
 __all__ = ["Attempt"]
 
@@ -54,30 +52,31 @@ FENCE = 2.0
 """Seconds in which a worker whose pod is gone may still be told to stop; where it is not there, nobody answers."""
 STOP = 2.0
 """Seconds beyond the grace after which an attempt is ended by deleting its pod."""
-NAMES_TRIED = 3
-ANNOUNCED_WITHIN = 60.0
-"""Seconds from its start that a worker gets to announce itself, and the API server to hand that over."""
-ASK_LOG_EVERY = 0.5
 
 
 class Attempt:
     """Carries one spec through a pod; `run` is its one coroutine, `cancel` ends it from outside."""
 
-    hurry: ClassVar[bool] = False
-    """Whether its pod goes at once in any case."""
-
     def __init__(self, spec: StepSpec, session: Session) -> None:
         self.spec = spec
-        self.view = PodView()
-        self.name = pod_name(spec.step, spec.attempt_id)
         self._session = session
-        self._begun = time.monotonic()
+        self._launch = WorkerLaunch(spec, session, self._report_wait)
         self._boot: float | None = None
         self._body_began = False
         self._unwanted = False
         self._client: WorkerClient | None = None
         self._task: asyncio.Task[StepResult] | None = None
         self._stopping: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its pod."""
+        return self._launch.name
+
+    @property
+    def view(self) -> PodView:
+        """What is known of its pod."""
+        return self._launch.view
 
     # ── from outside ──
 
@@ -100,7 +99,7 @@ class Attempt:
         finally:
             if self._stopping is not None:
                 self._stopping.cancel()
-            await self._session.leave(self.name, self.view, result, hurry=self.hurry)
+            await self._session.leave(self.name, self.view, result)
         return self._timed(result)
 
     def cancel(self, grace: float) -> None:
@@ -126,29 +125,11 @@ class Attempt:
     # ── the way of an attempt ──
 
     async def _carried(self) -> StepResult:
-        async with self._session.pending:
-            self._begun = time.monotonic()  # waiting for one's turn is no part of starting
-            await self._create()
-            startup = Startup(self._session.cluster, self.view, self.pends)
-            seconds = self._session.executor.startup_timeout
-            await startup.until_it_runs(self._begun + seconds, seconds)
+        await self._launch.start()
         result = None if self.view.over else await self._called()
         if result is None or (result.ending is Ending.CANCELLED and not self._unwanted):
             return await self._told_by_the_pod()  # it was stopped by somebody else, who has taken its pod away
         return result
-
-    async def _create(self) -> None:
-        """One pod, whatever the network does to requests and answers: its name is the attempt's."""
-        for nonce in range(NAMES_TRIED):
-            self.name = pod_name(self.spec.step, self.spec.attempt_id, nonce)
-            self._session.views[self.name] = self.view
-            try:
-                await self._session.create(self.spec, nonce, self._say_pending)
-            except NameTakenError:
-                del self._session.views[self.name]
-                continue
-            return
-        raise StartError(f"{NAMES_TRIED} names of pods are taken by others; the last one was {self.name!r}")
 
     async def _called(self) -> StepResult | None:
         """The result that the worker tells, or None where the pod has to."""
@@ -177,43 +158,14 @@ class Attempt:
                 await asyncio.wait((calling,))
 
     async def _call(self) -> StepResult:
-        pod = self.view.pod
-        assert pod is not None
-        announcement = await self._announced()
-        async with self._session.dialer.line(pod, announcement.port) as target:
-            client = self._session.client(target, announcement, self.spec.attempt_id)
-            try:
-                await client.connect()
-                self._boot = time.monotonic() - self._begun
-                self._client = client
-                result = await self.deal(client)
-                with contextlib.suppress(WorkerError, TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        await client.ack()
-                return result
-            finally:
-                await client.close()
-
-    async def deal(self, client: WorkerClient) -> StepResult:
-        """Hand the spec over to a worker that is known to be ours."""
-        return await client.execute(self.spec, self._emit, pickle_key=self._session.setting.pickle_key)
-
-    async def _announced(self) -> Announcement:
-        """What the worker says of itself in its log; an API server that does not answer is asked again for a while."""
-        deadline = time.monotonic() + ANNOUNCED_WITHIN
-        while True:
-            try:
-                text = await self._session.cluster.announcement(self.name)
-            except (ApiError, ApiUnreachableError) as error:
-                if time.monotonic() >= deadline:
-                    raise AnnouncementError(f"the log of pod {self.name} cannot be read: {error}") from error
-            else:
-                announcement = announcement_in(text)
-                if announcement is not None:
-                    return announcement
-                if time.monotonic() >= deadline:
-                    raise AnnouncementError(f"the worker did not announce itself; it wrote {text[-2000:]!r}")
-            await asyncio.sleep(ASK_LOG_EVERY)
+        async with self._launch.connect() as client:
+            self._boot = time.monotonic() - self._launch.began
+            self._client = client
+            result = await client.execute(self.spec, self._emit, pickle_key=self._session.setting.pickle_key)
+            with contextlib.suppress(WorkerError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await client.ack()
+            return result
 
     async def _unreachable(self, error: Exception) -> StepResult | None:
         """Nobody answers, or the wrong one: the pod may know why, else that is all there is to tell."""
@@ -221,7 +173,10 @@ class Attempt:
             await self.view.change(SETTLE)
         if self.view.over:
             return None
-        tail = await self._session.cluster.log_tail(self.name)
+        tail = ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE):  # the API server may hang
+                tail = await self._session.cluster.log_tail(self.name)
         detail = describe_exception(error) + (f"; last lines of its log:\n{tail}" if tail else "")
         return lost(self.spec.attempt_id, self._evidence(detail=detail), started=self._body_began)
 
@@ -240,11 +195,7 @@ class Attempt:
             self._body_began = True
         self._session.emit(event)
 
-    def pends(self, cause: Cause) -> None:
-        """Its pod has not started yet, for a cause that is known now."""
-        self._say_pending(f"{cause.word}: {cause.text}")
-
-    def _say_pending(self, why: str) -> None:
+    def _report_wait(self, why: str) -> None:
         text = f"waits for its pod {self.name}: {why}"
         self._session.emit(warning_record(text, self.spec.attempt_id, logger="rivers.kubernetes"))
 
@@ -269,7 +220,7 @@ class Attempt:
         )
 
     def _timed(self, result: StepResult) -> StepResult:
-        boot = time.monotonic() - self._begun if self._boot is None else self._boot
+        boot = time.monotonic() - self._launch.began if self._boot is None else self._boot
         timings = Timings(
             queued=result.timings.queued,
             boot=boot,

@@ -14,6 +14,7 @@ import contextlib
 import datetime as dt
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from rivers.exceptions import ExecutionError
@@ -53,8 +54,8 @@ class RunLock:
         self._lease: dict[str, Any] = {}
         self._renewing: asyncio.Task[None] | None = None
 
-    async def take(self) -> dt.datetime:
-        """Take the lease and keep renewing it; returns the API server's time.
+    async def take(self, report: Callable[[str], None] = lambda text: None) -> dt.datetime:
+        """Take the lease and keep renewing it; return the API server's time. `report` takes what it waits for.
 
         Raises:
             RunLockedError: somebody else holds it and is alive.
@@ -65,7 +66,7 @@ class RunLock:
         except ApiError as error:
             if error.status != 409:
                 raise
-            await self._take_over()
+            await self._take_over(report)
         self._renewing = asyncio.ensure_future(self._renew())
         return last_update(self._lease)
 
@@ -78,11 +79,14 @@ class RunLock:
             with contextlib.suppress(ApiError, ApiUnreachableError):
                 await self._cluster.delete_lease(self._name, self._lease["metadata"]["uid"])
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, report: Callable[[str], None]) -> None:
         found = await self._cluster.get_lease(self._name)
         before = found
         if found is not None and found["spec"].get("holderIdentity") != self._holder:
-            await asyncio.sleep(self._every * 1.5)  # whoever is alive renews meanwhile, or gives it back
+            seconds = self._every * 1.5
+            holder = found["spec"].get("holderIdentity")
+            report(f"waits {seconds:g} s to see whether {holder}, who holds the run's lease {self._name}, is alive")
+            await asyncio.sleep(seconds)  # whoever is alive renews meanwhile, or gives it back
             found = await self._cluster.get_lease(self._name)
         if found is not None and before is not None and _version(found) != _version(before):
             raise self._locked(found)

@@ -4,30 +4,37 @@
     (reviews)                                  (admission, quota)               (the handshake)
 
 Nothing of it is left. The last one is given up when its pod cannot start soon (a full cluster, a slow registry): the
-attempts themselves then tell what they wait for.
+attempts wait for that, and report it as preflight does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from rivers.exceptions import ConfigurationError, Problem
-from rivers.protocol import Ending, StepResult, StepSpec
+from rivers.exceptions import ConfigurationError, Problem, SpecDecodeError
+from rivers.protocol import LiteralInput, StepSpec
+from rivers.spi import Sink, warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import Cluster, PodRefusedError
-from rivers_executor_k8s.pod.pending import Cause
+from rivers_executor_k8s.pod.classify import ended
 from rivers_executor_k8s.pod.roles import Permission, required, role_yaml
-from rivers_executor_k8s.run.attempt import Attempt
 from rivers_executor_k8s.run.context import Connection
+from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.session import Session
-from rivers_worker.client import WorkerClient
+from rivers_executor_k8s.run.startup import StartError
+from rivers_executor_k8s.run.waiting import wait_for
+from rivers_worker.client import WorkerError
 
 __all__ = ["dry_runs", "is_allowed", "missing_permissions", "preflight", "probe", "refs_of"]
+
+T = TypeVar("T")
 
 PROBE_STEP = "preflight"
 PROBE_CLOSE = 20.0
@@ -35,10 +42,14 @@ PROBE_PATIENCE = 20.0
 """Seconds that the pod which looks up refs gets, all in all; images that are here already take two of them."""
 
 
-async def preflight(context: Connection, specs: Sequence[StepSpec]) -> list[Problem]:
-    """What the cluster would refuse. What was found good once is not asked again."""
+async def preflight(context: Connection, specs: Sequence[StepSpec], emit: Sink) -> list[Problem]:
+    """Return what the cluster would refuse; `emit` takes what is waited for. What was good once is not asked again."""
+
+    def report(text: str) -> None:
+        emit(warning_record(f"preflight waits: {text}", logger="rivers.kubernetes"))
+
     try:
-        return await _preflight(context, specs)
+        return await _preflight(context, specs, report)
     except (ApiError, ApiUnreachableError) as error:
         return [Problem(f"the cluster at {context.cluster.server} cannot be asked: {error}")]
     except ConfigurationError as error:
@@ -46,12 +57,15 @@ async def preflight(context: Connection, specs: Sequence[StepSpec]) -> list[Prob
         return [Problem(error.message + hint)]
 
 
-async def _preflight(context: Connection, specs: Sequence[StepSpec]) -> list[Problem]:
-    if problems := await missing_permissions(context.cluster):
+async def _preflight(context: Connection, specs: Sequence[StepSpec], report: Callable[[str], None]) -> list[Problem]:
+    async def answer(question: Coroutine[Any, Any, T]) -> T:
+        return await wait_for(question, lambda: f"the cluster at {context.cluster.server} has not answered yet", report)
+
+    if problems := await answer(missing_permissions(context.cluster)):
         return problems
-    setting = await context.setting(f"{specs[0].run_id}-preflight")
+    setting = await answer(context.setting(f"{specs[0].run_id}-preflight"))
     session = Session(context.cluster, setting, lambda event: None)
-    if problems := await dry_runs(session, specs):
+    if problems := await answer(dry_runs(session, specs)):
         return problems
     distinct = refs_of(specs)
     unseen = {key: spec for key, spec in distinct.items() if (setting.image, key) not in context.checked}
@@ -59,7 +73,8 @@ async def _preflight(context: Connection, specs: Sequence[StepSpec]) -> list[Pro
         return []
     await session.start()
     try:
-        problems = await probe(session, list(unseen.values()))
+        pod = f"pod in namespace {session.cluster.namespace!r}"
+        problems = await probe(session, list(unseen.values()), lambda text: report(f"for its {pod}: {text}"))
     finally:
         await asyncio.shield(session.close(time.monotonic() + PROBE_CLOSE))
     if not problems:
@@ -104,61 +119,73 @@ async def dry_runs(session: Session, specs: Sequence[StepSpec]) -> list[Problem]
     return problems
 
 
-class Probed(Attempt):
-    """A pod that runs no body: its worker looks up the refs of all specs. `found` says which lead nowhere."""
+async def probe(session: Session, specs: Sequence[StepSpec], report: Callable[[str], None]) -> list[Problem]:
+    """Return what the workers' image lacks: a problem for each ref that leads nowhere there, or for the image itself.
 
-    hurry = True
-
-    def __init__(self, session: Session, specs: Sequence[StepSpec]) -> None:
-        first = _named(specs[0], session.setting.run_id, PROBE_STEP)
-        super().__init__(replace(first, compute=None, timeout=None), session)
-        self.found: list[tuple[StepSpec, str]] = []
-        self._specs = specs
-
-    def pends(self, cause: Cause) -> None:
-        """What may pass is waited for by the attempts, who can say so."""
-        if not cause.fatal:
-            self.cancel(0.0)
-
-    async def deal(self, client: WorkerClient) -> StepResult:
-        """Ask instead of executing."""
-        self.found = [(self._specs[index], text) for index, text in await client.check(self._specs)]
-        return StepResult(attempt_id=self.spec.attempt_id, ending=Ending.SUCCEEDED)
-
-
-async def probe(session: Session, specs: Sequence[StepSpec]) -> list[Problem]:
-    """What the workers' image lacks: a problem for each ref that leads nowhere there, or for an image that cannot run.
-
-    Nothing is found where the pod does not start in time.
+    One pod looks them up. Nothing is found where it does not start in time.
     """
-    probed = Probed(session, specs)
-    running = asyncio.ensure_future(probed.run())
+    first = _named(specs[0], session.setting.run_id, PROBE_STEP)
+    launch = WorkerLaunch(replace(first, compute=None, timeout=None), session, report, patient=False)
+    checking = asyncio.ensure_future(_checked(launch, specs))
     try:
-        await asyncio.wait((running,), timeout=PROBE_PATIENCE)
+        await asyncio.wait((checking,), timeout=PROBE_PATIENCE)
+        found = checking.result() if checking.done() else []
+    except SpecDecodeError as error:  # one is too large to be sent, or holds what cannot leave this process
+        return [Problem(error.message)]
+    except (PodRefusedError, StartError) as error:
+        # What may pass is waited for by the attempts.
+        where = f"pod {launch.name} in namespace {session.cluster.namespace!r}"
+        return [] if error.transient else [Problem(f"{where}: {error}")]
+    except (WorkerError, ApiError, ApiUnreachableError):
+        return []  # the attempts meet it again, and have retries
     finally:
-        if not running.done():
-            probed.cancel(0.0)
-            await asyncio.wait((running,), timeout=PROBE_PATIENCE)
-    result = running.result() if running.done() and not running.cancelled() else None
-    if result is None or result.ending is Ending.CANCELLED:
-        return []
-    if result.ending is not Ending.SUCCEEDED:
-        failure = result.failure
-        hopeless = failure is not None and not failure.transient
-        return [Problem(failure.message)] if hopeless and failure is not None else []
+        checking.cancel()
+        await asyncio.wait((checking,), timeout=PROBE_CLOSE)
+        await session.leave(launch.name, launch.view, None)
     return [
-        Problem(f"the image {session.setting.image!r} cannot run it: {text}", spec.step) for spec, text in probed.found
+        Problem(f"the image {session.setting.image!r} cannot run it: {text}", specs[index].step)
+        for index, text in found
     ]
 
 
+async def _checked(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
+    """Return the positions of specs that the launched worker cannot run, and why."""
+    await launch.start()
+    asking = asyncio.ensure_future(_ask(launch, specs))
+    over = asyncio.ensure_future(launch.view.until_over())
+    try:
+        await asyncio.wait((asking, over), return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            return asking.result()
+    finally:
+        asking.cancel()
+        over.cancel()
+        await asyncio.wait((asking, over))
+    result = ended("", launch.view.pod, gone=launch.view.gone, cancelled=False, started=False)
+    if result.failure is not None and not result.failure.transient:
+        raise StartError(result.failure.message, transient=False)
+    return []
+
+
+async def _ask(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
+    async with launch.connect() as client:
+        found = await client.check(specs)
+        with contextlib.suppress(WorkerError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await client.ack()
+        return found
+
+
 def refs_of(specs: Iterable[StepSpec]) -> dict[bytes, StepSpec]:
-    """One spec for each distinct set of refs, which is its key: the steps of a big graph share most of them."""
+    """Return one spec for each distinct set of refs, which is its key: the steps of a big graph share most of them."""
     distinct: dict[bytes, StepSpec] = {}
     for spec in specs:
         handlers = [value.io_handler for value in spec.inputs if hasattr(value, "io_handler")]
         objects = [value.ref for value in spec.inputs if hasattr(value, "ref")]
-        inner = [step.function for step in spec.inner]
-        key = msgspec.msgpack.encode([spec.function, handlers, objects, [o.io_handler for o in spec.outputs], inner])
+        # A worker with a list of modules also checks commands and constants.
+        literals = [value for value in spec.inputs if isinstance(value, LiteralInput)]
+        own = [spec.function, spec.graph, handlers, objects, literals, [output.io_handler for output in spec.outputs]]
+        key = msgspec.msgpack.encode([own, spec.inner])
         distinct.setdefault(key, spec)
     return distinct
 

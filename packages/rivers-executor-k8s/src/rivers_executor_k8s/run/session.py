@@ -102,13 +102,12 @@ class Session:
             nonce=nonce,
         )
 
-    async def create(self, spec: StepSpec, nonce: int, say: Callable[[str], None]) -> Pod:
-        """Make the pod of an attempt; when this is cancelled meanwhile, it is made and deleted."""
-        deadline = time.monotonic() + self.executor.startup_timeout
+    async def create(self, spec: StepSpec, nonce: int, report: Callable[[str], None], deadline: float) -> Pod:
+        """Create the pod of an attempt, until `deadline` on the monotonic clock; one that is cancelled is deleted."""
         unwanted = asyncio.Event()
         create = self.cluster.create_pod
         wanted = self.manifest(spec, nonce)
-        making = self.spawn(create(wanted, deadline=deadline, on_wait=say, unwanted=unwanted))
+        making = self.spawn(create(wanted, deadline=deadline, on_wait=report, unwanted=unwanted))
         try:
             pod: Pod = await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -117,7 +116,7 @@ class Session:
             raise
         self._watch.know(pod)
         for change in changes(pod, wanted):  # by a webhook: a mirror's image is fine, another program will not announce
-            say(f"the cluster has changed it on its way in: {change}")
+            report(f"the cluster has changed it on its way in: {change}")
         return pod
 
     def _unwanted(self, making: asyncio.Task[Pod]) -> None:

@@ -5,17 +5,19 @@ The rules on what is fatal are those of `pending.cause_of`; this is the clock be
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
 from rivers_executor_k8s.api.namespace import Cluster
+from rivers_executor_k8s.pod.objects import Event
 from rivers_executor_k8s.pod.pending import Cause, cause_of
 from rivers_executor_k8s.pod.state import PodView
+from rivers_executor_k8s.run.waiting import CALM
 
 __all__ = ["StartError", "Startup"]
 
-CALM = 2.0
-"""Seconds for which what may pass is not told: on a full cluster a pod waits for one that is just going."""
 SILENT = 4.0
 """Seconds after which a pod of which no component has said anything is told as pending all the same."""
 ASK_EVENTS_EVERY = 10.0
@@ -57,7 +59,7 @@ class Startup:
         while not (self._view.runs or self._view.over):
             now = time.monotonic()
             if now >= min(self._ask, self._fatal_at()):  # what is to be fatal must still be so
-                self._noted = await self._cause_by_events()
+                self._noted = await self._cause_by_events(deadline)
                 self._ask = time.monotonic() + ASK_EVENTS_EVERY
             seen = cause_of(self._view.pod) if self._view.pod is not None else None
             self._take(seen or self._noted, now)
@@ -87,10 +89,13 @@ class Startup:
             f"its worker did not run within startup_timeout={seconds:g} s{why}", word=cause.word if cause else None
         )
 
-    async def _cause_by_events(self) -> Cause | None:
+    async def _cause_by_events(self, deadline: float) -> Cause | None:
         pod = self._view.pod
         if pod is None or cause_of(pod) is not None:
             return None
-        events = await self._cluster.events_of(pod)
+        events: tuple[Event, ...] = ()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):  # the API server may hang
+                events = await self._cluster.events_of(pod)
         silence = f"phase {pod.status.phase}, and no component of the cluster has said why it waits"
         return cause_of(pod, events) or Cause(word="Pending", text=silence, fatal=False, patience=0.0)

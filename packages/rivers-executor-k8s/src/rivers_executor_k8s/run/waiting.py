@@ -1,0 +1,51 @@
+"""Await something that depends on the cluster, and report what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["CALM", "wait_for"]
+
+T = TypeVar("T")
+
+CALM = 2.0
+"""Seconds for which a wait is not reported: on a full cluster a pod waits for one that is just going."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at what is waited for."""
+
+
+async def wait_for(
+    stage: Coroutine[Any, Any, T],
+    describe: Callable[[], str],
+    report: Callable[[str], None],
+    deadline: float = math.inf,
+) -> T:
+    """Return what `stage` returns; report its description when it takes long, and again when that has changed.
+
+    `deadline` is a moment of the monotonic clock.
+
+    Raises:
+        TimeoutError: it took longer, and was cancelled.
+    """
+    task = asyncio.ensure_future(stage)
+    reported = ""
+    patience = CALM
+    try:
+        while not task.done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            await asyncio.wait((task,), timeout=min(patience, left))
+            patience = LOOK_EVERY
+            if not task.done() and describe() != reported and time.monotonic() < deadline:
+                reported = describe()
+                report(reported)
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+        _ = task.cancelled() or task.exception()  # what it raised at the last moment is nobody's any more
