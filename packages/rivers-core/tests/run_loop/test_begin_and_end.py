@@ -41,6 +41,32 @@ def test_preflight_refuses_the_run(start: Start, blocking: bool) -> None:
     assert [] == run.told()
 
 
+@pytest.mark.parametrize("blocking", [False, True])
+def test_preflight_reports(start: Start, blocking: bool) -> None:
+    """What preflight reports is an event before the run's first one, also where the run is refused."""
+    can = Capabilities(blocking=blocking, closures="local", reach=Reach.PROCESS)
+    good = start(two(Script(warnings=["it waits"], capabilities=can), Script()))
+    good.end()
+    bad = Script(warnings=["it waits"], problems=[Problem("no quota")], capabilities=can)
+    refused = start(two(bad, Script()), wait=False)
+
+    assert ["RunWarning", "RunStarted"] == [type(event).__name__ for event in good.told()][:2]
+    with pytest.raises(GraphValidationError, match="no quota"):
+        refused.end()
+    assert ["it waits"] == [event.message for event in refused.told()]
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_preflight_reports_to_the_log(blocking: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Where nobody listens it is a line in the log `rivers.run`."""
+    script = Script(
+        warnings=["it waits"], capabilities=Capabilities(blocking=blocking, closures="local", reach=Reach.PROCESS)
+    )
+    rs.CodeRepository([asset("a")], default_executor=ScriptedExecutor(script)).materialize()
+
+    assert ["rivers.run"] == [record.name for record in caplog.records if "it waits" in record.getMessage()]
+
+
 def test_a_later_open_that_raises(start: Start) -> None:
     """When a backend cannot be opened the run is refused, and every backend that was tried is closed, this one too."""
 

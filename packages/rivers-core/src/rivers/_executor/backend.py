@@ -2,6 +2,7 @@
 
     core                                        backend
     ────                                        ───────
+    observe(emit) ──────────────────────────▶   report what preflight waits for, by emit(LogRecord)
     preflight(specs) ───────────────────────▶   problems, found before anything starts
     open(run, emit) ────────────────────────▶   get ready
     submit(spec) ───────────────────────────▶   run one attempt somewhere
@@ -123,6 +124,12 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """What this backend can do, known before `open`."""
+
+    def observe(self, emit: Sink) -> None:
+        """Take the callback for warnings of the `preflight` that follows; by default none are reported.
+
+        A `LogRecord` without an attempt becomes a `RunWarning`; it comes before `RunStarted`.
+        """
 
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
         """Find what would fail, before anything starts; starts nothing itself."""

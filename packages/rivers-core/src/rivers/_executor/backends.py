@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from rivers._events.audience import Audience
-from rivers._executor.backend import ExecutorBackend
+from rivers._executor.backend import ExecutorBackend, Sink
 from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import Place, Unit
@@ -47,8 +47,10 @@ class Backends:
     def __getitem__(self, placed: int) -> ExecutorBackend:
         return self.all[placed]
 
-    def preflight(self, specifier: Specifier) -> None:
+    def preflight(self, specifier: Specifier, emit: Sink) -> None:
         """Ask the backends what would fail, with the specs they would get; those that run live objects are not asked.
+
+        `emit` takes what they report meanwhile.
 
         Raises:
             GraphValidationError: all that was found.
@@ -56,6 +58,7 @@ class Backends:
         problems: list[Problem] = []
         for index, backend in enumerate(self.all):
             specs = list(self._specs(index, specifier, problems))
+            backend.observe(emit)
             problems.extend(backend.preflight(specs))
         if problems:
             raise GraphValidationError(problems)

@@ -116,21 +116,31 @@ class RunLoop:
             KeyboardInterrupt: Ctrl-C, after everything was cancelled and told.
         """
         try:
-            self._backends.preflight(self._specifier)
+            self._preflight()
             with self._interrupts:
                 self._run_all()
         finally:
+            if self._pump is not None:
+                self._pump.stop()
             if self._release is not None:
                 self._release(self._backends.all)
         self._audience.complain()
         self._interrupts.raise_if_any()
 
+    def _preflight(self) -> None:
+        if self._pump is None:
+            self._backends.preflight(self._specifier, self._take)
+            return
+        self._pump.start()  # what backends report by now is emitted by now
+        try:
+            self._backends.preflight(self._specifier, self._pump.put)
+        finally:
+            self._pump.settle()
+
     def _run_all(self) -> None:
         try:
             self._backends.open(self._open)
             self._thread = threading.get_ident()
-            if self._pump is not None:
-                self._pump.start()
             self._begin()
             self._work()
         except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -33,7 +34,7 @@ class Pump:
         self._handle = handle
         self._patience = patience
         self._crashed = crashed
-        self._inbox: SimpleQueue[StepEvent | None] = SimpleQueue()
+        self._inbox: SimpleQueue[StepEvent | threading.Event | None] = SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.put: Final = self._inbox.put
@@ -49,6 +50,14 @@ class Pump:
         if self._thread.ident is not None:
             self._thread.join(STOP_DEADLINE)
 
+    def settle(self) -> None:
+        """Wait until it has taken in what has come so far, for 20 s at most: a listener may hang."""
+        settled = threading.Event()
+        self._inbox.put(settled)
+        until = time.monotonic() + STOP_DEADLINE
+        while not settled.wait(0.1) and self._thread.is_alive() and time.monotonic() < until:
+            continue
+
     def wake(self) -> None:
         """Let it look again; callable from a signal handler, as SimpleQueue.put is reentrant."""
         self._inbox.put(None)
@@ -60,6 +69,9 @@ class Pump:
                     event = self._inbox.get(timeout=self._patience())
                 except Empty:
                     event = None
+                if isinstance(event, threading.Event):
+                    event.set()
+                    continue
                 self._handle(event)
                 if self._stopping and self._inbox.empty():
                     return

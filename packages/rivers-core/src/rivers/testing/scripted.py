@@ -32,7 +32,7 @@ from rivers.protocol import (
     StepSpec,
     StepStarted,
 )
-from rivers.spi import Capabilities, ExecutorBackend, Reach, Run, Runner, Sink
+from rivers.spi import Capabilities, ExecutorBackend, Reach, Run, Runner, Sink, warning_record
 
 __all__ = ["Act", "Attempt", "Script", "ScriptedBackend", "ScriptedExecutor"]
 
@@ -157,7 +157,8 @@ class Script:
     `acts` says for each step (`orders`, `graph/task`, `graph/task[key]`) what happens when it is submitted; a list has
     an act for each submit, of which the last holds for all further ones. A single act is for all steps; what is not
     named succeeds. `on_cancel` is what an attempt does when core asks for its end. `capabilities` are the backend's,
-    `problems` what its preflight finds, `on_open` and `on_close` are called then and may wait or raise.
+    `problems` what its preflight finds once it has reported the `warnings`; `on_open` and `on_close` are called then
+    and may wait or raise.
 
     `attempts` are the submits in order, `calls` everything that core called, as words: `("submit", "orders")`.
     """
@@ -169,6 +170,7 @@ class Script:
         on_cancel: Act = Attempt.cancel,
         capabilities: Capabilities = HERE,
         problems: Sequence[Problem] = (),
+        warnings: Sequence[str] = (),
         on_open: Callable[[], None] | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
@@ -176,6 +178,7 @@ class Script:
         self.on_cancel = on_cancel
         self.capabilities = capabilities
         self.problems = problems
+        self.warnings = warnings
         self.on_open = on_open
         self.on_close = on_close
         self.attempts: list[Attempt] = []
@@ -250,9 +253,15 @@ class ScriptedBackend(ExecutorBackend):
         """Those of the script."""
         return self.script.capabilities
 
+    def observe(self, emit: Sink) -> None:
+        """Keep the callback for the script's warnings."""
+        self._emit = emit
+
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
-        """Find the script's problems."""
+        """Report the script's warnings, and find its problems."""
         self.script.note("preflight")
+        for warning in self.script.warnings:
+            self._emit(warning_record(warning))
         return self.script.problems
 
     def open(self, run: Run, emit: Sink) -> None:
