@@ -220,7 +220,7 @@ class TestReports:
 
     def test_slow_api_server(self, fake: FakeCluster, start: Callable[..., Any]) -> None:
         """An API server that takes long to say what is allowed is reported, too."""
-        fake.faults.add(Fault.slow(4.0), resource="selfsubjectaccessreviews", times=1)
+        fake.faults.add(Fault.slow(8.0), resource="selfsubjectaccessreviews", times=1)
         going = start(pod_steps.one)
         said = going.until("RunWarning")
 

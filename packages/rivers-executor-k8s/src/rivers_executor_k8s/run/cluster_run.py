@@ -17,7 +17,7 @@ from rivers_executor_k8s.run.lease import RunLock
 from rivers_executor_k8s.run.orphans import sweep
 from rivers_executor_k8s.run.preflight import is_allowed
 from rivers_executor_k8s.run.session import Session
-from rivers_executor_k8s.run.waiting import wait_for
+from rivers_executor_k8s.run.waiting import ANSWER, wait_for
 
 __all__ = ["Running"]
 
@@ -48,9 +48,8 @@ class Running:
         run, cluster = self._run, self._connection.cluster
         setting = await self._connection.setting(run.run_id, key=run.key)
         self._lock = RunLock(cluster, run.run_id, setting.owner)
-        now = await wait_for(
-            self._lock.take(self._warn), lambda: f"the cluster at {cluster.server} has not answered yet", self._warn
-        )
+        text = f"the cluster at {cluster.server} has not answered yet"
+        now = await wait_for(self._lock.take(self._warn), lambda: text, self._warn, calm=ANSWER)
         setting = await self._connection.setting(run.run_id, epoch=self._lock.epoch, key=run.key)
         self._session = Session(cluster, setting, self._emit)
         await self._session.start()

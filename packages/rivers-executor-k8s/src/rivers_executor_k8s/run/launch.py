@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 NAMES_TRIED = 3
 ASK_LOG_EVERY = 0.5
+BOOT = 10.0
+"""Seconds for which a worker that says nothing is not reported: it loads Python and gRPC. With a short
+`startup_timeout` it is half of what is left."""
 SLACK = 0.5
 """Seconds beyond the deadline in which the create request may still say why it was not granted."""
 
@@ -57,6 +60,7 @@ class WorkerLaunch:
         self._seconds = session.executor.startup_timeout
         self._deadline = self.began + self._seconds
         self._reported = ""
+        self._quiet_until = 0.0
         self._awaited = "ApiUnreachable: its create request has not been answered"
 
     async def start(self) -> None:
@@ -124,6 +128,7 @@ class WorkerLaunch:
             except (ApiError, ApiUnreachableError) as error:
                 self._raise_if_forbidden(error, "pods/log: get", "the log of its worker")
                 self._awaited = f"LogUnavailable: the log of its worker cannot be read: {error}"
+                self._quiet_until = 0.0
             else:
                 announcement = announcement_in(output)
                 if announcement is not None:
@@ -148,11 +153,15 @@ class WorkerLaunch:
 
     async def _wait_for(self, stage: Coroutine[Any, Any, T], *, slack: float = 0.0) -> T:
         """Await a stage until the deadline, and report what it waits for when that takes long."""
+        self._quiet_until = time.monotonic() + min(BOOT, self._left() / 2)
         try:
-            return await wait_for(stage, lambda: self._awaited, self._report_once, self._deadline + slack)
+            return await wait_for(stage, self._describe, self._report_once, self._deadline + slack)
         except TimeoutError:
             text = f"its worker could not be called within startup_timeout={self._seconds:g} s; last seen: "
             raise StartError(text + self._awaited, word=self._awaited.partition(":")[0]) from None
+
+    def _describe(self) -> str:
+        return self._awaited if time.monotonic() >= self._quiet_until else ""
 
     def _report_once(self, text: str) -> None:
         if text != self._reported:

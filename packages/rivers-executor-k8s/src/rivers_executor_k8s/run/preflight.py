@@ -29,7 +29,7 @@ from rivers_executor_k8s.run.context import Connection
 from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.startup import StartError
-from rivers_executor_k8s.run.waiting import wait_for
+from rivers_executor_k8s.run.waiting import ANSWER, wait_for
 from rivers_worker.client import WorkerError
 
 __all__ = ["dry_runs", "is_allowed", "missing_permissions", "preflight", "probe", "refs_of"]
@@ -59,7 +59,8 @@ async def preflight(context: Connection, specs: Sequence[StepSpec], emit: Sink) 
 
 async def _preflight(context: Connection, specs: Sequence[StepSpec], report: Callable[[str], None]) -> list[Problem]:
     async def answer(question: Coroutine[Any, Any, T]) -> T:
-        return await wait_for(question, lambda: f"the cluster at {context.cluster.server} has not answered yet", report)
+        text = f"the cluster at {context.cluster.server} has not answered yet"
+        return await wait_for(question, lambda: text, report, calm=ANSWER)
 
     if problems := await answer(missing_permissions(context.cluster)):
         return problems

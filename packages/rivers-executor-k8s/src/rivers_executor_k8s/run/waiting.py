@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["CALM", "wait_for"]
+__all__ = ["ANSWER", "CALM", "wait_for"]
 
 T = TypeVar("T")
 
 CALM = 2.0
 """Seconds for which a wait is not reported: on a full cluster a pod waits for one that is just going."""
+ANSWER = 5.0
+"""Seconds for which an API server that does not answer is not reported."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at what is waited for."""
 
@@ -23,17 +25,20 @@ async def wait_for(
     describe: Callable[[], str],
     report: Callable[[str], None],
     deadline: float = math.inf,
+    calm: float = CALM,
 ) -> T:
     """Return what `stage` returns; report its description when it takes long, and again when that has changed.
 
-    `deadline` is a moment of the monotonic clock.
+    An empty description is not reported.
+
+    `deadline` is a moment of the monotonic clock, `calm` how many seconds are not long yet.
 
     Raises:
         TimeoutError: it took longer, and was cancelled.
     """
     task = asyncio.ensure_future(stage)
     reported = ""
-    patience = CALM
+    patience = calm
     try:
         while not task.done():
             left = deadline - time.monotonic()
@@ -41,9 +46,10 @@ async def wait_for(
                 raise TimeoutError
             await asyncio.wait((task,), timeout=min(patience, left))
             patience = LOOK_EVERY
-            if not task.done() and describe() != reported and time.monotonic() < deadline:
-                reported = describe()
-                report(reported)
+            text = describe()
+            if text and text != reported and not task.done() and time.monotonic() < deadline:
+                reported = text
+                report(text)
         return task.result()
     finally:
         task.cancel()
