@@ -15,7 +15,7 @@ from rivers_executor_k8s.api.namespace import PodRefusedError
 from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.startup import StartError
-from rivers_executor_k8s.testing import FakeCluster, Fault
+from rivers_k8s_testing import FakeCluster, Fault
 
 Repository = Callable[..., rs.CodeRepository]
 Pods = Callable[..., rs.Executor]
