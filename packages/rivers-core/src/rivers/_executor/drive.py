@@ -116,7 +116,9 @@ class RunLoop:
             KeyboardInterrupt: Ctrl-C, after everything was cancelled and told.
         """
         try:
-            self._preflight()
+            self._backends.preflight(self._specifier, self._pump.start() if self._pump is not None else self._take)
+            if self._pump is not None:
+                self._pump.settle()  # so that RunStarted comes after it
             with self._interrupts:
                 self._run_all()
         finally:
@@ -126,16 +128,6 @@ class RunLoop:
                 self._release(self._backends.all)
         self._audience.complain()
         self._interrupts.raise_if_any()
-
-    def _preflight(self) -> None:
-        if self._pump is None:
-            self._backends.preflight(self._specifier, self._take)
-            return
-        self._pump.start()  # what backends report by now is emitted by now
-        try:
-            self._backends.preflight(self._specifier, self._pump.put)
-        finally:
-            self._pump.settle()
 
     def _run_all(self) -> None:
         try:

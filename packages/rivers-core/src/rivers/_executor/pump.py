@@ -39,9 +39,10 @@ class Pump:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.put: Final = self._inbox.put
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self) -> Callable[[StepEvent], None]:
+        """Start the thread, and return `put`."""
         self._thread.start()
+        return self.put
 
     def stop(self) -> None:
         """Let it take in what has come so far, and end the thread."""
