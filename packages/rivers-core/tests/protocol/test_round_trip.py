@@ -50,6 +50,8 @@ from rivers.protocol import (
     encode_spec,
 )
 from rivers.protocol import protobuf as pb
+from rivers.protocol.ordinary import is_ordinary
+from rivers.protocol.struct_checks import _CHECKS, _check_logs, _check_ref
 
 SPEC_CODECS = [(encode_spec, decode_spec), (pb.encode_spec_protobuf, pb.decode_spec_protobuf)]
 
@@ -239,6 +241,21 @@ def test_hostile_value(
     except SpecDecodeError:
         return
     assert spec == decode(data)
+
+
+@given(specs)
+def test_ordinary_spec(spec: StepSpec) -> None:
+    """What the quick look passes, the checks of its fields pass, too."""
+    if is_ordinary(spec, _check_ref, _check_logs):
+        _CHECKS[StepSpec](spec)
+
+
+@given(events)
+def test_ordinary_event(event: StepEvent) -> None:
+    """Of events the quick look passes results only, and those that the checks of their fields pass."""
+    if is_ordinary(event, _check_ref, _check_logs):
+        assert isinstance(event, StepResult)
+        _CHECKS[StepResult](event)
 
 
 @given(st.binary(max_size=200))

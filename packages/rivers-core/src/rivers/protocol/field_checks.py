@@ -5,23 +5,22 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import accumulate
 from typing import Any, TypeAlias
 
 import msgspec
 
 from rivers.exceptions import SpecDecodeError, SpecLimitError, SpecTooDeepError
-from rivers.protocol.compiled import Quick
 from rivers.protocol.limits import LIMITS
 
 __all__ = [
-    "FINITE",
     "INT64",
-    "KEY",
     "MISSING",
     "Check",
     "Refused",
+    "are_ascii_keys",
+    "are_short_ascii",
     "check_dotted",
     "check_finite",
     "check_key",
@@ -95,6 +94,15 @@ def _fits(text: str, limit: int) -> bool:
         return False
 
 
+def are_short_ascii(texts: Collection[Any], limit: int) -> bool:
+    """Return whether all of these are ASCII and together at most `limit` long: so are nearly all, and it is quick."""
+    try:
+        whole = "".join(texts)
+    except TypeError:  # one of them is no text
+        return False
+    return len(whole) <= limit and whole.isascii()
+
+
 def text_of(limit: int) -> Check:
     """Return the check of a text of at most `limit` bytes of UTF-8."""
 
@@ -102,13 +110,27 @@ def text_of(limit: int) -> Check:
         if type(value) is not str or not _fits(value, limit):
             raise Refused(value, f"Unicode text of at most {limit} bytes")
 
-    return Quick(check, f"type(item) is str and len(item) <= {limit} and item.isascii()")
+    return check
 
 
 def check_key(value: Any) -> None:
     """Check a name or key: printable text of 1 to `LIMITS.key` bytes."""
     if type(value) is not str or not value or not value.isprintable() or not _fits(value, LIMITS.key):
         raise Refused(value, f"1 to {LIMITS.key} bytes of printable text, without control characters")
+
+
+def are_ascii_keys(values: Collection[Any]) -> bool:
+    """Return whether all of these are keys in ASCII: so are nearly all, and a loop in C finds out."""
+    try:
+        whole = "".join(values)
+        return (
+            whole.isascii()
+            and whole.isprintable()
+            and all(values)
+            and (len(whole) <= LIMITS.key or max(map(len, values)) <= LIMITS.key)
+        )
+    except TypeError:  # one of them is no text
+        return False
 
 
 def check_dotted(value: Any) -> None:
@@ -138,7 +160,7 @@ def integer(low: int, high: int) -> Check:
         if type(value) is not int or not low <= value <= high:
             raise Refused(value, f"an int from {low} to {high}")
 
-    return Quick(check, f"type(item) is int and {low} <= item <= {high}")
+    return check
 
 
 def check_finite(value: Any) -> None:
@@ -216,6 +238,8 @@ def mapping(limit: int) -> Check:
     def check(value: Any) -> None:
         if type(value) is not dict:
             raise Refused(value, "a dict of str to str")
+        if are_short_ascii((*value, *value.values()), limit):
+            return
         for key, item in value.items():
             text(key)
             try:
@@ -229,12 +253,14 @@ def mapping(limit: int) -> Check:
     return check
 
 
-def each(item: Check, most: int) -> Check:
-    """Return the check of a tuple of at most `most` elements, each checked by `item`."""
+def each(item: Check, most: int, quick: Callable[[tuple[Any, ...]], bool] | None = None) -> Check:
+    """Return the check of a tuple of at most `most` elements, each checked by `item` unless `quick` passes them all."""
 
     def check(value: Any) -> None:
         if type(value) is not tuple or len(value) > most:
             raise Refused(value, f"a tuple of at most {most}")
+        if quick is not None and quick(value):
+            return
         passed = 0
         try:
             for element in value:
@@ -255,7 +281,3 @@ def instance(cls: type) -> Check:
             raise Refused(value, f"a {cls.__name__}")
 
     return check
-
-
-KEY = Quick(check_key, f"type(item) is str and 0 < len(item) <= {LIMITS.key} and item.isascii() and item.isprintable()")
-FINITE = Quick(check_finite, "type(item) is float and item - item == 0.0")  # an infinity less itself is no number

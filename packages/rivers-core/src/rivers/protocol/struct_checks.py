@@ -11,14 +11,14 @@ from typing import Any
 
 from msgspec import inspect
 
-from rivers.protocol.compiled import compiled
 from rivers.protocol.field_checks import (
-    FINITE,
     INT64,
-    KEY,
     Check,
     Refused,
+    are_ascii_keys,
+    are_short_ascii,
     check_dotted,
+    check_finite,
     check_key,
     check_no_table,
     check_timeout,
@@ -32,7 +32,8 @@ from rivers.protocol.field_checks import (
     text_of,
 )
 from rivers.protocol.limits import LIMITS
-from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, TableRef
+from rivers.protocol.ordinary import is_ordinary
+from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, TableRef
 from rivers.protocol.result import LogRecord, StepResult, StepStarted
 from rivers.protocol.spec import LogSettings, StepSpec
 
@@ -53,14 +54,15 @@ def check_limits(value: StepSpec | StepStarted | LogRecord | StepResult) -> None
     if not isinstance(value, _ROOTS):
         raise TypeError(f"only a StepSpec or an event crosses a process, not a {type(value).__name__}")
     try:
-        _CHECKS[type(value)](value)
+        if not is_ordinary(value, _check_ref, _check_logs):
+            _CHECKS[type(value)](value)
     except Refused as refused:
         raise refused.to_error() from None
 
 
 _RULES: dict[str, Check] = {
     "StepSpec.attempt": integer(1, LIMITS.attempt),
-    "StepSpec.attempt_id": KEY,
+    "StepSpec.attempt_id": check_key,
     "StepSpec.config": json_text(LIMITS.text, "object", "{"),
     "StepSpec.epoch": integer(0, INT64 - 1),
     "StepSpec.refs": check_no_table,
@@ -81,15 +83,15 @@ _RULES: dict[str, Check] = {
     "Evidence.native_traceback": text_of(LIMITS.traceback),
     "LogRecord.message": text_of(LIMITS.log),
     "LogRecord.stream": one_of("log", "stdout", "stderr"),
-    "attempt_id": KEY,
-    "key": KEY,
-    "keys": KEY,
-    "map_keys": each(check_key, LIMITS.nodes),
-    "mapped_over": KEY,
-    "name": KEY,
-    "parameter": KEY,
-    "run_id": KEY,
-    "step": KEY,
+    "attempt_id": check_key,
+    "key": check_key,
+    "keys": check_key,
+    "map_keys": each(check_key, LIMITS.nodes, are_ascii_keys),
+    "mapped_over": check_key,
+    "name": check_key,
+    "parameter": check_key,
+    "run_id": check_key,
+    "step": check_key,
 }
 """Where a field is narrower than its type: by struct and field, or by the field's name in every struct."""
 
@@ -97,31 +99,38 @@ _CHECKS: dict[type, Check] = {}
 
 
 def _struct(info: inspect.StructType) -> Check:
-    """The check of a struct: every field in turn, by its rule or by its type; what is left at its default is fine."""
+    """Return the check of a struct: every field by its rule or by its type; what is left at its default passes."""
     cls = info.cls
-    fields: list[tuple[str, Check, object]] = []
+    checks: dict[str, Check] = {}
+    defaults: dict[str, object] = {}
     for field in info.fields:
         name = field.name
         rule = _RULES.get(f"{cls.__name__}.{name}") or _RULES.get(name)
         options = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
-        allowed = None if any(isinstance(option, inspect.NoneType) for option in options) else field.default
-        fields.append((name, rule or _by_type(options), allowed))
+        optional = any(isinstance(option, inspect.NoneType) for option in options)
+        checks[name] = rule or _by_type(options)
+        defaults[name] = None if optional else field.default
+    check = _exact(cls, checks, defaults)
+    return _remembered(check) if cls in _REPEATED else check
 
-    def plain(value: Any) -> None:
+
+def _exact(cls: type, checks: dict[str, Check], defaults: dict[str, object]) -> Check:
+    """Return the check that looks at one field after the other, and names the one that is refused."""
+
+    def check(value: Any) -> None:
         if type(value) is not cls:
             raise Refused(value, f"a {cls.__name__}")
         name = ""
         try:
-            for name, field_check, default in fields:
+            for name, field_check in checks.items():
                 item = getattr(value, name)
-                if item is not default:
+                if item is not defaults[name]:
                     field_check(item)
         except Refused as refused:
             refused.path.append(name)
             raise
 
-    check = compiled(cls, fields, plain)
-    return _remembered(check) if cls in _REPEATED else check
+    return check
 
 
 def _remembered(check: Check) -> Check:
@@ -163,15 +172,16 @@ def _by_type(options: tuple[inspect.Type, ...]) -> Check:
         case inspect.IntType():
             return integer(-INT64, INT64 - 1)
         case inspect.FloatType():
-            return FINITE
+            return check_finite
         case inspect.EnumType(cls=cls):
             return instance(cls)
         case inspect.DictType():
             return mapping(LIMITS.metadata)
         case inspect.VarTupleType(item_type=item):
             elements = item.types if isinstance(item, inspect.UnionType) else (item,)
-            scalar = isinstance(elements[0], inspect.StrType)
-            return each(_by_type(elements), LIMITS.nodes if scalar else LIMITS.inputs)
+            if isinstance(elements[0], inspect.StrType):
+                return each(text_of(LIMITS.text), LIMITS.nodes, lambda texts: are_short_ascii(texts, LIMITS.text))
+            return each(_by_type(elements), LIMITS.inputs)
         case inspect.StructType() as kind:
             return _known_struct(kind)
     raise TypeError(f"the protocol has no check for fields of type {present[0]}: add one to rivers.protocol.limits")
@@ -185,3 +195,6 @@ def _known_struct(kind: inspect.StructType) -> Check:
 
 for _kind in inspect.multi_type_info(_ROOTS):
     _by_type((_kind,))
+
+_check_logs = _CHECKS[LogSettings]
+_check_ref = _variant({cls: check for cls, check in _CHECKS.items() if cls in (ImportRef, ConfiguredRef, PickledRef)})
