@@ -11,6 +11,7 @@ import pytest
 import rivers as rs
 from rivers._executor.drive import RunLoop
 from rivers._executor.registry import backend_for
+from rivers._executor.run_options import RunOptions
 from rivers.testing import Script, ScriptedExecutor
 
 
@@ -74,11 +75,13 @@ def start() -> Iterator[Start]:
         loop = RunLoop(
             plan,
             [backend_for(executor) for executor in plan.executors],
-            run_id="run",
-            key=b"k" * 32,
-            random=random,
-            sinks=[listener, *([sink] if sink is not None else [])],
-            grace=grace,
+            RunOptions(
+                run_id="run",
+                key=b"k" * 32,
+                random=random,
+                sinks=[listener, *([sink] if sink is not None else [])],
+                grace=grace,
+            ),
         )
         going = Going(loop, listener)
         runs.append(going)

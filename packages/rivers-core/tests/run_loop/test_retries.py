@@ -106,7 +106,7 @@ def test_a_blocking_backend_that_says_nothing(start: Start) -> None:
     can = rs.spi.Capabilities(blocking=True, closures="local", reach=rs.spi.Reach.PROCESS)
     run = start(rs.CodeRepository([asset("a")]), Script(Attempt.hold, capabilities=can))
 
-    assert "the executor returned and did not say how the step ended" == run.end()["a"].failure.message
+    assert "the executor returned without a result for the step" == run.end()["a"].failure.message
 
 
 def test_a_failure_without_a_word(start: Start) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import rivers as rs
 from rivers._executor.drive import RunLoop  # a run whose grace can be chosen
 from rivers._executor.registry import backend_for
+from rivers._executor.run_options import RunOptions
 from rivers._repository.run import result_of
 from rivers.exceptions import GraphValidationError
 
@@ -26,12 +27,8 @@ class Going:
         self.loop = RunLoop(
             plan,
             [backend_for(executor) for executor in plan.executors],
-            run_id=uuid.uuid4().hex,
-            key=b"k" * 32,
-            random=lambda: 0.5,
-            sinks=[self._told.put],
-            grace=grace,
-            release=lambda backends: [backend.shutdown(20.0) for backend in backends] and None,
+            RunOptions(run_id=uuid.uuid4().hex, key=b"k" * 32, random=lambda: 0.5, sinks=[self._told.put], grace=grace),
+            lambda backends: [backend.shutdown(20.0) for backend in backends] and None,
         )
         self.refused: GraphValidationError | None = None
         self.thread = threading.Thread(target=self._run, name="going")

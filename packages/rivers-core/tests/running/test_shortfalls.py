@@ -5,7 +5,7 @@ from __future__ import annotations
 import rivers as rs
 from rivers._events.event import RunWarning
 from rivers._executor.in_process import InProcessBackend
-from rivers._executor.shortfalls import shortfalls
+from rivers._executor.shortfalls import find_shortfalls
 
 
 def body() -> None: ...
@@ -61,7 +61,7 @@ def test_many_steps_are_counted() -> None:
     plan = repository.plan()
     backend = InProcessBackend(rs.Executor.in_process())
 
-    (text,) = shortfalls(plan, [backend.capabilities])
+    (text,) = find_shortfalls(plan, [backend.capabilities])
 
     assert "step_09 and 20 more on in_process" in text
     assert "step_10" not in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from rivers._events.audience import Audience
+from rivers._events.dispatcher import EventDispatcher
 from rivers._executor.backend import ExecutorBackend, Sink
 from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
@@ -23,10 +23,10 @@ CLOSE_DEADLINE = 20.0
 class Backends:
     """The backends that carry out `plan.executors`, in the same order."""
 
-    def __init__(self, plan: Plan, backends: Sequence[ExecutorBackend], audience: Audience) -> None:
+    def __init__(self, plan: Plan, backends: Sequence[ExecutorBackend], dispatcher: EventDispatcher) -> None:
         self._plan = plan
         self.all = backends
-        self._audience = audience
+        self._dispatcher = dispatcher
         self._opened: list[ExecutorBackend] = []
         self.can = [backend.capabilities for backend in backends]
         self.places = [
@@ -69,12 +69,12 @@ class Backends:
             self._opened.append(backend)
             open_one(index, backend)
 
-    def stop(self, unit: Unit, grace: float) -> None:
+    def cancel(self, unit: Unit, grace: float) -> None:
         """Ask for the end of a running attempt; where that raises, the attempt is given up after its grace."""
         try:
             self.all[unit.step.placed].cancel(unit.attempt_id, grace)
         except Exception as error:  # noqa: BLE001 - a backend by strangers may raise anything
-            self._audience.warn(f"stopping {unit.key!r} raised {describe_exception(error)}", unit.key)
+            self._dispatcher.warn(f"stopping {unit.key!r} raised {describe_exception(error)}", unit.key)
 
     def close(self) -> None:
         """Close all that `open` came to."""
@@ -82,7 +82,7 @@ class Backends:
             try:
                 backend.close(CLOSE_DEADLINE)
             except Exception as error:  # noqa: BLE001 - the others are closed all the same
-                self._audience.warn(f"closing the executor {backend.executor!r} raised {describe_exception(error)}")
+                self._dispatcher.warn(f"closing the executor {backend.executor!r} raised {describe_exception(error)}")
 
     def _specs(self, placed: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:
         for step in self._plan.steps:

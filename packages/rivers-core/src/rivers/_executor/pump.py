@@ -39,10 +39,9 @@ class Pump:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.put: Final = self._inbox.put
 
-    def start(self) -> Callable[[StepEvent], None]:
-        """Start the thread, and return `put`."""
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
-        return self.put
 
     def stop(self) -> None:
         """Let it take in what has come so far, and end the thread."""
@@ -51,12 +50,12 @@ class Pump:
         if self._thread.ident is not None:
             self._thread.join(STOP_DEADLINE)
 
-    def settle(self) -> None:
-        """Wait until it has taken in what has come so far, for 20 s at most: a listener may hang."""
-        settled = threading.Event()
-        self._inbox.put(settled)
+    def flush(self) -> None:
+        """Wait until it has handled what has come so far, for 20 s at most: a sink may hang."""
+        handled = threading.Event()
+        self._inbox.put(handled)
         until = time.monotonic() + STOP_DEADLINE
-        while not settled.wait(0.1) and self._thread.is_alive() and time.monotonic() < until:
+        while not handled.wait(0.1) and self._thread.is_alive() and time.monotonic() < until:
             continue
 
     def wake(self) -> None:

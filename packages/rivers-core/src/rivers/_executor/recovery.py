@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rivers._events.audience import Audience
+from rivers._events.dispatcher import EventDispatcher
 from rivers._io.base import AtomicIOHandler
 from rivers._io.context import InputContext
 from rivers._plan.plan import Plan
@@ -16,7 +16,7 @@ from rivers.protocol.spec import OutputMode
 __all__ = ["end_run_in_stores", "recover_result"]
 
 
-def recover_result(run_id: str, unit: Unit, result: StepResult, audience: Audience) -> StepResult | None:
+def recover_result(run_id: str, unit: Unit, result: StepResult, dispatcher: EventDispatcher) -> StepResult | None:
     """The result as a success when every output of the step is committed in this run, else None.
 
     Only handlers that commit atomically can say so. What the body attached as metadata is lost with its worker.
@@ -24,18 +24,18 @@ def recover_result(run_id: str, unit: Unit, result: StepResult, audience: Audien
     try:
         return _recover(run_id, unit, result)
     except Exception as error:  # noqa: BLE001 - a store that cannot be asked leaves the attempt failed, as it was reported
-        audience.warn(f"could not ask whether {unit.key!r} was committed: {describe_exception(error)}", unit.key)
+        dispatcher.warn(f"could not ask whether {unit.key!r} was committed: {describe_exception(error)}", unit.key)
         return None
 
 
-def end_run_in_stores(run_id: str, plan: Plan, audience: Audience) -> None:
+def end_run_in_stores(run_id: str, plan: Plan, dispatcher: EventDispatcher) -> None:
     """Tell every IO handler that stored something that the run is over."""
     handlers = {id(output.io_handler): output.io_handler for step in plan.steps for output in step.node.outputs}
     for handler in handlers.values():
         try:
             handler.end_run(run_id)
         except Exception as error:  # noqa: BLE001 - the run is over; what is left is swept by a later one
-            audience.warn(f"{type(handler).__name__}.end_run raised {describe_exception(error)}")
+            dispatcher.warn(f"{type(handler).__name__}.end_run raised {describe_exception(error)}")
 
 
 def _recover(run_id: str, unit: Unit, result: StepResult) -> StepResult | None:

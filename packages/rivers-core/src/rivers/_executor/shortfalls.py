@@ -9,12 +9,12 @@ from rivers._definitions.task import BashTask
 from rivers._executor.backend import Capabilities
 from rivers._plan.plan import Plan, Step
 
-__all__ = ["shortfalls"]
+__all__ = ["find_shortfalls"]
 
 NAMES_TOLD = 10
 
 
-def shortfalls(plan: Plan, can: Sequence[Capabilities]) -> list[str]:
+def find_shortfalls(plan: Plan, can: Sequence[Capabilities]) -> list[str]:
     """One text for each setting that some steps have and their executor cannot honour, naming those steps.
 
     `can` holds the capabilities of `plan.executors`, in the same order.

@@ -30,12 +30,12 @@ from rivers._plan.unit import (
     Place,
     StreamState,
     Unit,
+    cancel_timeout,
+    dispatch_timeout,
+    missing_failure,
     redispatch_delay,
     stopped,
     timed_out,
-    undispatched,
-    unreported,
-    unsaid,
 )
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
@@ -134,7 +134,7 @@ class Frontier:
         elif result.ending is Ending.CANCELLED and not unit.overdue:
             self._cancelled(unit, result, owed)
         else:
-            self._failed(unit, result, result.failure or unsaid(), owed)
+            self._failed(unit, result, result.failure or missing_failure(), owed)
         return self._settled(owed)
 
     def due(self, now: float, wall: float) -> Owed:
@@ -147,7 +147,7 @@ class Frontier:
                 unit.overdue = True
                 self._stop(unit, owed)
             else:
-                owed.silent.append(unreported(unit, self.cancelling))
+                owed.silent.append(cancel_timeout(unit, self.cancelling))
         return self._settled(owed)
 
     def cancel(self, now: float, wall: float) -> Owed:
@@ -249,7 +249,7 @@ class Frontier:
         if unit.give_up is None:
             unit.give_up = owed.now + DISPATCH_DEADLINE
         if owed.now >= unit.give_up:
-            self._failed(unit, result, result.failure or undispatched(DISPATCH_DEADLINE), owed)
+            self._failed(unit, result, result.failure or dispatch_timeout(DISPATCH_DEADLINE), owed)
             return
         delay = self._random() * redispatch_delay(unit.unstarted)
         unit.unstarted += 1

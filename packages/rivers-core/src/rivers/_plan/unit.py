@@ -23,12 +23,12 @@ __all__ = [
     "Place",
     "StreamState",
     "Unit",
+    "cancel_timeout",
+    "dispatch_timeout",
+    "missing_failure",
     "redispatch_delay",
     "stopped",
     "timed_out",
-    "undispatched",
-    "unreported",
-    "unsaid",
 ]
 
 
@@ -188,7 +188,7 @@ def stopped(result: StepResult) -> Failure:
     return Failure(reason=FailureReason.CANCELLED, type="", message="the attempt was cancelled", evidence=evidence)
 
 
-def unreported(unit: Unit, cancelled: bool) -> StepResult:
+def cancel_timeout(unit: Unit, cancelled: bool) -> StepResult:
     """The end of an attempt whose executor did not say how it ended, long after it was asked to stop it."""
     reason = FailureReason.TIMEOUT if unit.overdue else FailureReason.INFRASTRUCTURE
     failure = Failure(
@@ -202,14 +202,14 @@ def unreported(unit: Unit, cancelled: bool) -> StepResult:
     return StepResult(attempt_id=unit.attempt_id, ending=ending, failure=failure)
 
 
-def undispatched(seconds: float) -> Failure:
+def dispatch_timeout(seconds: float) -> Failure:
     """The failure of an attempt that was handed over again and again and never began."""
     return Failure(
         reason=FailureReason.INFRASTRUCTURE, type="", message=f"the executor did not start it within {seconds:.0f} s"
     )
 
 
-def unsaid() -> Failure:
+def missing_failure() -> Failure:
     """The failure of an attempt of which its executor only said that it failed."""
     return Failure(
         reason=FailureReason.INFRASTRUCTURE, type="", message="the executor reported a failure without saying which"

@@ -23,6 +23,7 @@ from rivers._events.sink import EventSink
 from rivers._executor.drive import RunLoop
 from rivers._executor.kept import KeptBackends
 from rivers._executor.registry import default_of, installed
+from rivers._executor.run_options import RunOptions
 from rivers._io.base import BaseIOHandler
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.build import build_graph
@@ -368,15 +369,17 @@ class CodeRepository:
         return RunLoop(
             plan,
             [self._kept.take(one) for one in plan.executors],
-            folders=self._default_store.folders(),
-            release=self._kept.give_back,
-            run_id=run_id,
-            key=secrets.token_bytes(32),
-            random=random.random,
-            sinks=() if on_event is None else (on_event,),
-            configs=configs,
-            tags=check_tags(tags),
-            job=job.name if job is not None else None,
+            RunOptions(
+                run_id=run_id,
+                key=secrets.token_bytes(32),
+                random=random.random,
+                sinks=() if on_event is None else (on_event,),
+                configs=configs,
+                tags=check_tags(tags),
+                job=job.name if job is not None else None,
+                folders=self._default_store.folders(),
+            ),
+            self._kept.give_back,
         )
 
 

@@ -1,4 +1,4 @@
-"""The audience of a run: its sinks, told one after another; one that raises is left out from then on."""
+"""Dispatch the events of a run to its sinks."""
 
 from __future__ import annotations
 
@@ -12,48 +12,49 @@ from rivers._events.sink import EventSink
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import LogRecord
 
-__all__ = ["Audience"]
-
+__all__ = ["EventDispatcher"]
 
 _LOGGER = logging.getLogger("rivers.run")
 
 
-class Audience:
-    """Tells events to the sinks of one run; false when nobody listens.
+class EventDispatcher:
+    """The event sinks of one run, called one after another; false when there are none.
 
-    Then warnings, and only they, go to the logger `rivers.run`, so that none of them is lost.
+    A sink that raises gets no further events of the run. Without sinks, warnings go to the logger `rivers.run`,
+    so that none is lost, and all other events are dropped.
     """
 
     def __init__(self, run_id: str, sinks: Sequence[EventSink]) -> None:
         self._run_id = run_id
         self._sinks = list(sinks)
-        self._complaints: list[str] = []
+        self._broken: list[str] = []
 
     def __bool__(self) -> bool:
         return bool(self._sinks)
 
     def emit(self, event: Event) -> None:
-        """Tell all sinks; raises nothing for what they do."""
+        """Call all sinks with an event; raise nothing for what they do."""
         for sink in tuple(self._sinks):
             try:
                 sink(event)
             except Exception as error:  # noqa: BLE001 - a sink is the user's code, and a run does not fail for it
                 self._sinks.remove(sink)
-                complaint = f"the event sink {sink!r} raised {describe_exception(error)}; it was told nothing more"
-                self._complaints.append(f"{complaint} of run {self._run_id}")
-                self.warn(complaint)
+                problem = f"the event sink {sink!r} raised {describe_exception(error)}; it gets no further events"
+                self._broken.append(f"{problem} of run {self._run_id}")
+                self.warn(problem)
 
     def warn(self, message: str, step: str | None = None) -> None:
-        """Tell of something that fails nothing."""
+        """Emit a RunWarning, or log it where nobody listens."""
         if not self._sinks:
             _LOGGER.warning("%s (run %s)", message, self._run_id)
             return
         self.emit(RunWarning(run_id=self._run_id, time=time.time(), message=message, step=step))
 
     def log(self, record: LogRecord, step: str, attempt: int) -> None:
-        """Tell what the body of a running attempt logged or printed, or what a worker says of it."""
+        """Emit a log record of a running attempt, of its body or of its worker, as a StepLog."""
         if not self._sinks:
-            if record.logger.partition(".")[0] == "rivers":  # ours, and not the body's
+            # Of what is not listened to, only rivers' own warnings are kept, not the body's log.
+            if record.logger.partition(".")[0] == "rivers":
                 self.warn(f"step {step!r}: {record.message}")
             return
         self.emit(
@@ -69,7 +70,7 @@ class Audience:
             )
         )
 
-    def complain(self) -> None:
-        """After the run, in the thread that called it: warn of the sinks that raised."""
-        for complaint in self._complaints:
-            warnings.warn(complaint, RuntimeWarning, stacklevel=4)
+    def warn_of_broken_sinks(self) -> None:
+        """Issue a RuntimeWarning for each sink that raised; call it after the run, in the caller's thread."""
+        for problem in self._broken:
+            warnings.warn(problem, RuntimeWarning, stacklevel=4)

@@ -1,0 +1,188 @@
+"""The state of a run behind a lock: take in what happened, and carry out what it makes due.
+
+events of backends ──▶ router ──▶ handle ──▶ frontier ──▶ Owed ──▶ events to sinks, cancels, submits
+time, cancel ─────────────────▶ tick, cancel ──┘
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from queue import SimpleQueue
+
+from rivers._events.dispatcher import EventDispatcher
+from rivers._executor.backends import Backends
+from rivers._executor.event_router import EventRouter
+from rivers._executor.interrupts import Interrupts
+from rivers._executor.local import LocalQueue
+from rivers._executor.missing_results import is_interrupt_of_body, is_of_first_body, refused_result
+from rivers._executor.pump import Pump
+from rivers._executor.recovery import recover_result
+from rivers._executor.run_options import RunOptions
+from rivers._plan.frontier import Frontier
+from rivers._plan.plan import Plan
+from rivers._plan.specify import Specifier
+from rivers._plan.unit import Owed, Unit
+from rivers.protocol.result import Ending, LogRecord, StepEvent, StepResult, StepStarted
+from rivers.protocol.spec import StepSpec
+
+__all__ = ["RunState"]
+
+
+class RunState:
+    """The frontier of a run, which only its lock's holder changes.
+
+    `local` holds the units of blocking backends, for the calling thread. `pump` is the thread that handles the events
+    of the other backends, None where there are none. `stream_waiters` are woken by every change. `begun` is true once
+    RunStarted was emitted.
+    """
+
+    def __init__(
+        self, plan: Plan, backends: Backends, specifier: Specifier, options: RunOptions, dispatcher: EventDispatcher
+    ) -> None:
+        observed = bool(options.sinks)
+        self.lock = threading.RLock()
+        self.frontier = Frontier(
+            plan, options.run_id, backends.places, random=options.random, observed=observed, grace=options.grace
+        )
+        self.local = LocalQueue()
+        self.stream_waiters: list[SimpleQueue[Unit | None]] = []
+        self.interrupts = Interrupts(self.wake)
+        self.pump: Pump | None = None
+        if not all(can.blocking for can in backends.can):
+            self.pump = Pump(f"rivers-run-{options.run_id[:8]}", self._pumped, self.seconds_to_wait, self.local.wake)
+        self.router = EventRouter(self.handle, self._wake_caller, self.pump, self.interrupts, observed)
+        self.run_id = options.run_id
+        self._backends = backends
+        self._specifier = specifier
+        self._dispatcher = dispatcher
+        self._waits_until = math.inf
+        self.begun = self._cancelled_early = False
+
+    # ── what happens ──
+
+    def begin(self) -> None:
+        """Start what is ready, or end at once what was cancelled before; call it with the lock held."""
+        self.begun = True
+        change = self.frontier.cancel if self._cancelled_early else self.frontier.begin
+        self._apply(change(time.monotonic(), time.time()))
+
+    def cancel(self) -> None:
+        """Start nothing more and ask what runs to stop; returns at once, from any thread."""
+        with self.lock:
+            if self.begun:
+                self._apply(self.frontier.cancel(time.monotonic(), time.time()))
+            else:
+                self._cancelled_early = True
+        self.wake()
+
+    def handle(self, event: StepEvent) -> None:
+        """Take in an event of a backend."""
+        if type(event) is StepResult:
+            self._handle_result(event)
+        elif type(event) is StepStarted:
+            with self.lock:
+                self._apply(self.frontier.started(event.attempt_id, event.worker, time.monotonic(), time.time()))
+        elif isinstance(event, LogRecord):
+            with self.lock:
+                unit = self.frontier.running.get(event.attempt_id)
+                if unit is None:
+                    self._dispatcher.warn(event.message)
+                else:
+                    self._dispatcher.log(event, unit.key, unit.charged + 1)
+
+    def tick(self) -> None:
+        """Carry out what is due by the clock: retries, timeouts, attempts that do not report after a cancel."""
+        silent: list[StepResult] = []
+        with self.lock:
+            due = self.frontier.next_due
+            now = time.monotonic()
+            if due is not None and due <= now:
+                owed = self.frontier.due(now, time.time())
+                silent = owed.silent
+                self._apply(owed)
+        for result in silent:
+            self.handle(result)
+
+    # ── threads that wait ──
+
+    def seconds_to_wait(self) -> float | None:
+        """Return the seconds until something is due by the clock; None when only an event can bring it."""
+        with self.lock:
+            due = self.frontier.next_due
+            self._waits_until = math.inf if due is None else due
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def wake(self) -> None:
+        """Let the calling thread and the pump look again; callable from a signal handler."""
+        self.local.wake()
+        if self.pump is not None:
+            self.pump.wake()
+
+    def _wake_caller(self) -> None:
+        """Wake the calling thread for what it cannot see by itself: the run's end, or a bug in another thread."""
+        if self.frontier.over or (self.pump is not None and self.pump.bug is not None):
+            self.local.wake()
+
+    def _pumped(self, event: StepEvent | None) -> None:
+        if event is not None:
+            self.handle(event)
+        self.tick()
+        if self.frontier.over:
+            self.local.wake()
+
+    # ── how it is carried out ──
+
+    def _handle_result(self, result: StepResult) -> None:
+        if result.ending is not Ending.SUCCEEDED:
+            result = self._recover(result)
+        with self.lock:
+            unit = self.frontier.running.get(result.attempt_id)
+            if not self.frontier.cancelling and is_interrupt_of_body(unit, result):
+                self.interrupts.note()
+            if self.interrupts.pending:  # so that what depends on it counts as cancelled, too
+                self._apply(self.frontier.cancel(time.monotonic(), time.time()))
+            self._apply(self.frontier.ended(result, time.monotonic(), time.time()))
+
+    def _recover(self, result: StepResult) -> StepResult:
+        """Turn the loss of a worker that had committed its outputs before into a success."""
+        with self.lock:
+            unit = self.frontier.running.get(result.attempt_id)
+        if unit is None or is_of_first_body(unit, result):
+            return result
+        return recover_result(self.run_id, unit, result, self._dispatcher) or result
+
+    def _apply(self, owed: Owed) -> None:
+        """Carry out what a change of the frontier makes due; with the lock held, so that all see one order."""
+        self.router.applying = True
+        for event in owed.events:
+            self._dispatcher.emit(event)
+        for attempt_id, grace in owed.stops:
+            unit = self.frontier.running.get(attempt_id)
+            if unit is not None:
+                self._backends.cancel(unit, grace)
+        for unit in owed.starts:
+            if self._backends.can[unit.step.placed].blocking:
+                self.local.put(unit)
+            else:
+                self._submit(unit)
+        if self.pump is not None and self.frontier.next_due is not None and self.frontier.next_due < self._waits_until:
+            self.pump.wake()
+        for queue in self.stream_waiters:
+            queue.put(None)
+        self.stream_waiters.clear()
+        self.router.applying = False
+
+    def _submit(self, unit: Unit) -> None:
+        """Hand an attempt to a backend that does not block; what that raises is the attempt's end."""
+        try:
+            self._backends[unit.step.placed].submit(self.spec_of(unit))
+        except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything, and no attempt is lost for it
+            assert self.pump is not None
+            self.pump.put(refused_result(unit, error))
+
+    def spec_of(self, unit: Unit) -> StepSpec:
+        """Return the spec of a unit's current attempt."""
+        live = bool(unit.step.streams) and self._backends.can[unit.step.placed].streams
+        return self._specifier.spec(unit, self.frontier.groups, live)
