@@ -21,9 +21,10 @@ from rivers._definitions.frozen_json import FrozenJSON
 from rivers._definitions.hints import call_hint
 from rivers._definitions.kubernetes.checks import check_env, check_settings
 from rivers._definitions.names import closest
+from rivers._io.base import Reach
 from rivers.exceptions import ConfigurationError
 
-__all__ = ["Executor", "check_executor"]
+__all__ = ["BUILT_IN", "DEFAULT_EXECUTOR", "Executor", "check_executor"]
 
 _NO_ENV: Mapping[str, str] = FrozenJSON({})
 
@@ -51,13 +52,24 @@ class Executor(_Nested):
             queue: str = "default"
 
     Check parameters in `__post_init__` and raise `rivers.exceptions.ConfigurationError`. Every parameter needs a
-    default: `rivers/executor: "slurm"` alone means `Slurm()`.
+    default: `rivers/executor: "slurm"` alone means `Slurm()`. The class attributes below describe the executor where
+    its backend is not installed.
 
     Raises:
         ConfigurationError: this base class, or one without a `kind`, is made.
     """
 
     kind: ClassVar[str]
+    """The name in `rivers/executor` and in the entry-point group."""
+    requirement: ClassVar[str | None] = None
+    """The requirement for pip that installs the backend, such as "rivers-slurm"; errors show it."""
+    reach: ClassVar[Reach] = Reach.MACHINE
+    """How far from the controller steps run: in its process, on its machine or anywhere."""
+    async_reach: ClassVar[Reach | None] = None
+    """The same for async steps, where it differs."""
+    is_inline: ClassVar[bool] = False
+    """Whether steps run in the thread that calls them. Tasks with such an executor run inside the step of their graph
+    asset when that has an executor of another kind."""
 
     def __post_init__(self) -> None:
         if isinstance(getattr(self, "kind", None), str):
@@ -177,6 +189,8 @@ class _InProcess(Executor):
     """Every step in the calling process; see `Executor.in_process`."""
 
     kind = "in_process"
+    reach = Reach.PROCESS
+    is_inline = True
 
 
 @_nested
@@ -185,6 +199,8 @@ class _Parallel(Executor):
     """Worker processes of this machine; see `Executor.parallel`. `max_workers` is always a number."""
 
     kind = "parallel"
+    requirement = "rivers-core[parallel]"
+    async_reach = Reach.PROCESS
 
     max_workers: int
     max_async_concurrent: int | None = None
@@ -205,6 +221,8 @@ class _Kubernetes(Executor):
     """
 
     kind = "kubernetes"
+    requirement = "rivers-core[kubernetes]"
+    reach = Reach.ANYWHERE
 
     worker_image: str | None = None
     _: KW_ONLY
@@ -231,6 +249,12 @@ class _Kubernetes(Executor):
             object.__setattr__(self, name, value)
 
 
+BUILT_IN: Mapping[str, type[Executor]] = {cls.kind: cls for cls in (_InProcess, _Parallel, _Kubernetes)}
+"""The executors that have a name without an installed package, by kind."""
+DEFAULT_EXECUTOR: Executor = _InProcess()
+"""The executor of a step where nothing names one."""
+
+
 def check_executor(value: object, name: str, owner: str = "") -> Executor | None:
     """Return an Executor or None.
 
@@ -239,12 +263,11 @@ def check_executor(value: object, name: str, owner: str = "") -> Executor | None
     """
     if value is None or isinstance(value, Executor):
         return value
-    factories = {"in_process": "in_process()", "parallel": "parallel()", "kubernetes": "kubernetes()"}
     hint = call_hint(value)
     if isinstance(value, str):
-        near = closest(value, factories)
-        hint = f"write rs.Executor.{factories[near]}" if near else None
-    elif plain_number(value) is not None or hasattr(value, "submit"):  # a pool of concurrent.futures, or a count
+        near = closest(value, BUILT_IN)
+        hint = f"write rs.Executor.{near}()" if near else None
+    elif plain_number(value) is not None or hasattr(value, "submit"):  # a count, or a pool of concurrent.futures
         hint = "write rs.Executor.parallel(max_workers=...)"
     expected = "an Executor, such as rs.Executor.in_process() or rs.Executor.parallel()"
     raise argument_error(name, value, expected, hint, owner=owner)

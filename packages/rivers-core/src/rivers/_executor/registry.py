@@ -1,4 +1,4 @@
-"""Which executors are installed: core's own, and those that packages register under the group `rivers.executors`."""
+"""The installed executors: core's own, and those that packages register under the group `rivers.executors`."""
 
 from __future__ import annotations
 
@@ -14,34 +14,32 @@ from rivers.protocol.exception_text import describe_exception
 __all__ = ["GROUP", "backend_for", "default_of", "installed"]
 
 GROUP = "rivers.executors"
-_PACKAGES = {"parallel": "parallel", "kubernetes": "kubernetes"}
+_OWN: dict[str, type[ExecutorBackend]] = {InProcessBackend.executor_type.kind: InProcessBackend}
 
 
 @cache
 def installed() -> dict[str, EntryPoint]:
-    """The entry points of installed executor packages by kind; looked up once, the first time one is needed.
+    """Return the entry points of installed executor packages by kind; looked up once, the first time one is needed.
 
     Of two packages with one kind the one that stands first on the path counts, as with imports.
     """
     return {point.name: point for point in reversed(tuple(entry_points(group=GROUP)))}
 
 
-def backend_type(kind: str) -> type[ExecutorBackend]:
-    """The backend class of a kind, loading its package if need be.
+def backend_type(kind: str, requirement: str | None = None) -> type[ExecutorBackend]:
+    """Return the backend class of a kind, loading its package if need be; `requirement` is what pip would install.
 
     Raises:
-        ExecutorNotInstalledError: no installed package has it, or its package cannot be imported; says what to install.
+        ExecutorNotInstalledError: no installed package has it, or its package cannot be imported.
         ConfigurationError: the package registers something that is no ExecutorBackend.
     """
-    if kind == "in_process":
-        return InProcessBackend
+    if kind in _OWN:
+        return _OWN[kind]
     point = installed().get(kind)
     if point is None:
-        extra = _PACKAGES.get(kind)
-        have = ", ".join(sorted(["in_process", *installed()]))
         raise ExecutorNotInstalledError(
-            f"the executor {kind!r} is not installed; installed are {have}",
-            hint=f"pip install 'rivers-core[{extra}]'" if extra else f"install the package that provides {kind!r}",
+            f"the executor {kind!r} is not installed; installed are {', '.join(sorted([*_OWN, *installed()]))}",
+            hint=f"pip install '{requirement}'" if requirement else f"install the package that provides {kind!r}",
         )
     try:
         found = point.load()
@@ -64,10 +62,10 @@ def backend_type(kind: str) -> type[ExecutorBackend]:
 
 
 def backend_for(executor: Executor) -> ExecutorBackend:
-    """A backend that carries this value out, made anew for each run."""
-    return backend_type(executor.kind)(executor)
+    """Make the backend that carries out an executor."""
+    return backend_type(executor.kind, executor.requirement)(executor)
 
 
 def default_of(kind: str) -> Executor:
-    """The default value of a plug-in's kind."""
+    """Return the default value of an installed kind."""
     return backend_type(kind).executor_type()

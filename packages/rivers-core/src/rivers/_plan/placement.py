@@ -1,4 +1,4 @@
-"""Which executor a step gets: the nearest of its own metadata, its graph's, the job's and the repository's."""
+"""The placement of steps: the nearest executor of the step's metadata, its graph's, the job and the repository."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rivers._definitions.asset import Asset, GraphAsset
-from rivers._definitions.executor import Executor
+from rivers._definitions.executor import BUILT_IN, DEFAULT_EXECUTOR, Executor
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import AssetGraph, Node
 from rivers.exceptions import RiversError
@@ -16,19 +16,13 @@ __all__ = ["Placement"]
 
 ASSET_KEY = "rivers/executor"
 NODE_KEY = "rivers/node/executor"
-_IN_PROCESS = Executor.in_process()
-BUILT_IN: dict[str, Callable[[], Executor]] = {
-    "in_process": Executor.in_process,
-    "parallel": Executor.parallel,
-    "kubernetes": Executor.kubernetes,
-}
 
 
 @dataclass(slots=True)
 class Placement:
     """The executors that a repository and a job offer, and the rule that picks one for each step.
 
-    `plugins` are the kinds that are installed, each with a function that gives its default value.
+    `plugins` are further kinds, each with a function that makes its default value.
     """
 
     job: Executor | None = None
@@ -40,36 +34,46 @@ class Placement:
 
     @property
     def base(self) -> Executor:
-        """Where a step goes that says nothing."""
-        return self.job or self.default or _IN_PROCESS
+        """The executor of a step that names none."""
+        return self.job or self.default or DEFAULT_EXECUTOR
+
+    @property
+    def configured(self) -> list[Executor]:
+        """The executors that the job and the repository bring along, the nearest first."""
+        return [one for one in (self.job, self.default, *self.executors.values()) if one is not None]
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds that have a name here: built in, installed or configured."""
+        return {*BUILT_IN, *self.plugins, *(executor.kind for executor in self.configured)}
 
     @property
     def names(self) -> list[str]:
         """Every value that `rivers/executor` may have here."""
-        return sorted({*BUILT_IN, *self.plugins, *self.executors})
+        return sorted({*self.kinds, *self.executors})
 
     def named(self, name: str) -> Executor | None:
-        """The executor of that name: of a kind or a key of `executors`; None when there is none that can be used."""
+        """Return the executor of a name, which is a kind or a key of `executors`; None when none can be used."""
         if name not in self._found:
             self._found[name] = self._look_up(name)
         return self._found[name]
 
     def _look_up(self, name: str) -> Executor | None:
-        """A kind's name is the configured executor of that kind, the nearest first, else one with defaults."""
-        make = BUILT_IN.get(name) or self.plugins.get(name)
-        if make is None:
+        """Return the configured executor of a kind, the nearest first, else one with defaults; else by key."""
+        if name not in self.kinds:
             return self.executors.get(name)
-        for configured in (self.job, self.default, self.executors.get(name), *self.executors.values()):
+        own = self.executors.get(name)
+        for configured in (self.job, self.default, own, *self.executors.values()):
             if configured is not None and configured.kind == name:
                 return configured
         try:
-            return make()
-        except Exception as error:  # noqa: BLE001 - a stranger's package; told with the other mistakes
+            return (BUILT_IN.get(name) or self.plugins[name])()
+        except Exception as error:  # noqa: BLE001 - a third party's package may raise anything; it becomes a problem
             self._broken[name] = error.message if isinstance(error, RiversError) else describe_exception(error)
             return None
 
     def of(self, node: Node) -> Executor:
-        """The executor of a step; an unknown name counts as not given (`check` has complained of it)."""
+        """Return the executor of a step; an unknown name, which `check` reports, counts as not given."""
         for value in _values(node):
             found = self.named(value)
             if found is not None:
@@ -77,23 +81,23 @@ class Placement:
         return self.base
 
     def fused(self, asset: GraphAsset, nodes: Sequence[Node]) -> Executor | None:
-        """The executor that runs a whole graph asset as one step, or None when its tasks are steps of their own.
+        """Return the executor that runs a whole graph asset as one step, or None when its tasks are steps of their own.
 
-        It is so when the graph says `rivers/executor`, that is not in_process, and every task resolves to in_process.
+        It is the graph's `rivers/executor` where that is not inline and all its tasks resolve to inline executors.
         """
         name = (asset.metadata or {}).get(ASSET_KEY)
         executor = self.named(name) if name is not None else None
-        if executor is None or executor.kind == "in_process":
+        if executor is None or executor.is_inline:
             return None
-        return executor if all(self.of(node).kind == "in_process" for node in nodes) else None
+        return executor if all(self.of(node).is_inline for node in nodes) else None
 
     def check(self, graph: AssetGraph) -> None:
-        """Complain of every unknown executor name, each with the valid ones and the closest."""
+        """Report every unknown executor name, each with the valid ones and the closest."""
         for name, executor in self.executors.items():
-            if (name in BUILT_IN or name in self.plugins) and executor.kind != name:
+            if name in self.kinds and executor.kind != name:
                 graph.complain(
-                    f"executors[{name!r}]={executor!r}: {name!r} is the name of a kind, and this is one of kind "
-                    f"{executor.kind!r}; give it another name"
+                    f"invalid executors[{name!r}]={executor!r}: expected an executor of the kind {name!r}, not one of "
+                    f"kind {executor.kind!r}; give it another name"
                 )
         seen: set[int] = set()
         for node in graph.nodes:
@@ -117,7 +121,7 @@ class Placement:
 
 
 def _values(node: Node) -> list[str]:
-    """What a step's metadata and its graph's say of its executor, the nearest first."""
+    """Return the executors named in a step's metadata and its graph's, the nearest first."""
     own = node.definition.metadata
     if isinstance(node.definition, Asset):
         return [own[ASSET_KEY]] if own and ASSET_KEY in own else []

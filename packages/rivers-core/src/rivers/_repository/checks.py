@@ -26,11 +26,6 @@ from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["check_configs", "check_handlers", "check_jobs", "check_reach", "check_retries", "handlers_of", "reach_in"]
 
-_FORESEEN = {
-    "parallel": Capabilities(reach=Reach.MACHINE, awaits=Capabilities(reach=Reach.PROCESS)),
-    "kubernetes": Capabilities(reach=Reach.ANYWHERE),
-}
-"""How far a built-in kind runs, so that it can be checked where its package is not installed."""
 _WORD = {Reach.PROCESS: "this process", Reach.MACHINE: "this machine", Reach.ANYWHERE: "anywhere"}
 
 
@@ -139,7 +134,8 @@ def _capabilities(executor: Executor) -> Capabilities:
     try:
         return backend_for(executor).capabilities
     except ExecutorNotInstalledError:
-        return _FORESEEN.get(executor.kind, Capabilities())
+        elsewhere = Capabilities(reach=executor.reach if executor.async_reach is None else executor.async_reach)
+        return Capabilities(reach=executor.reach, awaits=elsewhere)
 
 
 def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Any] | None) -> dict[str, str]:

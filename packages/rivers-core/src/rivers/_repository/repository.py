@@ -8,13 +8,13 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 from rivers._definitions.asset import Asset
-from rivers._definitions.executor import Executor, check_executor
+from rivers._definitions.executor import BUILT_IN, Executor, check_executor
 from rivers._definitions.job import Job, check_tags
 from rivers._definitions.names import closest, did_you_mean
 from rivers._definitions.retry import RetryPolicy, check_retry
@@ -281,8 +281,11 @@ class CodeRepository:
         return self._graph
 
     def _placement(self, executor: Executor | None) -> Placement:
-        plugins = {kind: partial(default_of, kind) for kind in installed() if kind not in ("parallel", "kubernetes")}
-        return Placement(executor, self._default_executor, self._executors, plugins)
+        makers: dict[str, Callable[[], Executor]] = {
+            job.executor.kind: type(job.executor) for job in self._jobs if job.executor is not None
+        }
+        makers |= {kind: partial(default_of, kind) for kind in installed() if kind not in BUILT_IN}
+        return Placement(executor, self._default_executor, self._executors, makers)
 
     def _plan(
         self,
