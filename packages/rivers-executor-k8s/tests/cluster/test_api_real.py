@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from kubernetes.config import load_kube_config
@@ -311,7 +312,8 @@ def test_a_service_account_whose_token_is_rotated(namespace: Namespace, tmp_path
     (tmp_path / "ca.crt").write_text("".join(authorities))
     (tmp_path / "namespace").write_text(namespace.name)
     (tmp_path / "token").write_text("not.a.token")
-    environ = {"KUBERNETES_SERVICE_HOST": endpoint.host, "KUBERNETES_SERVICE_PORT": str(endpoint.port)}
+    server = urlsplit(endpoint.server)
+    environ = {"KUBERNETES_SERVICE_HOST": str(server.hostname), "KUBERNETES_SERVICE_PORT": str(server.port or 443)}
     access = load_access(None, environ, tmp_path)
     (tmp_path / "token").write_text(token_of(namespace, "controller"))
 
