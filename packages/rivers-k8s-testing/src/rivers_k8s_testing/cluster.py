@@ -35,8 +35,8 @@ from rivers_k8s_testing.store import Key, Store
 __all__ = ["FakeCluster"]
 
 T = TypeVar("T")
+# Seconds for the server's thread to do what it is asked
 PATIENCE = 20.0
-"""Seconds for the server's thread to do what it is asked."""
 WORKER = (sys.executable, "-m", "rivers_worker", "serve")
 
 

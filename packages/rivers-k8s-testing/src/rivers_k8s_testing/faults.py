@@ -14,8 +14,8 @@ from rivers_k8s_testing.refusals import REASONS, status
 __all__ = ["Fault", "Faults", "Rule"]
 
 Kind = Literal["answer", "reset", "hang", "slow", "cut", "stall", "line", "error", "duplicate", "replay", "reorder"]
+# The kinds that spoil a stream – a watch, or a log that is followed – and leave other requests alone
 STREAMS: frozenset[str] = frozenset({"cut", "stall", "line", "error", "duplicate", "replay", "reorder"})
-"""The kinds that spoil a stream – a watch, or a log that is followed – and leave other requests alone."""
 HALF = b'{"type":"MODIFIED","object":{"kind":"Pod","apiVersion":"v1","metadata":{"name":"hal'
 UNKNOWN = b'{"type":"SURPRISE","object":{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"}}}'
 

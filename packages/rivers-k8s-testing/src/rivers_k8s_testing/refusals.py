@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = ["Refusal", "Where", "no_route", "status"]
 
+# The `reason` that goes with a code, where nothing else is said
 REASONS: Mapping[int, str] = {
     400: "BadRequest",
     401: "Unauthorized",
@@ -21,7 +22,6 @@ REASONS: Mapping[int, str] = {
     503: "ServiceUnavailable",
     504: "Timeout",
 }
-"""The `reason` that goes with a code, where nothing else is said."""
 
 
 def status(code: int, message: str, reason: str | None = None, **details: Any) -> dict[str, Any]:

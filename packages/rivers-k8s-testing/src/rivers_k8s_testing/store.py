@@ -20,13 +20,13 @@ from rivers_k8s_testing.selectors import Selector
 
 __all__ = ["Change", "Key", "Page", "Store", "Watcher", "now"]
 
+# Plural, namespace and name
 Key = tuple[str, str, str]
-"""Plural, namespace and name."""
 
+# Changes that a watch can still begin from
 HISTORY = 20_000
-"""Changes that a watch can still begin from."""
+# Lists whose further pages can still be asked for
 SNAPSHOTS = 100
-"""Lists whose further pages can still be asked for."""
 
 _encode = msgspec.json.Encoder().encode
 TOO_OLD = (

@@ -30,12 +30,12 @@ from rivers_executor_k8s.api.transport import Endpoint, Proxy
 __all__ = ["Access", "load_access"]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+# Seconds between two looks whether the token is another one; the library reads a rotated file once a minute
 LOOK_EVERY = 20.0
-"""Seconds between two looks whether the token is another one; the library reads a rotated file once a minute."""
+# Seconds between two times that everything is read again, when the API server refuses who we are
 RENEW_EVERY = 5.0
-"""Seconds between two times that everything is read again, when the API server refuses who we are."""
+# Seconds that a credential plugin gets
 PLUGIN = 60.0
-"""Seconds that a credential plugin gets."""
 
 
 class Access:

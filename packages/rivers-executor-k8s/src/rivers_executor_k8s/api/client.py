@@ -26,10 +26,10 @@ from rivers_executor_k8s.pod.objects import Status, StatusCause
 __all__ = ["TIMEOUT", "Api", "ApiError", "ApiUnreachableError", "Stream", "load_api"]
 
 T = TypeVar("T")
+# Seconds that a request may take, all in all
 TIMEOUT = 10.0
-"""Seconds that a request may take, all in all."""
+# Bytes of a line in a stream; an object has at most 1.5 MB
 LONGEST_LINE = 8 << 20
-"""Bytes of a line in a stream; an object has at most 1.5 MB."""
 
 _encode = msgspec.json.Encoder().encode
 _status = msgspec.json.Decoder(Status)

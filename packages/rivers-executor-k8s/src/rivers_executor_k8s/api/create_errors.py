@@ -20,8 +20,8 @@ __all__ = ["Meaning", "is_passing", "meaning_of_create"]
 
 Deed = Literal["look", "wait", "give up"]
 
+# Statuses that say nothing about what was asked for
 PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
-"""Statuses that say nothing about what was asked for."""
 QUOTA = ("exceeded quota", "status unknown for quota")
 NEVER = frozenset(("NamespaceTerminating",))
 

@@ -22,8 +22,8 @@ _lock = threading.Lock()
 _shared: list[SharedLoop] = []
 _used = _forked = False
 
+# Seconds that an interrupted coroutine gets to undo what it has begun
 UNWIND = 5.0
-"""Seconds that an interrupted coroutine gets to undo what it has begun."""
 
 
 class SharedLoop:

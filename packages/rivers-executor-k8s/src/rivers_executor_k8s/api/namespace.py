@@ -28,11 +28,11 @@ __all__ = ["Cluster", "NameTakenError", "PodRefusedError"]
 
 T = TypeVar("T")
 
+# Seconds for which a call is tried again
 PATIENCE = 15.0
-"""Seconds for which a call is tried again."""
 DELETE_PATIENCE = 600.0
+# Seconds of waiting after which its cause is told: what is over by then is nobody's concern
 SAY_AFTER = 2.0
-"""Seconds of waiting after which its cause is told: what is over by then is nobody's concern."""
 PAGE = "500"
 ANNOUNCED_WITHIN = 10.0
 LOG_BYTES = 64 * 1024

@@ -14,10 +14,10 @@ from rivers_executor_k8s.pod.objects import Pod
 
 __all__ = ["Known", "is_behind"]
 
+# Versions of a pod that are known again
 REMEMBERED = 8
-"""Versions of a pod that are known again."""
+# Pods of which it is remembered that they are gone
 MOST_GONE = 10_000
-"""Pods of which it is remembered that they are gone."""
 
 _PHASES = {"Pending": 0, "Succeeded": 2, "Failed": 2}
 

@@ -24,8 +24,8 @@ __all__ = ["PROTOCOL", "Forward"]
 PROTOCOL = "v4.channel.k8s.io"
 DATA = 0
 PIECE = 32 * 1024
+# Characters of a folder in which a unix socket's path stays below the kernel's 108
 LONGEST_PATH = 90
-"""Characters of a folder in which a unix socket's path stays below the kernel's 108."""
 
 
 class Forward:

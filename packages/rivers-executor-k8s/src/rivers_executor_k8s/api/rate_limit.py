@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 __all__ = ["RateLimiter", "RetryBudget", "pause"]
 
+# Requests at once
 CONCURRENT = 16
-"""Requests at once."""
+# Retries: so many a second, and so many at once
 RATE, BURST = 10.0, 10.0
-"""Retries: so many a second, and so many at once."""
+# Upper bounds of the first pause and of any, in seconds
 SHORTEST, LONGEST = 0.2, 5.0
-"""Upper bounds of the first pause and of any, in seconds."""
 
 Clock = Callable[[], float]
 

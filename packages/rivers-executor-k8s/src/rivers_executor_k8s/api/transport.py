@@ -18,15 +18,15 @@ from yarl import URL
 
 __all__ = ["Endpoint", "Proxy", "Transport"]
 
+# Seconds for the name, the connection and the TLS handshake
 CONNECT = 5.0
-"""Seconds for the name, the connection and the TLS handshake."""
+# Seconds that an unused connection is kept; API servers and load balancers close theirs later
 IDLE = 30.0
-"""Seconds that an unused connection is kept; API servers and load balancers close theirs later."""
+# Seconds that `close` waits for connections to end
 CLOSE = 1.0
-"""Seconds that `close` waits for connections to end."""
 LONGEST_HEADER = 64 * 1024
+# Bytes of one WebSocket message; the kubelet sends at most 32 KiB
 LONGEST_MESSAGE = 1 << 20
-"""Bytes of one WebSocket message; the kubelet sends at most 32 KiB."""
 SOCKET_OPTIONS = (
     # A dead peer is noticed after half a minute, whether data waits for its acknowledgement or nothing is sent.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

@@ -28,16 +28,16 @@ from rivers_executor_k8s.pod.objects import Pod, Status
 
 __all__ = ["PodWatch"]
 
+# Seconds without any line after which a watch is dead: bookmarks come every minute
 SILENCE = 75.0
-"""Seconds without any line after which a watch is dead: bookmarks come every minute."""
+# Seconds between two lists while a watch works
 RELIST = 30.0
-"""Seconds between two lists while a watch works."""
+# Seconds after which the API server is to end a watch: a new one finds a new server, too
 SHORTEST_LIFE, LONGEST_LIFE = 240, 300
-"""Seconds after which the API server is to end a watch: a new one finds a new server, too."""
+# A watch that has lived so many seconds works, even if nothing has happened
 HEALTHY = 5.0
-"""A watch that has lived so many seconds works, even if nothing has happened."""
+# Watches that fail one after the other before lists take over
 BROKEN = 3
-"""Watches that fail one after the other before lists take over."""
 
 _log = logging.getLogger("rivers.kubernetes")
 

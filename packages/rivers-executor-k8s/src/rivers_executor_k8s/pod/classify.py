@@ -25,6 +25,7 @@ from rivers_worker.client import outcome_in
 
 __all__ = ["EXIT_CODES", "ended", "evidence_of"]
 
+# What an exit code of `rivers-worker` means (docs: command line)
 EXIT_CODES = {
     0: "it ended as if all was done, and has left no result",
     10: "it reported a failure, which has not arrived",
@@ -36,7 +37,6 @@ EXIT_CODES = {
     70: "a bug in rivers-worker, its log says more",
     143: "it was asked to end, as when its pod is deleted or its node drained",
 }
-"""What an exit code of `rivers-worker` means (docs: command line)."""
 
 _BODY_BEGAN = frozenset({0, 10, 15})
 _HOPELESS = frozenset({11, 12, 14})

@@ -27,17 +27,17 @@ from rivers_executor_k8s.pod.template import merged
 
 __all__ = ["HOME", "Owner", "changes", "manifest"]
 
+# Of the body, and the group of what it writes. Any but root would do; the image of rivers-worker has this one.
 USER = 10001
-"""Of the body, and the group of what it writes. Any but root would do; the image of rivers-worker has this one."""
+# Where a body may write, beside /tmp: the rest of its file system is read-only
 HOME = "/home/rivers"
-"""Where a body may write, beside /tmp: the rest of its file system is read-only."""
 HOME_SIZE, TMP_SIZE = "1Gi", "2Gi"
+# Request and limit of what is written to both, and to the log
 LEAST_DISK, MOST_DISK = "256Mi", "4Gi"
-"""Request and limit of what is written to both, and to the log."""
+# Seconds that a pod stays bound to a node that does not answer; a cluster's own default is 300
 UNREACHABLE = 60
-"""Seconds that a pod stays bound to a node that does not answer; a cluster's own default is 300."""
+# Seconds for the worker's start and end beyond what is limited otherwise: the deadline ends what nobody else could
 SLACK = 60.0
-"""Seconds for the worker's start and end beyond what is limited otherwise: the deadline ends what nobody else could."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 _MOST_SECONDS = 2**31 - 1
 _GPU, _DISK = "nvidia.com/gpu", "ephemeral-storage"

@@ -34,21 +34,21 @@ __all__ = [
     "run_selector",
 ]
 
+# The container in which the worker runs; a container of this name in a template is merged with it
 STEP_CONTAINER = "rivers-step"
-"""The container in which the worker runs; a container of this name in a template is merged with it."""
+# Where a worker in a pod listens
 PORT = 7433
-"""Where a worker in a pod listens."""
 RUN_LABEL = "rivers.io/run"
+# The annotation with a digest of the whole manifest, which tells a pod of ours from a namesake
 DIGEST = "rivers.io/digest"
-"""The annotation with a digest of the whole manifest, which tells a pod of ours from a namesake."""
+# Selects every pod that rivers has made, of any run
 MANAGED = "app.kubernetes.io/managed-by=rivers"
-"""Selects every pod that rivers has made, of any run."""
 
 _KEEP_LABEL = "rivers.io/keep-failed"
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _MOST = 63
+# Characters of a digest in base32: 80 bits
 _HASH = 16
-"""Characters of a digest in base32: 80 bits."""
 
 
 @functools.lru_cache(maxsize=1024)  # each attempt asks for its pod's name three times

@@ -19,10 +19,10 @@ from rivers_executor_k8s.pod.objects import ContainerStatus, Event, Pod
 
 __all__ = ["Cause", "cause_of", "entrypoint_missing"]
 
+# Seconds that a missing ConfigMap, Secret or key gets to appear: it may be made together with the pod
 CONFIG_PATIENCE = 10.0
-"""Seconds that a missing ConfigMap, Secret or key gets to appear: it may be made together with the pod."""
+# The same for one that a volume needs: only events tell of it, and they are read some seconds later
 MOUNT_PATIENCE = 8.0
-"""The same for one that a volume needs: only events tell of it, and they are read some seconds later."""
 MOST_TEXT = 2000
 
 
@@ -115,8 +115,8 @@ def _cause(word: str, message: str, status: ContainerStatus, pod: Pod, events: S
             return Cause(word, missing or text or "the kubelet says no more", fatal=missing is not None)
 
 
+# The kubelet has not been able to ask the API server whether there is such a ConfigMap or Secret
 _NO_CACHE = re.compile(r"failed to sync|timed out")
-"""The kubelet has not been able to ask the API server whether there is such a ConfigMap or Secret."""
 
 
 def _what_to_do(text: str) -> str:

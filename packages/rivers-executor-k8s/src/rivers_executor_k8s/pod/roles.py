@@ -32,6 +32,7 @@ class Permission:
 
 _LEASES = "coordination.k8s.io"
 
+# What every controller needs
 REQUIRED = (
     Permission("create", "pods", "one pod for each attempt of a step"),
     Permission("get", "pods", "the image of the controller's own pod; a pod of which nothing was heard"),
@@ -45,19 +46,18 @@ REQUIRED = (
     Permission("update", "leases", "to show that it is alive, every 10 s", group=_LEASES),
     Permission("delete", "leases", "at the end of the run", group=_LEASES),
 )
-"""What every controller needs."""
 
+# What a controller outside the cluster needs beside that
 OUTSIDE = (
     # A WebSocket begins as a GET: up to Kubernetes 1.34 it is checked for `get`, from then on for `create` as well.
     Permission("get", "pods", "pods' addresses are not reachable from outside", subresource="portforward"),
     Permission("create", "pods", "pods' addresses are not reachable from outside", subresource="portforward"),
 )
-"""What a controller outside the cluster needs beside that."""
 
+# What a run can do without
 OPTIONAL = (
     Permission("list", "events", "why a pod waits, where its status does not say: a volume's Secret is missing"),
 )
-"""What a run can do without."""
 
 
 def required(outside: bool) -> tuple[Permission, ...]:

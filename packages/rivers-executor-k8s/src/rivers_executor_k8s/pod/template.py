@@ -24,8 +24,8 @@ from rivers.spi import check_pod_template
 
 __all__ = ["merged", "read_template"]
 
+# What an API server takes at most is about this much
 MOST_BYTES = 1 << 20
-"""What an API server takes at most is about this much."""
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "containers": ("name",),
@@ -41,8 +41,8 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "resourceClaims": ("name",),
     "schedulingGates": ("name",),
 }
+# Null leaves these to the image or, on OpenShift, to the cluster; `runAsNonRoot` holds all the same
 _REMOVABLE = frozenset({"runAsUser", "runAsGroup", "fsGroup"})
-"""Null leaves these to the image or, on OpenShift, to the cluster; `runAsNonRoot` holds all the same."""
 
 
 def read_template(path: str, *, allow_insecure: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rivers_k8s_testing.refusals import Refusal, Where, no_route
 
 __all__ = ["Answer", "Call", "Request", "Streamed", "Upgraded", "meaning"]
 
+# By group and plural: what the fake knows; all of it is v1
 KINDS: Mapping[tuple[str, str], str] = {
     ("", "pods"): "Pod",
     ("", "events"): "Event",
@@ -20,7 +21,6 @@ KINDS: Mapping[tuple[str, str], str] = {
     ("coordination.k8s.io", "leases"): "Lease",
     ("authorization.k8s.io", "selfsubjectaccessreviews"): "SelfSubjectAccessReview",
 }
-"""By group and plural: what the fake knows; all of it is v1."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 

@@ -21,18 +21,18 @@ from rivers_k8s_testing.refusals import Refusal, status
 __all__ = ["ANONYMOUS", "Connections"]
 
 ANONYMOUS = "system:anonymous"
+# Requests that are kept for tests to look at
 REMEMBERED = 200_000
-"""Requests that are kept for tests to look at."""
 _JSON = {"Content-Type": "application/json"}
 _RESET = struct.pack("ii", 1, 0)
 _encode = msgspec.json.Encoder().encode
+# What is answered to anybody
 _OPEN: Mapping[str, bytes] = {
     "/version": b'{"major":"1","minor":"34","gitVersion":"v1.34.0+rivers.fake"}',
     "/healthz": b"ok",
     "/livez": b"ok",
     "/readyz": b"ok",
 }
-"""What is answered to anybody."""
 
 
 class Connections:

@@ -23,8 +23,8 @@ __all__ = ["forwarded"]
 PROTOCOL = "v4.channel.k8s.io"
 _SALT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455
 _BINARY, _CLOSE, _PING, _PONG = 2, 8, 9, 10
+# Bytes of a frame
 LARGEST = 1 << 20
-"""Bytes of a frame."""
 PIECE = 32 * 1024
 
 

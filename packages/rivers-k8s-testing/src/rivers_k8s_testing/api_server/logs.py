@@ -15,8 +15,8 @@ __all__ = ["log_of"]
 
 _TEXT = {"Content-Type": "text/plain"}
 PIECE = 64 * 1024
+# Seconds between two looks at a log that is followed
 LOOK = 0.005
-"""Seconds between two looks at a log that is followed."""
 
 
 def log_of(call: Call, pod: Mapping[str, Any], life: Life | None) -> Answer | Streamed:

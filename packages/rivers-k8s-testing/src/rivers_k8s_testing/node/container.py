@@ -19,12 +19,12 @@ from rivers_k8s_testing.node.statuses import ADDRESS, step_name
 __all__ = ["ConfigError", "Container", "environment", "step_container"]
 
 Pod = Mapping[str, Any]
+# Bytes of a termination message that a kubelet keeps: the last ones
 LONGEST_MESSAGE = 4096
-"""Bytes of a termination message that a kubelet keeps: the last ones."""
+# Seconds after which a process that was within its exec carries its mark
 SETTLE = 0.005
-"""Seconds after which a process that was within its exec carries its mark."""
+# Variables of this process that a container gets, as an image would set them
 KEPT = re.compile(r"^(PATH|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|PYTHON\w+|COVERAGE_\w+)$")
-"""Variables of this process that a container gets, as an image would set them."""
 
 
 class ConfigError(Exception):

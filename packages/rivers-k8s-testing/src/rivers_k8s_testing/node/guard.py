@@ -17,8 +17,8 @@ import time
 
 __all__ = ["MARK", "kill", "marked"]
 
+# The variable of a container's environment; its value is `<cluster>/<pod's uid>`
 MARK = "RIVERS_FAKE_CLUSTER"
-"""The variable of a container's environment; its value is `<cluster>/<pod's uid>`."""
 
 
 def marked(mark: str) -> list[int]:
