@@ -26,7 +26,7 @@ from figures import Table
 
 import rivers as rs
 from rivers.events import StepStarted, StepSucceeded
-from rivers_executor_k8s.api.client import load_api
+from rivers_executor_k8s.api.client import load_api_client
 from rivers_executor_k8s.api.event_loop import acquire
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.api.watch import PodWatch
@@ -49,7 +49,7 @@ class BarePods:
         self.cpu = ALONE
         self._image = image
         self._loop = acquire()
-        api = load_api(None)
+        api = load_api_client(None)
         self._cluster = Cluster(api, api.namespace)
         self._done: dict[str, asyncio.Event] = {}
         self._watch = self._loop.run(self._begin(), 30)

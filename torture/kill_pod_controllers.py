@@ -24,7 +24,7 @@ import journal
 import pod_controller
 from surroundings import Grounds, grounds
 
-from rivers_executor_k8s.api.client import load_api
+from rivers_executor_k8s.api.client import load_api_client
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import MANAGED
 from rivers_executor_k8s.run.lease import LEASE_SECONDS
@@ -76,7 +76,7 @@ def killed_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[
 async def swept() -> tuple[int, list[str]]:
     """How many pods the sweep of a next run deletes once their leases are old; what is left of pods and leases."""
     later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2 * LEASE_SECONDS)
-    api = load_api(None)
+    api = load_api_client(None)
     cluster = Cluster(api, api.namespace)
     try:
         count = await sweep(cluster, "next", later, look_again=0.1)

@@ -11,8 +11,8 @@ from typing import Any
 
 from running.left_behind import OF_GRPC, open_files
 
-from rivers_executor_k8s.api.auth import load_access
-from rivers_executor_k8s.api.client import Api
+from rivers_executor_k8s.api.auth import load_api_config
+from rivers_executor_k8s.api.client import ApiClient
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import DIGEST
 from rivers_k8s_testing import FakeCluster
@@ -32,9 +32,9 @@ def plain_cluster(**more: Any) -> Iterator[FakeCluster]:
     assert not left, left
 
 
-def api_of(cluster: FakeCluster) -> Api:
+def api_of(cluster: FakeCluster) -> ApiClient:
     """The client's API of a fake cluster."""
-    return Api(load_access(None, {"KUBECONFIG": str(cluster.kubeconfig)}))
+    return ApiClient(load_api_config(None, {"KUBECONFIG": str(cluster.kubeconfig)}))
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
-from rivers_executor_k8s.api.create_errors import is_passing, meaning_of_create
+from rivers_executor_k8s.api.create_errors import classify_create_error, is_transient
 from rivers_executor_k8s.pod.objects import StatusCause
 
 FORBIDDEN = 'pods "p" is forbidden: '
@@ -45,7 +45,7 @@ TABLE = [
 @pytest.mark.parametrize(("status", "reason", "message", "deed", "word"), TABLE)
 def test_what_an_answer_means(status: int, reason: str, message: str, deed: str, word: str) -> None:
     """Each answer is waited out, looked into or final, and has a cause in a word and the server's own in its text."""
-    meaning = meaning_of_create(ApiError(status, reason, message), "ns")
+    meaning = classify_create_error(ApiError(status, reason, message), "ns")
 
     assert (deed, word) == (meaning.deed, meaning.word)
     assert message in meaning.text
@@ -53,7 +53,7 @@ def test_what_an_answer_means(status: int, reason: str, message: str, deed: str,
 
 def test_no_answer_means_to_wait() -> None:
     """Without an answer nothing is known, and the same request is sent again."""
-    meaning = meaning_of_create(ApiUnreachableError("no route to host"), "ns")
+    meaning = classify_create_error(ApiUnreachableError("no route to host"), "ns")
 
     assert ("wait", "ApiUnreachable", "no route to host") == (meaning.deed, meaning.word, meaning.text)
 
@@ -62,7 +62,7 @@ def test_a_terminating_namespace_is_known_by_its_cause() -> None:
     """What an API server gives as the cause counts, in whatever words it says it."""
     cause = StatusCause(reason="NamespaceTerminating", field="metadata.namespace")
 
-    assert "NamespaceTerminating" == meaning_of_create(ApiError(403, "Forbidden", "no", causes=(cause,)), "ns").word
+    assert "NamespaceTerminating" == classify_create_error(ApiError(403, "Forbidden", "no", causes=(cause,)), "ns").word
 
 
 def test_faults_are_named_by_field() -> None:
@@ -70,7 +70,7 @@ def test_faults_are_named_by_field() -> None:
     first = StatusCause(field="spec.containers[0].image", message="Required value")
     second = StatusCause(field="metadata.name", message="too long")
 
-    meaning = meaning_of_create(ApiError(422, "Invalid", "Pod is invalid", causes=(first, second)), "ns")
+    meaning = classify_create_error(ApiError(422, "Invalid", "Pod is invalid", causes=(first, second)), "ns")
 
     assert "spec.containers[0].image: Required value; metadata.name: too long" == meaning.text
 
@@ -78,4 +78,4 @@ def test_faults_are_named_by_field() -> None:
 @pytest.mark.parametrize(("status", "passes"), [(429, True), (500, True), (503, True), (404, False), (410, False)])
 def test_which_errors_pass(status: int, passes: bool) -> None:
     """An overloaded or broken server may answer later; what is about the request does not change."""
-    assert passes is is_passing(ApiError(status))
+    assert passes is is_transient(ApiError(status))

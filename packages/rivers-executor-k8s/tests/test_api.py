@@ -17,8 +17,8 @@ from plain_cluster import SELECTOR, api_of, asked, plain_cluster, plain_pod, unt
 from tls_server import OK, Authority, request_of, server_tls, serving
 
 from rivers.exceptions import ConfigurationError
-from rivers_executor_k8s.api.auth import load_access
-from rivers_executor_k8s.api.client import Api, ApiError, ApiUnreachableError, load_api
+from rivers_executor_k8s.api.auth import load_api_config
+from rivers_executor_k8s.api.client import ApiClient, ApiError, ApiUnreachableError, load_api_client
 from rivers_k8s_testing import FakeCluster, Fault
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -50,7 +50,7 @@ def kubeconfig(folder: Path, server: str, *, user: dict[str, Any] | None = None,
 
 async def ask(path: Path, count: int = 1, method: str = "GET") -> None:
     """Ask the server of a kubeconfig for something, so many times."""
-    api = Api(load_access(None, {"KUBECONFIG": str(path)}))
+    api = ApiClient(load_api_config(None, {"KUBECONFIG": str(path)}))
     try:
         for _ in range(count):
             await api.request(method, "/version", body={} if method == "POST" else None)
@@ -58,7 +58,7 @@ async def ask(path: Path, count: int = 1, method: str = "GET") -> None:
         await api.close()
 
 
-def on(fake: FakeCluster, use: Callable[[Api], Awaitable[Any]]) -> Any:
+def on(fake: FakeCluster, use: Callable[[ApiClient], Awaitable[Any]]) -> Any:
     """What use of a fake cluster's API returns."""
 
     async def scenario() -> Any:
@@ -76,7 +76,7 @@ class TestWhere:
         """Server and namespace are those of the current context, or of the one that is asked for."""
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, "http://127.0.0.1:1/clusters/x/")))
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        one, two = load_api(None), load_api("two")
+        one, two = load_api_client(None), load_api_client("two")
 
         assert ("default", "second") == (one.namespace, two.namespace)
         assert "http://127.0.0.1:1/clusters/x" == one.server
@@ -87,7 +87,7 @@ class TestWhere:
         path = kubeconfig(tmp_path, "http://127.0.0.1:1")
 
         with pytest.raises(ConfigurationError, match=r"context='three' is not in .*there are: one, two"):
-            load_access("three", {"KUBECONFIG": str(path)})
+            load_api_config("three", {"KUBECONFIG": str(path)})
 
     @pytest.mark.parametrize("content", [None, "", "}{", "- a list", "kind: Config"])
     def test_no_configuration(self, tmp_path: Path, content: str | None) -> None:
@@ -97,7 +97,7 @@ class TestWhere:
             path.write_text(content)
 
         with pytest.raises(ConfigurationError, match="nothing") as refused:
-            load_access(None, {"KUBECONFIG": str(path)})
+            load_api_config(None, {"KUBECONFIG": str(path)})
         assert "set KUBECONFIG" in str(refused.value.hint)
 
     @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ class TestWhere:
     def test_a_server_that_cannot_be(self, tmp_path: Path, server: str, word: str) -> None:
         """A server that is no address is refused before anything is asked."""
         with pytest.raises(ConfigurationError, match=word):
-            load_access(None, {"KUBECONFIG": str(kubeconfig(tmp_path, server))})
+            load_api_config(None, {"KUBECONFIG": str(kubeconfig(tmp_path, server))})
 
     def test_a_proxy_of_another_kind(self, tmp_path: Path) -> None:
         """A proxy that does not speak HTTP is refused, without the password in its address."""
         path = kubeconfig(tmp_path, "https://example.invalid", **{"proxy-url": "socks5://me:hunter2@127.0.0.1:1"})
 
         with pytest.raises(ConfigurationError, match=r"'socks5://127.0.0.1'") as refused:
-            load_access(None, {"KUBECONFIG": str(path)})
+            load_api_config(None, {"KUBECONFIG": str(path)})
         assert "hunter2" not in str(refused.value)
 
     def test_in_a_pod(self, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ class TestWhere:
             "KUBERNETES_SERVICE_PORT": "443",
             "KUBECONFIG": str(kubeconfig(tmp_path, "http://127.0.0.1:1")),
         }
-        inside, outside = load_access(None, environ, account), load_access("two", environ, account)
+        inside, outside = load_api_config(None, environ, account), load_api_config("two", environ, account)
 
         assert (True, "own") == (inside.in_cluster, inside.namespace)
         assert "https://[fd00::1]" == inside.endpoint.server
@@ -146,7 +146,7 @@ class TestWhoWeAre:
     def test_a_renewed_token_is_found(self, fake: FakeCluster) -> None:
         """A token that is not accepted any more is read again, once, and the request goes on (K1)."""
 
-        async def use(api: Api) -> None:
+        async def use(api: ApiClient) -> None:
             await api.request("GET", PODS)
             fake.expire_token()
             fake.renew_token()
@@ -160,7 +160,7 @@ class TestWhoWeAre:
     def test_a_stream_renews_it_as_well(self, fake: FakeCluster) -> None:
         """A watch that is begun with a token that is none any more finds the next one."""
 
-        async def use(api: Api) -> None:
+        async def use(api: ApiClient) -> None:
             await api.request("GET", PODS)
             fake.expire_token()
             fake.renew_token()
@@ -181,7 +181,7 @@ class TestWhoWeAre:
     def test_many_at_once_read_it_once(self, fake: FakeCluster) -> None:
         """Requests that are refused together all find the new token, and it is read for all of them."""
 
-        async def use(api: Api) -> None:
+        async def use(api: ApiClient) -> None:
             await api.request("GET", PODS)
             fake.expire_token()
             fake.renew_token()
@@ -207,7 +207,7 @@ class TestWhoWeAre:
             tls = server_tls(authority, "localhost")
             async with serving(handler, tls) as port:
                 environ = {"KUBERNETES_SERVICE_HOST": "localhost", "KUBERNETES_SERVICE_PORT": str(port)}
-                api = Api(load_access(None, environ, account))
+                api = ApiClient(load_api_config(None, environ, account))
                 service_account(tmp_path, authority, "new\n")
                 await api.request("GET", "/version")
                 await api.close()
@@ -231,7 +231,7 @@ class TestWhoWeAre:
         path = kubeconfig(tmp_path, fake.url, user=user)
 
         async def scenario() -> None:
-            api = Api(load_access(None, {"KUBECONFIG": str(path)}))
+            api = ApiClient(load_api_config(None, {"KUBECONFIG": str(path)}))
             for _ in range(2):
                 await api.request("GET", PODS)
                 fake.expire_token()
@@ -418,7 +418,7 @@ class TestErrors:
         async def scenario() -> float:
             async with serving(drip) as port:
                 path = kubeconfig(tmp_path, f"http://127.0.0.1:{port}")
-                api = Api(load_access(None, {"KUBECONFIG": str(path)}))
+                api = ApiClient(load_api_config(None, {"KUBECONFIG": str(path)}))
                 begun = time.monotonic()
                 with pytest.raises(ApiUnreachableError, match="did not answer in time"):
                     await api.request("GET", "/version", within=1.0)
@@ -494,7 +494,7 @@ class TestConnections:
         """A request that is given up leaves no connection behind, and the next one works."""
         fake.faults.add(Fault.hang(), times=1)
 
-        async def use(api: Api) -> None:
+        async def use(api: ApiClient) -> None:
             asking = asyncio.ensure_future(api.request("GET", PODS))
             await until(lambda: bool(fake.requests))
             asking.cancel()
@@ -508,7 +508,7 @@ class TestConnections:
     def test_after_the_close(self, fake: FakeCluster) -> None:
         """A request after the close is one that reaches nobody, and opens nothing."""
 
-        async def use(api: Api) -> None:
+        async def use(api: ApiClient) -> None:
             await api.request("GET", PODS)
             await api.close()
             with pytest.raises(ApiUnreachableError, match="was closed"):
@@ -521,7 +521,7 @@ class TestConnections:
         """What is under way at the close ends at once, as unreachable."""
         fake.faults.add(Fault.hang())
 
-        async def use(api: Api) -> None:
+        async def use(api: ApiClient) -> None:
             asking = [asyncio.ensure_future(api.request("GET", PODS)) for _ in range(3)]
             await until(lambda: 3 == len(fake.requests))
             await api.close()
@@ -546,7 +546,7 @@ class TestConnections:
                 path = kubeconfig(
                     tmp_path, f"https://localhost:{port}", **{"certificate-authority": str(authority.file)}
                 )
-                api = Api(load_access(None, {"KUBECONFIG": str(path)}))
+                api = ApiClient(load_api_config(None, {"KUBECONFIG": str(path)}))
                 async with api.stream("/stream", {}, silence=5.0) as stream:
                     assert b"{}\n" == await stream.piece()
                     await api.request("GET", "/version")
@@ -619,7 +619,7 @@ class TestStreams:
     def test_many_at_once(self, fake: FakeCluster) -> None:
         """Streams are not limited in number, and requests do not queue behind them."""
 
-        async def use(api: Api) -> None:
+        async def use(api: ApiClient) -> None:
             async with contextlib.AsyncExitStack() as streams:
                 for _ in range(150):
                     await streams.enter_async_context(api.stream(PODS, {"watch": "true"}, silence=5.0))
@@ -639,7 +639,9 @@ class TestStreams:
 
         async def scenario() -> list[int]:
             async with serving(handler) as port:
-                api = Api(load_access(None, {"KUBECONFIG": str(kubeconfig(tmp_path, f"http://127.0.0.1:{port}"))}))
+                api = ApiClient(
+                    load_api_config(None, {"KUBECONFIG": str(kubeconfig(tmp_path, f"http://127.0.0.1:{port}"))})
+                )
                 sizes: list[int] = []
                 with pytest.raises(ApiUnreachableError, match="a line is longer than 8388608 bytes"):
                     async with api.stream("/x", {}, silence=5.0) as stream:
@@ -653,7 +655,7 @@ class TestStreams:
     def test_lines_of_a_watch(self, fake: FakeCluster) -> None:
         """Events come as whole lines, as they happen."""
 
-        async def use(api: Api) -> list[str]:
+        async def use(api: ApiClient) -> list[str]:
             query = {"watch": "true", "labelSelector": SELECTOR}
             async with api.stream(PODS, query, silence=5.0) as stream:
                 await api.request("POST", PODS, body=plain_pod("p"))
@@ -667,7 +669,7 @@ class TestStreams:
         """A stream in which nothing comes for too long is broken (K16)."""
         fake.faults.add(Fault.stall(), verb="watch")
 
-        async def use(api: Api) -> None:
+        async def use(api: ApiClient) -> None:
             query = {"watch": "true", "allowWatchBookmarks": "true"}
             async with api.stream(PODS, query, silence=0.5) as stream:
                 async for line in stream.lines():
@@ -680,7 +682,7 @@ class TestStreams:
         """A stream that is refused raises what the API server says."""
         fake.deny("watch", "pods")
 
-        async def use(api: Api) -> None:
+        async def use(api: ApiClient) -> None:
             async with api.stream(PODS, {"watch": "true"}, silence=0.5):
                 pass
 
@@ -703,7 +705,7 @@ class TestStreams:
         async def scenario() -> list[str]:
             async with serving(handler) as port:
                 path = kubeconfig(tmp_path, f"http://127.0.0.1:{port}")
-                api = Api(load_access(None, {"KUBECONFIG": str(path)}))
+                api = ApiClient(load_api_config(None, {"KUBECONFIG": str(path)}))
                 try:
                     async with api.stream("/x", {}, silence=5.0) as stream:
                         return [line.decode() async for line in stream.lines()]
@@ -715,7 +717,7 @@ class TestStreams:
 
 def test_default_trust_is_the_systems(tmp_path: Path) -> None:
     """Without an authority in the kubeconfig the system's are trusted, and the name is checked."""
-    access = load_access(None, {"KUBECONFIG": str(kubeconfig(tmp_path, "https://127.0.0.1:1"))})
+    access = load_api_config(None, {"KUBECONFIG": str(kubeconfig(tmp_path, "https://127.0.0.1:1"))})
     tls = access.endpoint.tls
 
     assert tls is not None
@@ -725,7 +727,7 @@ def test_default_trust_is_the_systems(tmp_path: Path) -> None:
 def test_insecure_as_configured(tmp_path: Path) -> None:
     """Who says in the kubeconfig that nothing is to be verified gets that."""
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", **{"insecure-skip-tls-verify": True})
-    tls = load_access(None, {"KUBECONFIG": str(path)}).endpoint.tls
+    tls = load_api_config(None, {"KUBECONFIG": str(path)}).endpoint.tls
 
     assert tls is not None
     assert (ssl.CERT_NONE, False) == (tls.verify_mode, tls.check_hostname)

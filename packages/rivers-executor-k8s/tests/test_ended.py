@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from rivers.protocol import Ending, Failure, FailureReason, OutputRecord, StepResult
 from rivers.protocol.protobuf import encode_event_protobuf
-from rivers_executor_k8s.pod.classify import EXIT_CODES, ended, evidence_of
+from rivers_executor_k8s.pod.classify import EXIT_CODES, collect_evidence, ended
 from rivers_executor_k8s.pod.names import STEP_CONTAINER
 from rivers_executor_k8s.pod.objects import (
     Condition,
@@ -23,9 +23,9 @@ from rivers_executor_k8s.pod.objects import (
     Pod,
     PodSpec,
     PodStatus,
-    Resources,
-    Running,
-    Terminated,
+    ResourceLimits,
+    RunningState,
+    TerminatedState,
 )
 from rivers_worker.v1 import worker_pb2 as pb
 
@@ -44,14 +44,16 @@ def seen(name: str) -> Pod:
     return msgspec.json.decode((STATUSES / f"{name}.json").read_bytes(), type=Seen).pod
 
 
-def pod_with(end: Terminated | None = None, *, restarts: int = 0, limit: str = "64Mi", **status: object) -> Pod:
+def pod_with(end: TerminatedState | None = None, *, restarts: int = 0, limit: str = "64Mi", **status: object) -> Pod:
     """A pod whose worker has ended so; of a restarted one that is the end of the first worker."""
     now, before = ContainerState(terminated=end), ContainerState()
     if restarts:
-        now, before = ContainerState(running=Running()), now
+        now, before = ContainerState(running=RunningState()), now
     container = ContainerStatus(name=STEP_CONTAINER, image="i:1", restart_count=restarts, state=now, last_state=before)
     statuses = (container,) if end is not None else ()
-    spec = PodSpec(node_name="n1", containers=(Container(name=STEP_CONTAINER, resources=Resources({"memory": limit})),))
+    spec = PodSpec(
+        node_name="n1", containers=(Container(name=STEP_CONTAINER, resources=ResourceLimits({"memory": limit})),)
+    )
     # mypy cannot see through **status
     return Pod(
         metadata=Metadata(name="p1"),
@@ -60,8 +62,8 @@ def pod_with(end: Terminated | None = None, *, restarts: int = 0, limit: str = "
     )
 
 
-def exited(code: int, reason: str = "Error", message: str = "") -> Terminated:
-    return Terminated(exit_code=code, reason=reason, message=message, started_at=BEGAN)
+def exited(code: int, reason: str = "Error", message: str = "") -> TerminatedState:
+    return TerminatedState(exit_code=code, reason=reason, message=message, started_at=BEGAN)
 
 
 # ---- the table (faults.md 2.11) --------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ def test_no_exit_code_is_the_bodys_error(code: int) -> None:
 def test_golden_exit_codes() -> None:
     """The kubelet's status of a plain exit code is read as one."""
     for code in (0, 1, 10):
-        assert code == evidence_of(seen(f"exit-{code}")).exit_code
+        assert code == collect_evidence(seen(f"exit-{code}")).exit_code
 
 
 # ---- the worker's own word ------------------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ def test_a_reason_of_the_pod(reason: str, message: str, word: str) -> None:
 def test_a_disruption_target(reason: str, word: str) -> None:
     """The condition DisruptionTarget means a lost pod, whatever its reason."""
     condition = Condition(type="DisruptionTarget", status="True", reason=reason, message="words of the controller")
-    evidence = evidence_of(pod_with(exited(137, "OOMKilled"), conditions=(condition,)))
+    evidence = collect_evidence(pod_with(exited(137, "OOMKilled"), conditions=(condition,)))
 
     assert word == evidence.container_reason
     assert "words of the controller" in (evidence.detail or "")
@@ -344,7 +346,7 @@ def test_a_disruption_that_was_called_off() -> None:
     """A condition that is not True means nothing."""
     condition = Condition(type="DisruptionTarget", status="False", reason="PreemptionByScheduler")
 
-    assert "OOMKilled" == evidence_of(pod_with(exited(137, "OOMKilled"), conditions=(condition,))).container_reason
+    assert "OOMKilled" == collect_evidence(pod_with(exited(137, "OOMKilled"), conditions=(condition,))).container_reason
 
 
 def test_a_pod_that_is_gone() -> None:
@@ -372,7 +374,7 @@ def test_taken_away_before_the_body_began(code: int) -> None:
 
 def test_gone_for_a_known_reason() -> None:
     """A pod that was evicted and is gone was evicted."""
-    assert "Evicted" == evidence_of(seen("evicted-api"), gone=True).container_reason
+    assert "Evicted" == collect_evidence(seen("evicted-api"), gone=True).container_reason
 
 
 def test_a_cancelled_attempt() -> None:
@@ -398,12 +400,12 @@ def test_a_restarted_container_is_lost() -> None:
 
 def test_a_container_that_was_restarted_after_an_oom_kill() -> None:
     """… and if that was an OOM kill, it is one."""
-    assert "OOMKilled" == evidence_of(pod_with(exited(137, "OOMKilled"), restarts=1)).container_reason
+    assert "OOMKilled" == collect_evidence(pod_with(exited(137, "OOMKilled"), restarts=1)).container_reason
 
 
 def test_docker_has_another_word() -> None:
     """ContainerCannotRun is Docker's StartError."""
-    end = Terminated(
+    end = TerminatedState(
         exit_code=127, reason="ContainerCannotRun", message='exec: "rivers-worker": executable file not found in $PATH'
     )
     result = ended(ATTEMPT, pod_with(end))
@@ -416,7 +418,7 @@ def test_docker_has_another_word() -> None:
 def test_an_end_that_the_kubelet_has_not_seen() -> None:
     """ContainerStatusUnknown is infrastructure, and its 137 no SIGKILL."""
     end = replace(exited(137, "ContainerStatusUnknown"), started_at=None)
-    evidence = evidence_of(pod_with(end, phase="Failed"))
+    evidence = collect_evidence(pod_with(end, phase="Failed"))
 
     assert ("ContainerStatusUnknown", None, None) == (evidence.container_reason, evidence.exit_code, evidence.signal)
 
@@ -424,19 +426,19 @@ def test_an_end_that_the_kubelet_has_not_seen() -> None:
 @pytest.mark.parametrize(("limit", "size"), [("512Mi", 2**29), ("1G", 10**9), ("1.5Gi", 3 * 2**29), ("1000", 1000)])
 def test_memory_limits(limit: str, size: int) -> None:
     """The limit is the manifest's, in bytes."""
-    assert size == evidence_of(pod_with(exited(137, "OOMKilled"), limit=limit)).memory_limit
+    assert size == collect_evidence(pod_with(exited(137, "OOMKilled"), limit=limit)).memory_limit
 
 
 def test_no_memory_limit() -> None:
     """Without a limit none is told."""
     bare = replace(pod_with(exited(137, "OOMKilled")), spec=PodSpec())
 
-    assert evidence_of(bare).memory_limit is None
+    assert collect_evidence(bare).memory_limit is None
 
 
 def test_who_and_where() -> None:
     """Evidence names the pod and its node."""
-    evidence = evidence_of(pod_with(exited(1)))
+    evidence = collect_evidence(pod_with(exited(1)))
 
     assert ("p1", "n1") == (evidence.worker, evidence.node)
     assert "p1" == ended(ATTEMPT, pod_with(exited(1))).worker

@@ -22,7 +22,7 @@ from plain_cluster import opened, plain_cluster, plain_pod, until
 from tls_server import request_of, serving
 
 from rivers_executor_k8s.api.client import ApiError
-from rivers_executor_k8s.api.port_forward import PROTOCOL, Forward
+from rivers_executor_k8s.api.port_forward import PROTOCOL, PortForward
 from rivers_executor_k8s.api.transport import Endpoint, Transport
 from rivers_k8s_testing import FakeCluster, Fault
 
@@ -42,7 +42,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @contextlib.asynccontextmanager
-async def forwarded(fake: FakeCluster, port: int) -> AsyncIterator[Forward]:
+async def forwarded(fake: FakeCluster, port: int) -> AsyncIterator[PortForward]:
     """A port of a pod, made reachable."""
     async with opened(fake) as cluster:
         await cluster.create_pod(plain_pod("p"), deadline=time.monotonic() + 9, on_wait=print)
@@ -53,11 +53,11 @@ async def forwarded(fake: FakeCluster, port: int) -> AsyncIterator[Forward]:
             await forward.close()
 
 
-def path_of(forward: Forward) -> Path:
+def path_of(forward: PortForward) -> Path:
     return Path(forward.target.removeprefix("unix:"))
 
 
-async def echoed(forward: Forward, data: bytes) -> bytes:
+async def echoed(forward: PortForward, data: bytes) -> bytes:
     """What comes back over a connection of its own."""
     reader, writer = await asyncio.open_unix_connection(path_of(forward))
     sending = asyncio.ensure_future(sent(writer, data))
@@ -285,7 +285,7 @@ class TestWebSocket:
         async def scenario(port: int) -> bytes:
             transport = Transport(ignored)
             endpoint = Endpoint(f"http://127.0.0.1:{port}")
-            forward = Forward(lambda: transport.open_websocket(endpoint, "/", {}, PROTOCOL))
+            forward = PortForward(lambda: transport.open_websocket(endpoint, "/", {}, PROTOCOL))
             try:
                 await forward.start()
                 reader, writer = await asyncio.open_unix_connection(path_of(forward))

@@ -7,22 +7,22 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rivers_executor_k8s.api.pod_cache import Known, is_behind
+from rivers_executor_k8s.api.pod_cache import PodCache, is_behind
 from rivers_executor_k8s.pod.objects import (
     ContainerState,
     ContainerStatus,
     Metadata,
     Pod,
     PodStatus,
-    Running,
-    Terminated,
-    Waiting,
+    RunningState,
+    TerminatedState,
+    WaitingState,
 )
 
 STATES = {
-    "waiting": ContainerState(waiting=Waiting()),
-    "running": ContainerState(running=Running()),
-    "terminated": ContainerState(terminated=Terminated()),
+    "waiting": ContainerState(waiting=WaitingState()),
+    "running": ContainerState(running=RunningState()),
+    "terminated": ContainerState(terminated=TerminatedState()),
 }
 
 
@@ -48,21 +48,21 @@ def life(uid: str) -> list[Pod]:
 class TestEvents:
     def test_each_version_once(self) -> None:
         """An event that comes again, at once or after others, is not told again."""
-        known = Known()
+        known = PodCache()
         states = life("a")
 
         assert [True, False, True, False] == [known.change(states[index]) for index in (0, 0, 1, 0)]
 
     def test_not_in_the_wrong_order(self) -> None:
         """A state that a pod has passed already is not told, though it was never seen."""
-        known = Known()
+        known = PodCache()
         states = life("a")
 
         assert [True, False, True, False] == [known.change(states[index]) for index in (2, 1, 4, 3)]
 
     def test_a_deletion_is_the_end(self) -> None:
         """Of a pod that is gone nothing is told any more, neither a change nor its deletion."""
-        known = Known()
+        known = PodCache()
         states = life("a")
         known.change(states[0])
 
@@ -70,7 +70,7 @@ class TestEvents:
 
     def test_a_pod_without_uid_is_none(self) -> None:
         """What has no uid is no pod."""
-        known = Known()
+        known = PodCache()
 
         assert (False, False) == (known.change(Pod()), known.deletion(Pod()))
 
@@ -78,7 +78,7 @@ class TestEvents:
 class TestLists:
     def test_what_changed_and_what_is_missing(self) -> None:
         """A list tells of what is new or different, and of what is not there any more as it was last."""
-        known = Known()
+        known = PodCache()
         for uid in "abc":
             known.change(life(uid)[0])
         known.before_list()
@@ -90,7 +90,7 @@ class TestLists:
 
     def test_what_the_watch_has_told_meanwhile_is_newer(self) -> None:
         """What came while the list was under way is not undone by it: no change, no pod that is new, no deletion."""
-        known = Known()
+        known = PodCache()
         for uid in "ab":
             known.change(life(uid)[2])
         known.before_list()
@@ -104,7 +104,7 @@ class TestLists:
 
     def test_a_list_is_right(self) -> None:
         """What a list says counts, also where it looks like a step back."""
-        known = Known()
+        known = PodCache()
         known.change(life("a")[2])
         known.before_list()
 
@@ -122,7 +122,7 @@ def test_an_eviction_is_ahead() -> None:
 def test_any_watch_tells_the_truth(seed: int, count: int) -> None:
     """Through losses, repetitions, replays and swapped events, each pod only moves on, and a list completes it."""
     chance = random.Random(seed)
-    known = Known()
+    known = PodCache()
     told: dict[str, list[Pod]] = {}
     gone: list[str] = []
     events = sorted(((index, uid) for uid in "abcd"[:count] for index in range(7)), key=lambda event: event[0])

@@ -82,7 +82,7 @@ def held(
     }
 
 
-def labels_of(run: str) -> dict[str, str]:
+def build_labels(run: str) -> dict[str, str]:
     return {"app.kubernetes.io/managed-by": "rivers", RUN_LABEL: run}
 
 
@@ -273,7 +273,7 @@ class TestLastUpdate:
 
 
 def pod(name: str, run: str, *, keep: bool = False) -> dict[str, Any]:
-    labels = {**labels_of(run), "rivers.io/keep-failed": str(keep).lower()}
+    labels = {**build_labels(run), "rivers.io/keep-failed": str(keep).lower()}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

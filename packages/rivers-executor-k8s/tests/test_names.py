@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from rivers.protocol import ImportRef, StepSpec
 from rivers_executor_k8s.pod.names import (
     DIGEST,
-    annotations_of,
+    build_annotations,
+    build_labels,
+    is_kept_after_failure,
     is_ours,
-    keeps_failed,
     label_value,
-    labels_of,
     pod_name,
     run_selector,
 )
@@ -78,7 +78,7 @@ class TestLabels:
     @given(keys, keys, keys)
     def test_valid(self, run_id: str, step: str, attempt_id: str) -> None:
         """Every run, step and attempt has labels that are valid, keys and values."""
-        for key, value in labels_of(spec(run_id, step, attempt_id)).items():
+        for key, value in build_labels(spec(run_id, step, attempt_id)).items():
             assert LABEL_KEY.fullmatch(key)
             assert LABEL_VALUE.fullmatch(value) and len(value) <= 63
 
@@ -100,7 +100,7 @@ class TestLabels:
 
     def test_found_by(self) -> None:
         """A person finds run, step, attempt and id by the labels."""
-        labels = labels_of(spec("r1", "shop/orders", "r1-7"))
+        labels = build_labels(spec("r1", "shop/orders", "r1-7"))
 
         assert {
             "rivers.io/run": "r1",
@@ -114,23 +114,23 @@ class TestLabels:
         """A run's selector selects the run's pods."""
         wanted = dict(term.split("=") for term in run_selector(run_id).split(","))
 
-        assert wanted.items() <= labels_of(spec(run_id)).items()
+        assert wanted.items() <= build_labels(spec(run_id)).items()
 
     def test_worker(self) -> None:
         """A worker is not labelled as a controller, which the NetworkPolicy lets through to workers."""
-        assert "worker" == labels_of(spec())["rivers.io/role"]
+        assert "worker" == build_labels(spec())["rivers.io/role"]
 
     @pytest.mark.parametrize("keep", [True, False])
     def test_keeps_failed(self, keep: bool) -> None:
         """Whether a failed pod is to stay can be read from the pod by any controller."""
-        assert keep == keeps_failed(Pod(metadata=Metadata(labels=labels_of(spec(), keep_failed=keep))))
+        assert keep == is_kept_after_failure(Pod(metadata=Metadata(labels=build_labels(spec(), keep_failed=keep))))
 
 
 class TestAnnotations:
     @given(keys, keys, keys)
     def test_in_full(self, run_id: str, step: str, attempt_id: str) -> None:
         """Annotations hold what labels may have shortened."""
-        annotations = annotations_of(spec(run_id, step, attempt_id), epoch=3)
+        annotations = build_annotations(spec(run_id, step, attempt_id), epoch=3)
 
         assert run_id == annotations["rivers.io/run"]
         assert step == annotations["rivers.io/step"]

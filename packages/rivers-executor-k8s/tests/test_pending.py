@@ -17,11 +17,17 @@ from rivers_executor_k8s.pod.objects import (
     Pod,
     PodSpec,
     PodStatus,
-    Running,
-    Terminated,
-    Waiting,
+    RunningState,
+    TerminatedState,
+    WaitingState,
 )
-from rivers_executor_k8s.pod.pending import CONFIG_PATIENCE, MOUNT_PATIENCE, Cause, cause_of, entrypoint_missing
+from rivers_executor_k8s.pod.pending import (
+    CONFIG_PATIENCE,
+    MOUNT_PATIENCE,
+    PendingCause,
+    explain_missing_entrypoint,
+    find_cause,
+)
 
 STATUSES = Path(__file__).parent / "statuses"
 IMAGE = "registry.example/team/worker:1"
@@ -40,7 +46,7 @@ def seen(name: str) -> Seen:
 
 
 def waiting(reason: str, message: str = "", image: str = IMAGE) -> Pod:
-    state = ContainerState(waiting=Waiting(reason=reason, message=message))
+    state = ContainerState(waiting=WaitingState(reason=reason, message=message))
     status = ContainerStatus(name=STEP_CONTAINER, image=image, state=state)
     return Pod(status=PodStatus(container_statuses=(status,)), spec=PodSpec(node_name="n1"))
 
@@ -80,7 +86,7 @@ FATAL = [
 @pytest.mark.parametrize(("name", "word", "text"), WAITS)
 def test_what_may_change_is_waited_for(name: str, word: str, text: str) -> None:
     """A cluster without room and a registry that does not answer are told in their own words, and are not fatal."""
-    cause = cause_of(seen(name).pod, seen(name).events)
+    cause = find_cause(seen(name).pod, seen(name).events)
 
     assert cause is not None
     assert (word, False, 0.0) == (cause.word, cause.fatal, cause.patience)
@@ -90,7 +96,7 @@ def test_what_may_change_is_waited_for(name: str, word: str, text: str) -> None:
 @pytest.mark.parametrize(("name", "word", "patience", "text"), FATAL)
 def test_what_does_not_change_is_fatal(name: str, word: str, patience: float, text: str) -> None:
     """What the registry refuses, what is missing and what cannot be run end the attempt, and say what to do."""
-    cause = cause_of(seen(name).pod, seen(name).events)
+    cause = find_cause(seen(name).pod, seen(name).events)
 
     assert cause is not None
     assert (word, True, patience) == (cause.word, cause.fatal, cause.patience)
@@ -103,15 +109,15 @@ PULLS = ["refused", "not-found", "unauthorized", "denied", "server-error", "rate
 @pytest.mark.parametrize("name", PULLS)
 def test_a_failed_pull_and_its_back_off_are_one_cause(name: str) -> None:
     """The kubelet goes to and fro between two states of a pull; the cause stays the same, and so is told once."""
-    assert cause_of(seen(f"pull-{name}").pod) == cause_of(seen(f"pull-{name}-back-off").pod) is not None
+    assert find_cause(seen(f"pull-{name}").pod) == find_cause(seen(f"pull-{name}-back-off").pod) is not None
 
 
 def test_before_1_31_a_back_off_is_explained_by_an_event() -> None:
     """A back-off that does not say why takes the registry's words from the event; without it nothing is said."""
     pod = waiting("ImagePullBackOff", f'Back-off pulling image "{REFUSED}"', REFUSED)
 
-    assert cause_of(pod) is None
-    assert cause_of(seen("pull-denied").pod) == cause_of(pod, seen("pull-denied").events)
+    assert find_cause(pod) is None
+    assert find_cause(seen("pull-denied").pod) == find_cause(pod, seen("pull-denied").events)
 
 
 STARTED = [
@@ -129,13 +135,13 @@ STARTED = [
 @pytest.mark.parametrize("name", STARTED)
 def test_a_pod_that_runs_or_is_over_waits_for_nothing(name: str) -> None:
     """Once the worker's container runs or has ended, and once the pod has, there is no cause."""
-    assert cause_of(seen(name).pod, seen(name).events) is None
+    assert find_cause(seen(name).pod, seen(name).events) is None
 
 
 def test_a_pod_of_which_nothing_was_said_has_no_cause() -> None:
     """A new pod, and one whose container is about to be made, have no cause."""
-    assert cause_of(Pod()) is None
-    assert cause_of(waiting("ContainerCreating")) is None
+    assert find_cause(Pod()) is None
+    assert find_cause(waiting("ContainerCreating")) is None
 
 
 # ---- other runtimes, other registries -------------------------------------------------------------------------------
@@ -171,7 +177,7 @@ REFUSALS = [
 @pytest.mark.parametrize("message", REFUSALS)
 def test_a_registry_that_refuses_is_fatal_in_every_runtimes_words(message: str) -> None:
     """Docker, containerd and CRI-O say in different words that there is no such image for us."""
-    cause = cause_of(waiting("ErrImagePull", message))
+    cause = find_cause(waiting("ErrImagePull", message))
 
     assert cause is not None
     assert cause.fatal
@@ -209,7 +215,7 @@ NO_ANSWERS = [
 @pytest.mark.parametrize("message", NO_ANSWERS)
 def test_a_registry_that_does_not_answer_is_waited_for(message: str) -> None:
     """Whatever is no refusal may be over in a minute, an unknown text too."""
-    cause = cause_of(waiting("ErrImagePull", message))
+    cause = find_cause(waiting("ErrImagePull", message))
 
     assert cause is not None
     assert not cause.fatal
@@ -221,7 +227,7 @@ def test_a_registry_that_does_not_answer_is_waited_for(message: str) -> None:
 def test_an_images_name_is_no_refusal(image: str) -> None:
     """Words in the name or address of an image are not taken for the registry's."""
     message = f'failed to resolve reference "{image}": failed to do request: Head "https://h/{image}/404": EOF'
-    cause = cause_of(waiting("ErrImagePull", message, image))
+    cause = find_cause(waiting("ErrImagePull", message, image))
 
     assert cause is not None
     assert not cause.fatal
@@ -230,7 +236,7 @@ def test_an_images_name_is_no_refusal(image: str) -> None:
 @pytest.mark.parametrize("image", ["timeout:500", "x/unavailable", "e:5", "127.0.0.1:5000/x509:429"])
 def test_an_images_name_is_no_silence(image: str) -> None:
     """Nor do they hide a refusal."""
-    cause = cause_of(waiting("ErrImagePull", f"pull access denied for {image}: denied", image))
+    cause = find_cause(waiting("ErrImagePull", f"pull access denied for {image}: denied", image))
 
     assert cause is not None
     assert cause.fatal
@@ -259,7 +265,7 @@ ENTRYPOINTS = [
 @pytest.mark.parametrize(("message", "text"), ENTRYPOINTS)
 def test_an_image_without_rivers_worker_is_named(message: str, text: str) -> None:
     """A command that the image lacks is told by its name, with the image, in every runtime's words."""
-    told = entrypoint_missing(IMAGE, message)
+    told = explain_missing_entrypoint(IMAGE, message)
 
     assert told is not None
     assert f"{text} in image '{IMAGE}'" in told or text in told
@@ -271,8 +277,8 @@ def test_an_image_without_rivers_worker_is_named(message: str, text: str) -> Non
 def test_a_container_without_its_command_is_fatal(reason: str) -> None:
     """CRI-O makes the kubelet try again and again where containerd gives up: it is fatal all the same."""
     message = "container create failed: executable file `rivers-worker` not found in $PATH"
-    assert cause_of(waiting(reason, message)) == Cause(
-        reason, entrypoint_missing(IMAGE, message) or "", fatal=True, patience=0.0
+    assert find_cause(waiting(reason, message)) == PendingCause(
+        reason, explain_missing_entrypoint(IMAGE, message) or "", fatal=True, patience=0.0
     )
 
 
@@ -290,7 +296,7 @@ def test_a_container_without_its_command_is_fatal(reason: str) -> None:
 )
 def test_other_states_are_told_and_waited_for(reason: str, message: str) -> None:
     """A state that may pass, or that nobody knows yet, is told by its word and leaves it to startup_timeout."""
-    cause = cause_of(waiting(reason, message))
+    cause = find_cause(waiting(reason, message))
 
     assert cause is not None
     assert (reason, False) == (cause.word, cause.fatal)
@@ -304,16 +310,16 @@ def test_other_states_are_told_and_waited_for(reason: str, message: str) -> None
 def test_ids_that_change_with_every_try_are_left_out() -> None:
     """A container's id in the message does not make it another cause each time."""
     message = 'failed to generate container "{}" spec: disk full'
-    first = cause_of(waiting("CreateContainerError", message.format("22d5" * 16)))
+    first = find_cause(waiting("CreateContainerError", message.format("22d5" * 16)))
 
-    assert first == cause_of(waiting("CreateContainerError", message.format("bae0" * 16)))
+    assert first == find_cause(waiting("CreateContainerError", message.format("bae0" * 16)))
     assert first is not None
     assert "failed to generate container spec: disk full" == first.text
 
 
 def test_a_text_is_one_line_of_bounded_length() -> None:
     """A registry's page of HTML becomes one line of at most 2,000 characters and the image's name."""
-    cause = cause_of(waiting("ErrImagePull", "<html>\n" + "x\n" * 5000))
+    cause = find_cause(waiting("ErrImagePull", "<html>\n" + "x\n" * 5000))
 
     assert cause is not None
     assert "\n" not in cause.text
@@ -329,27 +335,27 @@ def with_inits(*inits: tuple[str, ContainerState], step: str = "PodInitializing"
     return Pod(status=PodStatus(init_container_statuses=statuses, container_statuses=pod.status.container_statuses))
 
 
-RUNS = ContainerState(running=Running())
-DONE = ContainerState(terminated=Terminated(exit_code=0, reason="Completed"))
-PULLS_NEXT = ContainerState(waiting=Waiting(reason="PodInitializing"))
+RUNS = ContainerState(running=RunningState())
+DONE = ContainerState(terminated=TerminatedState(exit_code=0, reason="Completed"))
+PULLS_NEXT = ContainerState(waiting=WaitingState(reason="PodInitializing"))
 
 
 def test_the_init_container_that_runs_is_named() -> None:
     """Of several init containers the one that runs now is told, after those that stay on as side-cars."""
-    cause = cause_of(with_inits(("a", DONE), ("proxy", RUNS), ("c", RUNS), ("d", PULLS_NEXT)))
+    cause = find_cause(with_inits(("a", DONE), ("proxy", RUNS), ("c", RUNS), ("d", PULLS_NEXT)))
 
-    assert Cause("Initializing", "init container 'c' runs") == cause
+    assert PendingCause("Initializing", "init container 'c' runs") == cause
 
 
 def test_side_cars_that_stay_do_not_hold_up_the_worker() -> None:
     """An init container that stays on as a side-car is no cause once the worker's container is on its way."""
-    assert cause_of(with_inits(("proxy", RUNS), step="ContainerCreating")) is None
+    assert find_cause(with_inits(("proxy", RUNS), step="ContainerCreating")) is None
 
 
 def test_a_later_init_container_that_cannot_start_is_the_cause() -> None:
     """An init container that lacks its ConfigMap is fatal as the worker's own would be."""
-    state = ContainerState(waiting=Waiting(reason="CreateContainerConfigError", message='configmap "c" not found'))
-    cause = cause_of(with_inits(("proxy", RUNS), ("setup", state)))
+    state = ContainerState(waiting=WaitingState(reason="CreateContainerConfigError", message='configmap "c" not found'))
+    cause = find_cause(with_inits(("proxy", RUNS), ("setup", state)))
 
     assert cause is not None
     assert ("CreateContainerConfigError", True, CONFIG_PATIENCE) == (cause.word, cause.fatal, cause.patience)
@@ -359,19 +365,19 @@ def test_a_later_init_container_that_cannot_start_is_the_cause() -> None:
 def test_a_side_cars_trouble_is_not_the_workers() -> None:
     """A side-car whose image cannot be pulled does not keep the worker from starting, so it is no cause."""
     proxy = ContainerStatus(
-        name="proxy", state=ContainerState(waiting=Waiting(reason="ErrImagePull", message="denied"))
+        name="proxy", state=ContainerState(waiting=WaitingState(reason="ErrImagePull", message="denied"))
     )
     pod = waiting("ContainerCreating")
     statuses = (proxy, *pod.status.container_statuses)
 
-    assert cause_of(Pod(status=PodStatus(container_statuses=statuses))) is None
+    assert find_cause(Pod(status=PodStatus(container_statuses=statuses))) is None
 
 
 def test_a_scheduler_that_says_nothing_is_told_too() -> None:
     """A pod that was found no node for, without a reason, is unschedulable."""
     condition = Condition(type="PodScheduled", status="False")
 
-    assert Cause("Unschedulable", "no node was found for it") == cause_of(
+    assert PendingCause("Unschedulable", "no node was found for it") == find_cause(
         Pod(status=PodStatus(conditions=(condition,)))
     )
 
@@ -389,8 +395,8 @@ def test_the_last_event_counts_whatever_their_order() -> None:
     started = event("Started", "Started container setup", 4)
     pod = waiting("ContainerCreating")
 
-    assert Cause("Pulling", "Pulling image") == cause_of(pod, (pulling, MOUNT))
-    assert cause_of(pod, (started, pulling, MOUNT)) is None
+    assert PendingCause("Pulling", "Pulling image") == find_cause(pod, (pulling, MOUNT))
+    assert find_cause(pod, (started, pulling, MOUNT)) is None
 
 
 @pytest.mark.parametrize(
@@ -407,7 +413,7 @@ def test_the_last_event_counts_whatever_their_order() -> None:
 )
 def test_events_that_explain(reason: str, message: str, fatal: bool) -> None:
     """What the kubelet notes about volumes and the pod's network is told; only what is missing is fatal."""
-    cause = cause_of(waiting("ContainerCreating"), [event(reason, message, 5)])
+    cause = find_cause(waiting("ContainerCreating"), [event(reason, message, 5)])
 
     assert cause is not None
     assert (reason, fatal) == (cause.word, cause.fatal)
@@ -419,4 +425,4 @@ def test_events_that_explain(reason: str, message: str, fatal: bool) -> None:
 )
 def test_events_that_explain_nothing(reason: str) -> None:
     """Noise, progress and what the status tells better are no cause."""
-    assert cause_of(Pod(metadata=Metadata(name="p")), [event(reason, "words", 1)]) is None
+    assert find_cause(Pod(metadata=Metadata(name="p")), [event(reason, "words", 1)]) is None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from sessions import SLEEPS, in_session, made
 
-from rivers_executor_k8s.pod.pending import Cause
+from rivers_executor_k8s.pod.pending import PendingCause
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.startup import CALM, SILENT, StartError, Startup
 from rivers_k8s_testing import FakeCluster
@@ -30,7 +30,7 @@ class Told:
     """How a start went: what was said and when, seconds after its beginning, and how it ended."""
 
     def __init__(self) -> None:
-        self.causes: list[Cause] = []
+        self.causes: list[PendingCause] = []
         self.at: list[float] = []
         self.error: StartError | None = None
         self.took = 0.0
@@ -48,7 +48,7 @@ def begun(fake: FakeCluster, seconds: float = 30.0, *, befalls: Callable[[str], 
         name, view = await made(session)
         began = time.monotonic()
 
-        def say(cause: Cause) -> None:
+        def say(cause: PendingCause) -> None:
             told.causes.append(cause)
             told.at.append(time.monotonic() - began)
 

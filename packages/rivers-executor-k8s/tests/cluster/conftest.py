@@ -15,7 +15,7 @@ import pytest
 from running.going import Going
 
 import rivers as rs
-from rivers_executor_k8s.api.client import ApiError, load_api
+from rivers_executor_k8s.api.client import ApiError, load_api_client
 
 AFTER_OUTAGES = 120.0
 """Seconds in which a controller makes an account, where the API server was just away and a leader must be found."""
@@ -40,7 +40,7 @@ def namespace() -> Iterator[Namespace]:
     name = f"rivers-test-{uuid.uuid4().hex[:10]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     with asyncio.Runner() as runner:
-        api = load_api(None)
+        api = load_api_client(None)
         made = Namespace(name, api, runner)
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         made.ask("POST", "/api/v1/namespaces", body)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import parse_qsl, urlsplit
 
-from rivers_executor_k8s.api.client import Api, ApiError, ApiUnreachableError, load_api
+from rivers_executor_k8s.api.client import ApiClient, ApiError, ApiUnreachableError, load_api_client
 
 RATE = 0.2
 WATCH_LIVES = 3.0
@@ -42,7 +42,7 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._thread.start()
-        self._api: Api = load_api(None)
+        self._api: ApiClient = load_api_client(None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
         port = self._server.sockets[0].getsockname()[1]

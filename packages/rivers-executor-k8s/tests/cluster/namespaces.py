@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rivers_executor_k8s.api.client import Api
+from rivers_executor_k8s.api.client import ApiClient
 from rivers_executor_k8s.pod.objects import Event, EventList, Pod
 
 __all__ = ["Namespace"]
@@ -22,7 +22,7 @@ LOOK_EVERY = 0.1
 class Namespace:
     """One namespace of the cluster, as its administrator sees it; every method returns when the API server has."""
 
-    def __init__(self, name: str, api: Api, runner: asyncio.Runner) -> None:
+    def __init__(self, name: str, api: ApiClient, runner: asyncio.Runner) -> None:
         self.name = name
         self.path = f"/api/v1/namespaces/{name}"
         self.leases = f"/apis/coordination.k8s.io/v1/namespaces/{name}/leases"

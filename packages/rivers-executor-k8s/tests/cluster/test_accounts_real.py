@@ -21,8 +21,8 @@ from outages import NEEDS_TOOLS, TOOLS
 from real_runs import NEEDS_IMAGE, NO_NOTES, account, settings
 
 import rivers as rs
-from rivers_executor_k8s.api.auth import load_access
-from rivers_executor_k8s.api.client import Api
+from rivers_executor_k8s.api.auth import load_api_config
+from rivers_executor_k8s.api.client import ApiClient
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.roles import Permission, required
 from rivers_executor_k8s.run.preflight import missing_permissions
@@ -74,7 +74,7 @@ def missing(namespace: Namespace, config: Path) -> str:
     """What preflight says to the user of a kubeconfig."""
 
     async def ask() -> str:
-        cluster = Cluster(Api(load_access(None, {"KUBECONFIG": str(config)})), namespace.name)
+        cluster = Cluster(ApiClient(load_api_config(None, {"KUBECONFIG": str(config)})), namespace.name)
         try:
             return "".join(problem.message for problem in await missing_permissions(cluster))
         finally:

@@ -16,8 +16,8 @@ from kubernetes.config import load_kube_config
 from namespaces import Namespace
 from test_statuses import pod
 
-from rivers_executor_k8s.api.auth import Access, load_access
-from rivers_executor_k8s.api.client import Api, ApiError
+from rivers_executor_k8s.api.auth import ApiConfig, load_api_config
+from rivers_executor_k8s.api.client import ApiClient, ApiError
 from rivers_executor_k8s.api.namespace import Cluster, NameTakenError, PodRefusedError
 from rivers_executor_k8s.api.watch import PodWatch
 from rivers_executor_k8s.pod.names import DIGEST
@@ -44,11 +44,11 @@ def named(name: str, code: str = "pass", digest: str = "d", **spec: Any) -> dict
     return made
 
 
-def within(namespace: Namespace, use: Callable[[Cluster], Awaitable[Any]], access: Access | None = None) -> Any:
+def within(namespace: Namespace, use: Callable[[Cluster], Awaitable[Any]], access: ApiConfig | None = None) -> Any:
     """What use of the namespace returns, as the kubeconfig's user or another one."""
 
     async def scenario() -> Any:
-        cluster = Cluster(Api(access or load_access(None)), namespace.name)
+        cluster = Cluster(ApiClient(access or load_api_config(None)), namespace.name)
         try:
             return await use(cluster)
         finally:
@@ -80,7 +80,7 @@ async def running(cluster: Cluster, name: str) -> Pod:
     raise AssertionError(f"pod {name} does not run")
 
 
-def account(namespace: Namespace, name: str, rules: list[dict[str, Any]]) -> Access:
+def account(namespace: Namespace, name: str, rules: list[dict[str, Any]]) -> ApiConfig:
     """A service account that may do so much, as a user of the cluster from outside."""
     roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace.name}"
     namespace.make("serviceaccounts", {"metadata": {"name": name}})
@@ -96,7 +96,7 @@ def account(namespace: Namespace, name: str, rules: list[dict[str, Any]]) -> Acc
         configuration.cert_file = configuration.key_file = configuration.refresh_api_key_hook = None
         configuration.api_key = {"authorization": f"Bearer {token}"}
 
-    return Access(load, namespace=namespace.name, in_cluster=False)
+    return ApiConfig(load, namespace=namespace.name, in_cluster=False)
 
 
 def token_of(namespace: Namespace, name: str) -> str:
@@ -314,7 +314,7 @@ def test_a_service_account_whose_token_is_rotated(namespace: Namespace, tmp_path
     (tmp_path / "token").write_text("not.a.token")
     server = urlsplit(endpoint.server)
     environ = {"KUBERNETES_SERVICE_HOST": str(server.hostname), "KUBERNETES_SERVICE_PORT": str(server.port or 443)}
-    access = load_access(None, environ, tmp_path)
+    access = load_api_config(None, environ, tmp_path)
     (tmp_path / "token").write_text(token_of(namespace, "controller"))
 
     async def use(cluster: Cluster) -> tuple[Pod, ...]:

@@ -21,7 +21,7 @@ from controllers import Controller
 from namespaces import Namespace
 from real_runs import NEEDS_IMAGE, NO_NOTES, Start
 
-from rivers_executor_k8s.api.client import load_api
+from rivers_executor_k8s.api.client import load_api_client
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import RUN_LABEL
 from rivers_executor_k8s.run.lease import LEASE_SECONDS, RunLock, RunLockedError
@@ -141,7 +141,7 @@ def test_one_run_and_three_controllers(namespace: Namespace, holder: subprocess.
     """The second controller of a run is told who holds it; that one killed, a third goes on, one epoch later."""
 
     async def take() -> RunLock:
-        cluster = Cluster(load_api(None), namespace.name)
+        cluster = Cluster(load_api_client(None), namespace.name)
         lock = RunLock(cluster, "shared", None)
         try:
             await lock.take()

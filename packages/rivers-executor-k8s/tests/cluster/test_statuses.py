@@ -12,7 +12,7 @@ from rivers.protocol import Ending, FailureReason, StepResult
 from rivers_executor_k8s.pod.classify import ended
 from rivers_executor_k8s.pod.names import STEP_CONTAINER
 from rivers_executor_k8s.pod.objects import Pod
-from rivers_executor_k8s.pod.pending import Cause, cause_of
+from rivers_executor_k8s.pod.pending import PendingCause, find_cause
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
@@ -56,11 +56,11 @@ def one(name: str, code: str) -> dict[str, Any]:
     }
 
 
-def cause_in(namespace: Namespace, word: str, seconds: float = 20.0) -> Cause:
+def cause_in(namespace: Namespace, word: str, seconds: float = 20.0) -> PendingCause:
     """The cause of this word, once the cluster tells it."""
 
-    def find() -> Cause | None:
-        cause = cause_of(namespace.pod("p"), namespace.events("p"))
+    def find() -> PendingCause | None:
+        cause = find_cause(namespace.pod("p"), namespace.events("p"))
         return cause if cause is not None and cause.word == word else None
 
     return namespace.until(find, seconds)
@@ -151,7 +151,7 @@ def test_a_config_map_that_comes_late(namespace: Namespace) -> None:
     namespace.make("configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}})
     runs(namespace)
 
-    assert cause_of(namespace.pod("p"), namespace.events("p")) is None
+    assert find_cause(namespace.pod("p"), namespace.events("p")) is None
 
 
 EATS = "x = bytearray(256 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1"

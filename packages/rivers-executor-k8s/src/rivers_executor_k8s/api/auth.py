@@ -27,7 +27,7 @@ from yarl import URL
 from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.api.transport import Endpoint, Proxy
 
-__all__ = ["Access", "load_access"]
+__all__ = ["ApiConfig", "load_api_config"]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # Seconds between two looks whether the token is another one; the library reads a rotated file once a minute
@@ -38,7 +38,7 @@ RENEW_EVERY = 5.0
 PLUGIN = 60.0
 
 
-class Access:
+class ApiConfig:
     """One configuration of the client library. `load` fills one in, and does so again when it is refused.
 
     Raises:
@@ -97,7 +97,9 @@ class Access:
         self._header = " ".join(str(setting["value"] or "").split()) if setting is not None else ""
 
 
-def load_access(context: str | None, environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_ACCOUNT) -> Access:
+def load_api_config(
+    context: str | None, environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_ACCOUNT
+) -> ApiConfig:
     """The service account of this pod; outside a cluster, or with a `context`, what the kubeconfig says.
 
     Raises:
@@ -107,7 +109,7 @@ def load_access(context: str | None, environ: Mapping[str, str] = os.environ, fo
         loader = InClusterConfigLoader(str(folder / "token"), str(folder / "ca.crt"), environ=environ)
         own = folder / "namespace"
         namespace = own.read_text().strip() if own.is_file() else "default"
-        return Access(loader.load_and_set, namespace=namespace, in_cluster=True)
+        return ApiConfig(loader.load_and_set, namespace=namespace, in_cluster=True)
     files = environ.get("KUBECONFIG") or "~/.kube/config"
     wanted = _context_in(files, context)
 
@@ -119,7 +121,7 @@ def load_access(context: str | None, environ: Mapping[str, str] = os.environ, fo
             configuration.proxy = proxy
 
     namespace = wanted["context"].get("namespace") or "default"
-    return Access(load, namespace=namespace, in_cluster=False)
+    return ApiConfig(load, namespace=namespace, in_cluster=False)
 
 
 def _context_in(files: str, context: str | None) -> Any:

@@ -18,12 +18,12 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import msgspec
 
-from rivers_executor_k8s.api.auth import Access, load_access
-from rivers_executor_k8s.api.port_forward import PROTOCOL, Forward
+from rivers_executor_k8s.api.auth import ApiConfig, load_api_config
+from rivers_executor_k8s.api.port_forward import PROTOCOL, PortForward
 from rivers_executor_k8s.api.transport import Transport
 from rivers_executor_k8s.pod.objects import Status, StatusCause
 
-__all__ = ["TIMEOUT", "Api", "ApiError", "ApiUnreachableError", "Stream", "load_api"]
+__all__ = ["TIMEOUT", "ApiClient", "ApiError", "ApiUnreachableError", "Stream", "load_api_client"]
 
 T = TypeVar("T")
 # Seconds that a request may take, all in all
@@ -65,13 +65,13 @@ class ApiUnreachableError(Exception):
     """There was no answer: refused, reset, too late, no TLS, no such name. What was asked for may have been done."""
 
 
-class Api:
+class ApiClient:
     """The API server of one cluster, as one user. Used from one loop.
 
     `namespace` is the current one, `in_cluster` whether this process runs in a pod of the cluster.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: ApiConfig) -> None:
         self.namespace = access.namespace
         self.in_cluster = access.in_cluster
         self._access = access
@@ -129,7 +129,7 @@ class Api:
         finally:
             response.close()
 
-    async def forward(self, namespace: str, pod: str, port: int) -> Forward:
+    async def forward(self, namespace: str, pod: str, port: int) -> PortForward:
         """Make a pod's port reachable from here, through the API server; close it.
 
         Raises:
@@ -142,7 +142,7 @@ class Api:
             async with asyncio.timeout(TIMEOUT):
                 return await self._transport.open_websocket(self._access.endpoint, target, headers, PROTOCOL)
 
-        forward = Forward(lambda: self._authorized(send))
+        forward = PortForward(lambda: self._authorized(send))
         try:
             await forward.start()
         except BaseException:
@@ -203,22 +203,22 @@ class Stream:
             yield left
 
 
-def load_api(context: str | None) -> Api:
+def load_api_client(context: str | None) -> ApiClient:
     """The API server that this process is meant to use: its own cluster's, or the kubeconfig's.
 
     Raises:
         ConfigurationError: no cluster is configured, or the context is not there.
     """
-    return Api(load_access(context))
+    return ApiClient(load_api_config(context))
 
 
 async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
     """Raise ApiError for a response that is neither a success nor an upgrade."""
     if not (200 <= response.status < 300 or response.status == 101):
-        raise error_of(response.status, response.headers, await response.read())
+        raise parse_error(response.status, response.headers, await response.read())
 
 
-def error_of(code: int, headers: Mapping[str, str], data: bytes) -> ApiError:
+def parse_error(code: int, headers: Mapping[str, str], data: bytes) -> ApiError:
     """What an answer says that is an error: a Status, or a page of whoever stands before the API server."""
     header = headers.get("Retry-After", "")
     waits = [float(header)] if header.isdigit() else []

@@ -16,7 +16,7 @@ from typing import Literal
 
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 
-__all__ = ["Meaning", "is_passing", "meaning_of_create"]
+__all__ = ["CreateDecision", "classify_create_error", "is_transient"]
 
 Deed = Literal["look", "wait", "give up"]
 
@@ -27,7 +27,7 @@ NEVER = frozenset(("NamespaceTerminating",))
 
 
 @dataclass(frozen=True)
-class Meaning:
+class CreateDecision:
     """What to do, the cause in a word, and in a sentence for the user."""
 
     deed: Deed
@@ -35,48 +35,48 @@ class Meaning:
     text: str
 
 
-def is_passing(error: ApiError | ApiUnreachableError) -> bool:
+def is_transient(error: ApiError | ApiUnreachableError) -> bool:
     """Whether the same request may work later, whatever it was."""
     return isinstance(error, ApiUnreachableError) or error.status in PASSING
 
 
-def meaning_of_create(error: ApiError | ApiUnreachableError, namespace: str) -> Meaning:
+def classify_create_error(error: ApiError | ApiUnreachableError, namespace: str) -> CreateDecision:
     """What the answer to a pod's create request means."""
     if isinstance(error, ApiUnreachableError):
-        return Meaning("wait", "ApiUnreachable", str(error))
+        return CreateDecision("wait", "ApiUnreachable", str(error))
     said, status = error.message, error.status
     if status == 409:
         deed: Deed = "look" if error.reason == "AlreadyExists" else "wait"
-        return Meaning(deed, error.reason or "Conflict", said)
-    if is_passing(error):
+        return CreateDecision(deed, error.reason or "Conflict", said)
+    if is_transient(error):
         word = "TooManyRequests" if status == 429 else error.reason or "ApiError"
-        return Meaning("wait", word, f"the API server answers {error}")
+        return CreateDecision("wait", word, f"the API server answers {error}")
     if status == 403:
         return _forbidden(error, namespace)
     if status == 404:
-        return Meaning("give up", "NamespaceNotFound", f"namespace {namespace!r} cannot be used: {said}")
+        return CreateDecision("give up", "NamespaceNotFound", f"namespace {namespace!r} cannot be used: {said}")
     if status == 401:
         text = f"the API server does not accept this process's credentials: {said}"
-        return Meaning("give up", "Unauthorized", text)
-    return Meaning("give up", error.reason or "Invalid", _faults(error))
+        return CreateDecision("give up", "Unauthorized", text)
+    return CreateDecision("give up", error.reason or "Invalid", _faults(error))
 
 
-def _forbidden(error: ApiError, namespace: str) -> Meaning:
+def _forbidden(error: ApiError, namespace: str) -> CreateDecision:
     """Many things are forbidden: by quota for now, by everything else for good."""
     said = error.message
     if any(words in said for words in QUOTA):
-        return Meaning("wait", "ExceededQuota", said)
+        return CreateDecision("wait", "ExceededQuota", said)
     if any(cause.reason in NEVER for cause in error.causes) or "is being terminated" in said:
-        return Meaning("give up", "NamespaceTerminating", f"namespace {namespace!r} is being deleted: {said}")
+        return CreateDecision("give up", "NamespaceTerminating", f"namespace {namespace!r} is being deleted: {said}")
     if "error looking up service account" in said:
         text = f"{said}; make the service account, or pass the name of one to rs.Executor.kubernetes(service_account=…)"
-        return Meaning("give up", "ServiceAccountNotFound", text)
+        return CreateDecision("give up", "ServiceAccountNotFound", text)
     if "violates PodSecurity" in said:
-        return Meaning("give up", "PodSecurity", said)
+        return CreateDecision("give up", "PodSecurity", said)
     if "cannot create resource" in said:
         text = f"{said}; the Role that is needed stands in the documentation, under permissions"
-        return Meaning("give up", "NotPermitted", text)
-    return Meaning("give up", error.reason or "Forbidden", said)
+        return CreateDecision("give up", "NotPermitted", text)
+    return CreateDecision("give up", error.reason or "Forbidden", said)
 
 
 def _faults(error: ApiError) -> str:

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rivers_executor_k8s.api.client import Api, ApiError, ApiUnreachableError, Stream
-from rivers_executor_k8s.api.create_errors import Meaning, is_passing, meaning_of_create
-from rivers_executor_k8s.api.port_forward import Forward
+from rivers_executor_k8s.api.client import ApiClient, ApiError, ApiUnreachableError, Stream
+from rivers_executor_k8s.api.create_errors import CreateDecision, classify_create_error, is_transient
+from rivers_executor_k8s.api.port_forward import PortForward
 from rivers_executor_k8s.api.rate_limit import RateLimiter, pause
 from rivers_executor_k8s.pod.names import STEP_CONTAINER, is_ours
 from rivers_executor_k8s.pod.objects import Event, EventList, Pod, PodList
@@ -59,7 +59,7 @@ class Cluster:
         ApiUnreachableError: in all methods, when there was no answer for too long.
     """
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(self, api: ApiClient, namespace: str) -> None:
         self.namespace = namespace
         self.outside = not api.in_cluster
         self._api = api
@@ -213,7 +213,7 @@ class Cluster:
         except (ApiError, ApiUnreachableError):
             return ()
 
-    async def forward(self, name: str, port: int) -> Forward:
+    async def forward(self, name: str, port: int) -> PortForward:
         """Make a pod's port reachable from here; close it."""
         return await self._api.forward(self.namespace, name, port)
 
@@ -267,16 +267,18 @@ class Cluster:
 
     # ── calls ──
 
-    async def _try_to_create(self, manifest: Mapping[str, Any], dry: str | None) -> tuple[Pod | Meaning, float | None]:
+    async def _try_to_create(
+        self, manifest: Mapping[str, Any], dry: str | None
+    ) -> tuple[Pod | CreateDecision, float | None]:
         """One request: the pod, or what the answer means and when to ask again."""
         # Without Strict, a field that the API server does not know is dropped with a warning that nobody reads.
         query = {"fieldManager": "rivers", "fieldValidation": "Strict"} | ({"dryRun": dry} if dry is not None else {})
         try:
             return _decoded(await self._once("POST", self._pods, query=query, body=manifest), Pod), None
         except ApiUnreachableError as error:
-            return meaning_of_create(error, self.namespace), None
+            return classify_create_error(error, self.namespace), None
         except ApiError as error:
-            return meaning_of_create(error, self.namespace), error.retry_after
+            return classify_create_error(error, self.namespace), error.retry_after
 
     async def _found(self, name: str, manifest: Mapping[str, Any]) -> Pod | None:
         """The pod that has the name, if it is ours; None where it is gone meanwhile, or cannot be looked at now.
@@ -329,7 +331,7 @@ class Cluster:
             except (ApiError, ApiUnreachableError) as error:
                 tries += 1
                 seconds = pause(tries, error.retry_after if isinstance(error, ApiError) else None)
-                if not is_passing(error) or not await self._rest(seconds, until, free=once_a_run):
+                if not is_transient(error) or not await self._rest(seconds, until, free=once_a_run):
                     raise
 
     async def _rest(

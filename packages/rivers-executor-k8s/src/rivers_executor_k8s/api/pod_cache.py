@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from rivers_executor_k8s.pod.objects import Pod
 
-__all__ = ["Known", "is_behind"]
+__all__ = ["PodCache", "is_behind"]
 
 # Versions of a pod that are known again
 REMEMBERED = 8
@@ -22,7 +22,7 @@ MOST_GONE = 10_000
 _PHASES = {"Pending": 0, "Succeeded": 2, "Failed": 2}
 
 
-class Known:
+class PodCache:
     """The pods as they were told last. Each method says whether, or what, is to be told."""
 
     def __init__(self) -> None:

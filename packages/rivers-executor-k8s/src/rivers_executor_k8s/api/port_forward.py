@@ -19,7 +19,7 @@ import aiohttp
 
 from rivers_executor_k8s.api.transport import close_websocket
 
-__all__ = ["PROTOCOL", "Forward"]
+__all__ = ["PROTOCOL", "PortForward"]
 
 PROTOCOL = "v4.channel.k8s.io"
 DATA = 0
@@ -28,7 +28,7 @@ PIECE = 32 * 1024
 LONGEST_PATH = 90
 
 
-class Forward:
+class PortForward:
     """One port of one pod; `target` is what gRPC dials. `connect` opens a WebSocket to the port."""
 
     def __init__(self, connect: Callable[[], Awaitable[aiohttp.ClientWebSocketResponse]]) -> None:

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
-from rivers_executor_k8s.api.create_errors import is_passing
+from rivers_executor_k8s.api.create_errors import is_transient
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.api.pod_cache import Known
+from rivers_executor_k8s.api.pod_cache import PodCache
 from rivers_executor_k8s.api.rate_limit import pause
 from rivers_executor_k8s.pod.objects import Pod, Status
 
@@ -75,7 +75,7 @@ class PodWatch:
         self._gone = gone
         self._every = every
         self._silence = silence
-        self._known = Known()
+        self._known = PodCache()
         self._failures = 0
         self._version = ""  # of the last list
         self._at = ""  # of the last event; empty where a watch needs a list before it
@@ -211,7 +211,7 @@ class PodWatch:
 
     def _say(self, deed: str, error: ApiError | ApiUnreachableError) -> None:
         """Warn once of what goes on failing, at once of what will."""
-        if (is_passing(error) and self._failures < BROKEN) or getattr(error, "status", 0) == 410:
+        if (is_transient(error) and self._failures < BROKEN) or getattr(error, "status", 0) == 410:
             return
         namespace = self._cluster.namespace
         hint = f" (the verbs list and watch on pods are needed in {namespace!r})" if "403" in str(error)[:3] else ""

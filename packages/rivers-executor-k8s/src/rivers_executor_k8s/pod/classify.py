@@ -19,11 +19,11 @@ from msgspec.structs import replace
 from rivers.protocol import Ending, Evidence, FailureReason, StepResult, lost
 from rivers.spi import parse_quantity
 from rivers_executor_k8s.pod.names import STEP_CONTAINER
-from rivers_executor_k8s.pod.objects import ContainerStatus, Pod, Terminated
-from rivers_executor_k8s.pod.pending import entrypoint_missing
+from rivers_executor_k8s.pod.objects import ContainerStatus, Pod, TerminatedState
+from rivers_executor_k8s.pod.pending import explain_missing_entrypoint
 from rivers_worker.client import outcome_in
 
-__all__ = ["EXIT_CODES", "ended", "evidence_of"]
+__all__ = ["EXIT_CODES", "collect_evidence", "ended"]
 
 # What an exit code of `rivers-worker` means (docs: command line)
 EXIT_CODES = {
@@ -75,7 +75,7 @@ def ended(
     outcome = outcome_in(last.message, attempt_id) if last is not None else None
     if outcome is not None and (cancelled or outcome.ending is not Ending.CANCELLED):
         return outcome  # a worker that somebody else ends calls its body cancelled: that one was lost
-    evidence = evidence_of(pod, gone=gone, cancelled=cancelled)
+    evidence = collect_evidence(pod, gone=gone, cancelled=cancelled)
     code = evidence.exit_code
     ran_out = evidence.timed_out or evidence.container_reason == "OOMKilled"
     began = started or ran_out or code in _BODY_BEGAN
@@ -91,7 +91,7 @@ def ended(
     return result
 
 
-def evidence_of(pod: Pod | None, *, gone: bool = False, cancelled: bool = False) -> Evidence:
+def collect_evidence(pod: Pod | None, *, gone: bool = False, cancelled: bool = False) -> Evidence:
     """What can be seen of an attempt's pod. `gone` and `cancelled` are as for `ended`."""
     if pod is None:
         return Evidence(container_reason="Deleted" if gone else None, cancelled=cancelled)
@@ -127,7 +127,7 @@ def _lost_word(pod: Pod, gone: bool) -> str | None:
     return "Deleted" if gone or pod.metadata.deletion_timestamp is not None else None
 
 
-def _own_reason(pod: Pod, last: Terminated | None) -> str | None:
+def _own_reason(pod: Pod, last: TerminatedState | None) -> str | None:
     """The kubelet's word for the container's end, or for why it did not take the pod (`OutOfcpu`, `NodeAffinity`)."""
     said = last.reason if last is not None and last.reason not in _SAYS_NOTHING else None
     if said is None or said == "ContainerStatusUnknown":
@@ -135,7 +135,7 @@ def _own_reason(pod: Pod, last: Terminated | None) -> str | None:
     return said
 
 
-def _details(pod: Pod, ran: Terminated | None) -> list[str]:
+def _details(pod: Pod, ran: TerminatedState | None) -> list[str]:
     """What a person wants to know beside the numbers; `ran` is the end of a command that has begun."""
     words = [EXIT_CODES.get(ran.exit_code, "") if ran is not None else ""]
     if _restarts(pod):
@@ -159,7 +159,7 @@ def _status(pod: Pod | None) -> ContainerStatus | None:
     return pod.container(STEP_CONTAINER) if pod is not None else None
 
 
-def _last(pod: Pod | None) -> Terminated | None:
+def _last(pod: Pod | None) -> TerminatedState | None:
     """How the worker's container ended, the first time: a restarted one holds another worker, told nothing."""
     status = _status(pod)
     if status is None:
@@ -172,12 +172,12 @@ def _restarts(pod: Pod) -> int:
     return status.restart_count if status is not None else 0
 
 
-def _began(last: Terminated) -> bool:
+def _began(last: TerminatedState) -> bool:
     """Whether its command has run; the times of one that has not are missing, or the epoch."""
     return last.reason not in _NEVER_STARTED or not (last.started_at or "1970-").startswith("1970-")
 
 
-def _code_and_signal(last: Terminated) -> tuple[int | None, int | None]:
+def _code_and_signal(last: TerminatedState) -> tuple[int | None, int | None]:
     """An exit code, or the signal that a code above 128 stands for: runtimes do not tell them apart."""
     number = last.signal or last.exit_code - 128
     if last.reason == "ContainerStatusUnknown":
@@ -191,7 +191,10 @@ def _start_error(pod: Pod | None) -> str | None:
     last = status.state.terminated if status is not None else None
     if status is None or last is None or last.reason not in ("StartError", "ContainerCannotRun"):
         return None
-    return entrypoint_missing(status.image, last.message) or f"image {status.image!r}: {' '.join(last.message.split())}"
+    return (
+        explain_missing_entrypoint(status.image, last.message)
+        or f"image {status.image!r}: {' '.join(last.message.split())}"
+    )
 
 
 def _failed_init(pod: Pod | None) -> str | None:

@@ -21,7 +21,7 @@ import msgspec
 
 from rivers.protocol import ImportRef, StepSpec
 from rivers.spi import Executor
-from rivers_executor_k8s.pod.names import DIGEST, PORT, STEP_CONTAINER, annotations_of, labels_of, pod_name
+from rivers_executor_k8s.pod.names import DIGEST, PORT, STEP_CONTAINER, build_annotations, build_labels, pod_name
 from rivers_executor_k8s.pod.objects import Container, Pod
 from rivers_executor_k8s.pod.template import merged
 
@@ -78,8 +78,8 @@ def manifest(
     metadata = {
         "name": name,
         "namespace": namespace,
-        "labels": labels_of(spec, keep_failed=executor.keep_failed_pods),
-        "annotations": annotations_of(spec, epoch=epoch),
+        "labels": build_labels(spec, keep_failed=executor.keep_failed_pods),
+        "annotations": build_annotations(spec, epoch=epoch),
         **({"ownerReferences": [owner.reference()]} if owner is not None else {}),
     }
     ours = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _must(spec, executor, image, env)}

@@ -25,11 +25,11 @@ __all__ = [
     "PORT",
     "RUN_LABEL",
     "STEP_CONTAINER",
-    "annotations_of",
+    "build_annotations",
+    "build_labels",
+    "is_kept_after_failure",
     "is_ours",
-    "keeps_failed",
     "label_value",
-    "labels_of",
     "pod_name",
     "run_selector",
 ]
@@ -74,7 +74,7 @@ def label_value(text: str) -> str:
     return f"{slug}-{_digest(text)}" if slug else _digest(text)
 
 
-def labels_of(spec: StepSpec, *, keep_failed: bool = False) -> dict[str, str]:
+def build_labels(spec: StepSpec, *, keep_failed: bool = False) -> dict[str, str]:
     """The labels of an attempt's pod; `keep_failed` says that nobody is to remove the pod if the attempt fails."""
     return {
         "app.kubernetes.io/managed-by": "rivers",
@@ -88,7 +88,7 @@ def labels_of(spec: StepSpec, *, keep_failed: bool = False) -> dict[str, str]:
     }
 
 
-def annotations_of(spec: StepSpec, *, epoch: int = 0) -> dict[str, str]:
+def build_annotations(spec: StepSpec, *, epoch: int = 0) -> dict[str, str]:
     """The annotations of an attempt's pod: in full what its labels may have shortened; `epoch` is its controller's."""
     return {
         "rivers.io/run": spec.run_id,
@@ -110,7 +110,7 @@ def is_ours(pod: Pod, manifest: Mapping[str, Any]) -> bool:
     return pod.metadata.annotations.get(DIGEST) == digest
 
 
-def keeps_failed(pod: Pod) -> bool:
+def is_kept_after_failure(pod: Pod) -> bool:
     """Whether whoever made the pod wanted it to stay where its attempt fails."""
     return pod.metadata.labels.get(_KEEP_LABEL) == "true"
 

@@ -20,11 +20,11 @@ __all__ = [
     "PodList",
     "PodSpec",
     "PodStatus",
-    "Resources",
-    "Running",
+    "ResourceLimits",
+    "RunningState",
     "Status",
-    "Terminated",
-    "Waiting",
+    "TerminatedState",
+    "WaitingState",
 ]
 
 
@@ -45,20 +45,20 @@ class Metadata(_Object, frozen=True):
     deletion_timestamp: str | None = None
 
 
-class Waiting(_Object, frozen=True):
+class WaitingState(_Object, frozen=True):
     """Why a container has not started: `reason` is a word such as ErrImagePull."""
 
     reason: str = ""
     message: str = ""
 
 
-class Running(_Object, frozen=True):
+class RunningState(_Object, frozen=True):
     """A container runs."""
 
     started_at: str | None = None
 
 
-class Terminated(_Object, frozen=True):
+class TerminatedState(_Object, frozen=True):
     """How a container ended; `message` is its termination message. Without `started_at` it never ran."""
 
     exit_code: int = 0
@@ -71,9 +71,9 @@ class Terminated(_Object, frozen=True):
 class ContainerState(_Object, frozen=True):
     """One of the three, or none yet."""
 
-    waiting: Waiting | None = None
-    running: Running | None = None
-    terminated: Terminated | None = None
+    waiting: WaitingState | None = None
+    running: RunningState | None = None
+    terminated: TerminatedState | None = None
 
 
 class ContainerStatus(_Object, frozen=True):
@@ -96,7 +96,7 @@ class Condition(_Object, frozen=True):
     message: str = ""
 
 
-class Resources(_Object, frozen=True):
+class ResourceLimits(_Object, frozen=True):
     """What a container may use at most, as quantities."""
 
     limits: dict[str, str] = {}
@@ -109,7 +109,7 @@ class Container(_Object, frozen=True):
     image: str = ""
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
-    resources: Resources = Resources()
+    resources: ResourceLimits = ResourceLimits()
 
 
 class PodSpec(_Object, frozen=True):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from rivers_executor_k8s.pod.names import STEP_CONTAINER
 from rivers_executor_k8s.pod.objects import ContainerStatus, Event, Pod
 
-__all__ = ["Cause", "cause_of", "entrypoint_missing"]
+__all__ = ["PendingCause", "explain_missing_entrypoint", "find_cause"]
 
 # Seconds that a missing ConfigMap, Secret or key gets to appear: it may be made together with the pod
 CONFIG_PATIENCE = 10.0
@@ -27,7 +27,7 @@ MOST_TEXT = 2000
 
 
 @dataclass(frozen=True)
-class Cause:
+class PendingCause:
     """Why a pod does not start. `word` is Kubernetes' own (`Unschedulable`, `ErrImagePull`), `text` explains.
 
     A `fatal` one ends the attempt once it has persisted for `patience` seconds, the others at `startup_timeout`.
@@ -39,7 +39,7 @@ class Cause:
     patience: float = 0.0
 
 
-def cause_of(pod: Pod, events: Sequence[Event] = ()) -> Cause | None:
+def find_cause(pod: Pod, events: Sequence[Event] = ()) -> PendingCause | None:
     """Why the worker's container has not started, by the pod's status and then by what was noted about the pod.
 
     None where it has, where the pod is over (that is `ended`'s), or where nobody has said anything yet.
@@ -51,7 +51,7 @@ def cause_of(pod: Pod, events: Sequence[Event] = ()) -> Cause | None:
     return _unscheduled(pod) or _waiting(pod, step, events) or _noted(events)
 
 
-def entrypoint_missing(image: str, message: str) -> str | None:
+def explain_missing_entrypoint(image: str, message: str) -> str | None:
     """What is wrong with an image in which the container's command cannot be started, or None for any other message."""
     if re.search(r"no command specified", message, re.IGNORECASE):
         return f"image {image!r} has no command: build it on the rivers-worker image ({_plain(message)})"
@@ -66,10 +66,12 @@ def entrypoint_missing(image: str, message: str) -> str | None:
 # ── the scheduler ──
 
 
-def _unscheduled(pod: Pod) -> Cause | None:
+def _unscheduled(pod: Pod) -> PendingCause | None:
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled" and condition.status == "False":
-            return Cause(condition.reason or "Unschedulable", _plain(condition.message) or "no node was found for it")
+            return PendingCause(
+                condition.reason or "Unschedulable", _plain(condition.message) or "no node was found for it"
+            )
     return None
 
 
@@ -78,7 +80,7 @@ def _unscheduled(pod: Pod) -> Cause | None:
 _QUIET = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
-def _waiting(pod: Pod, step: ContainerStatus | None, events: Sequence[Event]) -> Cause | None:
+def _waiting(pod: Pod, step: ContainerStatus | None, events: Sequence[Event]) -> PendingCause | None:
     """What the container says that holds the pod up: an init container as long as there is one, else the worker's."""
     inits = [status for status in pod.status.init_container_statuses if status.state.terminated is None]
     for status in [*inits, *([step] if step is not None else [])]:
@@ -87,32 +89,32 @@ def _waiting(pod: Pod, step: ContainerStatus | None, events: Sequence[Event]) ->
             cause = _cause(waiting.reason, waiting.message, status, pod, events)
             if cause is not None and status is not step:
                 text = f"init container {status.name!r}: {cause.text}"
-                return Cause(cause.word, text, cause.fatal, cause.patience)
+                return PendingCause(cause.word, text, cause.fatal, cause.patience)
             return cause
     running = [status.name for status in inits if status.state.running is not None]
     if running and (step is None or step.state.waiting is None or step.state.waiting.reason == "PodInitializing"):
-        return Cause("Initializing", f"init container {running[-1]!r} runs")
+        return PendingCause("Initializing", f"init container {running[-1]!r} runs")
     return None
 
 
-def _cause(word: str, message: str, status: ContainerStatus, pod: Pod, events: Sequence[Event]) -> Cause | None:
+def _cause(word: str, message: str, status: ContainerStatus, pod: Pod, events: Sequence[Event]) -> PendingCause | None:
     image, text = status.image, _plain(message)
     match word:
         case "InvalidImageName":
-            return Cause(word, f"{image!r} is no name of an image: {text}", fatal=True)
+            return PendingCause(word, f"{image!r} is no name of an image: {text}", fatal=True)
         case "ErrImageNeverPull":
             where = f"on node {pod.spec.node_name}" if pod.spec.node_name else "on its node"
-            return Cause(word, f"image {image!r} is not {where}, and may not be pulled: {text}", fatal=True)
+            return PendingCause(word, f"image {image!r} is not {where}, and may not be pulled: {text}", fatal=True)
         case "ErrImagePull" | "ImagePullBackOff":
             return _pull(image, message, events)
         case "CreateContainerConfigError":
             fatal = _NO_CACHE.search(text) is None
-            return Cause(word, text + _what_to_do(text), fatal=fatal, patience=CONFIG_PATIENCE if fatal else 0.0)
+            return PendingCause(word, text + _what_to_do(text), fatal=fatal, patience=CONFIG_PATIENCE if fatal else 0.0)
         case "SignatureValidationFailed":
-            return Cause(word, f"image {image!r}: {text}", fatal=True)
+            return PendingCause(word, f"image {image!r}: {text}", fatal=True)
         case _:
-            missing = entrypoint_missing(image, message)
-            return Cause(word, missing or text or "the kubelet says no more", fatal=missing is not None)
+            missing = explain_missing_entrypoint(image, message)
+            return PendingCause(word, missing or text or "the kubelet says no more", fatal=missing is not None)
 
 
 # The kubelet has not been able to ask the API server whether there is such a ConfigMap or Secret
@@ -148,7 +150,7 @@ _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?(ErrImagePull: )?')
 _FAILED_PULL = re.compile(r'^Failed to pull image "[^"]*": ')
 
 
-def _pull(image: str, message: str, events: Sequence[Event]) -> Cause | None:
+def _pull(image: str, message: str, events: Sequence[Event]) -> PendingCause | None:
     """Both states of a pull that failed, as one cause: the kubelet goes to and fro between them.
 
     Before Kubernetes 1.31 the second one does not say why, and an event does.
@@ -160,9 +162,9 @@ def _pull(image: str, message: str, events: Sequence[Event]) -> Cause | None:
             return None
         text = _plain(_FAILED_PULL.sub("", failed[-1]))
     if not _is_refused(image, text):
-        return Cause("ErrImagePull", f"image {image!r} cannot be pulled yet: {text}")
+        return PendingCause("ErrImagePull", f"image {image!r} cannot be pulled yet: {text}")
     hint = "is its name right, and does the pod_template name the imagePullSecrets it needs?"
-    return Cause("ErrImagePull", f"image {image!r} cannot be pulled: {text} – {hint}", fatal=True)
+    return PendingCause("ErrImagePull", f"image {image!r} cannot be pulled: {text} – {hint}", fatal=True)
 
 
 def _is_refused(image: str, text: str) -> bool:
@@ -193,19 +195,19 @@ _MISSING = re.compile(
 )
 
 
-def _noted(events: Sequence[Event]) -> Cause | None:
+def _noted(events: Sequence[Event]) -> PendingCause | None:
     """The last that a component has noted, where that explains anything; what went well ends what had failed."""
-    cause: Cause | None = None
+    cause: PendingCause | None = None
     for event in sorted(events, key=lambda event: event.last_timestamp or event.event_time or ""):
         text = _plain(event.message)
         if event.reason in _PROGRESS:
-            cause = Cause(event.reason, text) if event.reason == "Pulling" else None
+            cause = PendingCause(event.reason, text) if event.reason == "Pulling" else None
         elif event.reason == "FailedMount" and _MISSING.search(text):
-            cause = Cause(event.reason, text + _what_to_do(text), fatal=True, patience=MOUNT_PATIENCE)
+            cause = PendingCause(event.reason, text + _what_to_do(text), fatal=True, patience=MOUNT_PATIENCE)
         elif event.reason.startswith("Failed") and event.reason not in _TOLD_BY_STATUS:
-            cause = Cause(event.reason, text)
+            cause = PendingCause(event.reason, text)
         elif event.reason == "NetworkNotReady":
-            cause = Cause(event.reason, text)
+            cause = PendingCause(event.reason, text)
     return cause
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from rivers.spi import Executor
-from rivers_executor_k8s.api.client import load_api
+from rivers_executor_k8s.api.client import load_api_client
 from rivers_executor_k8s.api.event_loop import acquire
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.template import read_template
@@ -31,7 +31,7 @@ class Connection:
         self.executor = executor
         self._template = _template(executor)
         self._way = way_of()
-        api = load_api(executor.context)
+        api = load_api_client(executor.context)
         self._loop = acquire()
         self.cluster = Cluster(api, executor.namespace or api.namespace)
         self.checked: set[tuple[str, bytes]] = set()

@@ -19,7 +19,7 @@ from rivers.protocol import StepSpec
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import NameTakenError
 from rivers_executor_k8s.pod.names import pod_name
-from rivers_executor_k8s.pod.pending import Cause
+from rivers_executor_k8s.pod.pending import PendingCause
 from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.startup import StartError, Startup
@@ -114,7 +114,7 @@ class WorkerLaunch:
         self._awaited = text
         self._report_once(text)
 
-    def _pends(self, cause: Cause) -> None:
+    def _pends(self, cause: PendingCause) -> None:
         self._report(f"{cause.word}: {cause.text}")
         if not (cause.fatal or self._patient):
             raise StartError(f"{cause.word}: {cause.text}", word=cause.word)

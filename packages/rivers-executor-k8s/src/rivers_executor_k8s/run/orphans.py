@@ -7,7 +7,7 @@ import datetime as dt
 from typing import Any
 
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.pod.names import MANAGED, RUN_LABEL, keeps_failed, label_value
+from rivers_executor_k8s.pod.names import MANAGED, RUN_LABEL, is_kept_after_failure, label_value
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.run.lease import LEASE_SECONDS, RENEW_EVERY, last_update
 
@@ -45,7 +45,7 @@ def _is_left(pod: Pod, gone: set[str], alive: set[str], now: dt.datetime) -> boo
     run = pod.metadata.labels.get(RUN_LABEL)
     if run is None or run in alive or pod.metadata.deletion_timestamp is not None:
         return False
-    if keeps_failed(pod) and pod.status.phase == "Failed":
+    if is_kept_after_failure(pod) and pod.status.phase == "Failed":
         return False
     made = pod.metadata.creation_timestamp
     return run in gone or made is None or _seconds(dt.datetime.fromisoformat(made), now) >= LEASE_SECONDS

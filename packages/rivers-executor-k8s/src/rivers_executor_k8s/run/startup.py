@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.objects import Event
-from rivers_executor_k8s.pod.pending import Cause, cause_of
+from rivers_executor_k8s.pod.pending import PendingCause, find_cause
 from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.run.waiting import CALM
 
@@ -36,15 +36,15 @@ class StartError(Exception):
 class Startup:
     """Waits for the worker of one pod. `say` is told what the pod waits for, once until it is something else."""
 
-    def __init__(self, cluster: Cluster, view: PodView, say: Callable[[Cause], None]) -> None:
+    def __init__(self, cluster: Cluster, view: PodView, say: Callable[[PendingCause], None]) -> None:
         self._cluster = cluster
         self._view = view
         self._say = say
-        self._noted: Cause | None = None
+        self._noted: PendingCause | None = None
         self._since = time.monotonic()
         self._calm = self._since + CALM
         self._ask = self._since + SILENT
-        self._cause: Cause | None = None
+        self._cause: PendingCause | None = None
         self._said = ""
 
     async def until_it_runs(self, deadline: float, seconds: float) -> None:
@@ -61,14 +61,14 @@ class Startup:
             if now >= min(self._ask, self._fatal_at()):  # what is to be fatal must still be so
                 self._noted = await self._cause_by_events(deadline)
                 self._ask = time.monotonic() + ASK_EVENTS_EVERY
-            seen = cause_of(self._view.pod) if self._view.pod is not None else None
+            seen = find_cause(self._view.pod) if self._view.pod is not None else None
             self._take(seen or self._noted, now)
             if now >= deadline:
                 raise self._late(seconds)
             calm = self._calm if now < self._calm else float("inf")
             await self._view.change(min(deadline, self._ask, self._fatal_at(), calm) - now)
 
-    def _take(self, cause: Cause | None, now: float) -> None:
+    def _take(self, cause: PendingCause | None, now: float) -> None:
         if cause is None or self._cause is None or cause.word != self._cause.word:
             self._since = now
         self._cause = cause
@@ -89,13 +89,13 @@ class Startup:
             f"its worker did not run within startup_timeout={seconds:g} s{why}", word=cause.word if cause else None
         )
 
-    async def _cause_by_events(self, deadline: float) -> Cause | None:
+    async def _cause_by_events(self, deadline: float) -> PendingCause | None:
         pod = self._view.pod
-        if pod is None or cause_of(pod) is not None:
+        if pod is None or find_cause(pod) is not None:
             return None
         events: tuple[Event, ...] = ()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):  # the API server may hang
                 events = await self._cluster.events_of(pod)
         silence = f"phase {pod.status.phase}, and no component of the cluster has said why it waits"
-        return cause_of(pod, events) or Cause(word="Pending", text=silence, fatal=False, patience=0.0)
+        return find_cause(pod, events) or PendingCause(word="Pending", text=silence, fatal=False, patience=0.0)
