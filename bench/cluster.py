@@ -27,7 +27,7 @@ from figures import Table
 import rivers as rs
 from rivers.events import StepStarted, StepSucceeded
 from rivers_executor_k8s.api.client import load_api_client
-from rivers_executor_k8s.api.event_loop import acquire
+from rivers_executor_k8s.api.event_loop import acquire_loop
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.api.watch import PodWatch
 from rivers_executor_k8s.pod.objects import Pod
@@ -48,7 +48,7 @@ class BarePods:
     def __init__(self, image: str) -> None:
         self.cpu = ALONE
         self._image = image
-        self._loop = acquire()
+        self._loop = acquire_loop()
         api = load_api_client(None)
         self._cluster = Cluster(api, api.namespace)
         self._done: dict[str, asyncio.Event] = {}

@@ -53,7 +53,7 @@ def in_session(
 
 async def made(session: Session, step: str = "s") -> tuple[str, PodView]:
     """A pod of the session, just created, and what is known of it."""
-    name = session.manifest(spec(step))["metadata"]["name"]
+    name = session.build_manifest(spec(step))["metadata"]["name"]
     view = session.views[name] = PodView()
     await session.create(spec(step), 0, print, time.monotonic() + 60)
     return name, view

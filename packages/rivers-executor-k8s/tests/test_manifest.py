@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import rivers as rs
 from rivers.exceptions import ConfigurationError
 from rivers.protocol import Compute, ImportRef, InnerStep, NodeKind, PickledRef, StepSpec
-from rivers_executor_k8s.pod.manifest import HOME, Owner, changes, manifest
+from rivers_executor_k8s.pod.manifest import HOME, Owner, build_manifest, find_changes
 from rivers_executor_k8s.pod.names import DIGEST, STEP_CONTAINER, is_ours, pod_name
 from rivers_executor_k8s.pod.objects import Container, Metadata, Pod, PodSpec
 
@@ -25,7 +25,7 @@ def pod(spec: StepSpec = SPEC, *, nonce: int = 0, epoch: int = 0, owner: Owner |
     executor = rs.Executor.kubernetes("unused", **settings)
     template = executor.pod_template
     assert not isinstance(template, str)
-    return manifest(
+    return build_manifest(
         spec,
         executor,
         image="shop:7",
@@ -217,7 +217,7 @@ class TestChanges:
         own = {"name": STEP_CONTAINER, "image": "shop:7", "command": ("rivers-worker", "serve")}
         found = Pod(spec=PodSpec(containers=(Container(name="injected"), Container(**(own | container)))))
 
-        assert expected == changes(found, pod())
+        assert expected == find_changes(found, pod())
 
 
 # ── what a template changes ──
@@ -305,7 +305,9 @@ class TestTemplate:
         mine = json.dumps(given := template({"env": [{"name": "A"}]}, tolerations=[{"key": "a"}]))
         executor = rs.Executor.kubernetes("unused")
         for _ in range(2):
-            manifest(SPEC, executor, image="i", namespace="n", certificate="c", owner=None, template=given, epoch=0)
+            build_manifest(
+                SPEC, executor, image="i", namespace="n", certificate="c", owner=None, template=given, epoch=0
+            )
 
         assert mine == json.dumps(given)
 

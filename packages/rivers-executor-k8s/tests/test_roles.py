@@ -9,7 +9,15 @@ import pytest
 import yaml
 
 from rivers_executor_k8s.pod.names import MANAGED, PORT
-from rivers_executor_k8s.pod.roles import OPTIONAL, OUTSIDE, REQUIRED, Permission, required, role_name, role_yaml
+from rivers_executor_k8s.pod.roles import (
+    OPTIONAL,
+    OUTSIDE,
+    REQUIRED,
+    Permission,
+    required_permissions,
+    role_name,
+    role_yaml,
+)
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -54,7 +62,7 @@ def test_the_printed_role_is_the_published_one(outside: bool) -> None:
     printed = yaml.safe_load(role_yaml("rivers", outside))
     published = one("Role", role_name(outside))
 
-    assert rights(published) == rights(printed) == of(*required(outside), *OPTIONAL)
+    assert rights(published) == rights(printed) == of(*required_permissions(outside), *OPTIONAL)
     assert ("rivers", role_name(outside)) == (printed["metadata"]["namespace"], printed["metadata"]["name"])
 
 

@@ -97,7 +97,7 @@ class TestClose:
 
         async def act(session: Session) -> None:
             await made(session)
-            late = session.manifest(spec("late"))
+            late = session.build_manifest(spec("late"))
             fake.faults.add(Fault.slow(0.3), verb="list", times=1)
 
             async def turn_up() -> None:

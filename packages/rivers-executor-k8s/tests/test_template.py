@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rivers.exceptions import ConfigurationError
-from rivers_executor_k8s.pod.template import merged, read_template
+from rivers_executor_k8s.pod.template import merge_template, read_template
 
 # ── merging ──
 
@@ -119,32 +119,32 @@ class TestMerged:
     )
     def test_table(self, below: dict[str, Any], above: dict[str, Any], expected: dict[str, Any]) -> None:
         """Objects by field, named lists by name, other lists as a whole, tolerations added, null nearly never."""
-        assert expected == merged(below, above)
+        assert expected == merge_template(below, above)
 
     @given(objects, objects)
     def test_once_is_enough(self, below: dict[str, Any], above: dict[str, Any]) -> None:
         """Merging the same once more changes nothing."""
-        once = merged(below, above)
+        once = merge_template(below, above)
 
-        assert once == merged(once, above)
+        assert once == merge_template(once, above)
 
     @given(objects, objects)
     def test_nothing_is_changed(self, below: dict[str, Any], above: dict[str, Any]) -> None:
         """Neither of the two is changed."""
         before = copy.deepcopy((below, above))
-        merged(below, above)
+        merge_template(below, above)
 
         assert before == (below, above)
 
     @given(objects)
     def test_neutral(self, below: dict[str, Any]) -> None:
         """Nothing over something is something."""
-        assert below == merged(below, {})
+        assert below == merge_template(below, {})
 
     @given(objects, objects)
     def test_nothing_is_lost(self, below: dict[str, Any], above: dict[str, Any]) -> None:
         """No container, volume or variable of either side gets lost."""
-        result = merged(below, above)
+        result = merge_template(below, above)
         for field in ("containers", "volumes", "env"):
             names = {item["name"] for side in (below, above) for item in side.get(field, ())}
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from namespaces import Namespace
 
-from rivers_executor_k8s.pod.roles import OPTIONAL, Permission, required
+from rivers_executor_k8s.pod.roles import OPTIONAL, Permission, required_permissions
 
 __all__ = ["ACCOUNT", "bind", "cluster_of", "permit", "published", "token", "user", "write_kubeconfig"]
 
@@ -35,7 +35,7 @@ def permit(namespace: Namespace, permissions: Sequence[Permission]) -> None:
 
 def published(outside: bool) -> tuple[Permission, ...]:
     """What the published Role permits."""
-    return (*required(outside), *OPTIONAL)
+    return (*required_permissions(outside), *OPTIONAL)
 
 
 def user(namespace: Namespace) -> str:

@@ -24,7 +24,7 @@ import rivers as rs
 from rivers_executor_k8s.api.auth import load_api_config
 from rivers_executor_k8s.api.client import ApiClient
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.pod.roles import Permission, required
+from rivers_executor_k8s.pod.roles import Permission, required_permissions
 from rivers_executor_k8s.run.preflight import missing_permissions
 
 pytestmark = [NEEDS_IMAGE, pytest.mark.timeout(180)]
@@ -88,7 +88,7 @@ def test_each_right_is_missed(namespace: Namespace, config: Path, token_file: Pa
     bind(namespace, published(outside=True))
     token_file.write_text(token(namespace))
     said: dict[str, str] = {}
-    for left_out in required(outside=True):
+    for left_out in required_permissions(outside=True):
         permit(namespace, [one for one in published(outside=True) if one is not left_out])
         # The API server learns of a changed Role a moment later.
         said[str(left_out)] = namespace.until(lambda: _alone(missing(namespace, config)), 10)

@@ -14,7 +14,7 @@ from rivers.exceptions import ConfigurationError
 from rivers.protocol import Compute, ImportRef, StepSpec
 from rivers.spi import check_pod_template
 from rivers_executor_k8s.api.client import ApiError
-from rivers_executor_k8s.pod.manifest import HOME, Owner, changes, manifest
+from rivers_executor_k8s.pod.manifest import HOME, Owner, build_manifest, find_changes
 from rivers_executor_k8s.pod.names import STEP_CONTAINER, is_ours, run_selector
 from rivers_executor_k8s.pod.objects import Pod, PodList
 
@@ -34,7 +34,7 @@ def pod(namespace: Namespace, spec: Mapping[str, Any] | None = None, **settings:
         function=ImportRef(module="shop", qualname="orders"),
         **(spec or {}),
     )
-    return manifest(
+    return build_manifest(
         attempt,
         executor,
         image=IMAGE,
@@ -168,7 +168,7 @@ class TestAdmitted:
         found = dry_run(account, made, kind=Pod)
 
         assert is_ours(found, made)
-        assert [] == changes(found, made)
+        assert [] == find_changes(found, made)
 
     @pytest.mark.parametrize(
         "template",

@@ -9,7 +9,7 @@ import pytest
 from namespaces import Namespace
 
 from rivers.protocol import Ending, FailureReason, StepResult
-from rivers_executor_k8s.pod.classify import ended
+from rivers_executor_k8s.pod.classify import classify_pod_end
 from rivers_executor_k8s.pod.names import STEP_CONTAINER
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.pod.pending import PendingCause, find_cause
@@ -75,7 +75,7 @@ def end_in(namespace: Namespace, *, within: float = STARTS) -> StepResult:
         over = seen.status.phase in ("Failed", "Succeeded") or (status is not None and status.state.terminated)
         return seen if over else None
 
-    return ended(ATTEMPT, namespace.until(find, within), started=True)
+    return classify_pod_end(ATTEMPT, namespace.until(find, within), started=True)
 
 
 def runs(namespace: Namespace) -> None:

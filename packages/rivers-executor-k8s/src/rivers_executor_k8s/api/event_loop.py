@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rivers.exceptions import ExecutionError
 
-__all__ = ["SharedLoop", "acquire"]
+__all__ = ["SharedLoop", "acquire_loop"]
 
 T = TypeVar("T")
 _lock = threading.Lock()
@@ -91,7 +91,7 @@ class SharedLoop:
             self.loop.close()
 
 
-def acquire() -> SharedLoop:
+def acquire_loop() -> SharedLoop:
     """Return the loop of this process; `release` it.
 
     Raises:

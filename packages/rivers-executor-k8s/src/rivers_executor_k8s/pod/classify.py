@@ -23,7 +23,7 @@ from rivers_executor_k8s.pod.objects import ContainerStatus, Pod, TerminatedStat
 from rivers_executor_k8s.pod.pending import explain_missing_entrypoint
 from rivers_worker.client import outcome_in
 
-__all__ = ["EXIT_CODES", "collect_evidence", "ended"]
+__all__ = ["EXIT_CODES", "classify_pod_end", "collect_evidence"]
 
 # What an exit code of `rivers-worker` means (docs: command line)
 EXIT_CODES = {
@@ -63,7 +63,7 @@ MOST_MESSAGE = 500
 MACHINE_WORDS = ("rivers-worker 1 ", "rivers-outcome 1 ")
 
 
-def ended(
+def classify_pod_end(
     attempt_id: str, pod: Pod | None, *, gone: bool = False, cancelled: bool = False, started: bool = False
 ) -> StepResult:
     """The end of an attempt by its pod as it was last seen.

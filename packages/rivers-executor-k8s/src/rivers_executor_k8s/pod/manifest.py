@@ -23,9 +23,9 @@ from rivers.protocol import ImportRef, StepSpec
 from rivers.spi import Executor
 from rivers_executor_k8s.pod.names import DIGEST, PORT, STEP_CONTAINER, build_annotations, build_labels, pod_name
 from rivers_executor_k8s.pod.objects import Container, Pod
-from rivers_executor_k8s.pod.template import merged
+from rivers_executor_k8s.pod.template import merge_template
 
-__all__ = ["HOME", "Owner", "changes", "manifest"]
+__all__ = ["HOME", "Owner", "build_manifest", "find_changes"]
 
 # Of the body, and the group of what it writes. Any but root would do; the image of rivers-worker has this one.
 USER = 10001
@@ -55,7 +55,7 @@ class Owner:
         return {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": self.uid, "blockOwnerDeletion": False}
 
 
-def manifest(
+def build_manifest(
     spec: StepSpec,
     executor: Executor.Kubernetes,
     *,
@@ -83,12 +83,12 @@ def manifest(
         **({"ownerReferences": [owner.reference()]} if owner is not None else {}),
     }
     ours = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _must(spec, executor, image, env)}
-    pod = merged(merged({"spec": _defaults(given, env)}, given), ours)
+    pod = merge_template(merge_template({"spec": _defaults(given, env)}, given), ours)
     pod["metadata"]["annotations"][DIGEST] = hashlib.sha256(_encode(pod)).hexdigest()
     return pod
 
 
-def changes(pod: Pod, manifest: Mapping[str, Any]) -> list[str]:
+def find_changes(pod: Pod, manifest: Mapping[str, Any]) -> list[str]:
     """What the cluster has made of the worker's program on the way in, such as another image; empty where nothing."""
     wanted = next(one for one in manifest["spec"]["containers"] if one["name"] == STEP_CONTAINER)
     made = next((one for one in pod.spec.containers if one.name == STEP_CONTAINER), Container())

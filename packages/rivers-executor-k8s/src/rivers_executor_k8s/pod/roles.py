@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["OPTIONAL", "OUTSIDE", "REQUIRED", "Permission", "required", "role_name", "role_yaml"]
+__all__ = ["OPTIONAL", "OUTSIDE", "REQUIRED", "Permission", "required_permissions", "role_name", "role_yaml"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ OPTIONAL = (
 )
 
 
-def required(outside: bool) -> tuple[Permission, ...]:
+def required_permissions(outside: bool) -> tuple[Permission, ...]:
     """Everything that a controller cannot do without, inside the cluster or outside."""
     return REQUIRED + OUTSIDE if outside else REQUIRED
 
@@ -73,7 +73,7 @@ def role_name(outside: bool) -> str:
 def role_yaml(namespace: str, outside: bool) -> str:
     """The Role to apply, as text that `kubectl apply -f -` takes, and how to bind it."""
     name = role_name(outside)
-    rules = "\n".join(_rule(permissions) for permissions in _by_target((*required(outside), *OPTIONAL)))
+    rules = "\n".join(_rule(permissions) for permissions in _by_target((*required_permissions(outside), *OPTIONAL)))
     whom = "--user=USER" if outside else f"--serviceaccount={namespace}:rivers-controller"
     return f"""\
 apiVersion: rbac.authorization.k8s.io/v1

@@ -22,7 +22,7 @@ import yaml
 from rivers.exceptions import ConfigurationError
 from rivers.spi import check_pod_template
 
-__all__ = ["merged", "read_template"]
+__all__ = ["merge_template", "read_template"]
 
 # What an API server takes at most is about this much
 MOST_BYTES = 1 << 20
@@ -92,7 +92,7 @@ def _seen(documents: Sequence[object]) -> str:
     return f"{len(documents)} documents" if documents else "nothing"
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge_template(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """An object with what `above` says, and what `below` says where `above` says nothing; neither is changed.
 
     Merging the same once more changes nothing.
@@ -106,17 +106,19 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
                 result.pop(name, None)
         elif isinstance(value, (dict, Mapping)):
             under = result.get(name)
-            result[name] = merged({} if under is None or not isinstance(under, (dict, Mapping)) else under, value)
+            result[name] = merge_template(
+                {} if under is None or not isinstance(under, (dict, Mapping)) else under, value
+            )
         elif isinstance(value, list):
             under = result.get(name)
-            result[name] = _merged_list(name, under if isinstance(under, list) else [], value)
+            result[name] = _merge_list(name, under if isinstance(under, list) else [], value)
         else:
             result[name] = value
     return result
 
 
-def _merged_list(name: str, below: list[Any], above: list[Any]) -> list[Any]:
-    given = [merged({}, item) if isinstance(item, (dict, Mapping)) else item for item in above]
+def _merge_list(name: str, below: list[Any], above: list[Any]) -> list[Any]:
+    given = [merge_template({}, item) if isinstance(item, (dict, Mapping)) else item for item in above]
     if name == "tolerations":
         keys = [toleration.get("key") for toleration in given]
         return [*given, *(one for one in below if one not in given and one.get("key") not in keys)]
@@ -131,7 +133,7 @@ def _merged_list(name: str, below: list[Any], above: list[Any]) -> list[Any]:
         elif name == "env" or (name == "volumes" and items[place].keys() != item.keys()):
             items[place] = item
         else:
-            items[place] = merged(items[place], item)
+            items[place] = merge_template(items[place], item)
     return items
 
 

@@ -34,7 +34,7 @@ from rivers.protocol import (
 from rivers.spi import warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import PodRefusedError
-from rivers_executor_k8s.pod.classify import ended
+from rivers_executor_k8s.pod.classify import classify_pod_end
 from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.session import Session
@@ -184,7 +184,7 @@ class Attempt:
         """How it ended by the pod's status: also the worker's own word, if it left one."""
         if self.view.container.terminated is None and not self.view.gone:
             await self.view.change(SETTLE)
-        return ended(
+        return classify_pod_end(
             self.spec.attempt_id, self.view.pod, gone=self.view.gone, cancelled=self._unwanted, started=self._body_began
         )
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from rivers.spi import Executor
 from rivers_executor_k8s.api.client import load_api_client
-from rivers_executor_k8s.api.event_loop import acquire
+from rivers_executor_k8s.api.event_loop import acquire_loop
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.template import read_template
 from rivers_executor_k8s.run.controller_pod import image_and_owner
@@ -32,7 +32,7 @@ class Connection:
         self._template = _template(executor)
         self._way = way_of()
         api = load_api_client(executor.context)
-        self._loop = acquire()
+        self._loop = acquire_loop()
         self.cluster = Cluster(api, executor.namespace or api.namespace)
         self.checked: set[tuple[str, bytes]] = set()
 

@@ -23,8 +23,8 @@ from rivers.protocol import LiteralInput, StepSpec
 from rivers.spi import Sink, warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import Cluster, PodRefusedError
-from rivers_executor_k8s.pod.classify import ended
-from rivers_executor_k8s.pod.roles import Permission, required, role_yaml
+from rivers_executor_k8s.pod.classify import classify_pod_end
+from rivers_executor_k8s.pod.roles import Permission, required_permissions, role_yaml
 from rivers_executor_k8s.run.context import Connection
 from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.session import Session
@@ -85,7 +85,7 @@ async def _preflight(context: Connection, specs: Sequence[StepSpec], report: Cal
 
 async def missing_permissions(cluster: Cluster) -> list[Problem]:
     """What this user may not do and a run needs, as one problem with the Role to apply; optional verbs are left out."""
-    needed = required(cluster.outside)
+    needed = required_permissions(cluster.outside)
     answers = await asyncio.gather(*(is_allowed(cluster, permission) for permission in needed))
     missing = [str(permission) for permission, allowed in zip(needed, answers, strict=True) if not allowed]
     if not missing:
@@ -112,7 +112,7 @@ async def dry_runs(session: Session, specs: Sequence[StepSpec]) -> list[Problem]
     problems: list[Problem] = []
     for alike in shapes.values():
         try:
-            await session.cluster.dry_run(session.manifest(_named(alike[0], session.setting.run_id, PROBE_STEP)))
+            await session.cluster.dry_run(session.build_manifest(_named(alike[0], session.setting.run_id, PROBE_STEP)))
         except PodRefusedError as error:
             if not error.transient:
                 names = ", ".join(spec.step for spec in alike[:5]) + (" and more" if len(alike) > 5 else "")
@@ -162,7 +162,7 @@ async def _checked(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tupl
         asking.cancel()
         over.cancel()
         await asyncio.wait((asking, over))
-    result = ended("", launch.view.pod, gone=launch.view.gone, cancelled=False, started=False)
+    result = classify_pod_end("", launch.view.pod, gone=launch.view.gone, cancelled=False, started=False)
     if result.failure is not None and not result.failure.transient:
         raise StartError(result.failure.message, transient=False)
     return []

@@ -12,7 +12,7 @@ from rivers.protocol import Ending, StepEvent, StepResult, StepSpec, describe_ex
 from rivers.spi import Executor
 from rivers_executor_k8s.api.namespace import Cluster, NameTakenError, PodRefusedError
 from rivers_executor_k8s.api.watch import PodWatch
-from rivers_executor_k8s.pod.manifest import Owner, changes, manifest
+from rivers_executor_k8s.pod.manifest import Owner, build_manifest, find_changes
 from rivers_executor_k8s.pod.names import run_selector
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.pod.state import PodView
@@ -87,10 +87,10 @@ class Session:
             deadlines=Deadlines(lost=lost),
         )
 
-    def manifest(self, spec: StepSpec, nonce: int = 0) -> dict[str, Any]:
+    def build_manifest(self, spec: StepSpec, nonce: int = 0) -> dict[str, Any]:
         """The pod of an attempt."""
         setting = self.setting
-        return manifest(
+        return build_manifest(
             spec,
             setting.executor,
             image=setting.image,
@@ -106,7 +106,7 @@ class Session:
         """Create the pod of an attempt, until `deadline` on the monotonic clock; one that is cancelled is deleted."""
         unwanted = asyncio.Event()
         create = self.cluster.create_pod
-        wanted = self.manifest(spec, nonce)
+        wanted = self.build_manifest(spec, nonce)
         making = self.spawn(create(wanted, deadline=deadline, on_wait=report, unwanted=unwanted))
         try:
             pod: Pod = await asyncio.shield(making)
@@ -115,7 +115,9 @@ class Session:
             making.add_done_callback(self._unwanted)
             raise
         self._watch.know(pod)
-        for change in changes(pod, wanted):  # by a webhook: a mirror's image is fine, another program will not announce
+        for change in find_changes(
+            pod, wanted
+        ):  # by a webhook: a mirror's image is fine, another program will not announce
             report(f"the cluster has changed it on its way in: {change}")
         return pod
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from rivers.protocol import Ending, Failure, FailureReason, OutputRecord, StepResult
 from rivers.protocol.protobuf import encode_event_protobuf
-from rivers_executor_k8s.pod.classify import EXIT_CODES, collect_evidence, ended
+from rivers_executor_k8s.pod.classify import EXIT_CODES, classify_pod_end, collect_evidence
 from rivers_executor_k8s.pod.names import STEP_CONTAINER
 from rivers_executor_k8s.pod.objects import (
     Condition,
@@ -82,7 +82,7 @@ LOST_LATER = [
 @pytest.mark.parametrize(("name", "word", "text"), LOST_LATER)
 def test_a_pod_that_was_taken_away(name: str, word: str, text: str) -> None:
     """It is infrastructure and may be tried again; if the body had not begun, free of charge."""
-    after, before = ended(ATTEMPT, seen(name), started=True), ended(ATTEMPT, seen(name))
+    after, before = classify_pod_end(ATTEMPT, seen(name), started=True), classify_pod_end(ATTEMPT, seen(name))
 
     assert (Ending.FAILED, Ending.NOT_STARTED) == (after.ending, before.ending)
     for result in (after, before):
@@ -96,7 +96,7 @@ def test_a_pod_that_was_taken_away(name: str, word: str, text: str) -> None:
 def test_out_of_memory() -> None:
     """OOMKilled is out of memory, with the limit; also before the body began, as the code it imports takes memory."""
     for started in (True, False):
-        result = ended(ATTEMPT, seen("oom"), started=started)
+        result = classify_pod_end(ATTEMPT, seen("oom"), started=started)
 
         assert Ending.FAILED is result.ending
         assert result.failure is not None
@@ -108,7 +108,7 @@ def test_out_of_memory() -> None:
 
 def test_killed_without_oom() -> None:
     """A bare 137 is infrastructure and tells the memory limit for whoever wonders; before the start it is free."""
-    result = ended(ATTEMPT, seen("killed-outside"), started=True)
+    result = classify_pod_end(ATTEMPT, seen("killed-outside"), started=True)
 
     assert Ending.FAILED is result.ending
     assert result.failure is not None
@@ -116,12 +116,12 @@ def test_killed_without_oom() -> None:
     assert (FailureReason.INFRASTRUCTURE, True) == (result.failure.reason, result.failure.transient)
     assert (None, signal.SIGKILL) == (result.failure.evidence.exit_code, result.failure.evidence.signal)
     assert "killed by SIGKILL (9); memory ? of 64 MiB" in result.failure.message
-    assert Ending.NOT_STARTED is ended(ATTEMPT, seen("killed-outside")).ending
+    assert Ending.NOT_STARTED is classify_pod_end(ATTEMPT, seen("killed-outside")).ending
 
 
 def test_a_crash_of_the_worker() -> None:
     """A signal of a crash is infrastructure, never an error of the body."""
-    result = ended(ATTEMPT, seen("segv"), started=True)
+    result = classify_pod_end(ATTEMPT, seen("segv"), started=True)
 
     assert result.failure is not None
     assert FailureReason.INFRASTRUCTURE is result.failure.reason
@@ -131,7 +131,7 @@ def test_a_crash_of_the_worker() -> None:
 def test_exit_0_without_an_outcome() -> None:
     """Whoever exits with 0 and left no result has committed nothing."""
     for name in ("exit-0", "sidecar-stays"):
-        result = ended(ATTEMPT, seen(name), started=True)
+        result = classify_pod_end(ATTEMPT, seen(name), started=True)
 
         assert Ending.FAILED is result.ending
         assert result.failure is not None
@@ -142,7 +142,7 @@ def test_exit_0_without_an_outcome() -> None:
 
 def test_the_pods_deadline() -> None:
     """A pod whose activeDeadlineSeconds have passed while the worker ran is a timeout."""
-    result = ended(ATTEMPT, seen("deadline"), started=True)
+    result = classify_pod_end(ATTEMPT, seen("deadline"), started=True)
 
     assert Ending.FAILED is result.ending
     assert result.failure is not None
@@ -152,7 +152,7 @@ def test_the_pods_deadline() -> None:
 
 def test_the_pods_deadline_before_the_worker_ran() -> None:
     """The body had no time at all, so it did not time out; the kubelet's 137 is nobody's signal."""
-    result = ended(ATTEMPT, seen("deadline-pending"))
+    result = classify_pod_end(ATTEMPT, seen("deadline-pending"))
 
     assert Ending.NOT_STARTED is result.ending
     assert result.failure is not None
@@ -174,7 +174,7 @@ def test_the_pods_deadline_before_the_worker_ran() -> None:
 )
 def test_a_container_that_cannot_be_started(name: str, text: str) -> None:
     """An image without the worker fails the step at once: another attempt would meet the same."""
-    result = ended(ATTEMPT, seen(name))
+    result = classify_pod_end(ATTEMPT, seen(name))
 
     assert Ending.FAILED is result.ending
     assert result.failure is not None
@@ -189,7 +189,7 @@ def test_a_container_that_cannot_be_started(name: str, text: str) -> None:
 
 def test_a_failed_init_container() -> None:
     """It is named with its exit code; it costs an attempt, and the user's policy decides on another."""
-    result = ended(ATTEMPT, seen("init-failed"))
+    result = classify_pod_end(ATTEMPT, seen("init-failed"))
 
     assert Ending.FAILED is result.ending
     assert result.failure is not None
@@ -217,8 +217,8 @@ CODES = [
 @pytest.mark.parametrize(("code", "ending", "transient", "transient_later"), CODES)
 def test_exit_codes(code: int, ending: Ending, transient: bool, transient_later: bool) -> None:
     """An exit code alone is infrastructure, told in words; where another attempt cannot help is known."""
-    before = ended(ATTEMPT, pod_with(exited(code)))
-    after = ended(ATTEMPT, pod_with(exited(code)), started=True)
+    before = classify_pod_end(ATTEMPT, pod_with(exited(code)))
+    after = classify_pod_end(ATTEMPT, pod_with(exited(code)), started=True)
 
     assert (ending, Ending.FAILED) == (before.ending, after.ending)
     assert before.failure is not None
@@ -231,7 +231,7 @@ def test_exit_codes(code: int, ending: Ending, transient: bool, transient_later:
 @pytest.mark.parametrize("code", range(256))
 def test_no_exit_code_is_the_bodys_error(code: int) -> None:
     """Only what the body raised is an error; a bare exit never is, and never a success."""
-    result = ended(ATTEMPT, pod_with(exited(code)), started=True)
+    result = classify_pod_end(ATTEMPT, pod_with(exited(code)), started=True)
 
     assert Ending.FAILED is result.ending
     assert result.failure is not None
@@ -264,16 +264,18 @@ def test_the_workers_own_word_wins(outcome: StepResult) -> None:
     """What the worker has written before its end counts, whatever became of container and pod afterwards."""
     end = exited(137, "OOMKilled", told(outcome))
 
-    assert outcome == ended(ATTEMPT, pod_with(end), started=True)
-    assert outcome == ended(ATTEMPT, pod_with(end, phase="Failed", reason="Evicted"), gone=True)
-    assert outcome == ended(ATTEMPT, pod_with(end, restarts=1))
+    assert outcome == classify_pod_end(ATTEMPT, pod_with(end), started=True)
+    assert outcome == classify_pod_end(ATTEMPT, pod_with(end, phase="Failed", reason="Evicted"), gone=True)
+    assert outcome == classify_pod_end(ATTEMPT, pod_with(end, restarts=1))
 
 
 def test_another_attempts_word_is_none() -> None:
     """An outcome counts for its own attempt alone."""
     other = StepResult(attempt_id="run-1/step/2", ending=Ending.SUCCEEDED)
 
-    assert Ending.FAILED is ended(ATTEMPT, pod_with(exited(0, "Completed", told(other))), started=True).ending
+    assert (
+        Ending.FAILED is classify_pod_end(ATTEMPT, pod_with(exited(0, "Completed", told(other))), started=True).ending
+    )
 
 
 def test_cancelled_by_nobody_of_ours() -> None:
@@ -281,17 +283,17 @@ def test_cancelled_by_nobody_of_ours() -> None:
     outcome = StepResult(attempt_id=ATTEMPT, ending=Ending.CANCELLED)
     condition = Condition(type="DisruptionTarget", status="True", reason="EvictionByEvictionAPI")
     drained = pod_with(exited(143, message=told(outcome)), conditions=(condition,))
-    result = ended(ATTEMPT, drained, started=True)
+    result = classify_pod_end(ATTEMPT, drained, started=True)
 
     assert Ending.FAILED is result.ending
     assert result.failure is not None
     assert (FailureReason.INFRASTRUCTURE, True) == (result.failure.reason, result.failure.transient)
-    assert outcome == ended(ATTEMPT, drained, cancelled=True, started=True)
+    assert outcome == classify_pod_end(ATTEMPT, drained, cancelled=True, started=True)
 
 
 def test_a_message_that_is_no_outcome_is_evidence() -> None:
     """What else stands in a termination message is told, its last 500 characters."""
-    result = ended(ATTEMPT, pod_with(exited(1, message="x" * 5000 + "\nTraceback: boom")), started=True)
+    result = classify_pod_end(ATTEMPT, pod_with(exited(1, message="x" * 5000 + "\nTraceback: boom")), started=True)
 
     assert result.failure is not None
     assert "Traceback: boom" in result.failure.message
@@ -314,7 +316,7 @@ NODE = [
 def test_a_reason_of_the_pod(reason: str, message: str, word: str) -> None:
     """A pod that its node gave up is lost, even when its container was OOMKilled on the way."""
     pod = pod_with(exited(137, "OOMKilled"), phase="Failed", reason=reason, message=message)
-    result = ended(ATTEMPT, pod, started=True)
+    result = classify_pod_end(ATTEMPT, pod, started=True)
 
     assert result.failure is not None
     assert result.failure.evidence is not None
@@ -352,20 +354,20 @@ def test_a_disruption_that_was_called_off() -> None:
 def test_a_pod_that_is_gone() -> None:
     """An object that was deleted under us is lost, also when nothing else is known of it; never begun, it is free."""
     for pod in (None, pod_with(), seen("runs"), pod_with(exited(137, "OOMKilled"))):
-        result = ended(ATTEMPT, pod, gone=True, started=True)
+        result = classify_pod_end(ATTEMPT, pod, gone=True, started=True)
 
         assert Ending.FAILED is result.ending
         assert result.failure is not None
         assert result.failure.evidence is not None
         assert (FailureReason.INFRASTRUCTURE, True) == (result.failure.reason, result.failure.transient)
         assert "Deleted" == result.failure.evidence.container_reason
-    assert Ending.NOT_STARTED is ended(ATTEMPT, pod_with(), gone=True).ending
+    assert Ending.NOT_STARTED is classify_pod_end(ATTEMPT, pod_with(), gone=True).ending
 
 
 @pytest.mark.parametrize("code", [0, 1, 11, 12, 70, 137, 143])
 def test_taken_away_before_the_body_began(code: int) -> None:
     """A pod that was taken away before the body began is no attempt, however its worker ended then."""
-    result = ended(ATTEMPT, pod_with(exited(code)), gone=True)
+    result = classify_pod_end(ATTEMPT, pod_with(exited(code)), gone=True)
 
     assert (Ending.FAILED if code == 0 else Ending.NOT_STARTED) is result.ending
     assert result.failure is not None
@@ -380,7 +382,7 @@ def test_gone_for_a_known_reason() -> None:
 def test_a_cancelled_attempt() -> None:
     """Whatever became of the pod of an attempt that was cancelled: it is cancelled, and not retried."""
     for pod in (seen("deleted"), seen("killed-outside"), seen("oom"), None):
-        result = ended(ATTEMPT, pod, gone=True, cancelled=True, started=True)
+        result = classify_pod_end(ATTEMPT, pod, gone=True, cancelled=True, started=True)
 
         assert Ending.CANCELLED is result.ending
         assert result.failure is not None
@@ -389,7 +391,7 @@ def test_a_cancelled_attempt() -> None:
 
 def test_a_restarted_container_is_lost() -> None:
     """A second worker in the same pod was told nothing: the first one's end is the attempt's."""
-    result = ended(ATTEMPT, pod_with(exited(1), restarts=1), started=True)
+    result = classify_pod_end(ATTEMPT, pod_with(exited(1), restarts=1), started=True)
 
     assert result.failure is not None
     assert result.failure.evidence is not None
@@ -408,7 +410,7 @@ def test_docker_has_another_word() -> None:
     end = TerminatedState(
         exit_code=127, reason="ContainerCannotRun", message='exec: "rivers-worker": executable file not found in $PATH'
     )
-    result = ended(ATTEMPT, pod_with(end))
+    result = classify_pod_end(ATTEMPT, pod_with(end))
 
     assert result.failure is not None
     assert not result.failure.transient
@@ -441,4 +443,4 @@ def test_who_and_where() -> None:
     evidence = collect_evidence(pod_with(exited(1)))
 
     assert ("p1", "n1") == (evidence.worker, evidence.node)
-    assert "p1" == ended(ATTEMPT, pod_with(exited(1))).worker
+    assert "p1" == classify_pod_end(ATTEMPT, pod_with(exited(1))).worker
