@@ -155,6 +155,13 @@ class TestWhatIsSeen:
 
         assert [1, 1, 1, 1] == [seen.count(text) for text in ("printed", "shouted", "logged", "from a child")]
 
+    def test_what_the_body_leaves_in_its_process(self, serve: Serve) -> None:
+        """A pending alarm is cancelled before the outputs are stored, and named."""
+        worker = serve()
+        texts = messages(worker.run(worker.spec("leaves_an_alarm")))
+
+        assert any("a pending timer was cancelled: ITIMER_REAL" in text for text in texts)
+
     def test_without_capture(self, serve: Serve) -> None:
         """Where nobody wants it as events it is in the container's log all the same."""
         worker = serve()

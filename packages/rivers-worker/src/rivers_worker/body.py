@@ -146,9 +146,9 @@ class Body:
             result = runner.run_step(spec)
         except KeyboardInterrupt as error:  # raised by the body itself; the run ends for it
             result = interrupted_result(spec.attempt_id, error, runner.worker)
-        ignore_signal(signal.SIGTERM)  # the attempt is over
         for problem in runner.close():
             self._emit(warning_record(problem, spec.attempt_id))
+        ignore_signal(signal.SIGTERM)  # the attempt is over
         self._end(result, _code_of(result))
 
     def _new_runner(self, pickle_key: bytes) -> Runner:

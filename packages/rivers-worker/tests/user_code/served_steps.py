@@ -41,6 +41,11 @@ def speaks() -> None:
     subprocess.run(["echo", "from a child"], check=True)
 
 
+def leaves_an_alarm() -> None:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.alarm(1000)
+
+
 def fails() -> None:
     raise ValueError("no such thing")
 
