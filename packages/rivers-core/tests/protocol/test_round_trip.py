@@ -28,6 +28,7 @@ from rivers.protocol import (
     ImportRef,
     InnerStep,
     LiteralInput,
+    LoggerLevel,
     LogRecord,
     LogSettings,
     NodeKind,
@@ -130,7 +131,7 @@ specs = of(
     run_tags=maps,
     compute=of(Compute, cpu=texts, memory=texts, gpu=texts),
     timeout=st.floats(0, 2_592_000, exclude_min=True),
-    logs=of(LogSettings, level=int64, capture=st.booleans()),
+    logs=of(LogSettings, level=int64, capture=st.booleans(), loggers=tuples(of(LoggerLevel, name=keys, level=int64))),
     inner=tuples(
         of(
             InnerStep,

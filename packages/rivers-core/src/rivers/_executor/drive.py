@@ -34,9 +34,9 @@ from rivers._plan.plan import Plan
 from rivers._plan.refs import Refs
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import Unit
+from rivers._runner.capture.log_levels import log_settings
 from rivers.exceptions import RiversError
 from rivers.protocol.result import StepResult
-from rivers.protocol.spec import LogSettings
 
 __all__ = ["RunLoop", "Status"]
 
@@ -223,6 +223,6 @@ def _specifier(plan: Plan, backends: Backends, refs: Refs, options: RunOptions) 
         backends.closures,
         configs=options.configs,
         tags=options.tags,
-        logs=LogSettings(level=options.log_level, capture=bool(options.sinks)),
+        logs=log_settings(bool(options.sinks)),
         in_run=in_plan.__contains__,
     )

@@ -27,6 +27,7 @@ from rivers._runner.attempt import (
     succeeded,
 )
 from rivers._runner.callee import Callee
+from rivers._runner.capture.log_levels import AppliedLevels
 from rivers._runner.capture.step_output import StepOutput, outside
 from rivers._runner.capture.streams import Capture
 from rivers._runner.inner import run_inner
@@ -86,6 +87,7 @@ class Runner:
         self._callees: dict[Ref, Callee] = {}
         self._loop: BodyLoop | None = None
         self._capturing = False
+        self._levels = AppliedLevels()
         self._owns_process = owns_process
         self._stopped: set[str] = set()
         self._running: set[str] = set()
@@ -166,6 +168,7 @@ class Runner:
         if self._capturing:
             self._capturing = False
             Capture.remove()
+        self._levels.undo()
         if self._before is not None:
             problems += [f"after the run: {change}" for change in self._before.restore()]
         return problems
@@ -204,6 +207,7 @@ class Runner:
             callee = self._callee(spec)
             arguments, streams = self._inputs.load(spec, callee.hints if callee is not None else {})
             context = context_of(spec, callee, arguments)
+            self._apply_levels(spec)  # a module that was imported for it may have set others
             attempt.loaded = time.perf_counter()
             value = self._guarded(attempt, callee, arguments)
         finally:
@@ -333,9 +337,14 @@ class Runner:
             self._processes.pop(spec.attempt_id, None)
 
     def _listen(self, spec: StepSpec) -> StepOutput | None:
+        self._apply_levels(spec)
         if not spec.logs.capture:
             return None
         if not self._capturing:
             self._capturing = True
             Capture.install(spec.logs.level, owns_process=self._owns_process)
         return StepOutput(spec.attempt_id, spec.logs.level, self._emit_whole)
+
+    def _apply_levels(self, spec: StepSpec) -> None:
+        if self._owns_process and spec.logs.loggers:
+            self._levels.apply(spec.logs.loggers)

@@ -24,6 +24,7 @@ __all__ = [
     "Input",
     "LiteralInput",
     "LogSettings",
+    "LoggerLevel",
     "NodeKind",
     "ObjectInput",
     "Output",
@@ -176,11 +177,23 @@ class Compute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gpu: str | None = None
 
 
+class LoggerLevel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The level of a logger in the controller, a number of `logging`; the root logger is `root`."""
+
+    name: str
+    level: int
+
+
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What to capture while the body runs: log records from `level` upwards (a number of `logging`), printed text."""
+    """The log records and printed text to capture while the body runs.
+
+    A record below `level` (a number of `logging`) is no event, whatever its logger lets through. `loggers` are the
+    loggers that the controller gave a level of their own; a worker gives them the same.
+    """
 
     level: int = 20
     capture: bool = False
+    loggers: tuple[LoggerLevel, ...] = ()
 
 
 class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -66,7 +66,8 @@ class Capture:
             steps = logging.getLogger("rivers.step")
             cls._level = steps.level
             if steps.level == logging.NOTSET:
-                steps.setLevel(level)
+                # From INFO on, and below that where the program's root logger lets it through.
+                steps.setLevel(max(level, min(logging.INFO, steps.getEffectiveLevel())))
 
     @classmethod
     def _publish(cls, name: str, proxy: StreamProxy) -> None:

@@ -276,13 +276,23 @@ class Compute(_message.Message):
     gpu: str
     def __init__(self, cpu: _Optional[str] = ..., memory: _Optional[str] = ..., gpu: _Optional[str] = ...) -> None: ...
 
+class LoggerLevel(_message.Message):
+    __slots__ = ("name", "level")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    level: int
+    def __init__(self, name: _Optional[str] = ..., level: _Optional[int] = ...) -> None: ...
+
 class LogSettings(_message.Message):
-    __slots__ = ("level", "capture")
+    __slots__ = ("level", "capture", "loggers")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
+    LOGGERS_FIELD_NUMBER: _ClassVar[int]
     level: int
     capture: bool
-    def __init__(self, level: _Optional[int] = ..., capture: bool = ...) -> None: ...
+    loggers: _containers.RepeatedCompositeFieldContainer[LoggerLevel]
+    def __init__(self, level: _Optional[int] = ..., capture: bool = ..., loggers: _Optional[_Iterable[_Union[LoggerLevel, _Mapping]]] = ...) -> None: ...
 
 class StepSpec(_message.Message):
     __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph", "refs")

@@ -1,0 +1,56 @@
+"""The levels of the controller's loggers, which hold in workers as well."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from rivers.protocol.spec import LoggerLevel, LogSettings
+
+__all__ = ["AppliedLevels", "log_settings"]
+
+_MOST_LOGGERS = 500
+_MOST_CHARACTERS = 200
+"""Of a logger's name. What is beyond these two does not travel with each spec."""
+
+
+def log_settings(capture: bool) -> LogSettings:
+    """Return what a run captures, with the levels that loggers of this process have now.
+
+    A record is an event where its logger lets it through, and of those without a level of their own from INFO on.
+    """
+    found = [*logging.root.manager.loggerDict.items()]
+    loggers = [
+        LoggerLevel(name=name, level=logger.level)
+        for name, logger in found
+        if isinstance(logger, logging.Logger) and logger.level != logging.NOTSET and _can_travel(name)
+    ]
+    if logging.root.level != logging.WARNING:
+        loggers.insert(0, LoggerLevel(name="root", level=logging.root.level))
+    level = min([logging.INFO, *(logger.level for logger in loggers)])
+    return LogSettings(level=level, capture=capture, loggers=tuple(loggers[:_MOST_LOGGERS]))
+
+
+def _can_travel(name: str) -> bool:
+    return len(name) <= _MOST_CHARACTERS and name.isascii() and name.isprintable()
+
+
+class AppliedLevels:
+    """Gives the loggers of a worker the controller's levels, for one run."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, int] = {}
+
+    def apply(self, loggers: Iterable[LoggerLevel]) -> None:
+        """Set the levels that differ, such as those of a module that was imported since."""
+        for wanted in loggers:
+            logger = logging.getLogger(wanted.name)
+            if logger.level != wanted.level:
+                self._before.setdefault(wanted.name, logger.level)
+                logger.setLevel(wanted.level)
+
+    def undo(self) -> None:
+        """Restore the levels that this worker had before the run."""
+        for name, level in self._before.items():
+            logging.getLogger(name).setLevel(level)
+        self._before.clear()
