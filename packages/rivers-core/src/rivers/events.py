@@ -1,4 +1,4 @@
-"""What happened in a run: the events that `on_event=` is given, and sinks that keep them.
+"""The events of a run, which `on_event=` takes, and sinks for them.
 
 Match them by class: `isinstance(event, rs.events.StepFailed)`.
 """

@@ -1,7 +1,7 @@
-"""Every error that rivers raises on purpose; all derive from `RiversError`.
+"""The errors of rivers; all derive from `RiversError`.
 
 RiversError
-├── DefinitionError            what the user wrote is wrong; found before anything runs
+├── DefinitionError            a mistake in definitions or arguments, found before anything runs
 │   ├── AssetDefinitionError · TaskDefinitionError · ResultDefinitionError
 │   ├── ConfigurationError · InvalidMetadataError
 │   ├── GraphValidationError   several of them at once, in `.problems`
@@ -53,10 +53,10 @@ __all__ = [
 
 
 class RiversError(Exception):
-    """Base of everything rivers raises.
+    """The base class of rivers' errors.
 
-    The text says what was seen; `hint` says what to do about it. Where the error belongs to an attempt, the
-    fields say to which: `run_id`, `step`, `attempt`, `executor`. `result` is the RunResult, once there is one.
+    The text describes the problem and `hint` the remedy. `run_id`, `step`, `attempt` and `executor` name the attempt
+    that the error belongs to, if any. `result` is the RunResult, once there is one.
     """
 
     def __init__(
@@ -94,47 +94,47 @@ class RiversError(Exception):
 
 
 class DefinitionError(RiversError, ValueError):
-    """What the user wrote cannot be run; nothing was started."""
+    """A mistake in definitions or arguments; nothing was started."""
 
 
 class AssetDefinitionError(DefinitionError):
-    """An asset's own definition is wrong: name, parameters, metadata, outputs."""
+    """A mistake in an asset's own definition: name, parameters, metadata, outputs."""
 
 
 class TaskDefinitionError(DefinitionError):
-    """A `Task` or `BashTask` is wrong in itself or is used outside what a graph asset allows."""
+    """A mistake in a `Task` or `BashTask`, or in its use within a graph asset."""
 
 
 class ResultDefinitionError(DefinitionError):
-    """An `Output`, `DynamicOutput` or the way a body handed them over is malformed."""
+    """A malformed `Output` or `DynamicOutput`, or a wrong way to return or yield them."""
 
 
 class ConfigurationError(DefinitionError):
-    """A parameter, a config value, an executor name or a resource is not acceptable."""
+    """An invalid parameter, config value, executor name or resource."""
 
 
 class InvalidMetadataError(DefinitionError):
-    """A metadata value is not JSON, or metadata is larger than 256 KiB."""
+    """A metadata value that is no JSON, or metadata of more than 256 KiB."""
 
 
 class RefResolutionError(DefinitionError):
-    """A function, IO handler or resource cannot be found again by its (module, qualname)."""
+    """A function, IO handler or resource that cannot be found by its module and qualname."""
 
 
 class AssetNotFoundError(DefinitionError, LookupError):
-    """No asset of that name is in the repository."""
+    """A name that no asset of the repository has."""
 
 
 class NodeNotFoundError(DefinitionError, LookupError):
-    """No asset, task, job or graph node of that name is in the repository."""
+    """A name that no asset, task, job or graph node of the repository has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, found before anything runs.
+    """One mistake, found before anything runs.
 
-    `where` is `file:line` of the definition (or None), `allowed` names what would be accepted and `closest` the
-    accepted value nearest to what was given.
+    `where` is `file:line` of the definition, or None; `allowed` holds the values that are accepted, `closest` the one
+    of them nearest to the given value.
     """
 
     message: str
@@ -154,12 +154,12 @@ class Problem:
             text += f"; did you mean {self.closest!r}?"
         if self.allowed:
             shown = ", ".join(repr(value) for value in list(self.allowed)[:10])
-            text += f" Allowed: {shown}{', …' if len(self.allowed) > 10 else ''}."
+            text += f" Expected one of: {shown}{', …' if len(self.allowed) > 10 else ''}."
         return text
 
 
 class GraphValidationError(DefinitionError):
-    """All mistakes of a repository at once; `problems` holds them one by one."""
+    """All mistakes of a repository at once; `problems` holds each of them."""
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         self.problems: tuple[Problem, ...] = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
@@ -169,45 +169,45 @@ class GraphValidationError(DefinitionError):
 
 
 class ExecutorNotInstalledError(RiversError, ImportError):
-    """The executor is known by name, but the package that carries it out is not installed."""
+    """An executor whose package is not installed."""
 
 
 class ExecutionError(RiversError):
-    """A run or one of its steps went wrong."""
+    """The failure of a run or of one of its steps."""
 
 
 class RunCancelledError(ExecutionError):
-    """The run was cancelled before it was over."""
+    """The cancellation of a run before its end."""
 
 
 class StepFailedError(ExecutionError):
-    """A step failed and its own exception type could not be raised here; `failure` says why."""
+    """A failed step whose own exception cannot be raised here; `failure` has its type, text and traceback."""
 
     failure: Any = None
 
 
 class StepTimeoutError(StepFailedError, TimeoutError):
-    """The step ran longer than its `timeout`."""
+    """A step that ran longer than its `timeout`."""
 
 
 class StepOutOfMemoryError(StepFailedError, MemoryError):
-    """The step was ended for want of memory."""
+    """A step that was ended as memory ran out."""
 
 
 class StepCrashedError(StepFailedError):
-    """The worker went away under the step: a signal, an exit, a lost machine."""
+    """A step whose worker ended under it: by a signal, an exit, or with its machine."""
 
 
 class StepCancelledError(StepFailedError):
-    """The step was cancelled before its outputs were committed."""
+    """A step that was cancelled before its outputs were committed."""
 
 
 class AssetOutputValidationError(ExecutionError):
-    """What the body returned does not fit its return hint or its declared outputs; nothing was stored."""
+    """A return value that does not fit its hint or the declared outputs; nothing was stored."""
 
 
 class InputLoadError(ExecutionError):
-    """An upstream's value is missing, corrupt or unreadable.
+    """An upstream's value that is missing, corrupt or unreadable.
 
     `retryable` is True when it is missing (it may yet come), False when it is corrupt.
     """
@@ -216,7 +216,7 @@ class InputLoadError(ExecutionError):
 
 
 class OutputCommitError(ExecutionError):
-    """An output could not be stored; no part of it is visible.
+    """An output that could not be stored; no part of it is visible.
 
     `retryable` is False when another try cannot help (permission, read-only file system).
     """
@@ -225,11 +225,11 @@ class OutputCommitError(ExecutionError):
 
 
 class SpecDecodeError(RiversError, ValueError):
-    """Bytes that are no acceptable StepSpec, StepResult or event."""
+    """Bytes that are no valid StepSpec, StepResult or event."""
 
 
 class SpecVersionError(SpecDecodeError):
-    """The other side speaks another major version of the protocol."""
+    """A spec of another major version of the protocol."""
 
 
 class SpecTooLargeError(SpecDecodeError):
@@ -237,8 +237,8 @@ class SpecTooLargeError(SpecDecodeError):
 
 
 class SpecTooDeepError(SpecDecodeError):
-    """Nested deeper than 32 levels."""
+    """A spec or event that nests deeper than 32 levels."""
 
 
 class SpecLimitError(SpecDecodeError):
-    """Well formed, but a field is outside its limit (length, pattern, range)."""
+    """A field outside its limit (length, pattern, range)."""

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from running.raising import RAISING, ApiError, facts_of
 
-from rivers._runner.exception_state import rebuilt
-from rivers._runner.failures import failure_of
+from rivers._runner.exception_state import rebuild
+from rivers._runner.failures import make_failure
 from rivers.protocol import Ending, StepResult, decode_event, encode_event
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.protobuf import decode_event_protobuf, encode_event_protobuf
@@ -27,7 +27,7 @@ def caught(body: Callable[[], Any]) -> Exception:
 
 
 def failure(error: BaseException) -> Failure:
-    return failure_of(error, FailureReason.ERROR)
+    return make_failure(error, FailureReason.ERROR)
 
 
 def crossed(sent: Failure, form: str) -> Failure:
@@ -47,7 +47,7 @@ def crossed(sent: Failure, form: str) -> Failure:
 def test_arrives_equal(name: str, form: str) -> None:
     """Type, text, arguments, attributes and notes are those of the error that was raised, through either codec."""
     error = caught(RAISING[name])
-    arrived = rebuilt(crossed(failure(error), form))
+    arrived = rebuild(crossed(failure(error), form))
 
     assert arrived is not None
     assert facts_of(error) == facts_of(arrived)
@@ -89,13 +89,13 @@ class Wide(Exception):
 )
 def test_nothing_half_made(error: BaseException) -> None:
     """What cannot be made equal is not made: nor is what would end the process."""
-    assert rebuilt(failure(error)) is None
+    assert rebuild(failure(error)) is None
 
 
 def test_large_attributes_are_left_out() -> None:
     """An attribute for which there is no room is left out, the others arrive, and the result can be sent."""
     for size in (50_000, 10_000_000):
-        arrived = rebuilt(crossed(failure(Wide(size)), "msgpack"))
+        arrived = rebuild(crossed(failure(Wide(size)), "msgpack"))
         assert isinstance(arrived, Wide)
         assert {"small": 1, "last": 2} == vars(arrived)
 
@@ -119,7 +119,7 @@ def test_a_class_is_not_imported(tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "lazy_for_test", lazy)
 
     for name in ("not_loaded.Lost", "lazy_for_test.Lost", "os.system", "rivers.exceptions.Problem", "", "..", "os."):
-        assert rebuilt(Failure(reason=FailureReason.ERROR, type=name, message="x", args='["x"]')) is None
+        assert rebuild(Failure(reason=FailureReason.ERROR, type=name, message="x", args='["x"]')) is None
     assert "not_loaded" not in sys.modules
 
 
@@ -145,6 +145,6 @@ def test_hostile_state(state: dict[str, Any]) -> None:
         args='["x"]',
         state=msgspec.json.encode(state).decode(),
     )
-    arrived = rebuilt(hostile)
+    arrived = rebuild(hostile)
 
     assert arrived is None or (type(arrived) is ValueError and str(arrived) == "x")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rivers._runner.failures import failure_of
+from rivers._runner.failures import make_failure
 from rivers.protocol.exception_text import MAX_TEXT, exception_text
 from rivers.protocol.failure import Failure, FailureReason
 
@@ -17,7 +17,7 @@ def caught(error: BaseException) -> Failure:
     try:
         raise error
     except BaseException as raised:
-        return failure_of(raised, FailureReason.ERROR)
+        return make_failure(raised, FailureReason.ERROR)
 
 
 class Hostile(Exception):

@@ -11,7 +11,7 @@ import rivers as rs
 from rivers._executor.drive import RunLoop  # a run whose grace can be chosen
 from rivers._executor.registry import backend_for
 from rivers._executor.run_options import RunOptions
-from rivers._repository.run import result_of
+from rivers._repository.run import make_result
 from rivers.exceptions import GraphValidationError
 
 __all__ = ["Going"]
@@ -63,4 +63,4 @@ class Going:
         assert self.refused is None, self.refused
         while not self._told.empty():
             self.events.append(self._told.get())
-        return result_of(self.loop.plan, self.loop)[0]
+        return make_result(self.loop.plan, self.loop)[0]

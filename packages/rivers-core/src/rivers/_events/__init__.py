@@ -1,1 +1,1 @@
-"""What happened: events, and the sinks that are told."""
+"""The events of a run, and the sinks that take them."""

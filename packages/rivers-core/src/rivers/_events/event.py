@@ -1,6 +1,6 @@
-"""What happened in a run, as facts for whoever listens; every event knows its run, most their step and attempt.
+"""The events of a run. Every event names its run, most of them their step and attempt.
 
-The wire's own events (`rivers.protocol.result`) speak of attempt ids only; these are made of them by the run loop.
+The run loop makes them of the protocol's own events (`rivers.protocol.result`), which name attempt ids only.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ __all__ = [
 ]
 
 
-class _Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="event", tag=lambda name: name):
+class _RunEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="event", tag=lambda name: name):
     run_id: str
     time: float
 
 
-class RunStarted(_Fact, frozen=True, kw_only=True, gc=False):
-    """The run begins; `steps` is how many are planned (mapped instances come on top)."""
+class RunStarted(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """The start of a run; `steps` is the number of planned steps, to which mapped instances are added."""
 
     job: str | None = None
     steps: int = 0
     tags: dict[str, str] | None = None
 
 
-class RunFinished(_Fact, frozen=True, kw_only=True, gc=False):
-    """The run is over; `status` is `success`, `failure` or `cancelled`. The last event of a run."""
+class RunFinished(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """The end of a run, its last event; `status` is `success`, `failure` or `cancelled`."""
 
     status: str
 
 
-class RunWarning(_Fact, frozen=True, kw_only=True, gc=False):
-    """Something a person should know that fails nothing."""
+class RunWarning(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """A warning: something to know of that fails no step."""
 
     message: str
     step: str | None = None
 
 
-class StepStarted(_Fact, frozen=True, kw_only=True, gc=False):
-    """An attempt has reached its worker; `attempt` counts from 1."""
+class StepStarted(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """The start of an attempt in its worker; `attempt` counts from 1."""
 
     step: str
     attempt: int
@@ -63,8 +63,8 @@ class StepStarted(_Fact, frozen=True, kw_only=True, gc=False):
     worker: str = ""
 
 
-class StepLog(_Fact, frozen=True, kw_only=True, gc=False):
-    """What a body logged or printed; `stream` is `log`, `stdout` or `stderr`, `level` a number of `logging`."""
+class StepLog(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """A log record or text of a body; `stream` is `log`, `stdout` or `stderr`, `level` a number of `logging`."""
 
     step: str
     attempt: int
@@ -74,8 +74,8 @@ class StepLog(_Fact, frozen=True, kw_only=True, gc=False):
     stream: str = "log"
 
 
-class StepSucceeded(_Fact, frozen=True, kw_only=True, gc=False):
-    """The step's outputs are committed."""
+class StepSucceeded(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """The success of a step: its outputs are committed."""
 
     step: str
     attempt: int
@@ -84,16 +84,16 @@ class StepSucceeded(_Fact, frozen=True, kw_only=True, gc=False):
     worker: str = ""
 
 
-class StepFailed(_Fact, frozen=True, kw_only=True, gc=False):
-    """The step has failed for good."""
+class StepFailed(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """The failure of a step for good: no further attempt follows."""
 
     step: str
     attempt: int
     failure: Failure
 
 
-class StepRetrying(_Fact, frozen=True, kw_only=True, gc=False):
-    """An attempt has failed, and another starts in `delay` seconds; `free` when it is not charged to the policy."""
+class StepRetrying(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """A failed attempt, after which another starts in `delay` seconds; `free` when the policy does not count it."""
 
     step: str
     attempt: int
@@ -102,15 +102,15 @@ class StepRetrying(_Fact, frozen=True, kw_only=True, gc=False):
     free: bool = False
 
 
-class StepSkipped(_Fact, frozen=True, kw_only=True, gc=False):
-    """The step was not run, because `cause`, a step upstream of it, failed or was cancelled."""
+class StepSkipped(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """A step that does not run because `cause`, a step upstream of it, did not succeed."""
 
     step: str
     cause: str
 
 
-class StepCancelled(_Fact, frozen=True, kw_only=True, gc=False):
-    """The step was cancelled: before it ran with `attempt` 0, or while it ran; then `failure` says where it was."""
+class StepCancelled(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """A cancelled step: before it ran (`attempt` 0), or while it ran, when `failure` says where its body was."""
 
     step: str
     attempt: int = 0

@@ -1,4 +1,4 @@
-"""Whoever is told: ready-made sinks for `on_event=`; any callable that takes an event is one."""
+"""The sinks that come with rivers for `on_event=`; any callable that takes an event is a sink."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EventSink: TypeAlias = Callable[[Event], None]
 
 
 class ListSink:
-    """Keeps every event in `events`, in order; for tests and notebooks."""
+    """A sink that keeps every event in `events`, in order; for tests and notebooks."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -28,7 +28,7 @@ class ListSink:
 
 
 class LoggingSink:
-    """Writes every event to a `logging` logger (default `rivers.run`): failures as errors, retries as warnings."""
+    """A sink that logs every event to a logger, by default `rivers.run`: failures as errors, retries as warnings."""
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self.logger = logger or logging.getLogger("rivers.run")
@@ -46,7 +46,7 @@ class LoggingSink:
 
 
 def _line(event: Event) -> object:
-    """The event as one line; a failure by its summary, as its traceback would fill pages."""
+    """Return the event as one line; a failure by its summary, as its traceback would fill pages."""
     if isinstance(event, StepFailed):
         return f"StepFailed {event.step!r}, attempt {event.attempt}: {event.failure.summary}"
     if isinstance(event, StepRetrying):
@@ -56,7 +56,7 @@ def _line(event: Event) -> object:
 
 
 class JsonLinesSink:
-    """Writes every event as one line of JSON to a file, flushed at once; a context manager that closes the file."""
+    """A sink that writes each event as one line of JSON to a file, at once; a context manager that closes the file."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()

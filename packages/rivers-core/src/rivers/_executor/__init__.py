@@ -1,1 +1,1 @@
-"""Where steps run: the backend interface, the registry, the run loop, the in-process backend."""
+"""The backend interface, the registry of backends, the run loop, and the in-process backend."""

@@ -1,19 +1,20 @@
-"""The SPI: what carries an `Executor` out. A page of signatures.
+"""The SPI: the interface of the backends that carry out an `Executor`.
 
     core                                        backend
     ────                                        ───────
     observe(emit) ──────────────────────────▶   report what preflight waits for, by emit(LogRecord)
-    preflight(specs) ───────────────────────▶   problems, found before anything starts
-    open(run, emit) ────────────────────────▶   get ready
+    preflight(specs) ───────────────────────▶   problems, before anything starts
+    open(run, emit) ────────────────────────▶   get ready for a run
     submit(spec) ───────────────────────────▶   run one attempt somewhere
-            emit(StepStarted) ◀──────────────   it has begun
-            emit(LogRecord)   ◀──────────────   … live, where it can
-            emit(StepResult)  ◀──────────────   how it ended: exactly once per submit
-    cancel(attempt_id, grace) ──────────────▶   end it: ask, then after `grace` seconds kill
-    close(deadline) ────────────────────────▶   the run is over: nothing of it is left
-    shutdown(deadline) ─────────────────────▶   nothing at all is left: the repository closes
+            emit(StepStarted) ◀──────────────   the attempt has begun
+            emit(LogRecord)   ◀──────────────   live, where the backend can
+            emit(StepResult)  ◀──────────────   the result, exactly once per submit
+    cancel(attempt_id, grace) ──────────────▶   ask it to stop, kill it after `grace` seconds
+    close(deadline) ────────────────────────▶   the run is over: release what belongs to it
+    shutdown(deadline) ─────────────────────▶   the repository closes: release everything
 
-Core owns order, retries, backoff, timeouts' policy and state; a backend gets one attempt run and says how it ended.
+Core decides on order, retries, backoff and timeouts, and keeps the state; a backend runs one attempt somewhere and
+reports its result.
 """
 
 from __future__ import annotations
@@ -34,28 +35,26 @@ from rivers.protocol.spec import Compute, StepSpec
 __all__ = ["Capabilities", "ExecutorBackend", "Run", "Sink"]
 
 Sink: TypeAlias = Callable[[StepEvent], None]
-"""Where a backend reports; safe to call from any thread, never blocks for long, never raises."""
+"""The callback for a backend's events: callable from any thread, never blocks for long, never raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a backend can do; core plans and warns accordingly.
+    """The capabilities of a backend, by which core plans and warns.
 
     `blocking`: submit() runs the step in the calling thread and returns when it has ended.
-    `isolation`: what a crash of the body takes with it.
+    `isolation`: the extent of a crash: the controller, the worker's process or its container.
     `timeout`: `kill` ends an overdue body, `cooperative` only an async one, `none` notices when the body returns.
     `closures`: `local` passes live objects, `pickled` ships cloudpickles, `none` refuses what has no module scope.
-    `reach`: how far from the controller the body runs; IO handlers must reach as far.
+    `reach`: the distance of the body from the controller; IO handlers must reach as far.
     `streams`: a `collect_stream` consumer can be fed while it runs.
-    `provisions`: honours `Compute`; `compute` is what a step gets there that asks for nothing.
-    `grace`: seconds that a cancelled body gets there, in place of the run's.
-    `max_sync`, `max_async`: places for sync and for async steps; None is no limit. `max_steps`: places that both share,
+    `provisions`: honours `Compute`; `compute` is the default of a step that asks for nothing.
+    `grace`: seconds that a cancelled body gets, in place of the run's.
+    `max_sync`, `max_async`: slots for sync and for async steps; None is no limit. `max_steps`: slots that both share,
     instead of those two.
-    `warm`: the backend may be opened again for a later run, with what it keeps ready in between; `shutdown` lets go of
-    that.
-    `reentrant`: its methods may be called from within `emit`, in the thread that reports, which saves a hop between
-    threads.
-    `awaits`: what holds for async steps, where that differs.
+    `warm`: the backend may be opened again for a later run, and keeps workers ready in between, until `shutdown`.
+    `reentrant`: its methods may be called from within `emit`, in the thread that reports; it saves a switch of threads.
+    `awaits`: the capabilities for async steps, where they differ.
     """
 
     blocking: bool = False
@@ -76,21 +75,20 @@ class Capabilities:
     awaits: Capabilities | None = None
 
     def of(self, is_async: bool) -> Capabilities:
-        """What holds for a sync or for an async step."""
+        """Return the capabilities for a sync or for an async step."""
         return self.awaits if is_async and self.awaits is not None else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a backend is told about the run it is opened for.
+    """The run that a backend is opened for.
 
     `local` holds the live objects behind `LocalRef`s, for backends that share this process. `next_item(attempt_id,
-    parameter, n)` gives the n-th mapping key of a live stream, waiting for it, or None at the stream's end, and raises
-    StepCancelledError when an instance has failed; for backends with `streams`.
-    `keep_error(attempt_id, error)` takes a body's live exception, for backends in this process.
-    `grace` is how many seconds a cancelled body gets to end by itself. `key` signs pickled refs of this run.
-    `folders` hold values for as long as this process lives: where something of the backend survives the process's kill,
-    it removes them.
+    parameter, n)` waits for the n-th mapping key of a live stream and returns it, or None at the stream's end; it
+    raises StepCancelledError when an instance has failed; for backends with `streams`. `keep_error(attempt_id, error)`
+    takes a body's live exception, for backends in this process. `grace` is how many seconds a cancelled body gets to
+    end by itself. `key` signs pickled refs of this run. `folders` hold values for as long as this process lives; a
+    backend with a process that survives this one's kill removes them there.
     """
 
     run_id: str
@@ -106,9 +104,9 @@ ExecutorT = TypeVar("ExecutorT", bound=Executor, default=Executor)
 
 
 class ExecutorBackend(ABC, Generic[ExecutorT]):
-    """One executor's carrier, made from the user's `Executor` value, which is its `executor`.
+    """The backend of one `Executor` value of the user's, its `executor`.
 
-    It serves one run at a time: made anew for each, or, with `Capabilities.warm`, opened again when its run is over.
+    It serves one run at a time: each run gets a new one or, with `Capabilities.warm`, one whose run is over.
 
     Registered under the entry-point group `rivers.executors`, with the executor's kind as the name. Subclass
     `ExecutorBackend[YourExecutor]` for the value's type.
@@ -123,7 +121,7 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
-        """What this backend can do, known before `open`."""
+        """The capabilities of this backend, known before `open`."""
 
     def observe(self, emit: Sink) -> None:
         """Take the callback for warnings of the `preflight` that follows; by default none are reported.
@@ -132,7 +130,7 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
         """
 
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
-        """Find what would fail, before anything starts; starts nothing itself."""
+        """Return the problems by which these specs would fail; start nothing."""
         return ()
 
     @abstractmethod
@@ -145,18 +143,18 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
 
     @abstractmethod
     def cancel(self, attempt_id: str, grace: float) -> None:
-        """End an attempt: ask it to stop, kill it after `grace` seconds. Its `ended` event still comes, once.
+        """Ask an attempt to stop and kill it after `grace` seconds; its StepResult still comes, once.
 
-        Returns at once. Nothing happens for an attempt that was never submitted or is over.
+        Return at once. Do nothing for an attempt that was never submitted or is over.
         """
 
     @abstractmethod
     def close(self, deadline: float) -> None:
-        """Leave nothing of the run behind: processes, threads, files, sockets. Takes at most `deadline` seconds.
+        """Release what belongs to the run, within `deadline` seconds: processes, threads, files, sockets.
 
-        Called once for each `open`, also when that raised or was interrupted half-way. With `Capabilities.warm`,
+        It is called once for each `open`, also when that raised or was interrupted half-way. With `Capabilities.warm`,
         workers that hold nothing of the run may stay.
         """
 
     def shutdown(self, deadline: float) -> None:
-        """Let go of what stays between runs, within `deadline` seconds; the repository closes. Never during a run."""
+        """Release what stays between runs, within `deadline` seconds; it is never called during a run."""

@@ -1,4 +1,4 @@
-"""All backends of one run: judged, opened and closed together; what one of them raises does not reach the others."""
+"""Check, open and close the backends of one run together; an error of one does not reach the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rivers.protocol.spec import StepSpec
 __all__ = ["Backends"]
 
 CLOSE_DEADLINE = 20.0
-"""Seconds that a backend gets to leave nothing behind."""
+"""Seconds that a backend gets for `close`."""
 
 
 class Backends:
@@ -48,12 +48,12 @@ class Backends:
         return self.all[placed]
 
     def preflight(self, specifier: Specifier, emit: Sink) -> None:
-        """Ask the backends what would fail, with the specs they would get; those that run live objects are not asked.
+        """Ask the backends for problems, with the specs that they would get; `emit` takes what they report meanwhile.
 
-        `emit` takes what they report meanwhile.
+        A backend that runs live objects gets no specs here, as it makes none of them.
 
         Raises:
-            GraphValidationError: all that was found.
+            GraphValidationError: they found problems; it has all of them.
         """
         problems: list[Problem] = []
         for index, backend in enumerate(self.all):
@@ -64,24 +64,24 @@ class Backends:
             raise GraphValidationError(problems)
 
     def open(self, open_one: Callable[[int, ExecutorBackend], None]) -> None:
-        """Open all; the first one that raises refuses the run, and `close` closes it like those before it."""
+        """Open the backends in order; one that raises refuses the run, and `close` also closes that one."""
         for index, backend in enumerate(self.all):
             self._opened.append(backend)
             open_one(index, backend)
 
     def cancel(self, unit: Unit, grace: float) -> None:
-        """Ask for the end of a running attempt; where that raises, the attempt is given up after its grace."""
+        """Ask a backend to stop an attempt; where that raises, the attempt is given up after its grace."""
         try:
             self.all[unit.step.placed].cancel(unit.attempt_id, grace)
-        except Exception as error:  # noqa: BLE001 - a backend by strangers may raise anything
-            self._dispatcher.warn(f"stopping {unit.key!r} raised {describe_exception(error)}", unit.key)
+        except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
+            self._dispatcher.warn(f"cancelling {unit.key!r} raised {describe_exception(error)}", unit.key)
 
     def close(self) -> None:
-        """Close all that `open` came to."""
+        """Close the backends that `open` has reached."""
         for backend in self._opened:
             try:
                 backend.close(CLOSE_DEADLINE)
-            except Exception as error:  # noqa: BLE001 - the others are closed all the same
+            except Exception as error:  # noqa: BLE001 - it must not keep the others from being closed
                 self._dispatcher.warn(f"closing the executor {backend.executor!r} raised {describe_exception(error)}")
 
     def _specs(self, placed: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:

@@ -127,7 +127,7 @@ class RunLoop:
         while not frontier.over:
             if self._interrupts.pending or state.pump is not None:
                 self._check_interrupts()
-            unit = state.local.next()
+            unit = state.local.pop()
             if unit is not None:
                 self._run_local(unit)
             elif not frontier.over:

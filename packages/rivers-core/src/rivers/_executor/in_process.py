@@ -1,4 +1,4 @@
-"""The in-process backend: every step in the thread that submits it, through the same door as everywhere else."""
+"""The in-process backend: runs every step in the thread that submits it, by the same runner as a worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CAPABILITIES = Capabilities(
 
 
 class InProcessBackend(ExecutorBackend):
-    """Carries out `Executor.in_process()`.
+    """The backend of `Executor.in_process()`.
 
     A body cannot be killed here: a timeout or a cancel reaches an async body at its next await, and a sync body when
     it returns, before anything is stored.
@@ -67,7 +67,7 @@ class InProcessBackend(ExecutorBackend):
 
     def cancel(self, attempt_id: str, grace: float) -> None:
         if self._runner is not None:
-            self._runner.stop(attempt_id, interrupt=False)  # it is core that calls, in the midst of its work
+            self._runner.stop(attempt_id, interrupt=False)  # core calls this in the midst of its own work
 
     def close(self, deadline: float) -> None:
         if self._runner is not None and self._emit is not None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run goes on: the first one cancels it, the second one ends the process."""
+"""Handle Ctrl-C and SIGTERM during a run: the first one cancels it, the second one ends the process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ __all__ = ["Interrupts"]
 class Interrupts:
     """Handlers for SIGINT and SIGTERM, in place during a run in the main thread and restored after it.
 
-    Where the application has handlers of its own they are left alone. The first signal interrupts the body that runs in
-    this thread, if one does, and makes `pending` true; a second one exits with 130 or 143, in an interactive session it
-    raises KeyboardInterrupt instead.
+    Handlers of the application are left alone. The first signal makes `pending` true and interrupts a body that runs in
+    this thread. A second one exits with 130 or 143; in an interactive session it raises KeyboardInterrupt instead.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -49,19 +48,19 @@ class Interrupts:
             restore_signal(self._installed.pop())
 
     def enter_body(self) -> None:
-        """From here on a body runs in this thread, and a signal may interrupt it."""
+        """Allow signals to interrupt this thread, as it runs a body from here on."""
         self._in_body += 1
 
     def leave_body(self) -> None:
-        """The body has returned."""
+        """Undo one `enter_body`."""
         self._in_body -= 1
 
     def shield(self) -> None:
-        """From here on the run's own state changes: a signal waits until `unshield`."""
+        """Defer the interrupt of a signal until `unshield`, as the run's own state changes from here on."""
         self._shielded += 1
 
     def unshield(self) -> None:
-        """The run's state is whole again; a signal that came meanwhile interrupts the body now."""
+        """Undo one `shield`; the last one interrupts the body now if a signal has come meanwhile."""
         self._shielded -= 1
         if self._deferred and not self._shielded and threading.current_thread() is threading.main_thread():
             self._deferred = False
@@ -69,11 +68,11 @@ class Interrupts:
                 raise KeyboardInterrupt
 
     def note(self) -> None:
-        """A body raised KeyboardInterrupt: the run is to end as after Ctrl-C."""
+        """End the run as after Ctrl-C, since a body has raised KeyboardInterrupt."""
         self.pending = True
 
     def raise_if_any(self) -> None:
-        """After the run: pass on what ended it."""
+        """Raise SystemExit or KeyboardInterrupt if a signal has ended the run."""
         if self._terminated:
             raise SystemExit(128 + signal.SIGTERM)
         if self.pending:

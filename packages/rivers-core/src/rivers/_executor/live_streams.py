@@ -49,16 +49,16 @@ class LiveStreams:
                     if item.known:
                         return item.item(parameter)
                     feeders = state.frontier.feeders(attempt_id, parameter)
-                    lent = state.local.of(feeders) or state.frontier.lend(attempt_id, feeders)
+                    lent = state.local.pop_of(feeders) or state.frontier.lend(attempt_id, feeders)
                     if lent is not None:
-                        state.local.first(lent)  # should Ctrl-C come now, it is not lost
+                        state.local.put_first(lent)  # should Ctrl-C come now, it is not lost
                     else:
                         state.stream_waiters.append(state.local.incoming)
                 if lent is None:
                     self._wait(parameter)
             finally:
                 state.interrupts.unshield()
-            if lent is not None and state.local.next() is lent:
+            if lent is not None and state.local.pop() is lent:
                 self._run_local(lent)
 
     def _wait(self, parameter: str) -> None:

@@ -1,4 +1,4 @@
-"""The calling thread's own work: units of backends that block, in the order they were given a place."""
+"""Queue the units of blocking backends for the calling thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ into a wait is only noticed when that wait is over."""
 
 
 class LocalQueue:
-    """Filled from any thread, emptied by one; `wake` ends its waiting."""
+    """A queue of units in the order they got a slot: any thread adds, one removes; `wake` ends its waiting."""
 
     __slots__ = ("_ready", "incoming")
 
@@ -26,25 +26,25 @@ class LocalQueue:
         self._ready: deque[Unit] = deque()
 
     def put(self, unit: Unit) -> None:
-        """Let this unit run when its turn comes."""
+        """Add a unit; callable from any thread."""
         self.incoming.put(unit)
 
     def wake(self) -> None:
-        """Let the waiting thread look again; callable from a signal handler, as SimpleQueue.put is reentrant."""
+        """Wake the waiting thread; callable from a signal handler, as SimpleQueue.put is reentrant."""
         self.incoming.put(None)
 
-    def first(self, unit: Unit) -> None:
-        """Put a unit before all others; only in the emptying thread, like what follows."""
+    def put_first(self, unit: Unit) -> None:
+        """Add a unit before all others; this and the following methods are for the removing thread alone."""
         self._ready.appendleft(unit)
 
-    def next(self) -> Unit | None:
-        """The next unit, if there is one now."""
+    def pop(self) -> Unit | None:
+        """Remove and return the next unit, or None when there is none now."""
         if not self._ready:
             self._gather()
         return self._ready.popleft() if self._ready else None
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until a unit comes or somebody wakes this thread; False after `timeout` seconds, or 1."""
+        """Wait for a unit or a `wake`; return False after `timeout` seconds, at most `LONGEST_WAIT`."""
         try:
             unit = self.incoming.get(timeout=LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
         except Empty:
@@ -53,8 +53,8 @@ class LocalQueue:
             self._ready.append(unit)
         return True
 
-    def of(self, steps: Container[Step]) -> Unit | None:
-        """The first unit that belongs to one of these steps, out of its turn."""
+    def pop_of(self, steps: Container[Step]) -> Unit | None:
+        """Remove and return the first unit of one of these steps, out of its turn."""
         self._gather()
         for position, unit in enumerate(self._ready):
             if unit.step in steps:

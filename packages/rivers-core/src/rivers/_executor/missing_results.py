@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rivers._plan.unit import Unit
-from rivers._runner.failures import failure_of
+from rivers._runner.failures import make_failure
 from rivers.exceptions import RiversError
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
@@ -13,7 +13,7 @@ __all__ = ["cancelled_result", "is_interrupt_of_body", "is_of_first_body", "no_r
 
 def refused_result(unit: Unit, error: Exception) -> StepResult:
     """Return the result of an attempt that a backend did not accept, or for which no spec could be made."""
-    failure = failure_of(error, FailureReason.INFRASTRUCTURE, transient=not isinstance(error, RiversError))
+    failure = make_failure(error, FailureReason.INFRASTRUCTURE, transient=not isinstance(error, RiversError))
     return StepResult(attempt_id=unit.attempt_id, ending=Ending.FAILED, failure=failure)
 
 

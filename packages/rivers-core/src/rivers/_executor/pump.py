@@ -1,4 +1,4 @@
-"""The pump: one thread that takes in what backends report from any thread, and looks at the clock in between."""
+"""Handle the events of backends, and what is due by the clock, in one thread."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from rivers.protocol.result import StepEvent
 __all__ = ["Pump"]
 
 STOP_DEADLINE = 20.0
-"""Seconds that the pump gets for what is still in its inbox."""
+"""Seconds that the pump gets to handle what is still in its inbox."""
 
 
 class Pump:
-    """Calls `handle` in a thread of its own: with each event, and with None when time has passed or `wake` was called.
+    """A thread that calls `handle` with each event, and with None when time has passed or `wake` was called.
 
-    `patience` says for how many seconds to wait at most. What `handle` raises ends the pump: it is kept as `bug`, and
-    `crashed` is called.
+    `seconds_to_wait` returns for how long it may wait for an event; None is for ever. What `handle` raises ends the
+    pump: it is kept as `bug`, and `on_crash` is called.
     """
 
     def __init__(
         self,
         name: str,
         handle: Callable[[StepEvent | None], None],
-        patience: Callable[[], float | None],
-        crashed: Callable[[], None],
+        seconds_to_wait: Callable[[], float | None],
+        on_crash: Callable[[], None],
     ) -> None:
         self.bug: BaseException | None = None
         self._handle = handle
-        self._patience = patience
-        self._crashed = crashed
+        self._seconds_to_wait = seconds_to_wait
+        self._on_crash = on_crash
         self._inbox: SimpleQueue[StepEvent | threading.Event | None] = SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -44,7 +44,7 @@ class Pump:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let it take in what has come so far, and end the thread."""
+        """Handle what has come so far, and end the thread."""
         self._stopping = True
         self.wake()
         if self._thread.ident is not None:
@@ -59,14 +59,14 @@ class Pump:
             continue
 
     def wake(self) -> None:
-        """Let it look again; callable from a signal handler, as SimpleQueue.put is reentrant."""
+        """Call `handle` with None soon; callable from a signal handler, as SimpleQueue.put is reentrant."""
         self._inbox.put(None)
 
     def _work(self) -> None:
         try:
             while True:
                 try:
-                    event = self._inbox.get(timeout=self._patience())
+                    event = self._inbox.get(timeout=self._seconds_to_wait())
                 except Empty:
                     event = None
                 if isinstance(event, threading.Event):
@@ -77,4 +77,4 @@ class Pump:
                     return
         except BaseException as error:  # noqa: BLE001 - raised in the calling thread, which would wait forever otherwise
             self.bug = error
-            self._crashed()
+            self._on_crash()

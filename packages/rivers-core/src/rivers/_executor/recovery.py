@@ -1,4 +1,4 @@
-"""Was it committed after all? What the stores say of an attempt that did not report success."""
+"""Recover the success of an attempt that had committed its outputs before its worker was lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["end_run_in_stores", "recover_result"]
 
 
 def recover_result(run_id: str, unit: Unit, result: StepResult, dispatcher: EventDispatcher) -> StepResult | None:
-    """The result as a success when every output of the step is committed in this run, else None.
+    """Return the result as a success when every output of the step is committed in this run, else None.
 
     Only handlers that commit atomically can say so. What the body attached as metadata is lost with its worker.
     """
@@ -29,7 +29,7 @@ def recover_result(run_id: str, unit: Unit, result: StepResult, dispatcher: Even
 
 
 def end_run_in_stores(run_id: str, plan: Plan, dispatcher: EventDispatcher) -> None:
-    """Tell every IO handler that stored something that the run is over."""
+    """Call `end_run` of every IO handler of the run."""
     handlers = {id(output.io_handler): output.io_handler for step in plan.steps for output in step.node.outputs}
     for handler in handlers.values():
         try:

@@ -1,4 +1,4 @@
-"""What a plan asks for and its executors cannot do, so that nobody counts on it in vain."""
+"""Find the settings of a plan that its executors cannot honour."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from rivers._plan.plan import Plan, Step
 
 __all__ = ["find_shortfalls"]
 
-NAMES_TOLD = 10
+MAX_NAMES = 10
+"""Steps that a warning names; it counts the others."""
 
 
 def find_shortfalls(plan: Plan, can: Sequence[Capabilities]) -> list[str]:
-    """One text for each setting that some steps have and their executor cannot honour, naming those steps.
+    """Return one warning for each setting that some steps have and their executor cannot honour; it names them.
 
     `can` holds the capabilities of `plan.executors`, in the same order.
     """
@@ -30,29 +31,29 @@ def find_shortfalls(plan: Plan, can: Sequence[Capabilities]) -> list[str]:
         escalates = step.retry is not None and step.retry.escalate is not None
         if (definition.compute is not None or escalates) and not power.provisions:
             unprovisioned.append(step)
-    told: list[str] = []
+    warnings: list[str] = []
     if late:
-        told.append(
-            f"timeout= cannot stop {_named(late)}: the body runs to its end, and only then the step fails; "
+        warnings.append(
+            f"timeout= cannot stop {_names(late)}: the body runs to its end, and only then the step fails; "
             "it stops async bodies and bash tasks here, and any body where bodies can be killed, as on "
             "rs.Executor.parallel()"
         )
     if unprovisioned:
-        told.append(
-            f"compute= and escalate= change nothing for {_named(unprovisioned)}: only an executor that provisions, "
+        warnings.append(
+            f"compute= and escalate= change nothing for {_names(unprovisioned)}: only an executor that provisions, "
             "such as rs.Executor.kubernetes(), gives a step cpu and memory of its own"
         )
-    return told
+    return warnings
 
 
-def _named(steps: Sequence[Step]) -> str:
-    """The steps by executor kind, the first few of them by name."""
+def _names(steps: Sequence[Step]) -> str:
+    """Name the first few steps of each executor kind."""
     kinds: dict[str, list[str]] = {}
     for step in steps:
         kinds.setdefault(step.executor.kind, []).append(step.key)
     return "; ".join(
-        ", ".join(keys[:NAMES_TOLD])
-        + (f" and {len(keys) - NAMES_TOLD} more" if len(keys) > NAMES_TOLD else "")
+        ", ".join(keys[:MAX_NAMES])
+        + (f" and {len(keys) - MAX_NAMES} more" if len(keys) > MAX_NAMES else "")
         + f" on {kind}"
         for kind, keys in kinds.items()
     )

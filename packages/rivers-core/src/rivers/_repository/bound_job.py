@@ -1,4 +1,4 @@
-"""A job as a repository's own, so that it can be executed; what `CodeRepository.get_job` returns."""
+"""A job bound to its repository, as `CodeRepository.get_job` returns it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BoundJob"]
 
 
 class BoundJob(Job):
-    """A job that knows its repository."""
+    """A job that can be executed, as it is bound to a repository."""
 
     __slots__ = ("_run",)
 
@@ -28,5 +28,5 @@ class BoundJob(Job):
         config: Mapping[str, Mapping[str, Any]] | None = None,
         on_event: EventSink | None = None,
     ) -> RunResult:
-        """Run the job here and now and return what became of it; see `CodeRepository.materialize`."""
+        """Run the job in this thread and return its result; see `CodeRepository.materialize`."""
         return self._run(self, tags=tags, raise_on_error=raise_on_error, config=config, on_event=on_event)

@@ -1,9 +1,9 @@
-"""From a failure back to an exception: the body's own type where it is known here, with notes that say the rest."""
+"""Make the exception to raise for a failed step: the body's own where it can be rebuilt, with notes on the rest."""
 
 from __future__ import annotations
 
 from rivers._plan.report import StepReport, StepState
-from rivers._runner.exception_state import rebuilt
+from rivers._runner.exception_state import rebuild
 from rivers.exceptions import (
     ExecutionError,
     StepCancelledError,
@@ -14,7 +14,7 @@ from rivers.exceptions import (
 )
 from rivers.protocol.failure import Failure, FailureReason, describe
 
-__all__ = ["exception_of"]
+__all__ = ["make_exception"]
 
 _BY_REASON: dict[FailureReason, type[StepFailedError]] = {
     FailureReason.TIMEOUT: StepTimeoutError,
@@ -24,28 +24,28 @@ _BY_REASON: dict[FailureReason, type[StepFailedError]] = {
 }
 
 
-def exception_of(
+def make_exception(
     report: StepReport, run_id: str, live: BaseException | None, others: list[StepReport]
 ) -> BaseException:
-    """The exception to raise for a failed step.
+    """Return the exception to raise for a failed step.
 
-    `live` is the body's own exception where it ran in this process; elsewhere its type is looked up among the modules
-    that are loaded already (never imported for the sake of what a worker says) and made again from plain arguments.
+    `live` is the body's own exception where it ran in this process; one of another process is rebuilt from plain data,
+    or a StepFailedError stands for it. `others` are the reports of the run's other steps, which a note names.
     """
     failure = report.failure
     assert failure is not None
-    own = rebuilt(failure) if live is None else live
+    own = rebuild(failure) if live is None else live
     notes = _notes(report, failure, run_id, others)
     if isinstance(own, ExecutionError) and own.step is None:
         own.run_id, own.step, own.attempt, own.executor = run_id, report.step, report.attempts, report.executor
     if isinstance(own, StepFailedError) and own.failure is None:
         own.failure = failure
-    # Not what must not leave a run as it is: a body's SystemExit would end the process.
-    if isinstance(own, Exception) and _noted(own, notes if own is live else [*_remote(failure), *notes]):
+    # Only an Exception leaves a run as it is: a body's SystemExit would end the process.
+    if isinstance(own, Exception) and _add_notes(own, notes if own is live else [*_remote(failure), *notes]):
         return own
     error = _generic(report, failure, run_id)
     error.__cause__ = live
-    _noted(error, [*_remote(failure), *notes])
+    _add_notes(error, [*_remote(failure), *notes])
     return error
 
 
@@ -65,14 +65,14 @@ def _notes(report: StepReport, failure: Failure, run_id: str, others: list[StepR
 
 
 def _remote(failure: Failure) -> list[str]:
-    """What the exception would say by itself, had it been raised here."""
+    """Return as notes what an exception shows by itself when it is raised in this process."""
     notes = [describe(failure.evidence)] if failure.evidence is not None else []
     if failure.evidence is not None and failure.evidence.native_traceback:
         notes.append(f"native traceback of the worker:\n{failure.evidence.native_traceback.rstrip()}")
     return [*notes, f"traceback of the worker:\n{failure.traceback.rstrip()}"] if failure.traceback else notes
 
 
-def _noted(error: BaseException, notes: list[str]) -> bool:
+def _add_notes(error: BaseException, notes: list[str]) -> bool:
     try:
         for note in notes:
             error.add_note(note)

@@ -20,8 +20,8 @@ from rivers._definitions.names import closest, did_you_mean
 from rivers._definitions.retry import RetryPolicy, check_retry
 from rivers._definitions.task import BashTask, Task
 from rivers._events.sink import EventSink
+from rivers._executor.backend_pool import BackendPool
 from rivers._executor.drive import RunLoop
-from rivers._executor.kept import KeptBackends
 from rivers._executor.registry import default_of, installed
 from rivers._executor.run_options import RunOptions
 from rivers._io.base import BaseIOHandler
@@ -32,7 +32,7 @@ from rivers._plan.placement import Placement
 from rivers._plan.plan import Plan, make_plan, select
 from rivers._repository.bound_job import BoundJob
 from rivers._repository.checks import check_configs, check_handlers, check_jobs, check_reach, check_retries
-from rivers._repository.run import RunHandle, RunResult, result_of
+from rivers._repository.run import RunHandle, RunResult, make_result
 from rivers._repository.sharing import share
 from rivers._repository.stored import handler_of, load
 from rivers._repository.validation import (
@@ -96,7 +96,7 @@ class CodeRepository:
         self._graph: AssetGraph | None = None
         self._plans: dict[Any, Plan] = {}
         self._handles: set[RunHandle] = set()
-        self._kept = KeptBackends()
+        self._kept = BackendPool()
         weakref.finalize(self, self._kept.shutdown)
         self._lock = threading.RLock()
         self._closed = False
@@ -391,9 +391,9 @@ def _run(loop: RunLoop, raise_on_error: bool) -> RunResult:
         loop.run()
     except KeyboardInterrupt as interrupt:
         if loop.status != "running":  # else preflight was interrupted, and there is nothing to tell
-            interrupt.result = result_of(loop.plan, loop)[0]  # type: ignore[attr-defined]  # what was made until then
+            interrupt.result = make_result(loop.plan, loop)[0]  # type: ignore[attr-defined]  # what was made until then
         raise
-    result, error = result_of(loop.plan, loop)
+    result, error = make_result(loop.plan, loop)
     if raise_on_error and error is not None:
         raise error
     return result

@@ -1,4 +1,4 @@
-"""What a run gives back: its result, or a handle while it goes on."""
+"""The result of a run, and the handle of a run in a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Literal, TypeAlias
 from rivers._executor.drive import RunLoop
 from rivers._plan.plan import Plan
 from rivers._plan.report import StepReport, StepState
-from rivers._repository.errors import exception_of
+from rivers._repository.errors import make_exception
 from rivers.exceptions import ExecutionError, RiversError, RunCancelledError, StepCancelledError
 from rivers_process.fork import renew_in_children
 
-__all__ = ["RunHandle", "RunResult", "RunStatus", "result_of"]
+__all__ = ["RunHandle", "RunResult", "RunStatus", "make_result"]
 
 RunStatus: TypeAlias = Literal["running", "success", "failure", "cancelled"]
 
 
 class RunResult:
-    """What became of a run.
+    """The result of a run.
 
     `materialized_assets` are the assets whose values were stored, in the order they were; `failed_assets` pairs each
     asset that failed with its error's type and message (`KeyError: 'x'`); `steps` has a report for every step, also for
@@ -44,17 +44,17 @@ class RunResult:
 
     @property
     def success(self) -> bool:
-        """Whether every step succeeded."""
+        """True when every step succeeded."""
         return self.status == "success"
 
     def __repr__(self) -> str:
         counts = {state: sum(report.state is state for report in self.steps.values()) for state in StepState}
-        told = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
-        return f"<RunResult {self.run_id[:8]} {self.status}: {told or 'no steps'}>"
+        ends = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
+        return f"<RunResult {self.run_id[:8]} {self.status}: {ends or 'no steps'}>"
 
 
-def result_of(plan: Plan, loop: RunLoop) -> tuple[RunResult, BaseException | None]:
-    """A finished run's result, and the exception to raise for it, if any."""
+def make_result(plan: Plan, loop: RunLoop) -> tuple[RunResult, BaseException | None]:
+    """Return the result of a finished run, and the exception to raise for it, if any."""
     steps = {step.key: step for step in plan.steps}
     made: list[str] = []
     failed: dict[str, str] = {}
@@ -77,13 +77,13 @@ def _exception(result: RunResult, loop: RunLoop) -> BaseException | None:
     if failures:
         first, *_ = failures
         others: Iterable[StepReport] = (report for report in result.steps.values() if report is not first)
-        error = exception_of(first, result.run_id, loop.errors.get(first.step), list(others))
+        error = make_exception(first, result.run_id, loop.errors.get(first.step), list(others))
     elif result.status == "cancelled":
         error = RunCancelledError("the run was cancelled", run_id=result.run_id)
     elif not result.success:
         report = next(report for report in result.steps.values() if report.state is StepState.CANCELLED)
         error = StepCancelledError(
-            f"{report.step!r} was cancelled by its executor, though nobody had cancelled the run",
+            f"{report.step!r} was cancelled by its executor, without a cancel of the run",
             run_id=result.run_id,
             step=report.step,
             attempt=report.attempts or None,
@@ -99,7 +99,7 @@ def _exception(result: RunResult, loop: RunLoop) -> BaseException | None:
 
 
 class RunHandle:
-    """A run that goes on in a thread of its own: `wait` for it, look at its `status`, `cancel` it."""
+    """The handle of a run in a thread of its own: its `status`, `wait` for its end, `cancel`."""
 
     def __init__(self, run_id: str, run: Callable[[], RunResult], cancel: Callable[[], None]) -> None:
         self.run_id = run_id
@@ -113,11 +113,11 @@ class RunHandle:
         renew_in_children(self, RunHandle._renew)
 
     def _renew(self) -> None:
-        """In a forked child: the thread that runs it does not exist, so that waiting would not end."""
+        """Make `wait` raise in a forked child, where the run's thread does not exist and it would never return."""
         if not self._done.is_set():
             self._done = threading.Event()
             self._error = ExecutionError(
-                f"run {self.run_id} goes on in the parent of this forked process",
+                f"run {self.run_id} runs in the parent of this forked process",
                 hint="wait for it there, or submit a run of this process's own",
             )
             self._cancel = _do_nothing
@@ -144,11 +144,11 @@ class RunHandle:
         """Wait for the end and return the result, also of a run that failed.
 
         Raises:
-            TimeoutError: the run still goes on after `timeout` seconds; it is not cancelled.
+            TimeoutError: the run has not ended within `timeout` seconds; it is not cancelled.
             GraphValidationError, ExecutorNotInstalledError: the run was refused before anything started.
         """
         if not self._join(timeout):
-            raise TimeoutError(f"run {self.run_id} still goes on after {timeout} s")
+            raise TimeoutError(f"run {self.run_id} has not ended within {timeout} s")
         if self._error is not None:
             raise self._error
         if self._result is None:
@@ -156,14 +156,14 @@ class RunHandle:
         return self._result
 
     def _join(self, timeout: float | None = None) -> bool:
-        """Wait for the end, whatever it is; False when the run still goes on after `timeout` seconds."""
+        """Wait for the end, whatever it is; return False when it has not come within `timeout` seconds."""
         if not self._done.wait(timeout):
             return False
         self._thread.join()
         return True
 
     def cancel(self) -> None:
-        """Ask the run to end: nothing more is started, what runs is stopped. Returns at once; `wait` for the end."""
+        """Start nothing more and stop what runs; returns at once: `wait` for the end."""
         self._cancel()
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from rivers._definitions.context import AssetExecutionContext, TaskExecutionContext
 from rivers._runner.callee import Callee
-from rivers._runner.failures import failure_of
+from rivers._runner.failures import make_failure
 from rivers._runner.inputs import LoadFailedError, Stream
 from rivers._runner.iterators import list_iterators
 from rivers._runner.loop import OverdueError, StoppedError
@@ -154,7 +154,7 @@ def failed(
         if not is_full_traceback_wanted():
             BaseException.with_traceback(error, skip_own_frames(error.__traceback__))  # whatever its __setattr__ does
         evidence = Evidence(timed_out=True, detail=detail) if reason is FailureReason.TIMEOUT else None
-        failure = failure_of(error, reason, transient=transient, evidence=evidence)
+        failure = make_failure(error, reason, transient=transient, evidence=evidence)
         if keep_error is not None:
             keep_error(spec.attempt_id, error)
     return StepResult(
@@ -169,7 +169,7 @@ def _cancelled(error: BaseException, interrupted: bool) -> Failure:
         cause = error.__cause__ if isinstance(error, StoppedError) else error
         error = StepCancelledError("the body was stopped, and nothing was stored")
         error.__cause__ = cause
-    return failure_of(error, FailureReason.CANCELLED, evidence=evidence)
+    return make_failure(error, FailureReason.CANCELLED, evidence=evidence)
 
 
 def _judge(error: BaseException, attempt: Attempt) -> tuple[BaseException, FailureReason, bool]:

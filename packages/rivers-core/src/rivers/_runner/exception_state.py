@@ -24,7 +24,7 @@ import msgspec
 from rivers.protocol.exception_text import MAX_TEXT, clip, exception_text, type_name
 from rivers.protocol.failure import Failure
 
-__all__ = ["UnplainError", "is_json", "rebuilt", "state_of"]
+__all__ = ["UnplainError", "is_json", "rebuild", "write_state"]
 
 DEPTH = 24
 """JSON levels of a state; the protocol allows 32."""
@@ -39,7 +39,7 @@ class UnplainError(Exception):
 # ── the worker's side ──
 
 
-def state_of(error: BaseException, args_travel: bool) -> str | None:
+def write_state(error: BaseException, args_travel: bool) -> str | None:
     """Return the plain arguments and attributes of an exception as a JSON object, None where there is nothing to add.
 
     `args_travel` says that `Failure.args` holds the arguments. An attribute that is not plain, or for which there is no
@@ -170,7 +170,7 @@ def _is_own(name: object) -> bool:
 # ── the controller's side ──
 
 
-def rebuilt(failure: Failure) -> Exception | None:
+def rebuild(failure: Failure) -> Exception | None:
     """Return the exception that a failure describes, or None where no equal one can be made here.
 
     Its class is looked up among the modules that are loaded: none is imported for the sake of what a worker says, only
@@ -180,19 +180,19 @@ def rebuilt(failure: Failure) -> Exception | None:
         args = msgspec.json.decode(failure.args) if failure.args is not None else None
         state = msgspec.json.decode(failure.state, type=dict[str, Any]) if failure.state is not None else {}
         values = _read_all(state["args"]) if "args" in state else args
-        error = _rebuilt(failure.type, failure.message, values, state, failure.notes)
-    except Exception:  # noqa: BLE001 - a stranger's class may need anything; then the generic error is raised
+        error = _rebuild(failure.type, failure.message, values, state, failure.notes)
+    except Exception:  # noqa: BLE001 - a class may need anything; then a StepFailedError is raised
         return None
     return error if isinstance(error, Exception) else None
 
 
-def _rebuilt(
+def _rebuild(
     name: str, message: str, args: Sequence[Any] | None, state: dict[str, Any], notes: Iterable[str]
 ) -> BaseException:
     cls = _class(name)
     attributes = {str(key): _read(value) for key, value in state.get("attributes", {}).items()}
     given = (message,) if args is None else tuple(args)
-    makers = (_made_empty, _made_by_its_class) if not state.get("omitted") else (_made_by_its_class, _made_empty)
+    makers = (_make_without_init, _make_by_class) if not state.get("omitted") else (_make_by_class, _make_without_init)
     for make in makers:
         try:
             error = make(cls, given)
@@ -206,16 +206,16 @@ def _rebuilt(
     raise UnplainError(name)
 
 
-def _made_empty(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Make it without its own `__init__`, whose parameters need not be its arguments: attributes are set afterwards."""
+def _make_without_init(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """Make an exception without its own `__init__`, whose parameters need not be its `args`."""
     base = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     error: BaseException = base.__new__(cls, *args)
     base.__init__(error, *args)  # type: ignore[misc]  # as its own class, which is below `base`, does
     return error
 
 
-def _made_by_its_class(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Make it as pickle does; what it had beside plain data is there only if its `__init__` puts it there."""
+def _make_by_class(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """Make an exception as pickle does: attributes that did not travel are there if its `__init__` sets them."""
     return cls(*args)
 
 
@@ -232,7 +232,7 @@ def _set(error: BaseException, attributes: dict[str, Any]) -> None:
 
 
 def _class(name: str) -> type[BaseException]:
-    """Find an exception class by `module.qualname` among the loaded modules; runs no code of theirs.
+    """Find an exception class by `module.qualname` among the loaded modules, without running their code.
 
     Raises:
         UnplainError: there is none.
@@ -243,7 +243,7 @@ def _class(name: str) -> type[BaseException]:
     found: Any = sys.modules[module] if module else builtins
     for part in name[len(module) + 1 if module else 0 :].split("."):
         found = vars(found).get(part)  # getattr would run a module's __getattr__, which may import
-    if not (isinstance(found, type) and issubclass(found, BaseException)):
+    if not (isinstance(found, type) and issubclass(found, BaseException) and type_name(found) == name):
         raise UnplainError(name)
     return found
 
@@ -274,7 +274,7 @@ def _read(value: Any) -> Any:
             return int(content, 16)
         case "exception":
             args = _read_all(content["args"]) if "args" in content else None
-            return _rebuilt(content["type"], content["message"], args, content, content["notes"])
+            return _rebuild(content["type"], content["message"], args, content, content["notes"])
     raise UnplainError(kind)
 
 

@@ -7,17 +7,17 @@ from types import TracebackType
 
 import msgspec
 
-from rivers._runner.exception_state import is_json, state_of
+from rivers._runner.exception_state import is_json, write_state
 from rivers._runner.own_frames import hide_own_frames, is_full_traceback_wanted
 from rivers.protocol.exception_text import MAX_TEXT, clip, exception_text, type_name
 from rivers.protocol.failure import Evidence, Failure, FailureReason
 
-__all__ = ["failure_of"]
+__all__ = ["make_failure"]
 
 MAX_CHAIN = 50
 
 
-def failure_of(
+def make_failure(
     error: BaseException,
     reason: FailureReason,
     *,
@@ -32,7 +32,7 @@ def failure_of(
         mro=tuple(type_name(cls) for cls in type(error).__mro__),
         message=exception_text(error),
         args=args,
-        state=state_of(error, args is not None),
+        state=write_state(error, args is not None),
         traceback=clip(_traceback(error)),
         notes=_notes(error),
         evidence=evidence,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from rivers._runner.failures import failure_of
+from rivers._runner.failures import make_failure
 from rivers.exceptions import SpecDecodeError
 from rivers.protocol.failure import Evidence, FailureReason
 from rivers.protocol.result import Ending, LogRecord, StepResult
@@ -18,13 +18,13 @@ def interrupted_result(attempt_id: str, error: KeyboardInterrupt, worker: str) -
 
     It cancels the run, as Ctrl-C does.
     """
-    failure = failure_of(error, FailureReason.CANCELLED, evidence=Evidence(cancelled=True, worker=worker or None))
+    failure = make_failure(error, FailureReason.CANCELLED, evidence=Evidence(cancelled=True, worker=worker or None))
     return StepResult(attempt_id=attempt_id, ending=Ending.CANCELLED, failure=failure, worker=worker)
 
 
 def unsendable_result(attempt_id: str, error: SpecDecodeError, worker: str = "") -> StepResult:
     """Return the result of an attempt whose spec or result exceeds the protocol's limits; it is not retried."""
-    failure = failure_of(error, FailureReason.INFRASTRUCTURE, transient=False)
+    failure = make_failure(error, FailureReason.INFRASTRUCTURE, transient=False)
     return StepResult(attempt_id=attempt_id, ending=Ending.FAILED, failure=failure, worker=worker)
 
 

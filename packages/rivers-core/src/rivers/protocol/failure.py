@@ -1,4 +1,4 @@
-"""Why an attempt failed: what was seen (`Evidence`), what it means (`classify`), how it is told (`Failure`)."""
+"""The failure of an attempt: evidence of a lost worker, its classification, and the failure as a value."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LOST_POD_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "NodeLos
 
 
 class FailureReason(enum.Enum):
-    """Why a step failed; what a retry policy and an operator go by.
+    """The reason of a failure, by which a retry policy and an operator decide.
 
-    Only what the body raised is ERROR. CANCELLED is never retried.
+    ERROR is what the body raised, and nothing else is. CANCELLED is never retried.
     """
 
     ERROR = "error"
@@ -28,10 +28,11 @@ class FailureReason(enum.Enum):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was seen of a worker that ended without reporting a result; whatever is not known is None.
+    """Observations of a worker that was stopped, or that ended without a result; what is not known is None.
 
-    `memory_peak` and `memory_limit` are bytes, `oom_kills` is how far the cgroup's counter moved during the attempt,
-    `container_reason` is the platform's word (`OOMKilled`, `Evicted`), `native_traceback` is faulthandler's text.
+    `memory_peak` and `memory_limit` are bytes, `oom_kills` is the increase of the cgroup's counter during the attempt,
+    `container_reason` is the platform's word (`OOMKilled`, `Evicted`), `native_traceback` is faulthandler's text,
+    `detail` is free text, such as where an async body was abandoned.
     """
 
     exit_code: int | None = None
@@ -49,7 +50,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt's failure as a value.
+    """The failure of one attempt as a value.
 
     `type` is `module.qualname` of the exception (builtins without module), `mro` the same for it and its bases,
     `args` the exception's arguments as a JSON array (None where JSON has no such value), `state` a JSON object of its
@@ -70,12 +71,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def summary(self) -> str:
-        """Type and message on one line, such as `KeyError: 'x'`; the message alone where no exception was raised."""
+        """Return type and message on one line, such as `KeyError: 'x'`; without an exception, the message alone."""
         return labelled(self.type, self.message)
 
 
 def classify(evidence: Evidence) -> FailureReason:
-    """Turn evidence into a reason: one rule for every executor (the table of the docs page on failure reasons).
+    """Turn evidence into a reason, by one rule for every executor.
 
     A lost pod wins over a container's OOMKilled, as the kill may be the eviction's; a bare 137 or 143 is
     infrastructure; exit 0 without a result is infrastructure, too.
@@ -92,7 +93,7 @@ def classify(evidence: Evidence) -> FailureReason:
 
 
 def describe(evidence: Evidence) -> str:
-    """One line a person can act on: what ended the worker, with signal names instead of numbers."""
+    """Describe evidence on one line, with the names of signals."""
     parts: list[str] = []
     if evidence.timed_out:
         parts.append("stopped for its timeout")

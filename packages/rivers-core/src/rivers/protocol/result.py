@@ -1,4 +1,4 @@
-"""What a worker sends back: events while the attempt runs, and exactly one StepResult at its end."""
+"""The events that a worker sends while an attempt runs, and the StepResult at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Ending", "LogRecord", "OutputRecord", "StepEvent", "StepResult", "St
 
 
 class Ending(enum.Enum):
-    """How an attempt ended. NOT_STARTED: the body never ran, dispatch it again free of charge."""
+    """The end of an attempt. NOT_STARTED: the body never ran, and it is dispatched again free of charge."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -22,7 +22,7 @@ class Ending(enum.Enum):
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Seconds an attempt spent in each phase; `boot` is the worker's start where there is one (pod, process)."""
+    """The seconds of an attempt by phase; `boot` is the start of its worker (pod, process), where it needed one."""
 
     queued: float = 0.0
     boot: float = 0.0
@@ -32,7 +32,7 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class OutputRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One output that was committed: `metadata` is the text of a JSON object, `map_keys` those of a DYNAMIC output."""
+    """One committed output: `metadata` is the text of a JSON object, `map_keys` those of a DYNAMIC output."""
 
     name: str
     key: str
@@ -42,7 +42,7 @@ class OutputRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="result", tag_field="kind"):
-    """The one end of an attempt. `worker` says where it ran (`pid 12`, a pod's name)."""
+    """The result of an attempt, one for each. `worker` names where it ran (`pid 12`, a pod's name)."""
 
     attempt_id: str
     ending: Ending
@@ -53,7 +53,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="resul
 
 
 class StepStarted(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="started", tag_field="kind"):
-    """The attempt has reached its worker; `time` is seconds since the epoch."""
+    """The report that an attempt has reached its worker; `time` is seconds since the epoch."""
 
     attempt_id: str
     worker: str = ""
@@ -79,11 +79,10 @@ StepEvent: TypeAlias = StepStarted | LogRecord | StepResult
 
 
 def lost(attempt_id: str, evidence: Evidence, *, started: bool = True) -> StepResult:
-    """The end of an attempt whose worker went away without reporting one: one rule, the same on every executor.
+    """Return the result of an attempt whose worker ended without one, by one rule for every executor.
 
-    `started` is whether the attempt had told its StepStarted. A worker that was killed before that hit an attempt that
-    never ran, which is dispatched again free of charge; one that ended with an exit code could not begin, and another
-    attempt could not either.
+    `started` is whether the worker had reported StepStarted. An attempt whose worker was killed before that never ran,
+    and is dispatched again free of charge; a worker that exits before it could not begin, and no other could.
     """
     reason = classify(evidence)
     unable = not started and evidence.exit_code is not None

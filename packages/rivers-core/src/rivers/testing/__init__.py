@@ -1,4 +1,4 @@
-"""For tests: an executor that ends steps by script, for users of rivers and for authors of executors."""
+"""An executor that ends steps by script, for tests by users of rivers and by authors of executors."""
 
 from rivers.testing.scripted import Act, Attempt, Script, ScriptedBackend, ScriptedExecutor
 

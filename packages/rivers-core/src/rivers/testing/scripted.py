@@ -1,12 +1,12 @@
-"""An executor that ends steps by script: in any order, late, twice or never. For tests, without a single process.
+"""An executor for tests that ends steps by script: in any order, late, twice or never.
 
     script = Script({"load": [Attempt.fail, Attempt.succeed], "slow": Attempt.hold})
     handle = repository.submit(executor=ScriptedExecutor(script))
     script.attempt("slow").succeed()          # waits until core has submitted it, then ends it
     assert handle.wait(10).success
 
-Who writes an executor sees here how core treats a backend; who writes assets tests what a run makes of crashes, lost
-machines and timeouts that cannot be had at will.
+Authors of executors see how core treats a backend; authors of assets test runs with crashes, lost machines and
+timeouts, which cannot be had at will.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ __all__ = ["Act", "Attempt", "Script", "ScriptedBackend", "ScriptedExecutor"]
 
 WORKER = "scripted"
 HERE = Capabilities(isolation="none", closures="local", reach=Reach.PROCESS, streams=True)
-"""What a scripted backend can do unless its script says otherwise: any number of steps at once, closures, any store."""
+"""The default capabilities of a scripted backend: any number of steps at once, closures, any store."""
 
 
 class Attempt:
-    """One attempt that core has submitted; it ends when, how and as often as you say, from any thread.
+    """One attempt that core has submitted; its methods end it, from any thread.
 
-    Its methods are what a `Script` is made of. `cancelled` is set once core has asked for its end, and `grace` is then
-    the seconds it was given.
+    A `Script` is made of these methods. `cancelled` is set once core has cancelled it, and `grace` then holds the
+    seconds that it was given.
     """
 
     def __init__(self, spec: StepSpec, run: Run, emit: Sink) -> None:
@@ -57,30 +57,30 @@ class Attempt:
         self._started = False
 
     def report(self, event: StepEvent) -> None:
-        """Send an event as it is, also one that makes no sense."""
+        """Emit any event, also one that makes no sense."""
         self._emit(event)
 
     def start(self) -> None:
-        """Report that the attempt has reached its worker; the endings do it themselves, once."""
+        """Report StepStarted, once; the methods that end the attempt do it themselves."""
         if not self._started:
             self._started = True
             self.report(StepStarted(attempt_id=self.spec.attempt_id, worker=WORKER, time=time.time()))
 
     def hold(self) -> None:
-        """Start and go on, until somebody ends it."""
+        """Start, and go on until another method ends it."""
         self.start()
 
     def ignore(self) -> None:
-        """Do nothing: never start, or do not react to a cancel."""
+        """Do nothing: never start, or ignore a cancel."""
 
     def log(self, message: str, level: int = 20) -> None:
         """Report a log record of the body."""
         self.report(LogRecord(attempt_id=self.spec.attempt_id, message=message, level=level, logger=WORKER))
 
     def succeed(self, map_keys: Iterable[str] = ()) -> None:
-        """End as a success that claims its outputs; `map_keys` are those of a task that others are mapped over.
+        """End as a success with all outputs; `map_keys` are those of a task that others are mapped over.
 
-        Nothing is stored: what loads these outputs will miss them. `run` stores what the body returns.
+        Nothing is stored, so that a step which loads these outputs fails; `run` stores the values of the body.
         """
         self.start()
         outputs = tuple(
@@ -112,11 +112,11 @@ class Attempt:
         self.end(Ending.CANCELLED)
 
     def not_started(self) -> None:
-        """End before the body began, as when a worker goes away too early."""
+        """End before the body began, as when a worker is lost too early."""
         self.end(Ending.NOT_STARTED)
 
     def run(self) -> None:
-        """Run the body for real, in the thread that calls, and report its end."""
+        """Run the body for real, in the calling thread, and report its result."""
         self._started = True
         runner = Runner(
             self._emit,
@@ -134,11 +134,11 @@ class Attempt:
         self.report(result)
 
     def run_aside(self) -> None:
-        """Run the body for real in a thread of its own, as `submit` may not block."""
+        """Run the body for real in a thread of its own, since `submit` may not block."""
         threading.Thread(target=self.run, name=f"rivers-scripted-{self.spec.step}", daemon=True).start()
 
     def end(self, ending: Ending, *, outputs: tuple[OutputRecord, ...] = (), failure: Failure | None = None) -> None:
-        """Report an end as it is."""
+        """Report a result with this ending."""
         self.report(
             StepResult(attempt_id=self.spec.attempt_id, ending=ending, outputs=outputs, failure=failure, worker=WORKER)
         )
@@ -148,19 +148,18 @@ class Attempt:
 
 
 Act: TypeAlias = Callable[[Attempt], None]
-"""What becomes of an attempt when core submits it: a method of `Attempt`, or a function of your own that may raise."""
+"""The action for a submitted attempt: a method of `Attempt`, or a function of your own, which may raise."""
 
 
 class Script:
-    """What a scripted backend does, and what core asked of it.
+    """The script of a backend, and the record of the calls that core made.
 
-    `acts` says for each step (`orders`, `graph/task`, `graph/task[key]`) what happens when it is submitted; a list has
-    an act for each submit, of which the last holds for all further ones. A single act is for all steps; what is not
-    named succeeds. `on_cancel` is what an attempt does when core asks for its end. `capabilities` are the backend's,
-    `problems` what its preflight finds once it has reported the `warnings`; `on_open` and `on_close` are called then
-    and may wait or raise.
+    `acts` holds the act of each step (`orders`, `graph/task`, `graph/task[key]`) for when it is submitted; a list has
+    one act per submit, and its last one is used for all further submits. A single act is for all steps; steps that are
+    not named succeed. `on_cancel` is the act for a cancel. `capabilities` are the backend's; its preflight reports the
+    `warnings` and returns the `problems`; `open` and `close` call `on_open` and `on_close`, which may wait or raise.
 
-    `attempts` are the submits in order, `calls` everything that core called, as words: `("submit", "orders")`.
+    `attempts` are the submits in order, `calls` all calls of core, as words: `("submit", "orders")`.
     """
 
     def __init__(
@@ -189,7 +188,7 @@ class Script:
         """Wait until core has submitted this step for the `number`-th time, and return that attempt.
 
         Raises:
-            TimeoutError: it has not after `timeout` seconds; says what was submitted.
+            TimeoutError: it has not within `timeout` seconds; the text lists what was submitted.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._of(step)) >= number, timeout):
@@ -199,16 +198,16 @@ class Script:
 
     @property
     def submitted(self) -> list[str]:
-        """The steps that core has submitted, in order, each as often as it was."""
+        """The submitted steps in order, each as often as it was submitted."""
         return [attempt.spec.step for attempt in self.attempts]
 
     def note(self, *call: str) -> None:
-        """Write down a call of core's."""
+        """Record a call of core."""
         with self._changed:
             self.calls.append(call)
 
     def perform(self, attempt: Attempt) -> None:
-        """Write down a submit, then do what the script says."""
+        """Record a submit and perform its act."""
         with self._changed:
             self.calls.append(("submit", attempt.spec.step))
             self.attempts.append(attempt)
@@ -231,7 +230,7 @@ class Script:
 
 @dataclass(frozen=True, repr=False)
 class ScriptedExecutor(Executor):
-    """The executor that ends steps by script; two are equal when they have the same script. Without one all succeed."""
+    """An executor that ends steps by a script; equal when the script is. Without a script all steps succeed."""
 
     kind = "scripted"
 
@@ -239,7 +238,7 @@ class ScriptedExecutor(Executor):
 
 
 class ScriptedBackend(ExecutorBackend):
-    """Carries out a `ScriptedExecutor`: writes down what core asks, and reports what the script says."""
+    """The backend of a `ScriptedExecutor`: records core's calls and reports by the script."""
 
     executor_type = ScriptedExecutor
 
@@ -250,7 +249,7 @@ class ScriptedBackend(ExecutorBackend):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the script."""
+        """The capabilities of the script."""
         return self.script.capabilities
 
     def observe(self, emit: Sink) -> None:
@@ -258,26 +257,26 @@ class ScriptedBackend(ExecutorBackend):
         self._emit = emit
 
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
-        """Report the script's warnings, and find its problems."""
+        """Report the warnings of the script, and return its problems."""
         self.script.note("preflight")
         for warning in self.script.warnings:
             self._emit(warning_record(warning))
         return self.script.problems
 
     def open(self, run: Run, emit: Sink) -> None:
-        """Note it, and do what the script says."""
+        """Record the call, and call `on_open` of the script."""
         self.script.note("open")
         self._run, self._emit = run, emit
         if self.script.on_open is not None:
             self.script.on_open()
 
     def submit(self, spec: StepSpec) -> None:
-        """Note it, and do what the script says for this step."""
+        """Record the call, and perform the act of this step."""
         attempt = self._attempts[spec.attempt_id] = Attempt(spec, self._run, self._emit)
         self.script.perform(attempt)
 
     def cancel(self, attempt_id: str, grace: float) -> None:
-        """Note it, and do what the script says; nothing for what was never submitted."""
+        """Record the call, and perform `on_cancel`; do nothing for what was never submitted."""
         attempt = self._attempts.get(attempt_id)
         if attempt is None:
             return
@@ -287,7 +286,7 @@ class ScriptedBackend(ExecutorBackend):
         self.script.on_cancel(attempt)
 
     def close(self, deadline: float) -> None:
-        """Note it, and do what the script says."""
+        """Record the call, and call `on_close` of the script."""
         self.script.note("close")
         if self.script.on_close is not None:
             self.script.on_close()

@@ -1,4 +1,4 @@
-"""The backends that a repository keeps between runs, with what they have warmed up."""
+"""Keep warm backends between the runs of a repository."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from rivers._executor.backend import ExecutorBackend
 from rivers._executor.registry import backend_for
 from rivers_process.fork import renew_in_children
 
-__all__ = ["KeptBackends"]
+__all__ = ["BackendPool"]
 
 
-class KeptBackends:
-    """Gives each run backends of its own; those with `Capabilities.warm` serve a later run again."""
+class BackendPool:
+    """The backends of a repository: each run has its own, and one with `Capabilities.warm` serves a later run again."""
 
     def __init__(self) -> None:
         self._idle: dict[Executor, list[ExecutorBackend]] = {}
         self._lock = threading.Lock()
         self._closed = False
-        renew_in_children(self, KeptBackends._renew)
+        renew_in_children(self, BackendPool._renew)
 
     def _renew(self) -> None:
-        """In a forked child: the workers are the parent's, and the threads that talk to them do not exist."""
+        """Forget the parent's backends in a forked child, which has none of their threads."""
         self._idle = {}
         self._lock = threading.Lock()
 
     def take(self, executor: Executor) -> ExecutorBackend:
-        """A backend that carries this value out and that no run has; `give_back` it when the run is over.
+        """Return a backend of this executor that no run has; `give_back` it when the run is over.
 
         Raises:
             ExecutorNotInstalledError: no installed package has it.
@@ -39,7 +39,7 @@ class KeptBackends:
             return idle.pop() if idle else backend_for(executor)
 
     def give_back(self, backends: Iterable[ExecutorBackend]) -> None:
-        """A run is over, and its backends are closed."""
+        """Take back the closed backends of a run that is over."""
         for backend in backends:
             if backend.capabilities.warm:
                 with self._lock:
@@ -50,7 +50,7 @@ class KeptBackends:
                     backend.shutdown(SHUTDOWN_DEADLINE)
 
     def shutdown(self) -> None:
-        """Let go of everything; what a run still has is let go of when it is given back."""
+        """Shut down all backends; those that a run still has are shut down when it gives them back."""
         with self._lock:
             self._closed = True
             idle = [backend for backends in self._idle.values() for backend in backends]
@@ -61,4 +61,4 @@ class KeptBackends:
 
 
 SHUTDOWN_DEADLINE = 20.0
-"""Seconds that idle backends get to let go of what they keep."""
+"""Seconds that idle backends get for `shutdown`, all together."""
