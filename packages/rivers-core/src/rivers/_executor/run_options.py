@@ -15,8 +15,7 @@ class RunOptions:
     """All that a run needs beside its plan and its backends.
 
     `key` signs pickled refs, `random` gives numbers in [0, 1) for the jitter of retries. `configs` are JSON texts by
-    asset. `log_level` is a number of `logging`: what bodies log below it is dropped. `grace` is how many seconds a
-    cancelled body gets. `folders` hold values for as long as this process lives.
+    asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process lives.
     """
 
     run_id: str
@@ -26,6 +25,5 @@ class RunOptions:
     configs: Mapping[str, str] = field(default_factory=dict)
     tags: dict[str, str] | None = None
     job: str | None = None
-    log_level: int = 20
     grace: float = 10.0
     folders: tuple[str, ...] = ()

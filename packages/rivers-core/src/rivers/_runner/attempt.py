@@ -12,6 +12,7 @@ import msgspec
 from rivers._definitions.context import AssetExecutionContext, TaskExecutionContext
 from rivers._runner.callee import Callee
 from rivers._runner.failures import make_failure
+from rivers._runner.hints import add_hint
 from rivers._runner.inputs import LoadFailedError, Stream
 from rivers._runner.iterators import list_iterators
 from rivers._runner.loop import OverdueError, StoppedError
@@ -153,6 +154,7 @@ def failed(
         error, reason, transient = _judge(error, attempt)
         if not is_full_traceback_wanted():
             BaseException.with_traceback(error, skip_own_frames(error.__traceback__))  # whatever its __setattr__ does
+        add_hint(error)
         evidence = Evidence(timed_out=True, detail=detail) if reason is FailureReason.TIMEOUT else None
         failure = make_failure(error, reason, transient=transient, evidence=evidence)
         if keep_error is not None:

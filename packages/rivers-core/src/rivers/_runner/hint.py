@@ -240,9 +240,15 @@ def _problem(check: Check | None, value: Any) -> str | None:
 
 
 def _wrong(hint: Any, value: Any) -> str:
-    expected, got = _shown(hint), _shown(type(value))
+    cls = type(value)
+    expected, got = _shown(hint), _shown(cls)
+    if isinstance(hint, type) and (hint.__module__, hint.__qualname__) == (cls.__module__, cls.__qualname__):
+        return (
+            f"expected {expected}, got an instance of another class {got}: {cls.__module__}.{got} was defined again; "
+            "define the asset again as well"
+        )
     if expected == got:  # numpy.bool and bool, or a class of the same name in another module
-        got = f"{type(value).__module__}.{got}"
+        got = f"{cls.__module__}.{got}"
     return f"expected {expected}, got {got}"
 
 

@@ -49,6 +49,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     detail: str | None = None
 
 
+HINT = "→ "
+"""A note of an exception that begins with this is advice from rivers."""
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The failure of one attempt as a value.
 
@@ -71,8 +75,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def summary(self) -> str:
-        """Return type and message on one line, such as `KeyError: 'x'`; without an exception, the message alone."""
-        return labelled(self.type, self.message)
+        """Return type and message, such as `KeyError: 'x'`, and any hints; without an exception, the message alone."""
+        hints = [f"\n  {note}" for note in self.notes if note.startswith(HINT)]
+        return "".join([labelled(self.type, self.message), *hints])
 
 
 def classify(evidence: Evidence) -> FailureReason:
