@@ -21,8 +21,8 @@ sys.path += [str(CORE_TESTS), str(Path(__file__).parent / "user_code")]
 
 from anywhere import SharedFolder  # noqa: E402 - found by the line above
 from running.cases import CASES, Case  # noqa: E402
+from running.outcome import CaseOutcome  # noqa: E402
 from running.shared import files  # noqa: E402
-from running.told import Told  # noqa: E402
 
 PODS = rs.Executor.kubernetes("test:1")
 LOT, AT_ONCE = 15, 3
@@ -37,8 +37,8 @@ def cluster() -> Iterator[FakeCluster]:
 
 def differences(case: Case, folder: Path) -> list[str]:
     """What is different between a case here and in pods, a line each."""
-    here = Told(case, rs.Executor.in_process(), default_io_handler=SharedFolder(folder / "here"))
-    there = Told(case, PODS, default_io_handler=SharedFolder(folder / "there"))
+    here = CaseOutcome(case, rs.Executor.in_process(), default_io_handler=SharedFolder(folder / "here"))
+    there = CaseOutcome(case, PODS, default_io_handler=SharedFolder(folder / "there"))
     return [
         f"{case.name}: {what}: {getattr(here, what)} and {getattr(there, what)}"
         for what in ("steps", "values", "events", "logs")
@@ -64,8 +64,8 @@ def test_own_io_handler(tmp_path: Path) -> None:
     """A handler of the user's own stores in a pod and loads in another, is found by a resource's name."""
     for name in ("here", "there", "other"):
         (tmp_path / name).mkdir()
-    here = Told(files(tmp_path / "here"), rs.Executor.in_process())
-    there = Told(files(tmp_path / "there"), PODS, default_io_handler=SharedFolder(tmp_path / "other"))
+    here = CaseOutcome(files(tmp_path / "here"), rs.Executor.in_process())
+    there = CaseOutcome(files(tmp_path / "there"), PODS, default_io_handler=SharedFolder(tmp_path / "other"))
 
     assert here.steps == there.steps
     assert here.values == there.values

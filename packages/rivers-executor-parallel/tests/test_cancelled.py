@@ -34,7 +34,7 @@ def test_a_cancelled_step(
     assert run.report.failure.evidence.cancelled
     if observed:
         assert [1, 1] == run.attempts
-        assert [run.report.failure] == run.told
+        assert [run.report.failure] == run.failures
 
 
 @pytest.mark.parametrize("executor", [HERE, PARALLEL], ids=repr)

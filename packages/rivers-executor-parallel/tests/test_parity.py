@@ -19,8 +19,8 @@ sys.path.append(str(CORE_TESTS))
 from running import raising  # noqa: E402 - found by the line above
 from running.cases import CASES, Case  # noqa: E402
 from running.iterators import both_read_in_one_worker, drained_in_one_worker  # noqa: E402
+from running.outcome import CaseOutcome  # noqa: E402
 from running.shared import files  # noqa: E402
-from running.told import Told  # noqa: E402
 
 PARALLEL = rs.Executor.parallel(max_workers=2)
 
@@ -38,7 +38,7 @@ async def interrupts_async() -> int:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Case) -> None:
     """States, values, failures and the sequence of events of every step are those of the in-process executor."""
-    here, there = Told(case, rs.Executor.in_process()), Told(case, PARALLEL)
+    here, there = CaseOutcome(case, rs.Executor.in_process()), CaseOutcome(case, PARALLEL)
 
     assert here.steps == there.steps
     assert here.values == there.values
@@ -50,8 +50,8 @@ def test_own_io_handler(tmp_path: Path) -> None:
     """A handler of the user's own stores in a worker and loads in another, is found by a resource's name."""
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
-    here = Told(files(tmp_path / "here"), rs.Executor.in_process())
-    there = Told(files(tmp_path / "there"), PARALLEL)
+    here = CaseOutcome(files(tmp_path / "here"), rs.Executor.in_process())
+    there = CaseOutcome(files(tmp_path / "there"), PARALLEL)
 
     assert here.steps == there.steps
     assert here.values == there.values

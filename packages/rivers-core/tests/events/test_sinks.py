@@ -55,7 +55,7 @@ def test_list_sink() -> None:
 
 
 def test_json_lines_round_trip(tmp_path: Path) -> None:
-    """Every line of a JsonLinesSink is one event as JSON, and decodes to the very event that was told."""
+    """Every line of a JsonLinesSink is one event as JSON, and decodes to the very event that was emitted."""
     kept = rs.ListSink()
     with rs.JsonLinesSink(tmp_path / "run.jsonl") as sink:
 
@@ -71,17 +71,17 @@ def test_json_lines_round_trip(tmp_path: Path) -> None:
 
 
 def test_json_lines_are_there_at_once(tmp_path: Path) -> None:
-    """An event is in the file as soon as it was told, and a second run is appended."""
+    """An event is in the file as soon as it was emitted, and a second run is appended."""
     path = tmp_path / "run.jsonl"
     counts: list[int] = []
     with rs.JsonLinesSink(path) as sink:
 
-        def tell(event: Event) -> None:
+        def emit(event: Event) -> None:
             sink(event)
             counts.append(len(path.read_bytes().splitlines()))
 
-        run(tell)
-        run(tell)
+        run(emit)
+        run(emit)
 
     assert list(range(1, 2 * len(KINDS) + 1)) == counts
 
@@ -119,19 +119,19 @@ def test_logging_sink(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_body_that_logs_to_the_sinks_logger() -> None:
     """A LoggingSink whose logger is captured as the body's own does not feed itself."""
     logger = logging.getLogger("rivers.run")
-    told = rs.ListSink()
+    sink = rs.ListSink()
 
     def both(event: Event) -> None:
-        told(event)
+        sink(event)
         rs.LoggingSink(logger)(event)
 
     run(both)
 
-    assert KINDS == [type(event).__name__ for event in told.events]
+    assert KINDS == [type(event).__name__ for event in sink.events]
 
 
 def test_a_sink_that_raises() -> None:
-    """A sink that raises is told nothing more; the run goes on, and the caller is warned once it is over."""
+    """A sink that raises gets no further events; the run goes on, and the caller is warned once it is over."""
     seen: list[Event] = []
 
     def raises(event: Event) -> None:

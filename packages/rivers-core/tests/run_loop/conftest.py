@@ -40,10 +40,10 @@ class Going:
 
     @property
     def states(self) -> dict[str, str]:
-        """How the steps ended, in order."""
+        """The final states of the steps, in order."""
         return {key: report.state.value for key, report in self.end().items()}
 
-    def told(self, *kinds: type, step: str | None = None) -> list[Any]:
+    def events(self, *kinds: type, step: str | None = None) -> list[Any]:
         """The events of these kinds."""
         return [
             event

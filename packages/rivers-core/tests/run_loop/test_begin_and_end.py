@@ -1,4 +1,4 @@
-"""How a run begins and ends: what refuses it, what is opened and closed, and what sinks and bugs do to it."""
+"""The begin and the end of a run: refusals, opening and closing of backends, sinks that raise, bugs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def two(first: Script, second: Script) -> rs.CodeRepository:
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_preflight_refuses_the_run(start: Start, blocking: bool) -> None:
-    """What preflight finds is raised, all of it together, before any backend is opened or any event told."""
+    """All problems of preflight are raised together, before any backend is opened or any event emitted."""
     can = Capabilities(blocking=blocking, closures="local", reach=Reach.PROCESS)
     first = Script(problems=[Problem("no quota"), Problem("no namespace")], capabilities=can)
     second = Script(problems=[Problem("no image")])
@@ -38,27 +38,27 @@ def test_preflight_refuses_the_run(start: Start, blocking: bool) -> None:
     with pytest.raises(GraphValidationError, match=r"no quota(?s:.*)no namespace(?s:.*)no image"):
         run.end()
     assert [("preflight",)] == first.calls == second.calls
-    assert [] == run.told()
+    assert [] == run.events()
 
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_preflight_reports(start: Start, blocking: bool) -> None:
-    """What preflight reports is an event before the run's first one, also where the run is refused."""
+    """A report of preflight is an event before the run's first one, also where the run is refused."""
     can = Capabilities(blocking=blocking, closures="local", reach=Reach.PROCESS)
     good = start(two(Script(warnings=["it waits"], capabilities=can), Script()))
     good.end()
     bad = Script(warnings=["it waits"], problems=[Problem("no quota")], capabilities=can)
     refused = start(two(bad, Script()), wait=False)
 
-    assert ["RunWarning", "RunStarted"] == [type(event).__name__ for event in good.told()][:2]
+    assert ["RunWarning", "RunStarted"] == [type(event).__name__ for event in good.events()][:2]
     with pytest.raises(GraphValidationError, match="no quota"):
         refused.end()
-    assert ["it waits"] == [event.message for event in refused.told()]
+    assert ["it waits"] == [event.message for event in refused.events()]
 
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_preflight_reports_to_the_log(blocking: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Where nobody listens it is a line in the log `rivers.run`."""
+    """Without a sink it is a line in the log `rivers.run`."""
     script = Script(
         warnings=["it waits"], capabilities=Capabilities(blocking=blocking, closures="local", reach=Reach.PROCESS)
     )
@@ -79,7 +79,7 @@ def test_a_later_open_that_raises(start: Start) -> None:
     with pytest.raises(ConnectionError, match="no cluster"):
         run.end()
     assert [("preflight",), ("open",), ("close",)] == first.calls == second.calls
-    assert [] == run.told(RunFinished)
+    assert [] == run.events(RunFinished)
     assert "failure" == run.loop.status
 
 
@@ -94,22 +94,22 @@ def test_a_close_that_raises(start: Start) -> None:
 
     assert ("close",) == first.calls[-1] == second.calls[-1]
     assert "success" == run.loop.status
-    assert ["closing the executor ScriptedExecutor"] == [e.message.partition("(")[0] for e in run.told(RunWarning)]
-    assert "ConnectionError: no cluster" in run.told(RunWarning)[0].message
+    assert ["closing the executor ScriptedExecutor"] == [e.message.partition("(")[0] for e in run.events(RunWarning)]
+    assert "ConnectionError: no cluster" in run.events(RunWarning)[0].message
 
 
 def test_what_is_told_while_closing(start: Start) -> None:
-    """What a backend reports while it is closed is still told, before the run's last event."""
+    """A backend's report during close is emitted before the run's last event."""
     script = Script()
     script.on_close = lambda: script.attempts[0].log("a worker did not go quietly")
     run = start(rs.CodeRepository([asset("a")]), script)
 
-    assert ["a worker did not go quietly"] == [event.message for event in run.told(RunWarning)]
-    assert isinstance(run.told()[-1], RunFinished)
+    assert ["a worker did not go quietly"] == [event.message for event in run.events(RunWarning)]
+    assert isinstance(run.events()[-1], RunFinished)
 
 
 def test_logs_belong_to_their_attempt(start: Start) -> None:
-    """A log record is told with its step and attempt."""
+    """A log record is emitted with its step and attempt."""
 
     def chatty(attempt: Attempt) -> None:
         attempt.log(f"hello from {attempt.spec.attempt}", 30)
@@ -118,7 +118,7 @@ def test_logs_belong_to_their_attempt(start: Start) -> None:
     run = start(rs.CodeRepository([rs.Asset(lambda: 1, name="a", retry=rs.RetryPolicy(1))]), Script(chatty))
 
     assert [("a", 1, 30, "hello from 1"), ("a", 2, 30, "hello from 2")] == [
-        (event.step, event.attempt, event.level, event.message) for event in run.told(StepLog)
+        (event.step, event.attempt, event.level, event.message) for event in run.events(StepLog)
     ]
 
 
@@ -138,7 +138,7 @@ def test_a_sink_that_raises() -> None:
 
 
 def test_a_sink_that_raises_does_not_silence_others(start: Start) -> None:
-    """The other sinks are told everything, and that one of them is gone."""
+    """The other sinks get all events, and a warning about the sink that raised."""
 
     def broken(event: object) -> None:
         raise OSError("disk full")
@@ -147,8 +147,8 @@ def test_a_sink_that_raises_does_not_silence_others(start: Start) -> None:
     with pytest.raises(RuntimeWarning, match="disk full"):  # warnings are errors here; it comes after the run's end
         run.end()
 
-    assert isinstance(run.told()[-1], RunFinished)
-    assert ["disk full"] == [event.message[event.message.index("disk") :][:9] for event in run.told(RunWarning)]
+    assert isinstance(run.events()[-1], RunFinished)
+    assert ["disk full"] == [event.message[event.message.index("disk") :][:9] for event in run.events(RunWarning)]
 
 
 def test_a_backend_that_reports_nonsense(start: Start) -> None:
@@ -167,15 +167,15 @@ def test_a_backend_that_reports_nonsense(start: Start) -> None:
 
 
 def test_events_after_the_end_are_harmless(start: Start) -> None:
-    """What a backend reports when the run is long over changes nothing and raises nothing."""
+    """A backend's report after the run changes nothing and raises nothing."""
     script = Script()
     run = start(rs.CodeRepository([asset("a")]), script)
-    before = len(run.told())
+    before = len(run.events())
 
     script.attempts[0].fail()
 
     assert {"a": "succeeded"} == run.states
-    assert before == len(run.told())
+    assert before == len(run.events())
 
 
 def test_from_many_threads(start: Start) -> None:

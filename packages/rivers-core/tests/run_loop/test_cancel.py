@@ -66,7 +66,7 @@ def test_cancel_in_every_state(start: Start) -> None:
     assert {"cancelled"} == set(states.values())
     assert [("cancel", "running"), ("cancel", "running2")] == [call for call in script.calls if call[0] == "cancel"]
     assert 1 == run.end()["backoff"].attempts
-    assert "cancelled" == run.told(RunFinished)[-1].status == run.loop.status
+    assert "cancelled" == run.events(RunFinished)[-1].status == run.loop.status
     assert "queued" not in script.submitted
 
 
@@ -114,11 +114,11 @@ def test_cancel_that_comes_too_late_changes_nothing(start: Start) -> None:
     run.loop.cancel()
 
     assert "success" == run.loop.status
-    assert isinstance(run.told()[-1], RunFinished)
+    assert isinstance(run.events()[-1], RunFinished)
 
 
 def test_cancel_before_anything_began(start: Start) -> None:
-    """A run that is cancelled while its executor opens starts nothing, and tells RunStarted first all the same."""
+    """A run that is cancelled while its executor opens starts nothing, but emits RunStarted first."""
     opening, go_on = threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -133,7 +133,7 @@ def test_cancel_before_anything_began(start: Start) -> None:
 
     assert {"a": "cancelled", "b": "cancelled"} == run.states
     assert [] == script.submitted
-    assert [RunStarted, StepCancelled, StepCancelled, RunFinished] == [type(event) for event in run.told()]
+    assert [RunStarted, StepCancelled, StepCancelled, RunFinished] == [type(event) for event in run.events()]
 
 
 def test_cancel_by_handle() -> None:
@@ -167,7 +167,7 @@ def test_cancel_during_immediate_retries(start: Start) -> None:
 
 
 def test_cancel_that_raises(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backend whose cancel raises is told of as a warning, and its attempt is given up after the grace."""
+    """A backend whose cancel raises is reported in a warning, and its attempt is given up after the grace."""
     monkeypatch.setattr(frontier, "SILENCE", 0.05)
 
     def broken(attempt: Attempt) -> None:
@@ -179,7 +179,7 @@ def test_cancel_that_raises(start: Start, monkeypatch: pytest.MonkeyPatch) -> No
     run.loop.cancel()
 
     assert {"a": "cancelled"} == run.states
-    assert ["stopping 'a' raised ConnectionError: no route"] == [e.message for e in run.told(rs.events.RunWarning)]
+    assert ["cancelling 'a' raised ConnectionError: no route"] == [e.message for e in run.events(rs.events.RunWarning)]
 
 
 def test_overdue_is_stopped(start: Start) -> None:
@@ -220,7 +220,7 @@ def test_never_ending_attempts_are_given_up(start: Start, monkeypatch: pytest.Mo
     (given_up,) = run.end()["a"].failures
     assert rs.FailureReason.TIMEOUT == given_up.reason
     assert 2 == run.end()["a"].attempts
-    assert [2] == [event.attempt for event in run.told(StepSucceeded)]
+    assert [2] == [event.attempt for event in run.events(StepSucceeded)]
 
 
 def test_what_was_given_up_may_have_committed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_escalation_begins_at_what_the_executor_gives() -> None:
 
 
 def test_a_worker_that_says_cancelled_of_a_timeout() -> None:
-    """What an overdue attempt reports when it is stopped, cancelled or failed, is a timeout, and retried as one."""
+    """An overdue attempt that reports a cancel or a failure has timed out, and is retried as such."""
     policy = rs.RetryPolicy(2, retry_on=[rs.FailureReason.TIMEOUT])
     run = clock(asset(timeout=60, retry=policy))
     for ending in (Ending.CANCELLED, Ending.FAILED):
@@ -187,7 +187,7 @@ def test_a_worker_that_says_cancelled_of_a_timeout() -> None:
 
 
 def test_blocking_attempts_are_not_given_up() -> None:
-    """What runs in the calling thread has no timer: it ends when the body returns, and until then the run goes on."""
+    """An attempt in the calling thread has no timer: it ends when its body returns, and until then the run goes on."""
     run = clock(asset(timeout=60), place=Place("here", 1, 1, blocking=True))
     run.begin("a")
     assert [] == run.pass_time(3600).stops
@@ -281,7 +281,7 @@ def test_elements_that_are_there_go_through_the_chain() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_first_failure_is_the_cause(stream: bool) -> None:
-    """Whoever needs all instances names the one that failed first; who streams them is skipped as soon as that."""
+    """A step that needs all instances names the first that failed; one that streams them is skipped at once."""
     run = clock(graph(None, stream=stream))
     run.end("g/keys", map_keys=("a", "b", "c"))
     run.end("g/each[b]", Ending.FAILED)

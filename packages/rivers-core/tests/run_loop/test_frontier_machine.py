@@ -173,7 +173,7 @@ class Walk(RuleBasedStateMachine):
             self.carry_out(self.frontier.ended(result, self.now, 0.0))
 
     def ask(self, attempt_id: str) -> bool:
-        """Whether the consumer got what it asked for, the stream's end included."""
+        """Return whether the consumer got what it asked for, the stream's end included."""
         n = self.asked.get(attempt_id, 0)
         state = self.frontier.item(attempt_id, "items", n)
         if state.key is not None:
@@ -292,7 +292,7 @@ class Walk(RuleBasedStateMachine):
                     assert len(reports[key].failures) == reports[key].attempts > 0
 
     def check_events(self) -> None:
-        """The events tell the same story as the reports: one end for each unit, a retry for each attempt before it."""
+        """The events match the reports: one end for each unit, a retry for each attempt before it."""
         ends = [(event.step, FINAL[type(event)]) for event in self.events if type(event) in FINAL]
         assert sorted(ends) == sorted((key, report.state) for key, report in self.frontier.reports.items())
         retries = Counter(event.step for event in self.events if type(event) is StepRetrying and not event.free)

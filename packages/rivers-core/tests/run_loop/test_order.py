@@ -102,13 +102,13 @@ def test_in_process_steps_do_not_stop_others(start: Start) -> None:
     script.attempt("a").succeed()
     script.attempt("c")  # would never come if the body stopped the feeding
 
-    assert [] == run.told(StepSucceeded, step="busy")
+    assert [] == run.events(StepSucceeded, step="busy")
     release.set()
     assert "busy" == list(run.states)[-1]
 
 
 def test_a_value_crosses_executors(start: Start) -> None:
-    """What an in-process step made is loaded by a body elsewhere, and the other way round."""
+    """A body elsewhere loads the value of an in-process step, and the other way round."""
 
     @rs.Asset(metadata={"rivers/executor": "in_process"})
     def first() -> int:
@@ -141,11 +141,11 @@ def test_second_end_is_ignored(start: Start, second: Ending) -> None:
 
     assert {"a": "succeeded", "b": "succeeded"} == run.states
     assert ["a", "b"] == script.submitted
-    assert 1 == len(run.told(StepSucceeded, step="a"))
+    assert 1 == len(run.events(StepSucceeded, step="a"))
 
 
 def test_unknown_attempts_are_ignored(start: Start) -> None:
-    """Events of attempts that nobody submitted change nothing; their logs are told as warnings of the run."""
+    """Events of attempts that nobody submitted change nothing; their logs become warnings of the run."""
 
     def stray(attempt: Attempt) -> None:
         attempt.report(StepResult(attempt_id="nobody's", ending=Ending.FAILED))
@@ -155,7 +155,7 @@ def test_unknown_attempts_are_ignored(start: Start) -> None:
     run = start(repo(asset("a")), Script(stray))
 
     assert {"a": "succeeded"} == run.states
-    assert ["who am I?"] == [event.message for event in run.told(rs.events.RunWarning)]
+    assert ["who am I?"] == [event.message for event in run.events(rs.events.RunWarning)]
 
 
 def test_an_old_attempts_end_is_not_the_new_ones(start: Start) -> None:
@@ -173,7 +173,7 @@ def test_an_old_attempts_end_is_not_the_new_ones(start: Start) -> None:
 
 
 def test_started_twice_is_told_once(start: Start) -> None:
-    """However often a backend says that an attempt has begun, it is told once."""
+    """StepStarted is emitted once, however often a backend reports it."""
 
     def eager(attempt: Attempt) -> None:
         for _ in range(3):
@@ -183,7 +183,7 @@ def test_started_twice_is_told_once(start: Start) -> None:
 
     run = start(repo(asset("a")), Script(eager))
 
-    assert 1 == len(run.told(StepStarted))
+    assert 1 == len(run.events(StepStarted))
 
 
 def test_skips_name_the_culprit(start: Start) -> None:
@@ -195,7 +195,7 @@ def test_skips_name_the_culprit(start: Start) -> None:
     assert {"bad": "failed", "child": "skipped", "grandchild": "skipped", "sibling": "succeeded", "n": "succeeded"} == (
         dict(sorted(run.states.items(), key=lambda item: [step.name for step in steps].index(item[0])))
     )
-    assert ["bad", "bad"] == [event.cause for event in run.told(StepSkipped)]
+    assert ["bad", "bad"] == [event.cause for event in run.events(StepSkipped)]
     assert ["bad", "sibling", "n"] == script.submitted
 
 
@@ -203,9 +203,9 @@ def test_first_and_last_event(start: Start) -> None:
     """A run's events begin with RunStarted and end with RunFinished, each once."""
     run = start(repo(asset("a"), asset("b", "a")), Script())
 
-    events = run.told()
+    events = run.events()
     assert (RunStarted, RunFinished) == (type(events[0]), type(events[-1]))
-    assert 1 == len(run.told(RunStarted)) == len(run.told(RunFinished))
+    assert 1 == len(run.events(RunStarted)) == len(run.events(RunFinished))
     assert 2 == events[0].steps
 
 

@@ -36,8 +36,8 @@ def test_backoff_with_jitter(start: Start) -> None:
     script = Script({"a": [Attempt.fail, Attempt.fail, Attempt.fail, Attempt.succeed]})
     run = start(rs.CodeRepository([asset("a", retry=policy)]), script, random=lambda: next(draws))
 
-    assert pytest.approx([0.02, 0.03, 0.03]) == [event.delay for event in run.told(StepRetrying)]
-    assert [1, 2, 3] == [event.attempt for event in run.told(StepRetrying)]
+    assert pytest.approx([0.02, 0.03, 0.03]) == [event.delay for event in run.events(StepRetrying)]
+    assert [1, 2, 3] == [event.attempt for event in run.events(StepRetrying)]
     assert [1, 2, 3, 4] == [attempt.spec.attempt for attempt in script.attempts]
     assert 4 == len({attempt.spec.attempt_id for attempt in script.attempts})
     assert 4 == run.end()["a"].attempts
@@ -51,7 +51,7 @@ def test_a_poison_step_ends(start: Start) -> None:
 
     assert {"poison": "failed", "well": "succeeded"} == run.states
     assert ["its machine went away"] * 4 == [failure.message for failure in run.end()["poison"].failures]
-    assert 1 == len(run.told(StepFailed))
+    assert 1 == len(run.events(StepFailed))
 
 
 def test_only_what_the_policy_names_is_retried(start: Start) -> None:
@@ -82,13 +82,13 @@ def test_not_started_is_free(start: Start) -> None:
     assert 1 == run.end()["a"].attempts
     assert [1, 1, 1] == [attempt.spec.attempt for attempt in script.attempts]
     assert 3 == len({attempt.spec.attempt_id for attempt in script.attempts})
-    assert [True, True] == [event.free for event in run.told(StepRetrying)]
-    assert pytest.approx([0.002, 0.004]) == [event.delay for event in run.told(StepRetrying)]
+    assert [True, True] == [event.free for event in run.events(StepRetrying)]
+    assert pytest.approx([0.002, 0.004]) == [event.delay for event in run.events(StepRetrying)]
 
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_submit_that_raises(start: Start, blocking: bool) -> None:
-    """What a backend's submit raises is that attempt's failure, retried as such; the run goes on."""
+    """An error of a backend's submit is that attempt's failure, and is retried as such; the run goes on."""
     can = rs.spi.Capabilities(blocking=blocking, closures="local", reach=rs.spi.Reach.PROCESS)
     script = Script({"a": [unwell, Attempt.succeed], "b": unwell}, capabilities=can)
     run = start(rs.CodeRepository([asset("a", retry=rs.RetryPolicy(1)), asset("b"), asset("c")]), script)

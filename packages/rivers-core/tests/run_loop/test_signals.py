@@ -81,7 +81,7 @@ def events(tmp_path: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_first_signal_ends_the_run(child: Child, tmp_path: Path, number: signal.Signals) -> None:
-    """What runs is stopped, the executor closed, everything told; then KeyboardInterrupt (130) or SystemExit (143)."""
+    """Steps are stopped, the executor closed, all events emitted; then KeyboardInterrupt (130) or SystemExit (143)."""
     process = child("willing")
     process.send_signal(number)
     rest = process.communicate(timeout=20)[1]
@@ -94,15 +94,15 @@ def test_the_first_signal_ends_the_run(child: Child, tmp_path: Path, number: sig
     else:
         assert 143 == process.returncode
         assert "Traceback" not in rest
-    told = events(tmp_path)
-    ends = {event["step"]: event["event"] for event in told if event["event"] == "StepCancelled"}
+    emitted = events(tmp_path)
+    ends = {event["step"]: event["event"] for event in emitted if event["event"] == "StepCancelled"}
     assert {"a": "StepCancelled", "b": "StepCancelled"} == ends
-    assert ("RunFinished", "cancelled") == (told[-1]["event"], told[-1]["status"])
+    assert ("RunFinished", "cancelled") == (emitted[-1]["event"], emitted[-1]["status"])
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_second_signal_ends_the_process(child: Child, number: signal.Signals) -> None:
-    """Where an executor does not stop what runs, a second signal ends the process at once."""
+    """A second signal ends the process at once when an executor does not stop its steps."""
     process = child("stubborn")
     process.send_signal(number)
     assert "stopping" == next_word(process)
@@ -114,7 +114,7 @@ def test_the_second_signal_ends_the_process(child: Child, number: signal.Signals
 
 
 def test_what_needs_an_interrupted_body_is_cancelled(child: Child, tmp_path: Path) -> None:
-    """Ctrl-C in a body cancels its step and all that was to come; nothing is told as skipped."""
+    """Ctrl-C in a body cancels its step and all that was to come; nothing is reported as skipped."""
     process = child("here")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)

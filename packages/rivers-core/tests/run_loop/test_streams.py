@@ -67,7 +67,7 @@ def test_a_consumer_here_is_fed_from_elsewhere(start: Start) -> None:
     run = start(repository, wait=False)
     held = {key: script.attempt(f"graph/upper[{key}]") for key in "abc"}
 
-    assert 1 == len(run.told(StepStarted, step="graph/joined"))
+    assert 1 == len(run.events(StepStarted, step="graph/joined"))
     for key in "cab":
         held[key].run()
     run.end()
@@ -109,7 +109,7 @@ def test_a_consumer_elsewhere(start: Start, live: bool) -> None:
 
 
 def test_a_consumer_does_not_take_its_instances_last_place(start: Start) -> None:
-    """Where places are few a stream is not live: its consumer waits outside, or nothing would go on."""
+    """A stream is not live where slots are few: its consumer waits without one, else nothing would run."""
     can = Capabilities(isolation="none", closures="local", reach=Reach.PROCESS, streams=True, max_sync=1)
     script = Script(Attempt.run_aside, capabilities=can)
     repository = streamed(script, joined_elsewhere)
@@ -123,7 +123,7 @@ def test_a_consumer_does_not_take_its_instances_last_place(start: Start) -> None
     "instances", [(upper_here,), (doubled_here,), (upper_here, doubled_here), (doubled_here, upper_here, doubled_here)]
 )
 def test_all_in_the_calling_thread(start: Start, instances: tuple[rs.Task, ...]) -> None:
-    """Where consumer and instances share one thread, the instances run while the consumer waits for them."""
+    """Instances run while their consumer waits for them, when they share one thread."""
     repository = streamed(Script(), joined, instances)
     run = start(repository)
 
@@ -131,8 +131,8 @@ def test_all_in_the_calling_thread(start: Start, instances: tuple[rs.Task, ...])
     if upper_here in instances and doubled_here in instances:
         whole = "AABBCC" if instances.count(doubled_here) == 1 else "AAAABBBBCCCC"
     assert whole == repository.load_node("graph")
-    starts = [event.step for event in run.told(StepStarted)]
-    first_end = next(event.step for event in run.told(StepSucceeded) if "[" in event.step)
+    starts = [event.step for event in run.events(StepStarted)]
+    first_end = next(event.step for event in run.events(StepSucceeded) if "[" in event.step)
     assert starts.index("graph/joined") <= starts.index(first_end) + 1
 
 
@@ -158,7 +158,7 @@ def test_a_broken_stream(start: Start) -> None:
     held["c"].run()
 
     assert ("failed", "skipped") == (run.states["graph/upper[b]"], run.states["graph/joined"])
-    assert ["graph/upper[b]"] == [event.cause for event in run.told(StepSkipped)]
+    assert ["graph/upper[b]"] == [event.cause for event in run.events(StepSkipped)]
     assert "graph/upper[b]" == run.end()["graph/joined"].cause
     with pytest.raises(rs.exceptions.InputLoadError):
         repository.load_node("graph")

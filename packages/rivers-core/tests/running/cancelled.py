@@ -58,4 +58,4 @@ class Cancelled:
         begun.unlink()
         self.report = self.result.steps[asset.name]
         self.attempts = [event.attempt for event in events if isinstance(event, StepStarted | StepCancelled)]
-        self.told = [event.failure for event in events if isinstance(event, StepCancelled)]
+        self.failures = [event.failure for event in events if isinstance(event, StepCancelled)]

@@ -13,7 +13,7 @@ __all__ = ["Case", "Fails"]
 
 @dataclass(frozen=True, slots=True)
 class Fails:
-    """How a step fails: the reason's word, the end of the exception's type name, a part of the message."""
+    """The failure of a step: the reason's word, the end of the exception's type name, a part of the message."""
 
     reason: str
     type: str

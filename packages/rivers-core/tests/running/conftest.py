@@ -1,4 +1,4 @@
-"""What the tests of running share: the folder as the package `running`, so that any worker can import the cases."""
+"""Make the folder importable as the package `running`, so that any worker can import the cases."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def slow() -> int:
 
 CASES = [
     Case(
-        name="a failure stops neither siblings nor strangers",
+        name="a failure stops neither siblings nor unrelated steps",
         parts={"assets": [base, raises, sibling, child, grandchild]},
         states={
             "base": "succeeded",

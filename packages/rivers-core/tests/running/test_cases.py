@@ -16,7 +16,7 @@ from rivers.exceptions import InputLoadError
 
 EXECUTORS = [rs.Executor.in_process()]
 OF_THE_STORE = ("path", "serializer", "size_bytes")
-"""What a PickleIOHandler adds, where the cases run with one."""
+"""Metadata that a PickleIOHandler adds, where the cases run with one."""
 
 
 def without(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -27,9 +27,9 @@ def outcome(case: Case, executor: rs.Executor) -> tuple[rs.CodeRepository, rs.Ru
     repository = case.repository(executor)
     if case.first is not None:
         repository.materialize(**case.first)
-    told = rs.ListSink()
-    result = repository.materialize(raise_on_error=False, on_event=told, **case.run)
-    return repository, result, told.events
+    sink = rs.ListSink()
+    result = repository.materialize(raise_on_error=False, on_event=sink, **case.run)
+    return repository, result, sink.events
 
 
 def check_reports(case: Case, result: rs.RunResult) -> None:
@@ -47,17 +47,17 @@ def check_reports(case: Case, result: rs.RunResult) -> None:
         assert cause == result.steps[step].cause
     stored = {record.name: record for report in result.steps.values() for record in report.outputs}
     for name, metadata in case.metadata.items():
-        told = json.loads(stored[name].metadata or "{}")
-        of_the_store = OF_THE_STORE if "serializer" in told else ()
-        assert without(metadata, of_the_store) == without(told, of_the_store)
+        stored_metadata = json.loads(stored[name].metadata or "{}")
+        of_the_store = OF_THE_STORE if "serializer" in stored_metadata else ()
+        assert without(metadata, of_the_store) == without(stored_metadata, of_the_store)
     for name, version in case.versions.items():
         assert version == stored[name].data_version
 
 
 def check_events(case: Case, events: list[Any]) -> None:
     for step, kinds in case.kinds.items():
-        told = [type(event).__name__ for event in events if getattr(event, "step", None) == step]
-        assert kinds == tuple(kind for kind in told if kind not in ("StepLog", "RunWarning"))
+        emitted = [type(event).__name__ for event in events if getattr(event, "step", None) == step]
+        assert kinds == tuple(kind for kind in emitted if kind not in ("StepLog", "RunWarning"))
     for step, logs in case.logs.items():
         assert logs == tuple(e.message for e in events if type(e).__name__ == "StepLog" and e.step == step)
     assert "RunStarted" == type(events[0]).__name__

@@ -82,7 +82,7 @@ def test_wait_returns_failures() -> None:
 
 
 def test_refusals_are_raised_by_submit() -> None:
-    """What can be refused before anything starts is raised by submit itself."""
+    """A refusal before anything starts is raised by submit itself."""
     with pytest.raises(rs.exceptions.AssetNotFoundError):
         rs.CodeRepository([]).submit(["nobody"])
 
@@ -218,7 +218,7 @@ def test_many_at_once() -> None:
 
 
 def test_output_of_runs_side_by_side_is_not_mixed() -> None:
-    """What bodies of two runs print and log at the same time reaches each run's own sink only."""
+    """Prints and logs of two runs at the same time reach each run's own sink only."""
     turns = threading.Barrier(2)
 
     def talks(context: rs.AssetExecutionContext) -> None:

@@ -1,4 +1,4 @@
-"""IO handlers are told the types that a body declares."""
+"""IO handlers get the types that a body declares."""
 
 from __future__ import annotations
 

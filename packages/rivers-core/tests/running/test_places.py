@@ -1,4 +1,4 @@
-"""Where runs may be started: a running event loop, a thread, a step of another run, `python -c`, a script; signals."""
+"""Runs in a running event loop, a thread, a step of another run, `python -c` and a script; signals."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ except KeyboardInterrupt as error:
 
 
 def signalled(body: str, numbers: list[int], events: Path) -> tuple[int, list[str]]:
-    """Start a run of one body, send it signals, each once it has said that it is ready; its exit code and output."""
+    """Start a run of one body and send it signals, each once it is ready; return its exit code and output."""
     lines: list[str] = []
     with subprocess.Popen(
         [sys.executable, "-c", SIGNALLED, body, str(events)], stdout=subprocess.PIPE, text=True
@@ -248,7 +248,7 @@ def signalled(body: str, numbers: list[int], events: Path) -> tuple[int, list[st
 
 @pytest.mark.parametrize("body", ["sync_body", "async_body", "bash"])
 def test_ctrl_c(body: str, tmp_path: Path) -> None:
-    """Ctrl-C ends the body, tears resources down, tells the sinks to the end, and raises KeyboardInterrupt."""
+    """Ctrl-C ends the body, tears resources down, emits all events, and raises KeyboardInterrupt."""
     code, lines = signalled(body, [signal.SIGINT], tmp_path / "events")
 
     assert 130 == code

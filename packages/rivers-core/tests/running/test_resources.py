@@ -122,13 +122,13 @@ def test_async_setup_is_refused() -> None:
 
 
 def test_failing_teardown_is_told() -> None:
-    """A teardown that raises fails nothing, stops no other teardown, and is told as a warning of the run."""
-    told = rs.ListSink()
-    result = repository(uses_first, uses_both, fail="teardown").materialize(on_event=told)
+    """A teardown that raises fails nothing, stops no other teardown, and is a warning of the run."""
+    sink = rs.ListSink()
+    result = repository(uses_first, uses_both, fail="teardown").materialize(on_event=sink)
 
     assert result.success
     assert ["teardown second", "teardown first"] == journal[-2:]
-    warned = [event.message for event in told.events if isinstance(event, RunWarning)]
+    warned = [event.message for event in sink.events if isinstance(event, RunWarning)]
     assert any("teardown() of resource 'second'" in message for message in warned)
 
 
@@ -160,7 +160,7 @@ def test_fields_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Shelf(rs.BaseIOHandler):
-    """Keeps values in a list of this module and notes what it is told."""
+    """Keeps values in a list of this module and records its calls."""
 
     prefix: str = ""
 
@@ -205,7 +205,7 @@ def test_what_a_handler_raises_is_raised() -> None:
 
 
 def test_what_handlers_print_belongs_to_the_step() -> None:
-    """What an IO handler or a setup prints is told as the step's output."""
+    """The prints of an IO handler and of a setup are the step's output."""
 
     class Chatty(Shelf):
         def handle_output(self, context: rs.OutputContext, obj: Any) -> None:
@@ -214,10 +214,10 @@ def test_what_handlers_print_belongs_to_the_step() -> None:
     def body() -> int:
         return 1
 
-    told = rs.ListSink()
-    rs.CodeRepository([rs.Asset(body, io_handler=Chatty())]).materialize(on_event=told)
+    sink = rs.ListSink()
+    rs.CodeRepository([rs.Asset(body, io_handler=Chatty())]).materialize(on_event=sink)
 
-    assert [("body", "storing")] == [(e.step, e.message) for e in told.events if isinstance(e, StepLog)]
+    assert [("body", "storing")] == [(e.step, e.message) for e in sink.events if isinstance(e, StepLog)]
 
 
 def test_typed_storage_errors_keep_their_word() -> None:

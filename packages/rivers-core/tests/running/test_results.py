@@ -1,4 +1,4 @@
-"""What a run gives back, and what it raises."""
+"""The results of runs, and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def run(*assets: rs.Asset, **arguments: Any) -> rs.RunResult:
 
 
 def test_result_fields() -> None:
-    """A RunResult tells what was made, what failed and why, and has a report for every step."""
+    """A RunResult has the assets that were made, those that failed and why, and a report for every step."""
     result = run(fine, pays, needs, raise_on_error=False)
 
     assert not result.success

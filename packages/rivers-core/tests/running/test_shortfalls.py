@@ -1,4 +1,4 @@
-"""What a plan asks for and in-process execution cannot do is told at the run's start."""
+"""Settings that in-process execution cannot honour are warned of at the run's start."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ async def async_body() -> None: ...
 
 
 def warned(*assets: rs.Asset, tasks: list[rs.BashTask] | None = None) -> list[str]:
-    told = rs.ListSink()
-    rs.CodeRepository(list(assets), tasks=tasks).materialize(on_event=told)
-    kinds = [type(event).__name__ for event in told.events]
+    sink = rs.ListSink()
+    rs.CodeRepository(list(assets), tasks=tasks).materialize(on_event=sink)
+    kinds = [type(event).__name__ for event in sink.events]
     assert "RunStarted" == kinds[0]
-    return [event.message for event in told.events if isinstance(event, RunWarning)]
+    return [event.message for event in sink.events if isinstance(event, RunWarning)]
 
 
 def test_timeout_of_sync_bodies() -> None:

@@ -95,16 +95,16 @@ def test_each_item_is_taken_as_it_is_made(maker: rs.Task, taker: rs.Task, ordere
 
 
 def test_what_listeners_print_is_not_the_consumers() -> None:
-    """While a consumer waits, sinks are told of its instances; what they print is not the consumer's output."""
-    told = rs.ListSink()
+    """Sinks get the events of instances while their consumer waits; what sinks print is not the consumer's output."""
+    sink = rs.ListSink()
 
     def prints(event: Event) -> None:
-        told(event)
+        sink(event)
         print("heard of", type(event).__name__)
 
     graph(lambda: taken(numbers().map(made).collect_stream())).materialize(on_event=prints)
 
-    assert [] == [event for event in told.events if isinstance(event, StepLog)]
+    assert [] == [event for event in sink.events if isinstance(event, StepLog)]
 
 
 def test_a_broken_stream_says_by_whom() -> None:

@@ -197,7 +197,7 @@ def unchanged() -> Iterator[None]:
 @pytest.mark.parametrize("listen", [True, False], ids=["observed", "silent"])
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_body_changes_are_put_back(change: Callable[[], None], listen: bool) -> None:
-    """What a body changes in the process is as before for the next body, and after the run."""
+    """A body's changes of the process are undone before the next body and after the run."""
     seen: list[dict[str, Any]] = []
 
     def changes() -> None:
@@ -208,10 +208,10 @@ def test_body_changes_are_put_back(change: Callable[[], None], listen: bool) -> 
     def looks(changes: None) -> None:
         seen.append(state())
 
-    told = rs.ListSink()
+    sink = rs.ListSink()
     with unchanged():
         repository = rs.CodeRepository([rs.Asset(changes), rs.Asset(looks)])
-        result = repository.materialize(on_event=told if listen else None)
+        result = repository.materialize(on_event=sink if listen else None)
 
     assert result.success
     assert seen[0] == seen[1]
@@ -220,7 +220,7 @@ def test_body_changes_are_put_back(change: Callable[[], None], listen: bool) -> 
             isinstance(event, rs.events.StepLog)
             and event.step == "changes"
             and event.message.startswith("after the step")
-            for event in told.events
+            for event in sink.events
         )
 
 
@@ -234,11 +234,11 @@ def test_in_a_worker_too() -> None:
     for number, change in enumerate(CHANGES, 1):
         assets.append(rs.Asset(change, name=change.__name__, deps=[f"look {number - 1}"]))
         assets.append(rs.Asset(looks, name=f"look {number}", deps=[change.__name__]))
-    told = rs.ListSink()
+    sink = rs.ListSink()
     with rs.CodeRepository(assets, default_executor=rs.Executor.parallel(max_workers=1)) as repository:
-        repository.materialize(on_event=told)
+        repository.materialize(on_event=sink)
         seen = [repository.load_node(f"look {number}") for number in range(len(CHANGES) + 1)]
-    named = {event.step for event in told.events if isinstance(event, rs.events.StepLog)}
+    named = {event.step for event in sink.events if isinstance(event, rs.events.StepLog)}
 
     assert [seen[0]] * len(seen) == seen
     assert {change.__name__ for change in CHANGES} - named <= {"change_decimals"}
@@ -259,7 +259,7 @@ sys.setrecursionlimit(sys.getrecursionlimit() + 1)
 
 @pytest.mark.parametrize("executor", [rs.Executor.in_process(), rs.Executor.parallel(max_workers=1)], ids=repr)
 def test_what_an_import_adds_stays(executor: rs.Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a module adds when a step first imports it stays, without a warning; what it replaces is put back."""
+    """Additions of a module that a step first imports stay, without a warning; what it replaces is put back."""
     name = f"rivers_test_imported_{executor.kind}"
     (tmp_path / f"{name}.py").write_text(IMPORTED)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -282,10 +282,10 @@ def test_what_an_import_adds_stays(executor: rs.Executor, tmp_path: Path, monkey
     def second(first: list[Any]) -> list[Any]:
         return [look(name), os.environ["PATH"], logging.getLogger("asyncio").disabled]
 
-    told = rs.ListSink()
+    sink = rs.ListSink()
     try:
         with rs.CodeRepository([rs.Asset(first), rs.Asset(second)], default_executor=executor) as repository:
-            repository.materialize(on_event=told)
+            repository.materialize(on_event=sink)
             found, later = repository.load_node("first"), repository.load_node("second")
     finally:
         os.environ.pop("RIVERS_TEST_IMPORTED", None)
@@ -294,7 +294,7 @@ def test_what_an_import_adds_stays(executor: rs.Executor, tmp_path: Path, monkey
         logging.getLogger("rivers-test-known").handlers.clear()
         logging.getLogger("rivers-test-known").setLevel(logging.NOTSET)
         sys.setrecursionlimit(1000)
-    messages = [event.message for event in told.events if isinstance(event, rs.events.StepLog)]
+    messages = [event.message for event in sink.events if isinstance(event, rs.events.StepLog)]
 
     assert ["set", 1, [logging.ERROR, 1], 1] == [list(one) if isinstance(one, tuple) else one for one in found[:4]]
     assert [found, before, False] == later
@@ -312,14 +312,14 @@ def test_a_timer_of_the_program_goes_on() -> None:
 
     handler = signal.signal(signal.SIGPROF, lambda *_: None)
     signal.setitimer(signal.ITIMER_PROF, 1000, 7)
-    told = rs.ListSink()
+    sink = rs.ListSink()
     try:
-        rs.CodeRepository([rs.Asset(waits), rs.Asset(cancels)]).materialize(on_event=told)
+        rs.CodeRepository([rs.Asset(waits), rs.Asset(cancels)]).materialize(on_event=sink)
         due, repeats = signal.getitimer(signal.ITIMER_PROF)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, handler)
-    warned = [event for event in told.events if isinstance(event, rs.events.StepLog)]
+    warned = [event for event in sink.events if isinstance(event, rs.events.StepLog)]
 
     assert 990 < due <= 1000
     assert 7 == repeats
@@ -359,7 +359,7 @@ def test_a_forgotten_alarm(kind: str, tmp_path: Path) -> None:
 
 
 def test_after_a_failure_too() -> None:
-    """What a failing body changed is put back as well."""
+    """The changes of a failing body are undone as well."""
 
     def fails() -> None:
         os.environ["RIVERS_TEST"] = "set"
@@ -370,7 +370,7 @@ def test_after_a_failure_too() -> None:
 
 
 def test_after_keyboard_interrupt_too() -> None:
-    """What an interrupted body changed is put back as well."""
+    """The changes of an interrupted body are undone as well."""
 
     def interrupted() -> None:
         os.chdir("/")
@@ -386,7 +386,7 @@ class Credentials(rs.Resource):
 
 
 def test_a_resources_environment_lasts_for_the_run() -> None:
-    """What setup() puts into the environment is there for every step of the run, and gone after it."""
+    """An environment variable that setup() sets is there for every step of the run, and gone after it."""
 
     def first(credentials: Credentials) -> str:
         return os.environ["RIVERS_TEST_TOKEN"]
@@ -406,13 +406,13 @@ def test_threads_left_are_named() -> None:
     def leaves() -> None:
         threading.Thread(target=release.wait, args=(30,), name="left behind").start()
 
-    told = rs.ListSink()
+    sink = rs.ListSink()
     try:
-        rs.CodeRepository([rs.Asset(leaves)]).materialize(on_event=told)
+        rs.CodeRepository([rs.Asset(leaves)]).materialize(on_event=sink)
     finally:
         release.set()
 
-    assert any("left behind" in getattr(event, "message", "") for event in told.events)
+    assert any("left behind" in getattr(event, "message", "") for event in sink.events)
 
 
 @pytest.mark.parametrize("raises", [True, False], ids=["fails", "succeeds"])
@@ -431,7 +431,7 @@ def test_nothing_is_printed(raises: bool, capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_prints_go_where_they_always_went(capfd: pytest.CaptureFixture[str]) -> None:
-    """What a body prints is on stdout as ever, with a sink and without, once."""
+    """A body's prints are on stdout as ever, once, with a sink and without."""
 
     def prints() -> None:
         print("from the body")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from namespaces import Namespace
 from running.cases import CASES, Case
-from running.told import Told
+from running.outcome import CaseOutcome
 
 import rivers as rs
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} no
 
 
 @pytest.fixture
-def told(namespace: Namespace) -> Callable[[Case, bool], Told]:
+def run_case(namespace: Namespace) -> Callable[[Case, bool], CaseOutcome]:
     """Runs a case in this process or in pods; each run has a folder of the bucket for itself."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rivers-executor"}}
     namespace.make("serviceaccounts", account)
@@ -39,17 +39,17 @@ def told(namespace: Namespace) -> Callable[[Case, bool], Told]:
         env=env,
     )
 
-    def told(case: Case, in_pods: bool) -> Told:
+    def run_case(case: Case, in_pods: bool) -> CaseOutcome:
         store = rs.PickleIOHandler(f"{os.environ['RIVERS_TEST_STORE']}/{uuid.uuid4().hex}")
-        return Told(case, pods if in_pods else rs.Executor.in_process(), default_io_handler=store)
+        return CaseOutcome(case, pods if in_pods else rs.Executor.in_process(), default_io_handler=store)
 
-    return told
+    return run_case
 
 
-def difference(case: Case, told: Callable[[Case, bool], Told]) -> str | None:
-    """What is different between the two, in a line."""
+def difference(case: Case, run_case: Callable[[Case, bool], CaseOutcome]) -> str | None:
+    """Return the difference between the two on one line, None where there is none."""
     try:
-        here, there = told(case, False), told(case, True)
+        here, there = run_case(case, False), run_case(case, True)
     except Exception as error:
         return f"{case.name}: {type(error).__name__}: {error}"
     for what in ("steps", "values", "events", "logs"):
@@ -63,10 +63,10 @@ LOTS = [pytest.param(start, marks=[pytest.mark.long] if start else []) for start
 
 
 @pytest.mark.parametrize("start", LOTS)
-def test_cases(told: Callable[[Case, bool], Any], namespace: Namespace, start: int) -> None:
+def test_cases(run_case: Callable[[Case, bool], Any], namespace: Namespace, start: int) -> None:
     """States, values, failures, events and logs of every step of every case are those of the in-process executor."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        found = list(threads.map(lambda case: difference(case, told), CASES[start : start + LOT]))
+        found = list(threads.map(lambda case: difference(case, run_case), CASES[start : start + LOT]))
 
     assert [] == [line for line in found if line is not None]
     assert [] == namespace.ask("GET", f"{namespace.path}/pods")["items"]

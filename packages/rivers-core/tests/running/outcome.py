@@ -1,4 +1,4 @@
-"""All that can be seen of one run of a case, so that two executors can be held against each other."""
+"""The visible outcome of a case, to compare two executors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from running.test_cases import check_events, check_reports
 
 import rivers as rs
 
-__all__ = ["Told"]
+__all__ = ["CaseOutcome"]
 
 UNSEEN = re.compile(r"\b[0-9a-f]{32}\b|0x[0-9a-f]+|pid \d+|\d+\.\d+ s")
 
@@ -20,8 +20,8 @@ def of_the_executor(event: object) -> bool:
     return isinstance(event, rs.events.StepLog) and event.logger == "rivers.kubernetes"
 
 
-class Told:
-    """One run of a case, and all that can be seen of it but times, process ids and names of workers.
+class CaseOutcome:
+    """The outcome of one run of a case, without times, process ids and names of workers.
 
     `more` are further arguments of the repository, such as a store that workers elsewhere reach.
     """
@@ -30,18 +30,18 @@ class Told:
         with case.repository(executor, **more) as repository:
             if case.first is not None:
                 repository.materialize(**case.first)
-            told = rs.ListSink()
-            result = repository.materialize(raise_on_error=False, on_event=told, **case.run)
+            sink = rs.ListSink()
+            result = repository.materialize(raise_on_error=False, on_event=sink, **case.run)
             check_reports(case, result)
-            check_events(case, [event for event in told.events if not of_the_executor(event)])
+            check_events(case, [event for event in sink.events if not of_the_executor(event)])
             self.values = {name: repository.load_node(name) for name in case.values}
             assert dict(case.values) == self.values
-        # What an executor says of its own affairs, such as why a pod waits, is no part of the case.
-        told.events[:] = [event for event in told.events if not of_the_executor(event)]
+        # The executor's own log records, such as why a pod waits, are no part of the case.
+        sink.events[:] = [event for event in sink.events if not of_the_executor(event)]
         self.steps = {key: self.step(report) for key, report in result.steps.items()}
-        self.events = {key: self.kinds(told.events, key) for key in result.steps}
+        self.events = {key: self.kinds(sink.events, key) for key in result.steps}
         self.logs = Counter(
-            (e.step, e.level, e.logger, e.message) for e in told.events if isinstance(e, rs.events.StepLog)
+            (e.step, e.level, e.logger, e.message) for e in sink.events if isinstance(e, rs.events.StepLog)
         )
 
     @staticmethod
@@ -54,8 +54,8 @@ class Told:
             "cause": report.cause,
             "outputs": [(o.name, o.key, o.data_version, o.map_keys) for o in report.outputs],
             "failure": failure and (failure.reason, failure.type, failure.mro, failure.transient),
-            # What is not the body's own error is told in the executor's words: where a value is missing, who ended it.
-            "said": failure and own and (UNSEEN.sub("…", failure.message), failure.args),
+            # What is not the body's own error is worded by the executor: where a value is missing, what ended it.
+            "message": failure and own and (UNSEEN.sub("…", failure.message), failure.args),
             "notes": failure and own and [UNSEEN.sub("…", note) for note in failure.notes],
         }
 
