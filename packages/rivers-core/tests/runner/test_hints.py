@@ -111,4 +111,4 @@ def test_a_class_that_was_defined_again(executor: rs.Executor) -> None:
     with rs.CodeRepository([rs.Asset(points)], default_executor=executor) as repository:
         [(_, message)] = repository.materialize(raise_on_error=False).failed_assets
 
-    assert f"{point.__module__}.{point.__qualname__} was defined again; define the asset again as well" in message
+    assert "Point was defined again; define the asset again as well" in message
