@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rivers as rs
-from rivers._plan.cycles import find_cycles, in_order
+from rivers._plan.cycles import find_cycles, sort_topologically
 from rivers.exceptions import GraphValidationError, Problem
 
 
@@ -220,7 +220,7 @@ class TestCircles:
     def test_any(self, upstream: list[set[int]]) -> None:
         """In any graph: there is an order just when there is no circle, and each circle told is one."""
         edges = [tuple(sorted(needed)) for needed in upstream]
-        order = in_order(edges)
+        order = sort_topologically(edges)
         cycles = find_cycles(edges, order)
 
         place = {index: position for position, index in enumerate(order)}

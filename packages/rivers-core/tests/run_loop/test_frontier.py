@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 import rivers as rs
 from rivers._plan.frontier import Frontier
-from rivers._plan.unit import Owed, Place
+from rivers._plan.unit import Effects, ExecutorLimits
 from rivers.events import StepSkipped
 from rivers.protocol import Compute, Ending, Failure, FailureReason, OutputRecord, StepResult
 
@@ -20,24 +20,24 @@ ERROR = Failure(reason=FailureReason.ERROR, type="ValueError", message="x")
 class Clock:
     """A frontier with one executor and the time it is there; results are given by the step's key."""
 
-    def __init__(self, repository: rs.CodeRepository, place: Place, random: Callable[[], float]) -> None:
+    def __init__(self, repository: rs.CodeRepository, limits: ExecutorLimits, random: Callable[[], float]) -> None:
         plan = repository.plan()
-        self.frontier = Frontier(plan, "run", [place] * len(plan.executors), random=random, grace=3.0)
+        self.frontier = Frontier(plan, "run", [limits] * len(plan.executors), random=random, grace=3.0)
         self.now = 1000.0
         self.started: list[str] = []
         self.events: list[Any] = []
         self.take(self.frontier.begin(self.now, 0.0))
 
-    def take(self, owed: Owed) -> Owed:
-        self.started += [unit.key for unit in owed.starts]
-        self.events += owed.events
-        return owed
+    def take(self, effects: Effects) -> Effects:
+        self.started += [unit.key for unit in effects.starts]
+        self.events += effects.events
+        return effects
 
     def attempt_of(self, key: str) -> str:
         return next(attempt_id for attempt_id, unit in self.frontier.running.items() if unit.key == key)
 
     def begin(self, key: str) -> None:
-        self.take(self.frontier.started(self.attempt_of(key), "worker", self.now, 0.0))
+        self.take(self.frontier.on_started(self.attempt_of(key), "worker", self.now, 0.0))
 
     def end(
         self,
@@ -45,25 +45,25 @@ class Clock:
         ending: Ending = Ending.SUCCEEDED,
         map_keys: tuple[str, ...] | None = None,
         reason: FailureReason = FailureReason.ERROR,
-    ) -> Owed:
+    ) -> Effects:
         outputs = (OutputRecord(name=key, key=key, map_keys=map_keys),) if ending is Ending.SUCCEEDED else ()
         failure = replace(ERROR, reason=reason) if ending is Ending.FAILED else None
         result = StepResult(attempt_id=self.attempt_of(key), ending=ending, outputs=outputs, failure=failure)
-        return self.take(self.frontier.ended(result, self.now, 0.0))
+        return self.take(self.frontier.on_ended(result, self.now, 0.0))
 
-    def pass_time(self, seconds: float) -> Owed:
+    def pass_time(self, seconds: float) -> Effects:
         self.now += seconds
-        return self.take(self.frontier.due(self.now, 0.0))
+        return self.take(self.frontier.on_timer(self.now, 0.0))
 
     def state(self, key: str) -> str:
         return self.frontier.reports[key].state.value
 
 
-HERE = Place("here")
+HERE = ExecutorLimits("here")
 
 
-def clock(*assets: rs.Asset, place: Place = HERE, random: Callable[[], float] = lambda: 0.5) -> Clock:
-    return Clock(rs.CodeRepository(list(assets)), place, random)
+def clock(*assets: rs.Asset, limits: ExecutorLimits = HERE, random: Callable[[], float] = lambda: 0.5) -> Clock:
+    return Clock(rs.CodeRepository(list(assets)), limits, random)
 
 
 def asset(name: str = "a", *after: str, **options: Any) -> rs.Asset:
@@ -94,9 +94,9 @@ def graph(*chain: int | None, stream: bool = False) -> rs.Asset:
     return rs.Asset.from_graph(body, name="g")
 
 
-def test_queued_is_the_wait_for_a_place() -> None:
-    """A step's timings say how long it waited, ready, for a place of its executor."""
-    run = clock(asset("a"), asset("b"), place=Place("here", max_sync=1))
+def test_queued_is_the_wait_for_a_slot() -> None:
+    """A step's timings say how long it waited, ready, for a slot of its executor."""
+    run = clock(asset("a"), asset("b"), limits=ExecutorLimits("here", max_sync=1))
     run.now += 5.0
     run.end("a")
     run.now += 1.0
@@ -145,7 +145,7 @@ def test_timeout_then_silence() -> None:
     assert [(run.attempt_of("a"), 3.0)] == run.pass_time(0.1).stops
     assert [] == run.pass_time(12.9).silent
     (given_up,) = run.pass_time(0.2).silent
-    run.take(run.frontier.ended(given_up, run.now, 0.0))
+    run.take(run.frontier.on_ended(given_up, run.now, 0.0))
 
     assert "failed" == run.state("a")
     assert FailureReason.TIMEOUT == run.frontier.reports["a"].failures[0].reason
@@ -154,7 +154,7 @@ def test_timeout_then_silence() -> None:
 
 def test_grace_of_an_executor() -> None:
     """An executor's own grace counts in place of the run's, when it stops and when it is given up."""
-    run = clock(asset(timeout=60), place=Place("here", grace=30.0))
+    run = clock(asset(timeout=60), limits=ExecutorLimits("here", grace=30.0))
     run.begin("a")
 
     assert [(run.attempt_of("a"), 30.0)] == run.pass_time(60).stops
@@ -165,7 +165,7 @@ def test_grace_of_an_executor() -> None:
 def test_escalation_begins_at_what_the_executor_gives() -> None:
     """A step that asks for nothing and runs out of memory asks for a multiple of what its executor gave it."""
     policy = rs.RetryPolicy(2, escalate=rs.ComputeEscalation(max_memory="4Gi"))
-    run = clock(asset(retry=policy), place=Place("here", compute=Compute(cpu="500m", memory="512Mi")))
+    run = clock(asset(retry=policy), limits=ExecutorLimits("here", compute=Compute(cpu="500m", memory="512Mi")))
     run.end("a", Ending.FAILED, reason=FailureReason.OUT_OF_MEMORY)
     (unit,) = run.frontier.running.values()
 
@@ -188,20 +188,20 @@ def test_a_worker_that_says_cancelled_of_a_timeout() -> None:
 
 def test_blocking_attempts_are_not_given_up() -> None:
     """An attempt in the calling thread has no timer: it ends when its body returns, and until then the run goes on."""
-    run = clock(asset(timeout=60), place=Place("here", 1, 1, blocking=True))
+    run = clock(asset(timeout=60), limits=ExecutorLimits("here", 1, 1, blocking=True))
     run.begin("a")
     assert [] == run.pass_time(3600).stops
-    owed = run.take(run.frontier.cancel(run.now, 0.0))
+    effects = run.take(run.frontier.cancel(run.now, 0.0))
 
-    assert [run.attempt_of("a")] == [attempt_id for attempt_id, _ in owed.stops]
+    assert [run.attempt_of("a")] == [attempt_id for attempt_id, _ in effects.stops]
     assert [] == run.pass_time(3600).silent
     assert not run.frontier.over
 
 
 def test_nothing_begins_after_a_cancel() -> None:
     """A run that was cancelled before it began starts nothing."""
-    run = Clock(rs.CodeRepository([asset("a"), asset("b", "a")]), Place("here"), lambda: 0.5)
-    fresh = Frontier(run.frontier.plan, "run", [Place("here")], random=lambda: 0.5)
+    run = Clock(rs.CodeRepository([asset("a"), asset("b", "a")]), ExecutorLimits("here"), lambda: 0.5)
+    fresh = Frontier(run.frontier.plan, "run", [ExecutorLimits("here")], random=lambda: 0.5)
     fresh.cancel(0.0, 0.0)
 
     assert [] == fresh.begin(0.0, 0.0).starts
@@ -214,7 +214,7 @@ def test_a_cancel_after_the_end() -> None:
     run = clock(asset())
     run.end("a")
 
-    assert Owed(run.now, 0.0) == run.frontier.cancel(run.now, 0.0)
+    assert Effects(run.now, 0.0) == run.frontier.cancel(run.now, 0.0)
     assert not run.frontier.cancelling
 
 
@@ -226,7 +226,7 @@ def test_an_empty_fan_out() -> None:
     assert ["g/keys", "g/last"] == run.started
 
 
-def test_a_lost_element_frees_no_place_of_a_chained_map() -> None:
+def test_a_lost_element_frees_no_slot_of_a_chained_map() -> None:
     """An element that fails does not let the next step of the chain exceed its max_concurrency."""
     run = clock(graph(None, 1))
     run.end("g/keys", map_keys=("a", "b", "c"))
@@ -301,14 +301,14 @@ def test_a_doomed_consumer_is_not_retried() -> None:
         return rs.Asset.from_graph(lambda: task(keys().map(each).collect_stream()), name="g")
 
     task = rs.Task(lambda xs: 0, name="last", timeout=60, retry=rs.RetryPolicy(5))
-    run = clock(late(task), place=Place("here", streams=True))
+    run = clock(late(task), limits=ExecutorLimits("here", streams=True))
     run.end("g/keys", map_keys=("a", "b"))
     run.begin("g/last")
     run.pass_time(60)
     run.end("g/each[a]", Ending.FAILED)
     run.end("g/each[b]")
     (given_up,) = run.pass_time(13).silent
-    run.take(run.frontier.ended(given_up, run.now, 0.0))
+    run.take(run.frontier.on_ended(given_up, run.now, 0.0))
 
     assert ("skipped", "g/each[a]") == (run.state("g/last"), run.frontier.reports["g/last"].cause)
     assert run.frontier.over
@@ -317,9 +317,9 @@ def test_a_doomed_consumer_is_not_retried() -> None:
 def test_without_sinks_no_events_are_made() -> None:
     """A run that nobody listens to makes none."""
     plan = rs.CodeRepository([asset("a")]).plan()
-    frontier = Frontier(plan, "run", [Place("here")], random=lambda: 0.5, observed=False)
+    frontier = Frontier(plan, "run", [ExecutorLimits("here")], random=lambda: 0.5, observed=False)
     (unit,) = frontier.begin(0.0, 0.0).starts
 
-    owed = frontier.ended(StepResult(attempt_id=unit.attempt_id, ending=Ending.SUCCEEDED), 1.0, 0.0)
-    assert [] == owed.events
+    effects = frontier.on_ended(StepResult(attempt_id=unit.attempt_id, ending=Ending.SUCCEEDED), 1.0, 0.0)
+    assert [] == effects.events
     assert {"a"} == set(frontier.reports)

@@ -20,7 +20,7 @@ from rivers._plan.frontier import Frontier
 from rivers._plan.graph import Node, Source
 from rivers._plan.plan import Plan, Step
 from rivers._plan.report import StepState
-from rivers._plan.unit import Owed, Place, Unit
+from rivers._plan.unit import Effects, ExecutorLimits, Unit
 from rivers.protocol import Ending, Failure, FailureReason, NodeKind, OutputRecord, StepResult
 
 GRACE = 3.0
@@ -54,25 +54,25 @@ POLICIES = (
 LIMITS = (None, 1, 2)
 
 
-def make_places(fate: random.Random) -> list[Place]:
+def make_executors(fate: random.Random) -> list[ExecutorLimits]:
     made = []
     for kind in ("one", "two", "three")[: fate.randint(1, 3)]:
         streams = fate.random() < 0.7
         if fate.random() < 0.4:
-            made.append(Place(kind, 1, 1, blocking=True, streams=streams))
+            made.append(ExecutorLimits(kind, 1, 1, blocking=True, streams=streams))
         else:
             shared = fate.choice((None, None, None, 1, 2))
-            made.append(Place(kind, fate.choice(LIMITS), fate.choice(LIMITS), False, streams, shared))
+            made.append(ExecutorLimits(kind, fate.choice(LIMITS), fate.choice(LIMITS), False, streams, shared))
     return made
 
 
-def make_plan(fate: random.Random, number_of_places: int) -> Plan:
+def make_plan(fate: random.Random, number_of_executors: int) -> Plan:
     """Steps in order, each after some of those before it; some mapped, some mapped over mapped ones, some streaming."""
     steps: list[Step] = []
     for index in range(fate.randint(1, 7)):
         task = TASKS[fate.random() < 0.3, fate.choice((None, 20.0))]
         node = Node(index, f"s{index}", NodeKind.TASK, task, task)
-        step = Step(index, node, rs.Executor.in_process(), fate.randrange(number_of_places), fate.choice(POLICIES))
+        step = Step(index, node, rs.Executor.in_process(), fate.randrange(number_of_executors), fate.choice(POLICIES))
         deps = set(fate.sample(range(index), min(index, fate.choice((0, 0, 1, 2)))))
         mapped = [other.index for other in steps if other.mapped_over is not None]
         role = fate.choice(("plain", "map", "chain", "chain", "stream", "stream", "both")) if index else "plain"
@@ -90,7 +90,7 @@ def make_plan(fate: random.Random, number_of_places: int) -> Plan:
                 deps.add(over)
         step.deps = tuple(deps.union(step.streams))
         steps.append(step)
-    return Plan(steps, [rs.Executor.in_process()] * number_of_places)
+    return Plan(steps, [rs.Executor.in_process()] * number_of_executors)
 
 
 class Walk(RuleBasedStateMachine):
@@ -99,9 +99,9 @@ class Walk(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
         self.fate = fate = random.Random(seed)
-        self.places = make_places(fate)
-        self.plan = make_plan(fate, len(self.places))
-        self.frontier = Frontier(self.plan, "run", self.places, random=lambda: 0.5, grace=GRACE)
+        self.executors = make_executors(fate)
+        self.plan = make_plan(fate, len(self.executors))
+        self.frontier = Frontier(self.plan, "run", self.executors, random=lambda: 0.5, grace=GRACE)
         self.now = 100.0
         self.ids: set[str] = set()
         self.lent: set[str] = set()
@@ -116,7 +116,7 @@ class Walk(RuleBasedStateMachine):
     @rule(data=st.data())
     def an_attempt_starts(self, data: Any) -> None:
         attempt_id = data.draw(st.sampled_from(sorted(self.frontier.running)))
-        self.carry_out(self.frontier.started(attempt_id, "worker", self.now, 0.0))
+        self.carry_out(self.frontier.on_started(attempt_id, "worker", self.now, 0.0))
 
     @precondition(lambda self: self.frontier.running)
     @rule(data=st.data(), ending=st.sampled_from([*Ending, *[Ending.SUCCEEDED] * 8]))
@@ -129,13 +129,13 @@ class Walk(RuleBasedStateMachine):
     def a_late_or_unknown_end_comes(self, data: Any) -> None:
         over = sorted(self.ids - set(self.frontier.running)) or ["nobody's"]
         attempt_id = data.draw(st.sampled_from(over))
-        owed = self.frontier.ended(StepResult(attempt_id=attempt_id, ending=Ending.SUCCEEDED), self.now, 0.0)
-        assert Owed(self.now, 0.0) == owed
+        effects = self.frontier.on_ended(StepResult(attempt_id=attempt_id, ending=Ending.SUCCEEDED), self.now, 0.0)
+        assert Effects(self.now, 0.0) == effects
 
     @rule(seconds=st.sampled_from([0.1, 5.0, 25.0, 400.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        self.carry_out(self.frontier.due(self.now, 0.0))
+        self.carry_out(self.frontier.on_timer(self.now, 0.0))
 
     @precondition(lambda self: any(self.is_live(unit) for unit in self.frontier.running.values()))
     @rule(data=st.data())
@@ -147,9 +147,9 @@ class Walk(RuleBasedStateMachine):
     def the_run_is_cancelled(self) -> None:
         if self.fate.random() < 0.03:
             before = self.frontier.cancelling or self.frontier.over
-            owed = self.frontier.cancel(self.now, 0.0)
-            assert not before or Owed(self.now, 0.0) == owed
-            self.carry_out(owed)
+            effects = self.frontier.cancel(self.now, 0.0)
+            assert not before or Effects(self.now, 0.0) == effects
+            self.carry_out(effects)
 
     # ── how the moves are carried out ──
 
@@ -160,17 +160,17 @@ class Walk(RuleBasedStateMachine):
         map_keys = tuple("abc"[:keys])
         outputs = (OutputRecord(name="o", key=unit.key, map_keys=map_keys),) if ending is Ending.SUCCEEDED else ()
         result = StepResult(attempt_id=attempt_id, ending=ending, failure=failure, outputs=outputs)
-        self.carry_out(self.frontier.ended(result, self.now, 0.0))
+        self.carry_out(self.frontier.on_ended(result, self.now, 0.0))
 
-    def carry_out(self, owed: Owed) -> None:
-        self.events.extend(owed.events)
-        for attempt_id, grace in owed.stops:
+    def carry_out(self, effects: Effects) -> None:
+        self.events.extend(effects.events)
+        for attempt_id, grace in effects.stops:
             assert attempt_id in self.frontier.running
             assert GRACE == grace
-        for unit in owed.starts:
+        for unit in effects.starts:
             self.check_start(unit)
-        for result in owed.silent:
-            self.carry_out(self.frontier.ended(result, self.now, 0.0))
+        for result in effects.silent:
+            self.carry_out(self.frontier.on_ended(result, self.now, 0.0))
 
     def ask(self, attempt_id: str) -> bool:
         """Return whether the consumer got what it asked for, the stream's end included."""
@@ -178,7 +178,7 @@ class Walk(RuleBasedStateMachine):
         state = self.frontier.item(attempt_id, "items", n)
         if state.key is not None:
             self.asked[attempt_id] = n + 1
-        elif not state.known and self.places[self.frontier.running[attempt_id].step.placed].blocking:
+        elif not state.is_known and self.executors[self.frontier.running[attempt_id].step.executor_index].blocking:
             unit = self.frontier.lend(attempt_id, self.frontier.feeders(attempt_id, "items"))
             if unit is not None:
                 self.lent.add(unit.attempt_id)
@@ -217,17 +217,17 @@ class Walk(RuleBasedStateMachine):
         return self.states_of(index) <= {StepState.SUCCEEDED}
 
     @invariant()
-    def places_are_never_exceeded(self) -> None:
+    def slots_are_never_exceeded(self) -> None:
         self.lent &= set(self.frontier.running)
         used = Counter[tuple[int, bool]]()
         for attempt_id, unit in self.frontier.running.items():
             if attempt_id not in self.lent:
-                used[unit.step.placed, unit.step.node.is_async] += 1
-        for index, place in enumerate(self.places):
+                used[unit.step.executor_index, unit.step.node.is_async] += 1
+        for index, executor in enumerate(self.executors):
             counts = (used[index, False], used[index, True])
-            limits = (place.max_sync, place.max_async)
-            if place.max_steps is not None:
-                assert sum(counts) <= place.max_steps
+            limits = (executor.max_sync, executor.max_async)
+            if executor.max_steps is not None:
+                assert sum(counts) <= executor.max_steps
             else:
                 assert all(limit is None or n <= limit for n, limit in zip(counts, limits, strict=True))
 
@@ -239,10 +239,10 @@ class Walk(RuleBasedStateMachine):
             assert limit is None or count <= limit
 
     @invariant()
-    def nothing_waits_while_its_place_is_free(self) -> None:
-        for pair in self.frontier._lanes._lanes:
-            for lane in pair:
-                assert lane.free <= 0 or not lane.queue
+    def nothing_waits_while_a_slot_is_free(self) -> None:
+        for pair in self.frontier._queues._queues:
+            for queue in pair:
+                assert queue.free <= 0 or not queue.waiting
 
     # ── the end ──
 
@@ -253,7 +253,7 @@ class Walk(RuleBasedStateMachine):
             if self.frontier.over:
                 break
             self.go_on(self.fate.choices(list(Ending), (80, 14, 3, 3))[0] if move < 500 else Ending.SUCCEEDED)
-            self.places_are_never_exceeded()
+            self.slots_are_never_exceeded()
             self.max_concurrency_is_never_exceeded()
         assert self.frontier.over
         self.check_reports()
@@ -265,7 +265,7 @@ class Walk(RuleBasedStateMachine):
         """One more move towards the end. A consumer succeeds when it has taken all that its stream gives."""
         running = sorted(self.frontier.running.items())
         if running and self.fate.random() < 0.2:
-            self.carry_out(self.frontier.started(self.fate.choice(running)[0], "worker", self.now, 0.0))
+            self.carry_out(self.frontier.on_started(self.fate.choice(running)[0], "worker", self.now, 0.0))
         if self.fate.random() < 0.05:
             self.time_passes(self.fate.choice((0.1, 5.0, 25.0)))
             return
@@ -277,7 +277,7 @@ class Walk(RuleBasedStateMachine):
         if not running:
             assert self.frontier.next_due is not None
             self.now = self.frontier.next_due
-            self.carry_out(self.frontier.due(self.now, 0.0))
+            self.carry_out(self.frontier.on_timer(self.now, 0.0))
 
     def check_reports(self) -> None:
         """Every unit has ended, no other thing has, and no policy was exceeded."""
@@ -324,7 +324,7 @@ class Walk(RuleBasedStateMachine):
 
 
 def test_runs_at_random() -> None:
-    """In 2,000 random runs, each with its plan, places and endings, everything that must hold does."""
+    """In 2,000 random runs, each with its plan, slots and endings, everything that must hold does."""
     for seed in range(2000):
         try:
             walk = Walk()

@@ -11,7 +11,7 @@ import rivers as rs
 from rivers._plan.frontier import Frontier
 from rivers._plan.graph import Node
 from rivers._plan.plan import Plan, Step
-from rivers._plan.unit import Place
+from rivers._plan.unit import ExecutorLimits
 from rivers.protocol import Ending, Failure, FailureReason, NodeKind, OutputRecord, StepResult
 from rivers.testing import Attempt, Script, ScriptedExecutor
 
@@ -31,7 +31,7 @@ def plan_of(count: int, mapped_from: int | None = None) -> Plan:
 
 
 def frontier_of(plan: Plan) -> Frontier:
-    return Frontier(plan, "run", [Place("here")], random=lambda: 0.5, observed=False)
+    return Frontier(plan, "run", [ExecutorLimits("here")], random=lambda: 0.5, observed=False)
 
 
 def finish(frontier: Frontier, units: list[Any], keys: tuple[str, ...] = (), fail: str = "") -> None:
@@ -45,7 +45,7 @@ def finish(frontier: Frontier, units: list[Any], keys: tuple[str, ...] = (), fai
             failure=failure if bad else None,
             outputs=(OutputRecord(name="o", key=unit.key, map_keys=keys),),
         )
-        units += frontier.ended(result, 0.0, 0.0).starts
+        units += frontier.on_ended(result, 0.0, 0.0).starts
 
 
 @pytest.mark.parametrize("fail", ["", "s0"])

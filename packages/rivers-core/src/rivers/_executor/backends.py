@@ -8,7 +8,7 @@ from rivers._events.dispatcher import EventDispatcher
 from rivers._executor.backend import ExecutorBackend, Sink
 from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
-from rivers._plan.unit import Place, Unit
+from rivers._plan.unit import ExecutorLimits, Unit
 from rivers.exceptions import GraphValidationError, Problem, RiversError
 from rivers.protocol.codec import encode_spec
 from rivers.protocol.exception_text import describe_exception
@@ -30,7 +30,7 @@ class Backends:
         self._opened: list[ExecutorBackend] = []
         self.can = [backend.capabilities for backend in backends]
         self.places = [
-            Place(
+            ExecutorLimits(
                 executor.kind,
                 can.max_sync,
                 can.max_async,
@@ -72,7 +72,7 @@ class Backends:
     def cancel(self, unit: Unit, grace: float) -> None:
         """Ask a backend to stop an attempt; where that raises, the attempt is given up after its grace."""
         try:
-            self.all[unit.step.placed].cancel(unit.attempt_id, grace)
+            self.all[unit.step.executor_index].cancel(unit.attempt_id, grace)
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
             self._dispatcher.warn(f"cancelling {unit.key!r} raised {describe_exception(error)}", unit.key)
 
@@ -86,9 +86,9 @@ class Backends:
 
     def _specs(self, placed: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:
         for step in self._plan.steps:
-            if step.placed == placed and self.can[placed].of(step.is_async).closures != "local":
+            if step.executor_index == placed and self.can[placed].of(step.is_async).closures != "local":
                 try:
-                    spec = specifier.foresee(step)
+                    spec = specifier.prepare(step)
                     encode_spec(spec)  # what is too large is found now, and not when the step's turn comes
                     yield spec
                 except RiversError as error:

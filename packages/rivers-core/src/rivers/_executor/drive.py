@@ -7,7 +7,7 @@
     backend.submit(spec)     │           ▼
         │ emit               │        frontier ──▶ starts ──▶ backend.submit(spec)   (does not block)
         ▼                    │           │
-     frontier ──▶ Owed ──────┘           └──────▶ events ──▶ sinks
+     frontier ──▶ Effects ──────┘           └──────▶ events ──▶ sinks
 
 One lock guards the frontier (`RunState`). A body runs outside of it; sinks are called inside, so that all of them
 see one order.
@@ -158,7 +158,7 @@ class RunLoop:
         end: Callable[[Unit], StepResult] = cancelled_result
         try:
             self._interrupts.enter_body()
-            self._backends[unit.step.placed].submit(spec)
+            self._backends[unit.step.executor_index].submit(spec)
             end = no_result
         except KeyboardInterrupt:
             self._interrupts.note()

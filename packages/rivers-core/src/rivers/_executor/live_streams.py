@@ -46,8 +46,8 @@ class LiveStreams:
             try:
                 with state.lock:
                     item = state.frontier.item(attempt_id, parameter, n)
-                    if item.known:
-                        return item.item(parameter)
+                    if item.is_known:
+                        return item.key_or_end(parameter)
                     feeders = state.frontier.feeders(attempt_id, parameter)
                     lent = state.local.pop_of(feeders) or state.frontier.lend(attempt_id, feeders)
                     if lent is not None:
@@ -76,7 +76,7 @@ class LiveStreams:
         while True:
             with state.lock:
                 item = state.frontier.item(attempt_id, parameter, n)
-                if item.known:
-                    return item.item(parameter)
+                if item.is_known:
+                    return item.key_or_end(parameter)
                 state.stream_waiters.append(changed)
             changed.get()  # returns in the end: instances end, and so does the run

@@ -1,6 +1,6 @@
 """The state of a run behind a lock: take in what happened, and carry out what it makes due.
 
-events of backends ──▶ router ──▶ handle ──▶ frontier ──▶ Owed ──▶ events to sinks, cancels, submits
+events of backends ──▶ router ──▶ handle ──▶ frontier ──▶ Effects ──▶ events to sinks, cancels, submits
 time, cancel ─────────────────▶ tick, cancel ──┘
 """
 
@@ -23,7 +23,7 @@ from rivers._executor.run_options import RunOptions
 from rivers._plan.frontier import Frontier
 from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
-from rivers._plan.unit import Owed, Unit
+from rivers._plan.unit import Effects, Unit
 from rivers.protocol.result import Ending, LogRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import StepSpec
 
@@ -83,7 +83,7 @@ class RunState:
             self._handle_result(event)
         elif type(event) is StepStarted:
             with self.lock:
-                self._apply(self.frontier.started(event.attempt_id, event.worker, time.monotonic(), time.time()))
+                self._apply(self.frontier.on_started(event.attempt_id, event.worker, time.monotonic(), time.time()))
         elif isinstance(event, LogRecord):
             with self.lock:
                 unit = self.frontier.running.get(event.attempt_id)
@@ -99,9 +99,9 @@ class RunState:
             due = self.frontier.next_due
             now = time.monotonic()
             if due is not None and due <= now:
-                owed = self.frontier.due(now, time.time())
-                silent = owed.silent
-                self._apply(owed)
+                effects = self.frontier.on_timer(now, time.time())
+                silent = effects.silent
+                self._apply(effects)
         for result in silent:
             self.handle(result)
 
@@ -143,7 +143,7 @@ class RunState:
                 self.interrupts.note()
             if self.interrupts.pending:  # so that what depends on it counts as cancelled, too
                 self._apply(self.frontier.cancel(time.monotonic(), time.time()))
-            self._apply(self.frontier.ended(result, time.monotonic(), time.time()))
+            self._apply(self.frontier.on_ended(result, time.monotonic(), time.time()))
 
     def _recover(self, result: StepResult) -> StepResult:
         """Turn the loss of a worker that had committed its outputs before into a success."""
@@ -153,17 +153,17 @@ class RunState:
             return result
         return recover_result(self.run_id, unit, result, self._dispatcher) or result
 
-    def _apply(self, owed: Owed) -> None:
+    def _apply(self, effects: Effects) -> None:
         """Carry out what a change of the frontier makes due; with the lock held, so that all see one order."""
         self.router.applying = True
-        for event in owed.events:
+        for event in effects.events:
             self._dispatcher.emit(event)
-        for attempt_id, grace in owed.stops:
+        for attempt_id, grace in effects.stops:
             unit = self.frontier.running.get(attempt_id)
             if unit is not None:
                 self._backends.cancel(unit, grace)
-        for unit in owed.starts:
-            if self._backends.can[unit.step.placed].blocking:
+        for unit in effects.starts:
+            if self._backends.can[unit.step.executor_index].blocking:
                 self.local.put(unit)
             else:
                 self._submit(unit)
@@ -177,12 +177,12 @@ class RunState:
     def _submit(self, unit: Unit) -> None:
         """Hand an attempt to a backend that does not block; what that raises is the attempt's end."""
         try:
-            self._backends[unit.step.placed].submit(self.spec_of(unit))
+            self._backends[unit.step.executor_index].submit(self.spec_of(unit))
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything, and no attempt is lost for it
             assert self.pump is not None
             self.pump.put(refused_result(unit, error))
 
     def spec_of(self, unit: Unit) -> StepSpec:
         """Return the spec of a unit's current attempt."""
-        live = bool(unit.step.streams) and self._backends.can[unit.step.placed].streams
+        live = bool(unit.step.streams) and self._backends.can[unit.step.executor_index].streams
         return self._specifier.spec(unit, self.frontier.groups, live)

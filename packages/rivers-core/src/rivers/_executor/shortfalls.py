@@ -23,7 +23,7 @@ def find_shortfalls(plan: Plan, can: Sequence[Capabilities]) -> list[str]:
     late: list[Step] = []
     unprovisioned: list[Step] = []
     for step in plan.steps:
-        power = can[step.placed].of(step.is_async)
+        power = can[step.executor_index].of(step.is_async)
         definition = step.node.owner if step.inner and isinstance(step.node.owner, Asset) else step.node.definition
         notices_late = power.timeout == "none" or (power.timeout == "cooperative" and not step.is_async)
         if definition.timeout is not None and notices_late and not isinstance(definition, BashTask):

@@ -1,4 +1,4 @@
-"""From definitions to the asset graph: each becomes a node, or one per task of its composition."""
+"""Build the asset graph of a repository: a node for each definition, or for each call of a composition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rivers._definitions.graph import Composition, compose
 from rivers._definitions.task import BashTask, Task
 from rivers._io.base import BaseIOHandler
 from rivers._plan.composed import ComposedNodes, bash_sources
-from rivers._plan.graph import AssetGraph, NodeOutput, Source
+from rivers._plan.graph import AssetGraph, Source, StoredOutput
 from rivers._plan.upstreams import Definition, Upstreams
 from rivers.exceptions import DefinitionError
 from rivers.protocol.exception_text import describe_exception
@@ -26,14 +26,14 @@ def build_graph(
     resources: Mapping[str, Any],
     default_io_handler: BaseIOHandler,
 ) -> AssetGraph:
-    """Build the graph of a repository; what is wrong is in its `problems`, and nothing is raised for it."""
+    """Build the graph of a repository; mistakes are collected in its `problems` and raise nothing."""
     graph = AssetGraph()
     upstreams = Upstreams(graph, resources, default_io_handler)
     known = [definition for definition in (*assets, *tasks) if upstreams.register(definition)]
     compositions = {
         id(definition): composition
         for definition in known
-        if isinstance(definition, GraphAsset) and (composition := _composed(definition, upstreams)) is not None
+        if isinstance(definition, GraphAsset) and (composition := _compose(definition, upstreams)) is not None
     }
     inner = {id(call.task) for composition in compositions.values() for call in composition.calls}
     for definition in known:
@@ -46,23 +46,23 @@ def build_graph(
     return graph
 
 
-def _composed(asset: GraphAsset, upstreams: Upstreams) -> Composition | None:
+def _compose(asset: GraphAsset, upstreams: Upstreams) -> Composition | None:
     try:
         return compose(asset, upstreams.knows)
     except DefinitionError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        upstreams.graph.complain(f"{error.message}{hint}{_place(error.__traceback__)}", asset)
-    except Exception as error:  # noqa: BLE001 - a user's composition may raise anything; it is told like other mistakes
-        upstreams.graph.complain(
-            f"composing it raised {describe_exception(error)}{_place(error.__traceback__)}; a composition only "
+        upstreams.graph.add_problem(f"{error.message}{hint}{_location(error.__traceback__)}", asset)
+    except Exception as error:  # noqa: BLE001 - a user's composition may raise anything; it is one of the problems
+        upstreams.graph.add_problem(
+            f"composing it raised {describe_exception(error)}{_location(error.__traceback__)}; a composition only "
             "wires tasks, and values are known within tasks",
             asset,
         )
     return None
 
 
-def _place(trace: TracebackType | None) -> str:
-    """Where in the user's composition an error came from."""
+def _location(trace: TracebackType | None) -> str:
+    """Return the line of the user's composition that an error came from, as a part of a message."""
     found = ""
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -73,9 +73,9 @@ def _place(trace: TracebackType | None) -> str:
 
 
 def _add_single(definition: Definition, upstreams: Upstreams, inner: bool) -> None:
-    """Add the one node of an asset, a multi-asset or a task by itself.
+    """Add the node of an asset, a multi-asset or a task of its own.
 
-    A task that graph assets use (`inner`) need not be able to run by itself, and does so only when it is selected.
+    A task that graph assets use (`inner`) may be unable to run by itself, and does so only when it is selected.
     """
     graph = upstreams.graph
     signature = definition.signature
@@ -89,7 +89,7 @@ def _add_single(definition: Definition, upstreams: Upstreams, inner: bool) -> No
     if isinstance(definition, MultiAsset):
         outputs = [(output.name, output.metadata) for output in definition.output_defs]
     graph.store(
-        node, [NodeOutput(name, name, upstreams.handlers[name], metadata=metadata) for name, metadata in outputs]
+        node, [StoredOutput(name, name, upstreams.handlers[name], metadata=metadata) for name, metadata in outputs]
     )
     graph.results[definition.name] = node.index
     deps = definition.all_deps if isinstance(definition, Asset) else ()
@@ -99,7 +99,7 @@ def _add_single(definition: Definition, upstreams: Upstreams, inner: bool) -> No
     elif signature is not None:
         sources = tuple(upstreams.sources(signature, definition, deps).values())
         if (problem := signature.config_problem) is not None:
-            graph.complain(problem, definition)
+            graph.add_problem(problem, definition)
     node.inputs = tuple(sources)
     if deps:
         node.order = upstreams.order(deps, definition)

@@ -1,4 +1,4 @@
-"""The nodes of a graph asset: one for each call of its composition, wired as the calls were."""
+"""The nodes of a graph asset: one for each call of its composition."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rivers._definitions.calls import Argument, Call, Collected, Constant, Eleme
 from rivers._definitions.graph import Composition
 from rivers._definitions.signature import Parameter
 from rivers._definitions.task import BashTask
-from rivers._plan.graph import How, Node, NodeOutput, Source
+from rivers._plan.graph import How, Node, Source, StoredOutput
 from rivers._plan.upstreams import Upstreams
 from rivers.protocol.spec import NodeKind, OutputMode
 
@@ -17,7 +17,7 @@ __all__ = ["ComposedNodes", "bash_sources"]
 
 
 class ComposedNodes:
-    """Adds one composition to the graph."""
+    """A builder that adds one composition to the graph."""
 
     def __init__(self, upstreams: Upstreams, composition: Composition) -> None:
         self._upstreams = upstreams
@@ -32,7 +32,7 @@ class ComposedNodes:
             for argument in (*call.arguments.values(), *call.after)
             if isinstance(argument, FromCall)
         } | {composition.result}
-        """The calls whose value is read as one, not by element."""
+        """The calls whose value is read as a whole, not by element."""
         self._own_handler = upstreams.handler(asset.node_io_handler, asset, upstreams.handlers[asset.name])
         assert asset.signature is not None
         self._sources = upstreams.sources(asset.signature, asset, asset.all_deps)
@@ -70,19 +70,19 @@ class ComposedNodes:
         self._graph.store(node, self._outputs(call, key))
         signature = call.task.signature
         if signature is not None and (problem := signature.config_problem) is not None and call.name == call.task.name:
-            self._graph.complain(f"task {call.name!r}: {problem}", self._asset, where=call.task.where)
+            self._graph.add_problem(f"task {call.name!r}: {problem}", self._asset, where=call.task.where)
         return node
 
-    def _outputs(self, call: Call, key: str) -> Iterable[NodeOutput]:
+    def _outputs(self, call: Call, key: str) -> Iterable[StoredOutput]:
         asset, task = self._asset, call.task
         handler = self._upstreams.handler(task.io_handler, task, self._own_handler)
         elements = call.index in self._mapped and call.mapped_over is None
         if call.index == self._composition.result:
-            yield NodeOutput(key, asset.name, self._upstreams.handlers[asset.name], metadata=asset.metadata)
+            yield StoredOutput(key, asset.name, self._upstreams.handlers[asset.name], metadata=asset.metadata)
         elif call.index in self._whole or not elements:
-            yield NodeOutput(key, key, handler, metadata=task.metadata)
+            yield StoredOutput(key, key, handler, metadata=task.metadata)
         if elements:
-            yield NodeOutput(key, key, handler, OutputMode.DYNAMIC, metadata=task.metadata)
+            yield StoredOutput(key, key, handler, OutputMode.DYNAMIC, metadata=task.metadata)
 
     def _inputs(self, call: Call) -> Iterable[Source]:
         if isinstance(call.task, BashTask):
@@ -99,13 +99,13 @@ class ComposedNodes:
                         yield source
 
     def _by_name(self, parameter: Parameter, call: Call) -> Source | None:
-        """A parameter that the composition does not give: a resource or an asset by its name, or its default."""
+        """Return the resource or asset that a parameter names which the composition does not set, or None."""
         if self._upstreams.knows(parameter.name):
             return self._upstreams.source(parameter, self._asset, None)
         if not parameter.has_default:
-            self._graph.complain(
-                f"task {call.name!r} is not given its parameter {parameter.name!r}, and no asset or resource has that "
-                "name",
+            self._graph.add_problem(
+                f"task {call.name!r} gets no value for its parameter {parameter.name!r}, and no asset or resource has "
+                "that name",
                 self._asset,
                 (),
                 parameter.name,
@@ -119,7 +119,7 @@ class ComposedNodes:
         if isinstance(argument, Upstream):
             found = self._sources.get(argument.name)
             if found is None:
-                return None  # complained of already
+                return None  # reported already
             return Source(parameter, found.how, found.key, found.io_handler, found.metadata, found.value)
         outputs = self._nodes[argument.call].outputs
         output = outputs[-1] if isinstance(argument, Element) else outputs[0]
@@ -135,7 +135,7 @@ class ComposedNodes:
             found = self._sources.get(argument.name)
             return found.key if found is not None and found.how == "value" else None
         if isinstance(argument, Constant):
-            self._graph.complain(
+            self._graph.add_problem(
                 f"a bash task gets the constant {short_repr(argument.value)} by position, which takes steps that come "
                 "first; give it by name, and it is an environment variable",
                 self._asset,
@@ -145,7 +145,7 @@ class ComposedNodes:
 
 
 def bash_sources(task: BashTask) -> tuple[Source, ...]:
-    """A bash task's own settings travel as constants: nothing of it needs to be imported."""
+    """Return the settings of a bash task as constants, so that a worker need not import the task."""
     return (
         Source("", "constant", "command", value=task.command),
         Source("", "constant", "env", value=task.env),

@@ -1,19 +1,22 @@
-"""Circles among things that need each other: found in linear time, told by the shortest path."""
+"""Topological order, and the shortest cycles where there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["find_cycles", "in_order"]
+__all__ = ["find_cycles", "sort_topologically"]
 
 MOST_CYCLES = 20
 MOST_STARTS = 200
 MOST_VISITS = 400_000
-"""From up to so many nodes a breadth-first search looks for the shortest way back, in a huge tangle from fewer."""
+"""Bounds of the search: the most cycles, the most start nodes for each, and visits, which take about 0.1 s."""
 
 
-def in_order(upstream: Sequence[Sequence[int]]) -> list[int]:
-    """Every index after those it needs, in the given order where there is a choice; what a cycle holds up is not."""
+def sort_topologically(upstream: Sequence[Sequence[int]]) -> list[int]:
+    """Return every index after those it needs, in the given order where there is a choice.
+
+    Indices in a cycle, or downstream of one, are left out.
+    """
     waiting = [len(needed) for needed in upstream]
     children: list[list[int]] = [[] for _ in upstream]
     for index, needed in enumerate(upstream):
@@ -29,20 +32,20 @@ def in_order(upstream: Sequence[Sequence[int]]) -> list[int]:
 
 
 def find_cycles(upstream: Sequence[Sequence[int]], order: Sequence[int]) -> list[list[int]]:
-    """Cycles without a common member, each as short as can be, each member needing the one before it.
+    """Return short cycles without a common member, each member needing the one before it.
 
-    `order` is what `in_order` made of `upstream`; at most 20 cycles are told.
+    `order` is the result of `sort_topologically`. At most 20 cycles are returned.
     """
     core = set(range(len(upstream))) - set(order)
     found: list[list[int]] = []
     while len(found) < MOST_CYCLES:
-        core = _peeled(upstream, core)
+        core = _trim_core(upstream, core)
         if not core:
             break
-        shortest = _some_cycle(upstream, core)
+        shortest = _find_any_cycle(upstream, core)
         starts = dict.fromkeys([*shortest, *sorted(core)[:MOST_STARTS]])
         for start in list(starts)[: max(1, min(MOST_STARTS, MOST_VISITS // len(core)))]:
-            path = _way_back(upstream, core, start, len(shortest))
+            path = _find_cycle_through(upstream, core, start, len(shortest))
             if path and len(path) < len(shortest):
                 shortest = path
         first = shortest.index(min(shortest))
@@ -51,8 +54,8 @@ def find_cycles(upstream: Sequence[Sequence[int]], order: Sequence[int]) -> list
     return found
 
 
-def _peeled(upstream: Sequence[Sequence[int]], core: set[int]) -> set[int]:
-    """What is left of `core` without the members that need none of it or that none of it needs, again and again."""
+def _trim_core(upstream: Sequence[Sequence[int]], core: set[int]) -> set[int]:
+    """Return `core` without the members that are on no cycle: those that need, or are needed by, no other member."""
     children: dict[int, list[int]] = {index: [] for index in core}
     for index in core:
         for above in upstream[index]:
@@ -79,8 +82,9 @@ def _peeled(upstream: Sequence[Sequence[int]], core: set[int]) -> set[int]:
     return left
 
 
-def _some_cycle(upstream: Sequence[Sequence[int]], core: set[int]) -> list[int]:
-    """Any cycle: everything here needs something here, so walking up must come back to where it was."""
+def _find_any_cycle(upstream: Sequence[Sequence[int]], core: set[int]) -> list[int]:
+    """Return any cycle of `core`."""
+    # Every member needs another member, so that the walk upstream must come back to a node.
     index = min(core)
     walked: dict[int, int] = {}
     while index not in walked:
@@ -89,8 +93,8 @@ def _some_cycle(upstream: Sequence[Sequence[int]], core: set[int]) -> list[int]:
     return list(walked)[walked[index] :][::-1]
 
 
-def _way_back(upstream: Sequence[Sequence[int]], core: set[int], start: int, limit: int) -> list[int]:
-    """The shortest cycle through `start` that is shorter than `limit`, or nothing."""
+def _find_cycle_through(upstream: Sequence[Sequence[int]], core: set[int], start: int, limit: int) -> list[int]:
+    """Return the shortest cycle through `start` that is shorter than `limit`, or an empty list."""
     came: dict[int, int] = {}
     level = [start]
     depth = 1

@@ -1,16 +1,16 @@
-"""The frontier of a run: what is ready, what runs, what is over. It does no I/O and reads no clock.
+"""The state machine of a run: which steps are ready, running and over. It does no I/O and reads no clock.
 
-    begin ─┐
-    started│    ┌──────────┐    Owed.starts   attempts to submit
-    ended ─┼──▶ │ Frontier │──▶ Owed.stops    attempts to cancel
-    due   ─┤    └──────────┘    Owed.events   what to tell the sinks
-    cancel─┘                    Owed.silent   attempts to give up
+    begin ────┐
+    on_started│    ┌──────────┐    Effects.starts   attempts to submit
+    on_ended ─┼──▶ │ Frontier │──▶ Effects.stops    attempts to cancel
+    on_timer ─┤    └──────────┘    Effects.events   events to emit
+    cancel ───┘                    Effects.silent   attempts to give up
 
-    waiting ──deps done──▶ queued ──place free──▶ running ──▶ succeeded │ failed │ skipped │ cancelled
-                              ▲──────retry, backoff──┘
+    waiting ──deps done──▶ queued ──slot free──▶ running ──▶ succeeded │ failed │ skipped │ cancelled
+                              ▲──────retry, backoff─┘
 
-A mapped step becomes a `Group` of units, one per element, when its source has succeeded. Whoever collects the group
-waits for all of it; whoever streams it may start at once. Nothing recurses: a chain may be as long as it likes.
+A mapped step becomes a `Group` of units, one per element, when its source has succeeded. A step that collects the group
+waits for all of it; a step that streams it may start at once. Nothing recurses, so a chain may have any length.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from rivers._definitions.compute import escalate
-from rivers._plan.lanes import Lanes
+from rivers._plan.dispatch_queues import DispatchQueues
 from rivers._plan.ledger import Ledger
 from rivers._plan.plan import Plan, Step
 from rivers._plan.report import StepState
 from rivers._plan.streams import Streams
 from rivers._plan.unit import (
+    Effects,
+    ExecutorLimits,
     Group,
-    Owed,
-    Place,
     StreamState,
     Unit,
     cancel_timeout,
+    cancelled_attempt,
     dispatch_timeout,
     missing_failure,
     redispatch_delay,
-    stopped,
-    timed_out,
+    step_timeout,
 )
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
@@ -43,40 +43,41 @@ from rivers.protocol.result import Ending, StepResult
 __all__ = ["Frontier"]
 
 DISPATCH_DEADLINE = 300.0
-"""Seconds for which an attempt that never began is dispatched again free of charge (faults.md, D)."""
+"""Seconds for which an attempt that never began is dispatched again without counting as an attempt."""
 SILENCE = 10.0
 """Seconds beyond a cancel's grace after which an attempt that does not report is given up."""
 
 
 class Frontier:
-    """The state of one run; see the module's docstring. Times are seconds of a monotonic clock, `wall` of the epoch.
+    """The state of one run. Times are seconds of a monotonic clock, `wall` seconds of the epoch.
 
-    `random` gives numbers in [0, 1) for jitter. With `observed` false no events are made. `running` holds what runs by
-    attempt id, `reports` what is over by step key, `groups` the instances of mapped steps by the step's index.
+    `random` returns numbers in [0, 1) for jitter. With `observed` false no events are made. `running` holds the running
+    units by attempt id, `reports` those that are over by step key, `groups` the instances of mapped steps by the index
+    of the step.
     """
 
     def __init__(
         self,
         plan: Plan,
         run_id: str,
-        places: Sequence[Place],
+        executors: Sequence[ExecutorLimits],
         *,
         random: Callable[[], float],
         observed: bool = True,
         grace: float = 10.0,
     ) -> None:
         self.plan = plan
-        self.places = places
+        self.executors = executors
         self.grace = grace
         self.cancelling = False
         self.groups: dict[int, Group] = {}
         self.remaining = len(plan.steps)
         self._random = random
-        self._lanes = Lanes(places, run_id)
-        self._ledger = Ledger(places, run_id, observed)
-        self.running = self._lanes.running
+        self._queues = DispatchQueues(executors, run_id)
+        self._ledger = Ledger(executors, run_id, observed)
+        self.running = self._queues.running
         self.reports = self._ledger.reports
-        self._streams = Streams(plan, places, self.groups)
+        self._streams = Streams(plan, executors, self.groups)
         self._map_keys: dict[int, tuple[str, ...]] = {}
         self._waiting = [len(step.deps) for step in plan.steps]
         self._over = bytearray(len(plan.steps))
@@ -87,194 +88,195 @@ class Frontier:
 
     @property
     def over(self) -> bool:
-        """Whether every step has ended and nothing runs."""
-        return self.remaining == 0 and not self._lanes.running
+        """True once every step has ended and nothing runs."""
+        return self.remaining == 0 and not self._queues.running
 
     @property
     def next_due(self) -> float | None:
-        """When `due` has something to do, or None."""
-        return self._lanes.next_due
+        """The time of the next timer, for `on_timer`, or None."""
+        return self._queues.next_due
 
-    # ── what may happen ──
+    # ── inputs ──
 
-    def begin(self, now: float, wall: float) -> Owed:
-        """The run starts: everything without upstreams is ready."""
-        owed = self._change(now, wall)
+    def begin(self, now: float, wall: float) -> Effects:
+        """Start the run: every step without upstreams is ready."""
+        effects = self._start_change(now, wall)
         for step in self.plan.steps:
             if not step.deps and not self.cancelling:
-                self._ready(step)
-        return self._settled(owed)
+                self._make_ready(step)
+        return self._settle(effects)
 
-    def started(self, attempt_id: str, worker: str, now: float, wall: float) -> Owed:
-        """An attempt has reached its worker: its timeout begins to run. Told twice, the second time changes nothing."""
-        owed = self._change(now, wall)
+    def on_started(self, attempt_id: str, worker: str, now: float, wall: float) -> Effects:
+        """Take the start of an attempt, which starts its timeout; a second start of it changes nothing."""
+        effects = self._start_change(now, wall)
         unit = self.running.get(attempt_id)
         if unit is None or unit.begun:
-            return owed
+            return effects
         unit.begun = True
         timeout = unit.step.node.definition.timeout
-        if timeout is not None and not self.cancelling and not self.places[unit.step.placed].blocking:
-            self._lanes.set_timer(now + timeout, "overdue", unit)
-        self._ledger.started(unit, worker, owed)
-        return owed
+        if timeout is not None and not self.cancelling and not self.executors[unit.step.executor_index].blocking:
+            self._queues.set_timer(now + timeout, "overdue", unit)
+        self._ledger.record_start(unit, worker, effects)
+        return effects
 
-    def ended(self, result: StepResult, now: float, wall: float) -> Owed:
-        """An attempt has ended; an attempt that is not running (a second end, an unknown id) changes nothing."""
-        owed = self._change(now, wall)
+    def on_ended(self, result: StepResult, now: float, wall: float) -> Effects:
+        """Take the end of an attempt; one that does not run (a second end, an unknown id) changes nothing."""
+        effects = self._start_change(now, wall)
         unit = self.running.pop(result.attempt_id, None)
         if unit is None:
-            return owed
-        self._lanes.release(unit)
+            return effects
+        self._queues.release(unit)
         if result.ending is Ending.SUCCEEDED:
-            self._succeeded(unit, result, owed)
+            self._on_succeeded(unit, result, effects)
         elif unit.doomed is not None:
-            self._close(unit, StepState.SKIPPED, owed, result, unit.doomed)
+            self._close(unit, StepState.SKIPPED, effects, result, unit.doomed)
         elif result.ending is Ending.NOT_STARTED:
-            self._not_started(unit, result, owed)
+            self._on_not_started(unit, result, effects)
         elif result.ending is Ending.CANCELLED and not unit.overdue:
-            self._cancelled(unit, result, owed)
+            self._cancelled(unit, result, effects)
         else:
-            self._failed(unit, result, result.failure or missing_failure(), owed)
-        return self._settled(owed)
+            self._on_failed(unit, result, result.failure or missing_failure(), effects)
+        return self._settle(effects)
 
-    def due(self, now: float, wall: float) -> Owed:
-        """Time has passed: retries whose backoff is over, attempts that are overdue or do not report."""
-        owed = self._change(now, wall)
-        for alarm, unit in self._lanes.alarms(now):
+    def on_timer(self, now: float, wall: float) -> Effects:
+        """Take the passing of time: queue retries after their backoff, stop overdue attempts, give up silent ones."""
+        effects = self._start_change(now, wall)
+        for alarm, unit in self._queues.alarms(now):
             if alarm == "retry":
                 self._queue(unit)
             elif alarm == "overdue":
                 unit.overdue = True
-                self._stop(unit, owed)
+                self._stop(unit, effects)
             else:
-                owed.silent.append(cancel_timeout(unit, self.cancelling))
-        return self._settled(owed)
+                effects.silent.append(cancel_timeout(unit, self.cancelling))
+        return self._settle(effects)
 
-    def cancel(self, now: float, wall: float) -> Owed:
-        """End the run: what has not begun never will, what runs is asked to stop."""
-        owed = self._change(now, wall)
+    def cancel(self, now: float, wall: float) -> Effects:
+        """End the run: stop what runs, and never start the rest."""
+        effects = self._start_change(now, wall)
         if self.cancelling or self.over:
-            return owed
+            return effects
         self.cancelling = True
-        waiting = self._lanes.clear()
+        waiting = self._queues.clear()
         for unit in self.running.values():
-            self._stop(unit, owed)
+            self._stop(unit, effects)
         for index, group in self.groups.items():
             if not self._over[index]:
-                self._cancel_group(self.plan.steps[index], group, waiting, owed)
+                self._cancel_group(self.plan.steps[index], group, waiting, effects)
         busy = {unit.step.index for unit in self.running.values()}
         for step in self.plan.steps:
             if not self._over[step.index] and step.index not in busy and step.index not in self.groups:
                 unit = self._ready_units.get(step.index) or Unit(step)
-                self._close(unit, StepState.CANCELLED, owed, None)
-        return owed
+                self._close(unit, StepState.CANCELLED, effects, None)
+        return effects
 
     def item(self, attempt_id: str, parameter: str, n: int) -> StreamState:
-        """The n-th item of a stream that a running attempt consumes, counted from 0."""
+        """Return the state of the n-th item, counted from 0, of a stream that a running attempt consumes."""
         unit = self.running.get(attempt_id)
         if unit is None or self.cancelling:
             return StreamState(broken="the run was cancelled")
         return self._streams.item(unit, parameter, n)
 
     def feeders(self, attempt_id: str, parameter: str) -> list[Step]:
-        """The mapped steps that a running consumer's stream needs, the nearest first."""
+        """Return the mapped steps that a running consumer's stream needs, the nearest first."""
         return self._streams.feeders(self.running[attempt_id].step, parameter)
 
     def lend(self, attempt_id: str, steps: Sequence[Step]) -> Unit | None:
-        """Start, in the place of a consumer that waits for its stream, one ready unit of these steps."""
-        placed = self.running[attempt_id].step.placed
-        return next(filter(None, (self._lanes.lend(placed, step) for step in steps)), None)
+        """Start one ready unit of these steps in the slot of a consumer that waits for its stream."""
+        executor_index = self.running[attempt_id].step.executor_index
+        return next(filter(None, (self._queues.lend(executor_index, step) for step in steps)), None)
 
-    # ── how one unit goes on ──
+    # ── units ──
 
-    def _change(self, now: float, wall: float) -> Owed:
-        self._lanes.now = now
-        return Owed(now, wall)
+    def _start_change(self, now: float, wall: float) -> Effects:
+        self._queues.now = now
+        return Effects(now, wall)
 
-    def _ready(self, step: Step) -> None:
+    def _make_ready(self, step: Step) -> None:
         if step.mapped_over is not None:
             self._expanding.append(step)
         else:
             self._queue(self._ready_units.setdefault(step.index, Unit(step)))
 
     def _queue(self, unit: Unit) -> None:
-        self._lanes.queue(unit, first=bool(unit.step.streams) and self._streams.is_live(unit.step))
+        self._queues.queue(unit, first=bool(unit.step.streams) and self._streams.is_live(unit.step))
 
-    def _stop(self, unit: Unit, owed: Owed) -> None:
-        """Ask for an end. Who runs it in the calling thread cannot be given up: the run ends when that returns."""
-        place = self.places[unit.step.placed]
-        grace = self.grace if place.grace is None else place.grace
-        owed.stops.append((unit.attempt_id, grace))
-        if not place.blocking:
-            self._lanes.set_timer(owed.now + grace + SILENCE, "silent", unit)
+    def _stop(self, unit: Unit, effects: Effects) -> None:
+        """Ask for the end of a running attempt, and set the timer that gives it up."""
+        limits = self.executors[unit.step.executor_index]
+        grace = self.grace if limits.grace is None else limits.grace
+        effects.stops.append((unit.attempt_id, grace))
+        # A blocking executor runs it in the calling thread, which cannot be given up: the run ends after it.
+        if not limits.blocking:
+            self._queues.set_timer(effects.now + grace + SILENCE, "silent", unit)
 
-    def _succeeded(self, unit: Unit, result: StepResult, owed: Owed) -> None:
+    def _on_succeeded(self, unit: Unit, result: StepResult, effects: Effects) -> None:
         unit.charged += 1
-        self._ledger.over(unit, StepState.SUCCEEDED, result, None, owed)
+        self._ledger.record_end(unit, StepState.SUCCEEDED, result, None, effects)
         if unit.map_key is not None:
-            self._instance_over(unit, None, owed)
+            self._instance_over(unit, None, effects)
             return
         for output in result.outputs:
             if output.map_keys is not None:
                 self._map_keys[unit.step.index] = output.map_keys
         self._step_succeeded(unit.step)
 
-    def _cancelled(self, unit: Unit, result: StepResult, owed: Owed) -> None:
+    def _cancelled(self, unit: Unit, result: StepResult, effects: Effects) -> None:
         """End a unit as cancelled; an attempt counts that had begun, as far as anybody has said so."""
         if unit.begun or result.worker or result.failure is not None:
             unit.charged += 1
-            unit.failures = (*unit.failures, result.failure or stopped(result))
-        self._close(unit, StepState.CANCELLED, owed, result)
+            unit.failures = (*unit.failures, result.failure or cancelled_attempt(result))
+        self._close(unit, StepState.CANCELLED, effects, result)
 
-    def _failed(self, unit: Unit, result: StepResult, failure: Failure, owed: Owed) -> None:
+    def _on_failed(self, unit: Unit, result: StepResult, failure: Failure, effects: Effects) -> None:
         if unit.overdue and failure.reason is not FailureReason.TIMEOUT:
-            failure = timed_out(unit, failure)
+            failure = step_timeout(unit, failure)
         unit.failures = (*unit.failures, failure)
         unit.charged += 1
         policy = unit.step.retry
         if policy is None or self.cancelling or not policy.retries(failure, unit.charged):
-            self._close(unit, StepState.FAILED, owed, result)
+            self._close(unit, StepState.FAILED, effects, result)
             return
         delay = policy.backoff.delay(unit.charged, self._random()) if policy.backoff is not None else 0.0
         if policy.escalate is not None:
-            unit.compute = escalate(unit.asked(self.places), policy.escalate, failure.reason)
+            unit.compute = escalate(unit.request_compute(self.executors), policy.escalate, failure.reason)
         unit.unstarted, unit.give_up = 0, None
-        self._again(unit, failure, delay, False, owed)
+        self._retry(unit, failure, delay, False, effects)
 
-    def _not_started(self, unit: Unit, result: StepResult, owed: Owed) -> None:
-        """The body never ran: dispatch it again at no charge, with full jitter, until the deadline."""
+    def _on_not_started(self, unit: Unit, result: StepResult, effects: Effects) -> None:
+        """Dispatch an attempt again whose body never ran, free of charge, with full jitter, until the deadline."""
         if self.cancelling:
-            self._close(unit, StepState.CANCELLED, owed, result)
+            self._close(unit, StepState.CANCELLED, effects, result)
             return
         if unit.give_up is None:
-            unit.give_up = owed.now + DISPATCH_DEADLINE
-        if owed.now >= unit.give_up:
-            self._failed(unit, result, result.failure or dispatch_timeout(DISPATCH_DEADLINE), owed)
+            unit.give_up = effects.now + DISPATCH_DEADLINE
+        if effects.now >= unit.give_up:
+            self._on_failed(unit, result, result.failure or dispatch_timeout(DISPATCH_DEADLINE), effects)
             return
         delay = self._random() * redispatch_delay(unit.unstarted)
         unit.unstarted += 1
-        self._again(unit, result.failure, delay, True, owed)
+        self._retry(unit, result.failure, delay, True, effects)
 
-    def _again(self, unit: Unit, failure: Failure | None, delay: float, free: bool, owed: Owed) -> None:
-        self._ledger.retrying(unit, failure, delay, free, owed)
+    def _retry(self, unit: Unit, failure: Failure | None, delay: float, free: bool, effects: Effects) -> None:
+        self._ledger.record_retry(unit, failure, delay, free, effects)
         if delay > 0:
-            self._lanes.set_timer(owed.now + delay, "retry", unit)
+            self._queues.set_timer(effects.now + delay, "retry", unit)
         else:
             self._queue(unit)
 
     def _close(
-        self, unit: Unit, state: StepState, owed: Owed, result: StepResult | None, cause: str | None = None
+        self, unit: Unit, state: StepState, effects: Effects, result: StepResult | None, cause: str | None = None
     ) -> None:
-        """A unit is over without success: tell it, and skip what needs it."""
-        self._ledger.over(unit, state, result, cause, owed)
+        """Record a unit that is over without success, and skip the steps that need it."""
+        self._ledger.record_end(unit, state, result, cause, effects)
         culprit = cause or unit.key
         if unit.map_key is not None:
-            self._instance_over(unit, culprit, owed)
+            self._instance_over(unit, culprit, effects)
         else:
             self._end_step(unit.step)
-            self._skip_children(unit.step, culprit, owed)
+            self._skip_children(unit.step, culprit, effects)
 
-    # ── how the steps follow each other ──
+    # ── steps ──
 
     def _end_step(self, step: Step) -> None:
         self._over[step.index] = 1
@@ -282,7 +284,7 @@ class Frontier:
         self.remaining -= 1
 
     def _step_succeeded(self, step: Step) -> None:
-        """What waited for this step alone is ready."""
+        """End a step, and make the steps ready that waited for it alone."""
         self._end_step(step)
         for child in self._children[step.index]:
             other = self.plan.steps[child]
@@ -294,12 +296,12 @@ class Frontier:
             return
         self._waiting[step.index] -= 1
         if self._waiting[step.index] == 0:
-            self._ready(step)
+            self._make_ready(step)
 
-    def _skip_children(self, step: Step, culprit: str, owed: Owed) -> None:
-        """Everything downstream of a step that did not succeed is skipped, however deep.
+    def _skip_children(self, step: Step, culprit: str, effects: Effects) -> None:
+        """Skip everything downstream of a step that did not succeed.
 
-        But for what is mapped over the instances of a step: it goes on with those that succeeded.
+        A step that is mapped over its instances is not skipped: it goes on with those that succeeded.
         """
         if self.cancelling:
             return
@@ -309,37 +311,37 @@ class Frontier:
             stack = [other for other in stack if other.mapped_over != step.index]
         while stack:
             other = stack.pop()
-            if self._skip(other, culprit, owed):
+            if self._skip(other, culprit, effects):
                 stack.extend(steps[child] for child in reversed(self._children[other.index]))
 
-    def _skip(self, step: Step, culprit: str, owed: Owed) -> bool:
-        """Skip a step that has not begun; a consumer that runs already is doomed instead, a group breaks by itself."""
+    def _skip(self, step: Step, culprit: str, effects: Effects) -> bool:
+        """Skip a step that has not begun, and return whether it was; doom a consumer that runs already."""
         if self._over[step.index] or step.index in self.groups:
             return False
         unit = self._ready_units.get(step.index) or Unit(step)
         unit.doomed = culprit
         if unit.attempt_id in self.running:
             return False
-        self._ledger.over(unit, StepState.SKIPPED, None, culprit, owed)
+        self._ledger.record_end(unit, StepState.SKIPPED, None, culprit, effects)
         self._end_step(step)
         return True
 
-    def _settled(self, owed: Owed) -> Owed:
-        """Carry through what the change has set off, then give free places to what waits for them."""
+    def _settle(self, effects: Effects) -> Effects:
+        """Expand and end instances until nothing changes, then start waiting units in free slots."""
         while self._expanding or self._losing:
             if self._expanding:
                 self._expand(self._expanding.popleft())
             else:
                 step, map_key, culprit = self._losing.popleft()
                 self.groups[step.index].active += 1
-                self._close(Unit(step, map_key), StepState.SKIPPED, owed, None, culprit)
-        self._lanes.fill(owed.starts)
-        return owed
+                self._close(Unit(step, map_key), StepState.SKIPPED, effects, None, culprit)
+        self._queues.fill(effects.starts)
+        return effects
 
     # ── mapped steps ──
 
     def _expand(self, step: Step) -> None:
-        """The source's keys are known: make an instance for each, and let go who need not wait for all of them."""
+        """Make an instance of a mapped step for each key of its source, and release the steps that stream it."""
         assert step.mapped_over is not None
         source = self.groups.get(step.mapped_over)
         keys = source.keys if source is not None else self._map_keys.get(step.mapped_over, ())
@@ -365,7 +367,7 @@ class Frontier:
             group.active += 1
             self._queue(unit)
 
-    def _instance_over(self, unit: Unit, culprit: str | None, owed: Owed) -> None:
+    def _instance_over(self, unit: Unit, culprit: str | None, effects: Effects) -> None:
         step, key = unit.step, unit.map_key
         assert key is not None
         group = self.groups[step.index]
@@ -378,9 +380,9 @@ class Frontier:
             group.lost[key] = culprit
             if group.broken is None:
                 group.broken = culprit
-                self._doom_consumers(step, culprit, owed)
+                self._doom_consumers(step, culprit, effects)
         if not self.cancelling:
-            self._pass_on(step, key, culprit)
+            self._notify_chained_maps(step, key, culprit)
             limit = step.node.max_concurrency
             if group.held and (limit is None or group.active < limit):
                 group.active += 1
@@ -391,10 +393,10 @@ class Frontier:
             self._step_succeeded(step)
         else:
             self._end_step(step)
-            self._skip_children(step, group.broken, owed)
+            self._skip_children(step, group.broken, effects)
 
-    def _pass_on(self, step: Step, key: str, culprit: str | None) -> None:
-        """Tell the instances of chained maps that their element is there, or never will be."""
+    def _notify_chained_maps(self, step: Step, key: str, culprit: str | None) -> None:
+        """Add or end the instances of chained maps whose element is there, or never will be."""
         for child in self._children[step.index]:
             other = self.plan.steps[child]
             if other.mapped_over == step.index and child in self.groups:
@@ -403,16 +405,16 @@ class Frontier:
                 else:
                     self._losing.append((other, key, culprit))
 
-    def _doom_consumers(self, step: Step, culprit: str, owed: Owed) -> None:
+    def _doom_consumers(self, step: Step, culprit: str, effects: Effects) -> None:
         if self.cancelling:
             return
         for child in self._children[step.index]:
             other = self.plan.steps[child]
-            if step.index in other.streams and self._skip(other, culprit, owed):
-                self._skip_children(other, culprit, owed)
+            if step.index in other.streams and self._skip(other, culprit, effects):
+                self._skip_children(other, culprit, effects)
 
-    def _cancel_group(self, step: Step, group: Group, waiting: dict[str, Unit], owed: Owed) -> None:
-        """Cancel the instances that do not run; those that do end the group."""
+    def _cancel_group(self, step: Step, group: Group, waiting: dict[str, Unit], effects: Effects) -> None:
+        """Cancel the instances that do not run; the running ones end the group later."""
         waiting.update((unit.key, unit) for unit in group.held)
         group.held.clear()
         busy = {unit.map_key for unit in self.running.values() if unit.step is step}
@@ -420,4 +422,4 @@ class Frontier:
             if key not in busy and key not in group.finished and key not in group.lost:
                 group.active += 1
                 unit = waiting.get(f"{step.key}[{key}]") or Unit(step, key)
-                self._close(unit, StepState.CANCELLED, owed, None)
+                self._close(unit, StepState.CANCELLED, effects, None)

@@ -16,11 +16,11 @@ from rivers._definitions.asset import Asset, ExternalAsset
 from rivers._definitions.names import closest
 from rivers._definitions.task import BashTask, Task
 from rivers._io.base import BaseIOHandler
-from rivers._plan.cycles import find_cycles, in_order
+from rivers._plan.cycles import find_cycles, sort_topologically
 from rivers.exceptions import Problem
 from rivers.protocol.spec import NodeKind, OutputMode
 
-__all__ = ["AssetGraph", "Node", "NodeOutput", "Source"]
+__all__ = ["AssetGraph", "Node", "Source", "StoredOutput"]
 
 MOST_SUGGESTIONS = 50
 
@@ -28,10 +28,10 @@ How = Literal["value", "element", "collect", "stream", "resource", "constant"]
 
 
 class Source:
-    """Where one parameter of a node comes from.
+    """The source of one parameter of a node.
 
-    `key` is the storage key for `value`, `element`, `collect` and `stream`, the resource's name for `resource`;
-    `io_handler` loads it. `node` is the index of the node that makes it, None for what is not made in this graph.
+    `key` is the storage key for `value`, `element`, `collect` and `stream`, the resource's name for `resource`.
+    `io_handler` loads the value. `node` is the index of the node that makes it, or None if none in this graph does.
     """
 
     __slots__ = ("how", "io_handler", "key", "metadata", "node", "ordered", "parameter", "value")
@@ -57,8 +57,8 @@ class Source:
 
 
 @dataclass(slots=True)
-class NodeOutput:
-    """One output of a node: its name for the body, its storage key, who stores it."""
+class StoredOutput:
+    """One output of a node: its name for the body, its storage key, and the IO handler that stores it."""
 
     name: str
     key: str
@@ -68,10 +68,10 @@ class NodeOutput:
 
 
 class Node:
-    """One step to be: what is called, with what, and what becomes of its value; where it runs is the plan's business.
+    """A step of the graph: a function, its inputs and its outputs. The plan adds the executor.
 
-    `owner` is the asset (or standalone task) it belongs to, `definition` what is called. `order` holds storage keys it
-    comes after without loading them, `upstream` the indices of all nodes it comes after.
+    `owner` is the asset (or standalone task) that it belongs to, `definition` the asset or task that is called. `order`
+    holds the storage keys of upstreams that it does not load, `upstream` the indices of all its upstream nodes.
     """
 
     __slots__ = (
@@ -102,7 +102,7 @@ class Node:
         signature = definition.signature
         self.is_async = signature is not None and signature.needs_loop
         self.inputs: tuple[Source, ...] = ()
-        self.outputs: tuple[NodeOutput, ...] = ()
+        self.outputs: tuple[StoredOutput, ...] = ()
         self.order: tuple[str, ...] = ()
         self.upstream: tuple[int, ...] = ()
         self.mapped_over: int | None = None
@@ -150,24 +150,26 @@ class AssetGraph:
     def add(
         self, key: str, kind: NodeKind, owner: Asset | Task | BashTask, definition: Asset | Task | BashTask
     ) -> Node:
-        """Add a node; one of the same key is a problem, as both would be one step and store under one key."""
+        """Add a node, and report a problem if another node has the same key."""
         node = Node(len(self.nodes), key, kind, owner, definition)
         self.nodes.append(node)
         other = self._steps.setdefault(key, node)
         if other is not node:
-            self.complain(f"its step {key!r} has the name of a step of {other.owner!r} ({other.owner.where})", owner)
+            self.add_problem(f"its step {key!r} has the name of a step of {other.owner!r} ({other.owner.where})", owner)
         return node
 
-    def store(self, node: Node, outputs: Iterable[NodeOutput]) -> None:
-        """Give a node its outputs; a key that another node stores under is a problem."""
+    def store(self, node: Node, outputs: Iterable[StoredOutput]) -> None:
+        """Set the outputs of a node, and report a problem if another node stores under the same key."""
         node.outputs = tuple(outputs)
         for output in node.outputs:
             index = self.producer.setdefault(output.key, node.index)
             if index != node.index:
                 other = self.nodes[index].owner
-                self.complain(f"its value {output.key!r} has the name of one of {other!r} ({other.where})", node.owner)
+                self.add_problem(
+                    f"its value {output.key!r} has the name of one of {other!r} ({other.where})", node.owner
+                )
 
-    def complain(
+    def add_problem(
         self,
         message: str,
         asset: Asset | Task | BashTask | None = None,
@@ -176,18 +178,18 @@ class AssetGraph:
         among: Iterable[str] = (),
         where: str | None = None,
     ) -> None:
-        """Note a problem and go on, so that all of them are told together.
+        """Add a problem; `resolve()` reports all of them together.
 
-        The one `among` these that is closest to what was `given` is looked for while there are few problems: it takes
+        While there are few problems, it gets the one `among` these that is closest to `given`. The search takes
         about 1 µs per candidate, and nobody reads thousands of suggestions.
         """
         near = closest(given, among) if given is not None and len(self.problems) < MOST_SUGGESTIONS else None
         name = asset.name if asset is not None else None
-        place = where or (asset.where if asset is not None else None)
-        self.problems.append(Problem(message, name, place, tuple(allowed), near))
+        location = where or (asset.where if asset is not None else None)
+        self.problems.append(Problem(message, name, location, tuple(allowed), near))
 
     def link(self) -> None:
-        """Turn storage keys into edges and find an order; each cycle is a problem, told by its shortest path."""
+        """Turn storage keys into edges and sort the nodes; report each cycle by its shortest path."""
         producer = self.producer
         for node in self.nodes:
             found: dict[int, None] = {}
@@ -204,15 +206,15 @@ class AssetGraph:
                 found[node.mapped_over] = None
             node.upstream = tuple(found)
         upstream = [node.upstream for node in self.nodes]
-        self.order = in_order(upstream)
+        self.order = sort_topologically(upstream)
         if len(self.order) < len(self.nodes):
             for cycle in find_cycles(upstream, self.order):
-                self._complain_of_cycle([self.nodes[index] for index in cycle], [self.nodes[i].key for i in cycle])
+                self._add_cycle([self.nodes[index] for index in cycle], [self.nodes[i].key for i in cycle])
         elif self.members:
             self._check_assets()
 
     def _check_assets(self) -> None:
-        """Find graph assets that need what needs them, though by other tasks than those that make their value."""
+        """Report graph assets that need an asset which needs them, through other tasks than those of their value."""
         unit = list(range(len(self.nodes)))
         for indices in self.members.values():
             for index in indices:
@@ -222,18 +224,18 @@ class AssetGraph:
             mine = unit[node.index]
             upstream[mine].update((unit[above], None) for above in node.upstream if unit[above] != mine)
         edges = [tuple(needed) for needed in upstream]
-        order = in_order(edges)
+        order = sort_topologically(edges)
         if len(order) < len(edges):
             for cycle in find_cycles(edges, order):
                 nodes = [self.nodes[index] for index in cycle]
-                self._complain_of_cycle(nodes, [node.owner.name for node in nodes])
+                self._add_cycle(nodes, [node.owner.name for node in nodes])
 
-    def _complain_of_cycle(self, nodes: Sequence[Node], names: Sequence[str]) -> None:
+    def _add_cycle(self, nodes: Sequence[Node], names: Sequence[str]) -> None:
         path = " → ".join([*names, names[0]])
-        self.complain(f"assets need each other in a circle: {path}", nodes[0].owner)
+        self.add_problem(f"assets need each other in a circle: {path}", nodes[0].owner)
 
     def upstream_of(self, indices: Iterable[int]) -> set[int]:
-        """These nodes and everything they need, directly or not; of a graph asset always all tasks."""
+        """Return these nodes and everything upstream of them; of a graph asset always all tasks."""
         found: set[int] = set()
         whole: set[str] = set()
         waiting = list(indices)

@@ -1,12 +1,14 @@
-"""The ledger of a run: every fact about its steps is written here, as an event for the sinks and in the reports."""
+"""The record of a run: events for the listeners, and a report for each step that is over."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from rivers._events.event import StepCancelled, StepFailed, StepRetrying, StepSkipped, StepStarted, StepSucceeded
 from rivers._plan.report import StepReport, StepState
-from rivers._plan.unit import Owed, Place, Unit
+from rivers._plan.unit import Effects, ExecutorLimits, Unit
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import StepResult, Timings
 
@@ -14,38 +16,38 @@ __all__ = ["Ledger"]
 
 
 class Ledger:
-    """Turns what happened into `Owed.events` and, for a unit that is over, its report; no events unless `observed`."""
+    """A record of what happened to units: `Effects.events`, unless nobody listens, and `reports` by step key."""
 
-    __slots__ = ("_observed", "_places", "_run_id", "reports")
+    __slots__ = ("_executors", "_observed", "_run_id", "reports")
 
-    def __init__(self, places: Sequence[Place], run_id: str, observed: bool) -> None:
+    def __init__(self, executors: Sequence[ExecutorLimits], run_id: str, observed: bool) -> None:
         self.reports: dict[str, StepReport] = {}
-        self._places = places
+        self._executors = executors
         self._run_id = run_id
         self._observed = observed
 
-    def started(self, unit: Unit, worker: str, owed: Owed) -> None:
-        """An attempt has reached its worker."""
+    def record_start(self, unit: Unit, worker: str, effects: Effects) -> None:
+        """Record that an attempt has reached its worker."""
         if self._observed:
-            owed.events.append(
+            effects.events.append(
                 StepStarted(
                     run_id=self._run_id,
-                    time=owed.wall,
+                    time=effects.wall,
                     step=unit.key,
                     attempt=unit.charged + 1,
                     attempt_id=unit.attempt_id,
-                    executor=self._places[unit.step.placed].kind,
+                    executor=self._executors[unit.step.executor_index].kind,
                     worker=worker,
                 )
             )
 
-    def retrying(self, unit: Unit, failure: Failure | None, delay: float, free: bool, owed: Owed) -> None:
-        """An attempt is over, and another one follows; `free` when it did not count."""
+    def record_retry(self, unit: Unit, failure: Failure | None, delay: float, free: bool, effects: Effects) -> None:
+        """Record that another attempt follows; `free` if the last one did not count."""
         if self._observed:
-            owed.events.append(
+            effects.events.append(
                 StepRetrying(
                     run_id=self._run_id,
-                    time=owed.wall,
+                    time=effects.wall,
                     step=unit.key,
                     attempt=unit.charged + 1 if free else unit.charged,
                     failure=failure,
@@ -54,12 +56,14 @@ class Ledger:
                 )
             )
 
-    def over(self, unit: Unit, state: StepState, result: StepResult | None, cause: str | None, owed: Owed) -> None:
-        """A unit is over, for good; what failed has its failure noted already."""
+    def record_end(
+        self, unit: Unit, state: StepState, result: StepResult | None, cause: str | None, effects: Effects
+    ) -> None:
+        """Record the end of a unit; the failure of one that failed is in `unit.failures` already."""
         timings = _timings(unit, result) if result is not None else None
         if self._observed:
-            self._tell(unit, state, result, timings, cause, owed)
-        kind = self._places[unit.step.placed].kind
+            self._add_end_event(unit, state, result, timings, cause, effects)
+        kind = self._executors[unit.step.executor_index].kind
         if result is None or timings is None:
             report = StepReport(unit.key, state, kind, unit.charged, failures=unit.failures, cause=cause)
         else:
@@ -68,20 +72,20 @@ class Ledger:
             )
         self.reports[unit.key] = report
 
-    def _tell(
+    def _add_end_event(
         self,
         unit: Unit,
         state: StepState,
         result: StepResult | None,
         timings: Timings | None,
         cause: str | None,
-        owed: Owed,
+        effects: Effects,
     ) -> None:
-        run_id, wall, step, attempt = self._run_id, owed.wall, unit.key, unit.charged
+        run_id, wall, step, attempt = self._run_id, effects.wall, unit.key, unit.charged
         if state is StepState.SUCCEEDED:
             assert result is not None
             assert timings is not None
-            owed.events.append(
+            effects.events.append(
                 StepSucceeded(
                     run_id=run_id,
                     time=wall,
@@ -93,18 +97,17 @@ class Ledger:
                 )
             )
         elif state is StepState.FAILED:
-            owed.events.append(
+            effects.events.append(
                 StepFailed(run_id=run_id, time=wall, step=step, attempt=attempt, failure=unit.failures[-1])
             )
         elif state is StepState.SKIPPED:
-            owed.events.append(StepSkipped(run_id=run_id, time=wall, step=step, cause=cause or ""))
+            effects.events.append(StepSkipped(run_id=run_id, time=wall, step=step, cause=cause or ""))
         else:
             last = unit.failures[-1] if unit.failures else None
             failure = last if last is not None and last.reason is FailureReason.CANCELLED else None
-            owed.events.append(StepCancelled(run_id=run_id, time=wall, step=step, attempt=attempt, failure=failure))
+            effects.events.append(StepCancelled(run_id=run_id, time=wall, step=step, attempt=attempt, failure=failure))
 
 
 def _timings(unit: Unit, result: StepResult) -> Timings:
-    """The worker's phases, and how long the attempt waited for its place."""
-    told = result.timings
-    return Timings(queued=unit.queued, boot=told.boot, load=told.load, run=told.run, store=told.store)
+    """Return the seconds of each phase in the worker, and of the wait for a slot."""
+    return replace(result.timings, queued=unit.queued)

@@ -95,7 +95,7 @@ class Placement:
         """Report every unknown executor name, each with the valid ones and the closest."""
         for name, executor in self.executors.items():
             if name in self.kinds and executor.kind != name:
-                graph.complain(
+                graph.add_problem(
                     f"invalid executors[{name!r}]={executor!r}: expected an executor of the kind {name!r}, not one of "
                     f"kind {executor.kind!r}; give it another name"
                 )
@@ -114,10 +114,10 @@ class Placement:
                 continue
             if value in self._broken:
                 message = f"{task}metadata {key!r}: {value!r} cannot be used: {self._broken[value]}"
-                graph.complain(message, owner, where=definition.where)
+                graph.add_problem(message, owner, where=definition.where)
                 continue
             message = f"{task}metadata {key!r}: {value!r} is no executor"
-            graph.complain(message, owner, self.names, value, self.names, definition.where)
+            graph.add_problem(message, owner, self.names, value, self.names, definition.where)
 
 
 def _values(node: Node) -> list[str]:

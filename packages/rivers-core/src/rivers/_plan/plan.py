@@ -1,4 +1,4 @@
-"""The plan of one run: the selected steps in order, each with its executor, in levels and batches."""
+"""The plan of a run: the selected steps in order, each with its executor, in levels and batches."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ __all__ = ["Batch", "Plan", "Step", "make_plan", "select"]
 
 
 class Step:
-    """One node of a run: what it is (`node`), where it runs, what it waits for.
+    """One node of a run, with its executor and its upstream steps.
 
-    `key` is its name, the asset's or `graph/task`, `assets` are those it makes. `deps` are the indices of the steps it
-    comes after, `streams` those of them whose results it takes as they come. `inner` holds the nodes of a graph asset
-    that runs as one step. `placed` is the index of its executor in the plan. `is_async` says whether its body is
-    awaited; that of a graph asset is not, whatever its tasks are.
+    `key` is the asset's name or `graph/task`, `assets` the names of the assets that it makes. `deps` holds the indices
+    of its upstream steps, `streams` those of them whose results it takes one by one. `inner` holds the nodes of a graph
+    asset that runs as one step. `executor_index` is the position of its executor in the plan. `is_async` says whether
+    its body is awaited; the body of a graph asset is not, whatever its tasks are.
     """
 
     __slots__ = (
         "assets",
         "deps",
         "executor",
+        "executor_index",
         "index",
         "inner",
         "is_async",
@@ -37,7 +38,6 @@ class Step:
         "level",
         "mapped_over",
         "node",
-        "placed",
         "retry",
         "streams",
     )
@@ -47,7 +47,7 @@ class Step:
         index: int,
         node: Node,
         executor: Executor,
-        placed: int,
+        executor_index: int,
         retry: RetryPolicy | None,
         inner: tuple[Node, ...] = (),
     ) -> None:
@@ -58,7 +58,7 @@ class Step:
         self.index = index
         self.node = node
         self.executor = executor
-        self.placed = placed
+        self.executor_index = executor_index
         self.retry = retry
         self.level = 0
         self.deps: tuple[int, ...] = ()
@@ -73,7 +73,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Steps of one level on one executor: they run at once, as far as it allows."""
+    """The steps of one level on one executor; they may run at once."""
 
     executor: Executor
     steps: tuple[Step, ...]
@@ -83,9 +83,9 @@ class Batch:
 
 
 class Plan:
-    """The ordered work of one run. `print(plan)` shows levels and batches.
+    """The ordered steps of a run. `print(plan)` shows levels and batches.
 
-    A step starts as soon as its own inputs are stored; levels and batches show the shape, they are no barrier.
+    A step starts as soon as its own inputs are stored: levels and batches are no barriers.
     """
 
     def __init__(self, steps: Sequence[Step], executors: Sequence[Executor]) -> None:
@@ -95,21 +95,21 @@ class Plan:
 
     @property
     def children(self) -> list[list[int]]:
-        """For each step, the indices of those that come after it; made once, read by every run."""
+        """The indices of the downstream steps of each step, computed once for all runs of the plan."""
         if self._children is None:
-            self._children = _children(self.steps)
+            self._children = _find_children(self.steps)
         return self._children
 
     @property
     def levels(self) -> list[list[Batch]]:
-        """For each level, its batches by executor, in the order the executors first appear in the plan."""
+        """The batches of each level, in the order in which the executors first appear in the plan."""
         found: list[dict[int, list[Step]]] = []
         for step in self.steps:
             while len(found) <= step.level:
                 found.append({})
-            found[step.level].setdefault(step.placed, []).append(step)
+            found[step.level].setdefault(step.executor_index, []).append(step)
         return [
-            [Batch(self.executors[placed], tuple(steps)) for placed, steps in sorted(level.items())] for level in found
+            [Batch(self.executors[index], tuple(steps)) for index, steps in sorted(level.items())] for level in found
         ]
 
     def __len__(self) -> int:
@@ -129,11 +129,11 @@ class Plan:
 def select(
     graph: AssetGraph, selection: Iterable[Asset | Task | BashTask | str] | None, include_upstream: bool
 ) -> set[int]:
-    """The nodes that a selection names: assets, outputs of multi-assets, tasks; all nodes when it is None.
+    """Return the nodes that a selection names: assets, outputs of multi-assets, tasks; all nodes if it is None.
 
     Raises:
-        AssetNotFoundError: a name that is none, with the closest one.
-        ConfigurationError: an external asset, which no step makes, or something that is no name.
+        AssetNotFoundError: a name is unknown; the message has the closest one.
+        ConfigurationError: the selection holds an external asset, which no step makes, or no name.
     """
     if selection is None:
         return set(range(len(graph.nodes))) - graph.aside
@@ -141,14 +141,14 @@ def select(
         selection = [selection]
     found: set[int] = set()
     for item in selection:
-        found.update(_selected(graph, item))
+        found.update(_find_nodes(graph, item))
     return graph.upstream_of(found) if include_upstream else found
 
 
-def _selected(graph: AssetGraph, item: object) -> Iterable[int]:
+def _find_nodes(graph: AssetGraph, item: object) -> Iterable[int]:
     name = item if isinstance(item, str) else getattr(item, "name", None)
     if not isinstance(name, str):
-        raise ConfigurationError(f"selection holds {item!r:.80}: an asset or the name of one is allowed")
+        raise ConfigurationError(f"invalid selection item={item!r:.80}: expected an asset or its name")
     definition = graph.assets.get(name)
     if definition is None:
         near = closest(name, graph.assets)
@@ -157,13 +157,13 @@ def _selected(graph: AssetGraph, item: object) -> Iterable[int]:
             hint=f"it has {', '.join(sorted(graph.assets)[:10])}{', …' if len(graph.assets) > 10 else ''}",
         )
     if name in graph.externals:
-        raise ConfigurationError(f"asset {name!r} is external: it is made elsewhere, and no step here makes it")
+        raise ConfigurationError(f"asset {name!r} is external: no step of the repository makes it")
     if isinstance(definition, GraphAsset):
         return graph.members.get(definition.name, ())
     index = graph.results.get(definition.name)
     if index is None:
         raise ConfigurationError(
-            f"task {name!r} runs within graph assets only: its parameters are no assets or resources of the repository"
+            f"task {name!r} runs only within graph assets: its parameters are not assets or resources of the repository"
         )
     return (index,)
 
@@ -174,8 +174,8 @@ def make_plan(
     placement: Placement,
     retry_of: Callable[[Node], RetryPolicy | None] = lambda node: None,
 ) -> Plan:
-    """Order the selected nodes, place them, and fuse the graph assets that run as one step."""
-    fused = _fusions(graph, selected, placement)
+    """Order the selected nodes, choose their executors, and fuse the graph assets that run as one step."""
+    fused = _find_fused(graph, selected, placement)
     steps: list[Step] = []
     executors: dict[Executor, int] = {}
     step_of: dict[int, int] = {}
@@ -188,8 +188,8 @@ def make_plan(
             continue
         executor = placement.of(node) if fusion is None else fusion[0]
         inner: tuple[Node, ...] = () if fusion is None else fusion[1]
-        placed = executors.setdefault(executor, len(executors))
-        step = Step(len(steps), node, executor, placed, retry_of(node), inner)
+        executor_index = executors.setdefault(executor, len(executors))
+        step = Step(len(steps), node, executor, executor_index, retry_of(node), inner)
         step_of[index] = step.index
         for member in inner:
             step_of[member.index] = step.index
@@ -198,7 +198,7 @@ def make_plan(
     return Plan(ordered, list(executors))
 
 
-def _fusions(
+def _find_fused(
     graph: AssetGraph, selected: set[int], placement: Placement
 ) -> dict[str, tuple[Executor, tuple[Node, ...]]]:
     fused: dict[str, tuple[Executor, tuple[Node, ...]]] = {}
@@ -214,7 +214,7 @@ def _fusions(
 
 
 def _connect(steps: list[Step], step_of: Mapping[int, int]) -> list[Step]:
-    """Turn edges between nodes into edges between steps of this plan, and give each its level."""
+    """Turn edges between nodes into edges between steps, and give each step its level."""
     for step in steps:
         found: dict[int, None] = {}
         for node in step.inner or (step.node,):
@@ -233,17 +233,18 @@ def _connect(steps: list[Step], step_of: Mapping[int, int]) -> list[Step]:
                     for source in node.inputs
                     if source.how == "stream" and source.node is not None and source.node in step_of
                 )
-    for step in _in_order(steps):
+    for step in _sort_steps(steps):
         step.level = 1 + max((steps[index].level for index in step.deps), default=-1)
     return steps
 
 
-def _in_order(steps: list[Step]) -> Iterable[Step]:
-    """The steps so that each comes after its deps; they stand so already unless a graph asset was fused."""
+def _sort_steps(steps: list[Step]) -> Iterable[Step]:
+    """Return the steps so that each comes after its deps."""
+    # `graph.order` has them so already. Only a fused graph asset takes the position of its last task.
     if not any(step.inner for step in steps):
         return steps
     waiting = [len(step.deps) for step in steps]
-    children = _children(steps)
+    children = _find_children(steps)
     order = [step for step in steps if waiting[step.index] == 0]
     for step in order:
         for child in children[step.index]:
@@ -253,7 +254,7 @@ def _in_order(steps: list[Step]) -> Iterable[Step]:
     return order
 
 
-def _children(steps: Sequence[Step]) -> list[list[int]]:
+def _find_children(steps: Sequence[Step]) -> list[list[int]]:
     children: list[list[int]] = [[] for _ in steps]
     for step in steps:
         for index in step.deps:

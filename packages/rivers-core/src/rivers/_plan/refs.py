@@ -82,7 +82,7 @@ class Refs:
         """A constant of a composition: as JSON when that gives the same value back, else like a closure."""
         try:
             text = msgspec.json.encode(value)
-            if msgspec.json.decode(text) == value and _plain(value):
+            if msgspec.json.decode(text) == value and _is_plain_json(value):
                 return LiteralInput(parameter=parameter, json=text.decode())
         except (TypeError, ValueError, RecursionError, OverflowError):
             pass  # no JSON value: it goes as an object
@@ -181,7 +181,7 @@ class Refs:
             loaded = getattr(loaded, part, None)
         if loaded is not cls or cls.__module__ == "__main__":
             if closures == "pickled" and isinstance(found, BaseModel):
-                return self._pickled(_Rebuilt(cls, field_json(found, what)), what)
+                return self._pickled(_ModelByValue(cls, field_json(found, what)), what)
             raise RefResolutionError(
                 f"{what}: its class {cls.__module__}:{cls.__qualname__} cannot be imported by name, as a worker has to",
                 hint="move the class to module scope of an importable module",
@@ -195,7 +195,7 @@ class Refs:
 
 @cache
 def _is_importable(module: str) -> bool:
-    """Whether a fresh process could import it: asked of the finders, not of what is loaded here under that name."""
+    """Return whether a fresh process could import a module: ask the finders, and ignore what is loaded here."""
     path: Any = None
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
@@ -210,7 +210,7 @@ def _is_importable(module: str) -> bool:
 
 @contextmanager
 def _by_value(cloudpickle: Any, found: Any) -> Iterator[None]:
-    """Let cloudpickle take along what stands in a module that no other process can import, as pytest makes them."""
+    """Let cloudpickle pickle a module by value that no other process can import, such as pytest's test modules."""
     while isinstance(found, partial):
         found = found.func
     module = sys.modules.get(getattr(found, "__module__", None) or "")
@@ -224,8 +224,8 @@ def _by_value(cloudpickle: Any, found: Any) -> Iterator[None]:
         cloudpickle.unregister_pickle_by_value(module)
 
 
-class _Rebuilt:
-    """Pickles as a call that builds an object from its class, which travels by value, and its fields as JSON."""
+class _ModelByValue:
+    """An object that unpickles as a model: its class travels by value, its fields as JSON."""
 
     def __init__(self, cls: type[BaseModel], json: str) -> None:
         self._cls = cls
@@ -235,10 +235,10 @@ class _Rebuilt:
         return self._cls.model_validate_json, (self._json,)
 
 
-def _plain(value: Any) -> bool:
-    """Whether a value is JSON through and through: a tuple equals no list, but would come back as one."""
+def _is_plain_json(value: Any) -> bool:
+    """Return whether a value comes back from JSON with the same types: a tuple would come back as a list."""
     if isinstance(value, dict):
-        return all(type(key) is str and _plain(item) for key, item in value.items())
+        return all(type(key) is str and _is_plain_json(item) for key, item in value.items())
     if type(value) is list:
-        return all(_plain(item) for item in value)
+        return all(_is_plain_json(item) for item in value)
     return type(value) in (str, int, float, bool, type(None))

@@ -1,4 +1,4 @@
-"""What became of a step: the part of a RunResult that belongs to it."""
+"""The report of a step in a RunResult."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["StepReport", "StepState"]
 
 
 class StepState(enum.StrEnum):
-    """How a step ended; compares equal to its word."""
+    """The end state of a step; each compares equal to its name as a str."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -20,11 +20,12 @@ class StepState(enum.StrEnum):
 
 
 class StepReport:
-    """What became of one step.
+    """The outcome of one step.
 
-    `executor` is the kind it ran on, `attempts` how many counted, cancelled ones included, `timings` the seconds
-    of the last attempt by phase, `worker` where that ran. `failures` holds every attempt's failure, `failure` the last
-    one. `cause` names the step for whose sake this one was skipped. `outputs` are what it committed.
+    `executor` is the kind of its executor. `attempts` counts the attempts that the retry policy counts, and a cancelled
+    one. `timings` has the seconds of the last attempt by phase, `worker` the worker that ran it. `failures` holds the
+    failure of each attempt, `failure` the last one. `cause` names the step because of which this one was skipped.
+    `outputs` lists what it committed.
     """
 
     __slots__ = ("attempts", "cause", "executor", "failures", "outputs", "state", "step", "timings", "worker")
@@ -53,7 +54,7 @@ class StepReport:
 
     @property
     def failure(self) -> Failure | None:
-        """The failure that the step ended with: of the attempt that failed for good or was cancelled, else None."""
+        """The failure of the last attempt if the step failed or was cancelled, else None."""
         last = self.failures[-1] if self.failures else None
         if self.state is StepState.CANCELLED:
             return last if last is not None and last.reason is FailureReason.CANCELLED else None

@@ -1,4 +1,4 @@
-"""From a unit of work to its StepSpec: definitions become refs, sources become inputs."""
+"""Specs of attempts: definitions become refs, sources become inputs."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from rivers.protocol.spec import (
 __all__ = ["Specifier"]
 
 Definition: TypeAlias = Asset | Task | BashTask
-_FORESEEABLE = frozenset({"value", "resource", "constant"})
+_KNOWN_BEFORE_RUN = frozenset({"value", "resource", "constant"})
 MANY_KEYS = 1_000
 """Above this number of mapping keys, a spec refers to the stored ones: loading them costs one read of the store."""
 _BASH = ImportRef(module="rivers._definitions.bash", qualname="run_bash")
 
 
 class Specifier:
-    """Makes the StepSpecs of one run.
+    """A maker of the StepSpecs of one run.
 
-    `closures` says for each executor of the plan how far its sync and its async steps are away. `configs` holds JSON
-    text by asset name.
+    `closures` says, for each executor of the plan and for sync and async steps, in which form objects reach a worker.
+    `configs` holds JSON text by asset name.
     """
 
     def __init__(
@@ -64,28 +64,28 @@ class Specifier:
         self._tags = tags or None
         self._logs = logs
         self._in_run = in_run
-        self._foreseen: dict[int, StepSpec] = {}
+        self._prepared: dict[int, StepSpec] = {}
 
-    def foresee(self, step: Step) -> StepSpec:
-        """A step's spec before the run; kept where the run will add nothing but the attempt."""
+    def prepare(self, step: Step) -> StepSpec:
+        """Return the spec of a step before the run, and keep it if the run adds nothing but the attempt."""
         unit = Unit(step)
         unit.attempt_id = "preflight"  # without one it could not be encoded
         spec = self.spec(unit, {}, False)
-        if step.mapped_over is None and all(source.how in _FORESEEABLE for source in step.node.inputs):
-            self._foreseen[step.index] = spec
+        if step.mapped_over is None and all(source.how in _KNOWN_BEFORE_RUN for source in step.node.inputs):
+            self._prepared[step.index] = spec
         return spec
 
     def spec(self, unit: Unit, groups: Mapping[int, Group], live: bool) -> StepSpec:
-        """The spec of a unit's next attempt; `live` if its streams are fed while it runs."""
+        """Return the spec of a unit's next attempt; `live` if its streams are fed while it runs."""
         step = unit.step
-        foreseen = self._foreseen.get(step.index)
-        if foreseen is not None:
+        prepared = self._prepared.get(step.index)
+        if prepared is not None:
             compute = unit.compute.to_protocol() if unit.compute is not None else None
-            return replace(foreseen, attempt=unit.charged + 1, attempt_id=unit.attempt_id, compute=compute)
+            return replace(prepared, attempt=unit.charged + 1, attempt_id=unit.attempt_id, compute=compute)
         node = step.node
         fused = bool(step.inner)
         definition = node.owner if fused else node.definition
-        closures = self._closures[step.placed, step.is_async]
+        closures = self._closures[step.executor_index, step.is_async]
         suffix = "" if unit.map_key is None else f"[{unit.map_key}]"
         asset = definition if isinstance(definition, Asset) else None
         return StepSpec(
@@ -185,7 +185,7 @@ class Specifier:
         return StreamInput(parameter=parameter, key=key, io_handler=handler, map_keys=done, run_id=run_id)
 
     def _inner(self, node: Node, step: Step, closures: Closures) -> InnerStep:
-        """A task of a fused graph: what its siblings make stays in memory, the rest is loaded as ever."""
+        """Return a task of a fused graph: values of the other tasks stay in memory, the rest is loaded as usual."""
         siblings = {inner.index: inner for inner in step.inner}
         inputs: list[Input] = []
         for source in node.inputs:

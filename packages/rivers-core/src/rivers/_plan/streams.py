@@ -1,4 +1,4 @@
-"""Streams: who takes the results of a mapped step as they come, when it may start, and what it may have next."""
+"""Steps that take the results of a mapped step while its instances still run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rivers._plan.graph import Source
 from rivers._plan.plan import Plan, Step
-from rivers._plan.unit import Group, Place, StreamState, Unit
+from rivers._plan.unit import ExecutorLimits, Group, StreamState, Unit
 
 __all__ = ["Streams"]
 
@@ -14,25 +14,26 @@ __all__ = ["Streams"]
 class Streams:
     """The streams of a plan; `groups` holds the instances of its mapped steps, by the step's index."""
 
-    __slots__ = ("_groups", "_places", "_steps")
+    __slots__ = ("_executors", "_groups", "_steps")
 
-    def __init__(self, plan: Plan, places: Sequence[Place], groups: Mapping[int, Group]) -> None:
+    def __init__(self, plan: Plan, executors: Sequence[ExecutorLimits], groups: Mapping[int, Group]) -> None:
         self._steps = plan.steps
-        self._places = places
+        self._executors = executors
         self._groups = groups
 
     def is_live(self, step: Step) -> bool:
-        """A stream's consumer may start before its instances are done only where it cannot take their last place."""
-        place = self._places[step.placed]
-        own = place.max_async if step.is_async else place.max_sync
-        return bool(step.streams) and place.streams and (place.blocking or own is place.max_steps is None)
+        """Return whether a step may start before the instances that it streams are done."""
+        limits = self._executors[step.executor_index]
+        own = limits.max_async if step.is_async else limits.max_sync
+        # A consumer in the last slot would wait for instances that cannot start. One that blocks lends its slot.
+        return bool(step.streams) and limits.streams and (limits.blocking or own is limits.max_steps is None)
 
     def starts_early(self, step: Step, mapped: Step) -> bool:
-        """Whether a step waits only for a mapped step's expansion: it is mapped over it, or streams it live."""
+        """Return whether a step waits only for the keys of a mapped step: it is mapped over it, or streams it live."""
         return step.mapped_over == mapped.index or (mapped.index in step.streams and self.is_live(step))
 
     def item(self, unit: Unit, parameter: str, n: int) -> StreamState:
-        """The n-th item, counted from 0; a consumer that asks a broken stream is doomed from then on."""
+        """Return the state of the n-th item, counted from 0; a broken stream dooms its consumer."""
         source, index = self._source(unit.step, parameter)
         group = self._groups[index]
         if unit.doomed is None:
@@ -46,7 +47,7 @@ class Streams:
         return StreamState(key=group.done[n]) if n < len(group.done) else StreamState()
 
     def feeders(self, step: Step, parameter: str) -> list[Step]:
-        """The mapped steps that a stream needs, the nearest first, so that the next item comes as soon as it can."""
+        """Return the mapped steps that a stream needs, the nearest first."""
         found: list[Step] = []
         index: int | None = self._source(step, parameter)[1]
         while index is not None:

@@ -1,4 +1,4 @@
-"""The parts of a run's frontier: units of work, groups of mapped instances, what is owed."""
+"""The parts of a run's frontier: units of work, groups of mapped instances, effects of a change."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from rivers.protocol.failure import Evidence, Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
 
 __all__ = [
+    "Effects",
+    "ExecutorLimits",
     "Group",
-    "Owed",
-    "Place",
     "StreamState",
     "Unit",
     "cancel_timeout",
+    "cancelled_attempt",
     "dispatch_timeout",
     "missing_failure",
     "redispatch_delay",
-    "stopped",
-    "timed_out",
+    "step_timeout",
 ]
 
 
@@ -39,10 +39,12 @@ _TIMED_OUT = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What the frontier needs to know of one executor of the plan: its places, and how it can be fed.
+class ExecutorLimits:
+    """The slots of one executor of the plan, and how it runs attempts.
 
-    `grace` replaces the run's; `compute` is what an attempt gets there that asks for nothing.
+    `max_sync`, `max_async` and `max_steps` are numbers of slots, None for no limit. `blocking` executors run an attempt
+    in the calling thread. `streams` says whether streams can be live. `grace`, in seconds, replaces the run's;
+    `compute` is for attempts that request none.
     """
 
     kind: str
@@ -56,11 +58,11 @@ class Place:
 
 
 class Unit:
-    """One thing to run: a step, or one instance of a mapped step (`map_key`).
+    """A unit of work: a step, or one instance of a mapped step (`map_key`).
 
-    `charged` counts the attempts that the retry policy counts, `unstarted` those since then that never began, which are
-    repeated free of charge until `give_up`. `begun`, `overdue` and `queued`, the seconds it waited for a place, are of
-    the current attempt. `doomed` names the step that makes the unit pointless.
+    `charged` counts the attempts that the retry policy counts. `unstarted` counts those since then that never began;
+    they are repeated free of charge until `give_up`, a time. `begun`, `overdue` and `queued`, the seconds of its wait
+    for a slot, describe the current attempt. `doomed` names the failed step that makes the unit useless.
     """
 
     __slots__ = (
@@ -96,20 +98,20 @@ class Unit:
         self.ready_at = 0.0
         self.queued = 0.0
 
-    def asked(self, places: Sequence[Place]) -> Compute:
-        """What its attempts ask for, filled up with what its executor gives to those that ask for nothing."""
+    def request_compute(self, executors: Sequence[ExecutorLimits]) -> Compute:
+        """Return what its attempts request, with the executor's defaults for what they leave open."""
         own = self.compute or Compute()
-        given = places[self.step.placed].compute or spec.Compute()
+        given = executors[self.step.executor_index].compute or spec.Compute()
         return Compute(cpu=own.cpu or given.cpu, memory=own.memory or given.memory, gpu=own.gpu or given.gpu)
 
 
 class Group:
     """The instances of a mapped step.
 
-    `origin` is the node whose last output is mapped over: `keys` are the mapping keys of its elements, and are stored
-    beside them.
-    `done` holds mapping keys in the order they succeeded, `lost` those that did not, each with the culprit; `broken` is
-    the first culprit. `active` counts what is queued or runs, `held` waits for `max_concurrency`.
+    `origin` is the node whose last output is mapped over; `keys` are the mapping keys of its elements, and are stored
+    beside them. `done` holds the keys of instances that succeeded, in that order. `lost` maps the other keys to the
+    step that failed; `broken` is the first of these. `active` counts the instances that are queued or run; those in
+    `held` wait for `max_concurrency`.
     """
 
     __slots__ = ("active", "broken", "done", "finished", "held", "keys", "left", "lost", "node", "origin")
@@ -128,11 +130,12 @@ class Group:
 
 
 @dataclass(slots=True)
-class Owed:
-    """The I/O that one change of state leaves to do, in this order: tell, stop, start, give up.
+class Effects:
+    """The I/O that a change of state requires, in this order: emit, stop, start, give up.
 
-    `now` is the moment of the change in seconds of a monotonic clock, `wall` in seconds of the epoch. `silent` holds an
-    end for each attempt that was stopped and never reported: ask the stores about it, then hand it to `Frontier.ended`.
+    `now` is the time of the change in seconds of a monotonic clock, `wall` in seconds of the epoch. `stops` holds
+    attempt ids, each with its grace in seconds. `silent` holds an end for each attempt that was stopped and never
+    reported: look into the stores, then pass it to `Frontier.on_ended`.
     """
 
     now: float
@@ -145,51 +148,55 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """The n-th item of a stream: its key, or `ended`, or `broken` by a step, or none of them yet."""
+    """The state of one item of a stream: its key, `ended`, `broken` by a failed step, or not known yet."""
 
     key: str | None = None
     ended: bool = False
     broken: str | None = None
 
     @property
-    def known(self) -> bool:
-        """Whether it is one of these."""
+    def is_known(self) -> bool:
+        """True once the item has a key or never will have one."""
         return self.key is not None or self.ended or self.broken is not None
 
-    def item(self, parameter: str) -> str | None:
-        """The key, or None at the end; raises StepCancelledError when it is broken."""
+    def key_or_end(self, parameter: str) -> str | None:
+        """Return the key, or None at the end of the stream.
+
+        Raises:
+            StepCancelledError: an instance did not succeed.
+        """
         if self.broken is not None:
             raise StepCancelledError(f"the stream {parameter!r} ended early: {self.broken} did not succeed")
         return self.key
 
 
 def redispatch_delay(unstarted: int) -> float:
-    """The longest wait before an attempt that never began is dispatched again: 0.2 s, doubled up to 10 s."""
+    """Return the longest wait in seconds before the next dispatch of an attempt that never began: 0.2 s to 10 s."""
     return float(min(10.0, 0.2 * 2 ** min(unstarted, 10)))
 
 
-def timed_out(unit: Unit, seen: Failure | None) -> Failure:
-    """The failure of an attempt that was stopped for its timeout, whatever its worker made of being stopped."""
+def step_timeout(unit: Unit, reported: Failure | None) -> Failure:
+    """Return the failure of an attempt that was stopped for its timeout, with what its worker reported of the stop."""
     timeout = unit.step.node.definition.timeout
-    evidence = seen.evidence if seen is not None and seen.evidence is not None else Evidence()
+    evidence = reported.evidence if reported is not None and reported.evidence is not None else Evidence()
     return Failure(
         reason=FailureReason.TIMEOUT,
         type=_TIMED_OUT[0],
         mro=_TIMED_OUT,
         message=f"ran longer than its timeout of {timeout} s and was stopped",
-        traceback=seen.traceback if seen is not None else None,
+        traceback=reported.traceback if reported is not None else None,
         evidence=replace(evidence, timed_out=True, cancelled=False),
     )
 
 
-def stopped(result: StepResult) -> Failure:
-    """The failure of a cancelled attempt of which its executor said nothing more."""
+def cancelled_attempt(result: StepResult) -> Failure:
+    """Return the failure of a cancelled attempt whose executor reported none."""
     evidence = Evidence(cancelled=True, worker=result.worker or None)
     return Failure(reason=FailureReason.CANCELLED, type="", message="the attempt was cancelled", evidence=evidence)
 
 
 def cancel_timeout(unit: Unit, cancelled: bool) -> StepResult:
-    """The end of an attempt whose executor did not say how it ended, long after it was asked to stop it."""
+    """Return the end of an attempt that its executor was asked to stop, and never reported."""
     reason = FailureReason.TIMEOUT if unit.overdue else FailureReason.INFRASTRUCTURE
     failure = Failure(
         reason=FailureReason.CANCELLED if cancelled else reason,
@@ -203,14 +210,14 @@ def cancel_timeout(unit: Unit, cancelled: bool) -> StepResult:
 
 
 def dispatch_timeout(seconds: float) -> Failure:
-    """The failure of an attempt that was handed over again and again and never began."""
+    """Return the failure of an attempt that was dispatched for this many seconds and never began."""
     return Failure(
         reason=FailureReason.INFRASTRUCTURE, type="", message=f"the executor did not start it within {seconds:.0f} s"
     )
 
 
 def missing_failure() -> Failure:
-    """The failure of an attempt of which its executor only said that it failed."""
+    """Return the failure of an attempt whose executor reported a failed end without a failure."""
     return Failure(
         reason=FailureReason.INFRASTRUCTURE, type="", message="the executor reported a failure without saying which"
     )

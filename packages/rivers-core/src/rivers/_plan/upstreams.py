@@ -1,4 +1,4 @@
-"""What names mean in a repository: whose value a parameter gets, which resource, which IO handler stores and loads."""
+"""Look-up of names in a repository: assets, resources and IO handlers of parameters and outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Definition: TypeAlias = Asset | Task | BashTask
 
 
 class Upstreams:
-    """The names of a repository's assets, tasks and resources; what cannot be found is complained of in the graph."""
+    """The names of a repository's assets, tasks and resources; unknown ones become problems of the graph."""
 
     def __init__(self, graph: AssetGraph, resources: Mapping[str, Any], default: BaseIOHandler) -> None:
         self.graph = graph
@@ -27,17 +27,17 @@ class Upstreams:
         self.handlers: dict[str, BaseIOHandler] = {}
         self._default = default
         self._metadata: dict[str, dict[str, str] | None] = {}
-        self._told: set[tuple[int, str]] = set()
+        self._reported: set[tuple[int, str]] = set()
 
     def register(self, definition: Definition) -> bool:
-        """Take a definition's names, and its outputs' handlers, so that others may refer to them in any order."""
+        """Register the names of a definition and the handlers of its outputs; return False if it has a problem."""
         graph = self.graph
         if not definition.name:
-            graph.complain(f"{definition!r} has neither a name nor a function", definition)
+            graph.add_problem(f"{definition!r} has neither a name nor a function", definition)
             return False
         needs_function = isinstance(definition, Task) or getattr(definition, "_needs_function", False)
         if needs_function and definition.function is None:
-            graph.complain("it has no function; it is a decorator that decorated nothing", definition)
+            graph.add_problem("it has no function; it is a decorator that decorated nothing", definition)
             return False
         names = definition.output_names if isinstance(definition, Asset) else (definition.name,)
         if isinstance(definition, MultiAsset) and definition.name not in names:
@@ -45,10 +45,10 @@ class Upstreams:
         for name in names:
             first = graph.assets.get(name)
             if first is definition:
-                graph.complain("it is listed twice", definition)
+                graph.add_problem("it is listed twice", definition)
                 return False
             if first is not None:
-                graph.complain(f"the name {name!r} is taken already, by {first!r} ({first.where})", definition)
+                graph.add_problem(f"the name {name!r} is taken already, by {first!r} ({first.where})", definition)
                 return False
         for name in names:
             graph.assets[name] = definition
@@ -67,7 +67,7 @@ class Upstreams:
     def handler(
         self, given: BaseIOHandler | str | None, definition: Definition, fallback: BaseIOHandler | None
     ) -> BaseIOHandler:
-        """The IO handler that is meant: an instance, a resource's name, or none for the fallback."""
+        """Return the IO handler for `given`: an instance, the name of a resource, or None for the fallback."""
         if given is None:
             return fallback or self._default
         if isinstance(given, BaseIOHandler):
@@ -75,19 +75,19 @@ class Upstreams:
         found = self.resources.get(given)
         if isinstance(found, BaseIOHandler):
             return found
-        if (id(definition), given) not in self._told:
-            self._told.add((id(definition), given))
+        if (id(definition), given) not in self._reported:
+            self._reported.add((id(definition), given))
             handlers = [name for name, value in self.resources.items() if isinstance(value, BaseIOHandler)]
             what = "is no IO handler" if given in self.resources else "is no resource of the repository"
-            self.graph.complain(f"io_handler={given!r} {what}", definition, handlers, given, handlers)
+            self.graph.add_problem(f"io_handler={given!r} {what}", definition, handlers, given, handlers)
         return self._default
 
     def knows(self, name: str) -> bool:
-        """Whether an asset, a task or a resource bears the name."""
+        """Return whether an asset, a task or a resource has this name."""
         return name in self.graph.assets or name in self.resources
 
     def sources(self, signature: Signature, definition: Definition, deps: Sequence[DepDef]) -> dict[str, Source]:
-        """For each parameter of a function the upstream or resource of its name; one left at its default is not there.
+        """Return the upstream or resource of each parameter by name, without those that keep their default.
 
         `AssetDef.input` among the deps says with which IO handler and metadata an upstream is loaded.
         """
@@ -99,7 +99,7 @@ class Upstreams:
                 found[parameter.name] = source
         names = [parameter.name for parameter in signature.parameters]
         for name in inputs:
-            self.graph.complain(
+            self.graph.add_problem(
                 f"AssetDef.input({name!r}): its function has no parameter of that name", definition, names, name, names
             )
         return found
@@ -107,11 +107,11 @@ class Upstreams:
     def source(
         self, parameter: Parameter, definition: Definition, dep: DepDef | None, signature: Signature | None = None
     ) -> Source | None:
-        """The upstream or resource that a parameter names; None leaves it at its default."""
+        """Return the upstream or resource that a parameter names, or None if it keeps its default."""
         name = parameter.name
         upstream = self.graph.assets.get(name)
         if upstream is None and dep is not None:
-            self.graph.complain(
+            self.graph.add_problem(
                 f"AssetDef.input({name!r}) is no asset of the repository", definition, (), name, self.graph.assets
             )
             return None
@@ -119,17 +119,17 @@ class Upstreams:
             return Source(name, "resource", name, value=self.resources[name])
         if upstream is None:
             if not parameter.has_default:
-                self._complain_of_parameter(name, definition, signature)
+                self._add_parameter_problem(name, definition, signature)
             return None
         if name in self.resources:
-            self.graph.complain(
+            self.graph.add_problem(
                 f"parameter {name!r} could be the asset or the resource of that name; rename one of them", definition
             )
         if self._is_own(name, definition):
-            self.graph.complain(f"it needs itself, by its parameter {name!r}", definition)
+            self.graph.add_problem(f"it needs itself, by its parameter {name!r}", definition)
             return None
         if name not in self.handlers:
-            self.graph.complain(
+            self.graph.add_problem(
                 f"parameter {name!r} names a multi-asset, which has no value of its own; name one of its outputs",
                 definition,
                 upstream.output_names if isinstance(upstream, Asset) else (),
@@ -143,7 +143,7 @@ class Upstreams:
         return Source(name, "value", name, handler, metadata)
 
     def order(self, deps: Iterable[DepDef], definition: Definition) -> tuple[str, ...]:
-        """The storage keys behind `AssetDef.dep`: a multi-asset's own name means its first output."""
+        """Return the storage keys of `AssetDef.dep`s; the name of a multi-asset means its first output."""
         found: dict[str, None] = {}
         for dep in deps:
             if dep.is_input:
@@ -151,9 +151,9 @@ class Upstreams:
             upstream = self.graph.assets.get(dep.name)
             if upstream is None:
                 message = f"it comes after {dep.name!r}, which is no asset of the repository"
-                self.graph.complain(message, definition, (), dep.name, self.graph.assets)
+                self.graph.add_problem(message, definition, (), dep.name, self.graph.assets)
             elif self._is_own(dep.name, definition):
-                self.graph.complain(f"it comes after itself, by AssetDef.dep({dep.name!r})", definition)
+                self.graph.add_problem(f"it comes after itself, by AssetDef.dep({dep.name!r})", definition)
             elif isinstance(upstream, MultiAsset):
                 found[upstream.output_names[0]] = None
             else:
@@ -163,10 +163,10 @@ class Upstreams:
     def _is_own(self, name: str, definition: Definition) -> bool:
         return self.graph.assets.get(name) is definition
 
-    def _complain_of_parameter(self, name: str, definition: Definition, signature: Signature | None) -> None:
+    def _add_parameter_problem(self, name: str, definition: Definition, signature: Signature | None) -> None:
         message = f"parameter {name!r} is neither an asset nor a resource of the repository"
         if name == "context" or (signature is not None and signature.is_context_type(name)):
             message = f"parameter {name!r} asks for a context, which is given to the first parameter only"
         elif name in {"self", "cls"}:
             message = f"{message}; make the asset of a bound method, outside the class: rs.Asset(thing.method)"
-        self.graph.complain(message, definition, (), name, chain(self.graph.assets, self.resources))
+        self.graph.add_problem(message, definition, (), name, chain(self.graph.assets, self.resources))

@@ -39,10 +39,10 @@ def check_retries(
             if isinstance(definition.retry, str) and definition.retry not in retries and id(definition) not in seen:
                 seen.add(id(definition))
                 message = f"retry={definition.retry!r} is no policy of the repository"
-                graph.complain(message, definition, retries, definition.retry, retries)
+                graph.add_problem(message, definition, retries, definition.retry, retries)
     for what, given in (("default_retry_policy", default), *((f"job {job.name!r}: retry", job.retry) for job in jobs)):
         if isinstance(given, str) and given not in retries:
-            graph.complain(f"{what}={given!r} is no policy of the repository", None, retries, given, retries)
+            graph.add_problem(f"{what}={given!r} is no policy of the repository", None, retries, given, retries)
 
 
 def check_jobs(graph: AssetGraph, jobs: Sequence[Job]) -> dict[Executor, set[int]]:
@@ -52,17 +52,17 @@ def check_jobs(graph: AssetGraph, jobs: Sequence[Job]) -> dict[Executor, set[int
     for job in jobs:
         first = seen.setdefault(job.name, job)
         if first is not job:
-            graph.complain(f"two jobs are called {job.name!r}; the first is at {first.where}", where=job.where)
+            graph.add_problem(f"two jobs are called {job.name!r}; the first is at {first.where}", where=job.where)
         nodes: set[int] = set()
         for name in job.selection:
             if name not in graph.assets:
                 message = f"job {job.name!r}: no asset or task {name!r} in the repository"
-                graph.complain(message, None, (), name, graph.assets, job.where)
+                graph.add_problem(message, None, (), name, graph.assets, job.where)
                 continue
             try:
                 nodes |= select(graph, name, False)
             except ConfigurationError as error:
-                graph.complain(f"job {job.name!r}: {error.message}", where=job.where)
+                graph.add_problem(f"job {job.name!r}: {error.message}", where=job.where)
         if job.executor is not None:
             found.setdefault(job.executor, set()).update(nodes)
     return found
@@ -110,13 +110,13 @@ def check_handlers(graph: AssetGraph) -> None:
             seen.add(id(handler))
             problem = handler.preflight()
             if problem is not None:
-                graph.complain(f"its IO handler {type(handler).__name__} cannot be used: {problem}", owner)
+                graph.add_problem(f"its IO handler {type(handler).__name__} cannot be used: {problem}", owner)
 
 
 def reach_in(plan: Plan) -> Callable[[Step], Reach]:
     """A function that says how far from this process a step of the plan runs."""
     can = [_capabilities(executor) for executor in plan.executors]
-    return lambda step: can[step.placed].of(step.is_async).reach
+    return lambda step: can[step.executor_index].of(step.is_async).reach
 
 
 def handlers_of(step: Step) -> Iterable[tuple[str, Any, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 from rivers._definitions.names import closest
 from rivers._io.base import AtomicIOHandler, BaseIOHandler
 from rivers._io.context import InputContext
-from rivers._plan.graph import AssetGraph, Node, NodeOutput
+from rivers._plan.graph import AssetGraph, Node, StoredOutput
 from rivers.exceptions import NodeNotFoundError
 from rivers.protocol.spec import OutputMode
 
@@ -51,7 +51,7 @@ def load(graph: AssetGraph, resources: Mapping[str, Any], name: str, type_hint: 
     ]
 
 
-def _output(graph: AssetGraph, key: str) -> tuple[Node, NodeOutput]:
+def _output(graph: AssetGraph, key: str) -> tuple[Node, StoredOutput]:
     index = graph.producer.get(key)
     if index is not None:
         node = graph.nodes[index]
