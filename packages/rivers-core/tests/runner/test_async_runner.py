@@ -16,7 +16,7 @@ import pytest
 from runner.bench import DEADLINE, Bench
 
 import rivers as rs
-from rivers._runner.async_step import AsyncStep
+from rivers._runner.async_task import AsyncStep
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
 from rivers.protocol import Ending, FailureReason, StepResult, StepStarted

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rivers._runner.loop import BodyLoop, OverdueError, StoppedError
+from rivers._runner.event_loop.loop import BodyLoop, OverdueError, StoppedError
 
 GRACE = 0.05
 

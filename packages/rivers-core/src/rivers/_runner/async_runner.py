@@ -26,14 +26,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rivers._io.base import Reach
-from rivers._runner.async_step import AsyncStep, filed, settled
+from rivers._runner.async_task import AsyncStep, filed, settled
 from rivers._runner.attempt import Attempt, arguments_in_order, context_of, failed, invoke, succeeded
 from rivers._runner.callee import Callee
 from rivers._runner.capture.step_output import StepOutput, outside
 from rivers._runner.capture.streams import Capture
-from rivers._runner.inputs import Inputs, Stream
-from rivers._runner.iterators import list_iterators
-from rivers._runner.loop import (
+from rivers._runner.event_loop.loop import (
     ABANDON,
     CANCEL_AGAIN,
     OverdueError,
@@ -43,7 +41,9 @@ from rivers._runner.loop import (
     seen,
     uncalled_for,
 )
-from rivers._runner.loop_thread import LoopThread
+from rivers._runner.event_loop.loop_thread import LoopThread
+from rivers._runner.inputs import Inputs, Stream
+from rivers._runner.iterators import list_iterators
 from rivers._runner.outputs import checked, store
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources

@@ -11,11 +11,11 @@ import msgspec
 
 from rivers._definitions.context import AssetExecutionContext, TaskExecutionContext
 from rivers._runner.callee import Callee
+from rivers._runner.event_loop.loop import OverdueError, StoppedError
 from rivers._runner.failures import make_failure
 from rivers._runner.hints import add_hint
 from rivers._runner.inputs import LoadFailedError, Stream
 from rivers._runner.iterators import list_iterators
-from rivers._runner.loop import OverdueError, StoppedError
 from rivers._runner.outputs import StoreFailedError
 from rivers._runner.own_frames import is_full_traceback_wanted, skip_own_frames
 from rivers._runner.resources import ResourceSetupError

@@ -8,7 +8,7 @@ from typing import Any
 from rivers._definitions.asset import Asset, MultiAsset
 from rivers._definitions.signature import Signature
 from rivers._definitions.task import Task
-from rivers._runner.hint import Check, checker
+from rivers._runner.type_check import Check, checker
 from rivers.exceptions import AssetDefinitionError, RefResolutionError
 
 __all__ = ["Callee"]

@@ -10,8 +10,8 @@ from rivers._definitions.output import DynamicOutput, Output, check_metadata
 from rivers._io.base import AtomicIOHandler, BaseIOHandler
 from rivers._io.context import OutputContext
 from rivers._runner.callee import Callee
-from rivers._runner.hint import Check
 from rivers._runner.refs import Resolver
+from rivers._runner.type_check import Check
 from rivers.exceptions import (
     AssetOutputValidationError,
     OutputCommitError,

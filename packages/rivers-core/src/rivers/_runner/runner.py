@@ -30,10 +30,10 @@ from rivers._runner.callee import Callee
 from rivers._runner.capture.log_levels import AppliedLevels
 from rivers._runner.capture.step_output import StepOutput, outside
 from rivers._runner.capture.streams import Capture
+from rivers._runner.event_loop.loop import BodyLoop, OverdueError, StoppedError, collected
 from rivers._runner.inner import run_inner
 from rivers._runner.inputs import Inputs
 from rivers._runner.iterators import list_iterators
-from rivers._runner.loop import BodyLoop, OverdueError, StoppedError, collected
 from rivers._runner.outputs import checked, store
 from rivers._runner.process_snapshot import ProcessSnapshot
 from rivers._runner.refs import Resolver

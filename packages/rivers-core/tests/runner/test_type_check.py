@@ -29,7 +29,7 @@ import pandas as pd  # type: ignore[import-untyped]  # no stubs in the types ses
 import pytest
 from pydantic import BaseModel, Field
 
-from rivers._runner.hint import checker
+from rivers._runner.type_check import checker
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rivers._runner.loop import seen
-from rivers._runner.loop_watch import LoopWatch, where
+from rivers._runner.event_loop.loop import seen
+from rivers._runner.event_loop.loop_watch import LoopWatch, where
 
 __all__ = ["LoopThread"]
 

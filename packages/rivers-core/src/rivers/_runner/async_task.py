@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from rivers._runner.attempt import Attempt
 from rivers._runner.capture.step_output import StepOutput
-from rivers._runner.loop import OverdueError, StoppedError
+from rivers._runner.event_loop.loop import OverdueError, StoppedError
 
 __all__ = ["AsyncStep", "filed", "settled"]
 

@@ -1,0 +1,1 @@
+"""Run async bodies on event loops."""
