@@ -32,7 +32,7 @@ WRITER = Path(__file__).parent / "writer.py"
 
 
 class Fault:
-    """Answers the next `times` requests that match with `status`; `after` does what was asked first, then hangs up."""
+    """A fault of the next matching requests: answer `status`, or with `after` act first, then close the connection."""
 
     def __init__(self, method: str, path: str, status: int, times: int, after: bool, code: str) -> None:
         self.method, self.path, self.status, self.times, self.after = method, re.compile(path), status, times, after
@@ -71,7 +71,7 @@ class S3Server(ThreadingHTTPServer):
         self.faults.append(Fault(method, path, status, times, after, code))
 
     def store(self, **options: Any) -> dict[str, Any]:
-        """What to give to PickleIOHandler to reach this server."""
+        """Return the store argument of a PickleIOHandler that reaches this server."""
         return {
             "url": "s3://bucket/base",
             "config": {
@@ -264,7 +264,7 @@ def writer() -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture
 def out() -> Callable[..., OutputContext]:
-    """An output's context: key, run, attempt; the step has the key's name unless told otherwise."""
+    """Make the context of an output; the step has the key's name by default."""
 
     def make(key: str, run_id: str = "run1", attempt_id: str = "a1", step: str | None = None) -> OutputContext:
         return OutputContext(key, run_id=run_id, step=key if step is None else step, attempt_id=attempt_id)

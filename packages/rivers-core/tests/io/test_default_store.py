@@ -1,4 +1,4 @@
-"""Where the default store keeps what: in memory until a run is shared, then where other processes reach it."""
+"""The default store keeps values in memory until a run is shared, then where other processes reach them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TestTwoPlaces:
         assert store.folder is None
 
     def test_shared(self, store: DefaultStore, out: Out, load: Load) -> None:
-        """What a shared run stores here is loaded in a worker, and the other way round."""
+        """A worker loads the values that a shared run stores here, and the other way round."""
         store.share("run1")
         there = worker(store)
         store.handle_output(out("here"), [1])
@@ -70,7 +70,7 @@ class TestTwoPlaces:
     @pytest.mark.parametrize("order", ["ms", "sm", "sms", "msm", "msms"])
     @pytest.mark.parametrize("several", [False, True])
     def test_latest(self, store: DefaultStore, out: Out, load: Load, order: str, several: bool) -> None:
-        """Whoever names no run gets what was stored last, in memory or not, during the runs and after them."""
+        """Without a run, the value that was stored last is loaded, in memory or not, during the runs and after them."""
         for number, kind in enumerate(order):
             run, step = f"run{number}", "multi" if several else None
             if kind == "s":
@@ -87,7 +87,7 @@ class TestTwoPlaces:
             assert number == load(store, "x") == load(store, "x", "run-of-somebody-else")
 
     def test_superseded_values_are_let_go(self, store: DefaultStore, out: Out) -> None:
-        """A value in memory whose place a shared run has taken does not stay in memory."""
+        """A value in memory that a shared run has replaced does not stay in memory."""
         value = np.ones(3)
         store.handle_output(out("k", "run1"), value)
         store.end_run("run1")
@@ -99,7 +99,7 @@ class TestTwoPlaces:
         assert before - 1 == sys.getrefcount(value)
 
     def test_attempt_after_the_end(self, store: DefaultStore, out: Out, load: Load) -> None:
-        """An attempt of a shared run that wakes up in this process after the run's end is refused, as in a worker."""
+        """A late attempt of a shared run is refused in this process after the run's end, as in a worker."""
         store.share("run1")
         store.handle_output(out("k"), 1)
         store.end_run("run1")
@@ -110,7 +110,7 @@ class TestTwoPlaces:
         assert 1 == load(store, "k")
 
     def test_nothing_of_a_run_stays(self, store: DefaultStore, out: Out) -> None:
-        """After its end the folder holds latest values and that the run has ended, nothing else."""
+        """After a run's end the folder holds the latest values and the mark of the end, nothing else."""
         store.share("run1")
         there = worker(store)
         there.handle_output(out("a/b[c]"), 1)
@@ -134,7 +134,7 @@ class TestHandOver:
         assert value is load(store, "k")
 
     def test_again(self, store: DefaultStore, out: Out, load: Load) -> None:
-        """Handing over is done anew where the value in memory is newer, and changes nothing where it is older."""
+        """A second hand-over replaces an older value in the folder, and keeps a newer one."""
         store.share("run0")
         for number in (1, 2):
             store.handle_output(out("k", f"run{number}"), number)
@@ -153,7 +153,7 @@ class TestHandOver:
         assert {"g/t": ["g/t[a]", "g/t[b]", "g/t[]"], "g/tt": ["g/tt"], "g": ["g"]} == store.keys_in_memory()
 
     def test_what_cannot_be_pickled(self, store: DefaultStore, out: Out) -> None:
-        """It is an OutputCommitError that names key and type and says what to do."""
+        """The OutputCommitError names key, type and remedy."""
         store.handle_output(out("k"), threading.Lock())
         store.share("run2")
 
@@ -165,7 +165,7 @@ class TestHandOver:
 
 class TestClosed:
     def test_values(self, store: DefaultStore, out: Out, load: Load) -> None:
-        """Closed, the folder is gone: what was in it is told as such, what is in memory can be loaded as before."""
+        """A closed store has no folder: loading shared values raises an error, values in memory stay loadable."""
         store.share("run1")
         store.handle_output(out("shared"), 1)
         store.end_run("run1")
@@ -179,7 +179,7 @@ class TestClosed:
         assert [1, 2] == [loaded, load(store, "memory")]
         for handler in (store, there):
             with pytest.raises(
-                InputLoadError, match=r"'shared'.* is gone .*\n.*the repository was shut down"
+                InputLoadError, match=r"'shared'.* was removed with .*\n.*the repository was shut down"
             ) as caught:
                 load(handler, "shared")
             assert not caught.value.retryable
@@ -193,7 +193,7 @@ class TestClosed:
         there.handle_output(out("k"), 1)
         store.close()
 
-        with pytest.raises(OutputCommitError, match=r"comes too late: .* is gone") as caught:
+        with pytest.raises(OutputCommitError, match=r"comes too late: .* no longer exists") as caught:
             there.handle_output(out("j"), 2)
         assert not caught.value.retryable
         assert not os.path.exists(str(there.folder))
@@ -214,7 +214,7 @@ def test_reach(store: DefaultStore) -> None:
 
 
 def test_fields_are_not_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable FOLDER of somebody else is not taken for a place of the store."""
+    """A variable FOLDER of another program is not taken for the store's folder."""
     monkeypatch.setenv("FOLDER", "/somewhere")
 
     assert DefaultStore().folder is None
@@ -280,7 +280,7 @@ class TestMain:
     def test_without_cloudpickle(
         self, store: DefaultStore, out: Out, load: Load, main: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without cloudpickle they go by name, which this process can follow; what has no name is refused."""
+        """Without cloudpickle they travel by name, which this process can resolve; those without a name are refused."""
         monkeypatch.setitem(sys.modules, "cloudpickle", None)
         store.share("run1")
         store.handle_output(out("k"), main.Point(1))
@@ -291,7 +291,7 @@ class TestMain:
 
 
 class TestProcesses:
-    """What writer.py does to a folder of pickles, it does to this one."""
+    """The tests of writer.py on a folder of pickles, run on the default store."""
 
     @pytest.fixture(autouse=True)
     def default_store(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ class TestProcesses:
         assert 100 == sum(int(line.split()[1]) for line in said.splitlines())
 
     def test_kills(self, tmp_path: Path, writer: Writer) -> None:
-        """After a SIGKILL at a random moment nothing is torn, what was reported is there, what is committed is seen."""
+        """After a SIGKILL at a random moment no value is torn, and reported and committed values are visible."""
         process = writer("kills", tmp_path, 100)
         said, errors = process.communicate(timeout=55)
 
@@ -314,7 +314,7 @@ class TestProcesses:
 
     @pytest.mark.parametrize(("call", "after"), [("link", 0), ("link", 1), ("rename", 0), ("rename", 1), ("rename", 2)])
     def test_cut(self, tmp_path: Path, writer: Writer, call: str, after: int, load: Load) -> None:
-        """A publication cut short after its commit is finished by who asks; before it nothing is visible."""
+        """The next reader finishes a publication that was cut short after its commit; before it nothing is visible."""
         process = writer("die", tmp_path, call, after)
         _, errors = process.communicate(timeout=30)
         assert -9 == process.returncode, errors

@@ -50,7 +50,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def test_disk_full(small_disk: Path) -> None:
-    """A full disk is an OutputCommitError with path and bytes needed; no part of a file stays, the old value does."""
+    """A full disk raises an OutputCommitError with path and bytes needed; the old value stays, nothing of the new."""
     handler = PickleIOHandler(small_disk)
     handler.handle_output(OutputContext("k", run_id="run0", step="k", attempt_id="a0"), "old")
     handler.end_run("run0")
@@ -82,7 +82,7 @@ def test_second_output_does_not_fit(small_disk: Path) -> None:
 
 
 def test_read_only(small_disk: Path) -> None:
-    """A read-only file system is an OutputCommitError that is not retried; what is there can still be read."""
+    """A read-only file system raises an OutputCommitError that is not retried; stored values can still be read."""
     handler = PickleIOHandler(small_disk)
     handler.handle_output(_out(), "old")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
@@ -96,7 +96,7 @@ def test_read_only(small_disk: Path) -> None:
 
 
 def test_no_permission(open_folder: Path, writer: Writer) -> None:
-    """A folder without write permission is an OutputCommitError that is not retried and says what to change."""
+    """A folder without write permission raises an OutputCommitError that is not retried and says what to change."""
     folder = open_folder / "data"
     folder.mkdir(mode=0o555)
     # Root may write anywhere: then a child that has given up its rights tries.
@@ -110,7 +110,7 @@ def test_no_permission(open_folder: Path, writer: Writer) -> None:
 
 
 def test_latest_not_writable(open_folder: Path, writer: Writer) -> None:
-    """Nothing is committed where the latest value could not be published for want of permission."""
+    """Nothing is committed if the latest value could not be published for lack of permission."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to give a folder to somebody else")
     (open_folder / ".rivers" / "runs").mkdir(parents=True)
@@ -124,7 +124,7 @@ def test_latest_not_writable(open_folder: Path, writer: Writer) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 39, 40, 100, 5000, 65535, 65536, 65537])
 def test_truncated(tmp_path: Path, size: int) -> None:
-    """A value cut short at any length is an InputLoadError that is not retried and names the key."""
+    """A truncated value of any length raises an InputLoadError that is not retried and names the key."""
     handler = PickleIOHandler(tmp_path)
     handler.handle_output(_out(), bytes(100_000))
     os.truncate(tmp_path / "k.pkl", size)
@@ -237,7 +237,7 @@ class _Gone:
 
 
 def test_damaged_marker(tmp_path: Path) -> None:
-    """A commit that cannot be read is an error that says so; it is not taken for no commit."""
+    """An unreadable commit raises an error; it does not count as no commit."""
     handler = PickleIOHandler(tmp_path)
     handler.handle_output(_out(), 1)
     os.truncate(tmp_path / ".rivers/runs/run1/k.pkl", 3)

@@ -1,4 +1,4 @@
-"""A place in memory that is full: values go to the disk beside it, and go from there when nobody needs them."""
+"""A full folder in memory: values go to the disk beside it, and are removed when they are no longer needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Load = Callable[..., Any]
 
 @pytest.fixture
 def small_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place in memory of 4 MiB, with the disk beside it, as RIVERS_DEFAULT_STORE."""
+    """A folder in memory of 4 MiB, with the disk beside it, as RIVERS_DEFAULT_STORE."""
     folder, disk = tmp_path / "memory", tmp_path / "disk"
     folder.mkdir(), disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
@@ -73,7 +73,7 @@ class TestFull:
         owner.close()
 
     def test_what_no_pointer_leads_to(self, small_memory: Path, out: Out, load: Load) -> None:
-        """At a run's end values on disk stay that are the latest or of a run that goes on; the others go."""
+        """The end of a run removes values on disk, except the latest ones and those of active runs."""
         owner, there = self.store()
         owner.share("run2")
         for run in ("run1", "run2"):
@@ -105,7 +105,7 @@ class TestFull:
         owner.close()
 
     def test_full_disk(self, small_memory: Path, out: Out) -> None:
-        """Where the disk is full, too, it is an OutputCommitError with the place and the bytes, and nothing stays."""
+        """If the disk is full, too, storing raises an OutputCommitError with folder and bytes, and leaves nothing."""
         owner, there = self.store()
         disk = owner.folders()[1]
         command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", disk]

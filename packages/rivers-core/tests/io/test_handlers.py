@@ -1,4 +1,4 @@
-"""What holds on every store, for every handler that comes with rivers."""
+"""Promises of every handler of rivers on every store."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Load = Callable[..., Any]
 class TestEveryStore:
     @pytest.mark.parametrize("value", [None, 0, {"a": [1, (2, b"x")]}, "ü", b"x" * 65536, b"y" * 9_000_000])
     def test_round_trip(self, handler: AtomicIOHandler, out: Out, load: Load, value: object) -> None:
-        """What was stored is loaded, by the run and by everybody, from nothing to nine megabytes."""
+        """Stored values are loaded, with and without the run, from nothing to nine megabytes."""
         handler.handle_output(out("a/b[c]"), value)
 
         assert value == load(handler, "a/b[c]", "run1")
         assert value == load(handler, "a/b[c]")
 
     def test_missing(self, handler: AtomicIOHandler, load: Load) -> None:
-        """A value that is not there is an InputLoadError that may be retried, names the asset and says what to do."""
+        """A missing value raises an InputLoadError that may be retried and names the asset and the remedy."""
         with pytest.raises(InputLoadError, match="'absent', an input of 'reader'") as caught:
             load(handler, "absent", "run1")
 
@@ -60,14 +60,14 @@ class TestEveryStore:
         assert "first" == load(handler, "k", "run1") == load(handler, "k")
 
     def test_runs_apart(self, handler: AtomicIOHandler, out: Out, load: Load) -> None:
-        """A run reads its own version, everybody else the latest, a run that has not written it the latest, too."""
+        """A run reads its own version; readers without one, and runs that have not written it, read the latest."""
         handler.handle_output(out("k", "run1"), 1)
         handler.handle_output(out("k", "run2"), 2)
 
         assert [1, 2, 2, 2] == [load(handler, "k", run) for run in ("run1", "run2", "run3", None)]
 
     def test_staged_is_invisible(self, handler: AtomicIOHandler, out: Out, load: Load) -> None:
-        """What is staged is seen by nobody until it is committed, then by all."""
+        """A staged value is invisible until it is committed, then visible to all."""
         handler.stage(out("x", step="multi"), 1)
         handler.stage(out("y", step="multi"), 2)
 
@@ -131,7 +131,7 @@ class TestEveryStore:
         assert 1 == load(handler, "part", "run1")
 
     def test_discard(self, handler: AtomicIOHandler, out: Out, load: Load) -> None:
-        """What is discarded cannot be committed and is never seen; discarding what is not there is no error."""
+        """A discarded value cannot be committed and stays invisible; discarding a missing one is no error."""
         handler.stage(out("x", step="multi"), 1)
         handler.discard("run1", "multi", "a1", ("x", "y"))
         handler.discard("run1", "multi", "a1", ("x", "y"))
@@ -186,7 +186,7 @@ class TestEveryStore:
 
 class TestPickleIOHandler:
     def test_end_run_leaves_values_only(self, tmp_path: Path, out: Out) -> None:
-        """After a run's end the folder holds the latest values and the note that the run is over."""
+        """After a run's end the folder holds the latest values and the mark of the end."""
         handler = PickleIOHandler(tmp_path, prefix="p")
         handler.handle_output(out("g/t[1]"), 1)
         handler.stage(out("x", step="multi", attempt_id="killed"), 1)
@@ -196,7 +196,7 @@ class TestPickleIOHandler:
         assert ["p/.rivers/ended/run1", "p/g/t[1].pkl"] == files
 
     def test_ended_run_is_refused(self, tmp_path: Path, s3: Any, out: Out, load: Load) -> None:
-        """An attempt that wakes up after the end of its run cannot commit, whatever it had done before."""
+        """A late attempt cannot commit after the end of its run, whatever it did before."""
         pytest.importorskip("obstore")
         for handler in (PickleIOHandler(tmp_path), PickleIOHandler(s3.store())):
             handler.handle_output(out("k"), "good")
@@ -211,7 +211,7 @@ class TestPickleIOHandler:
             assert "good" == load(handler, "k")
 
     def test_sweep(self, tmp_path: Path, s3: Any, out: Out, load: Load) -> None:
-        """The end of a run removes what other runs have left, once it is old enough, and not before."""
+        """The end of a run removes leftovers of other runs once they are old enough, and not before."""
         pytest.importorskip("obstore")
         for store in (tmp_path, s3.store()):
             patient, strict = PickleIOHandler(store), PickleIOHandler(store, sweep_after=1e-9)
@@ -258,7 +258,7 @@ class TestPickleIOHandler:
             pytest.fail("old marks stay")
 
     def test_sweeps_are_rare(self, tmp_path: Path, s3: Any, out: Out) -> None:
-        """Within an hour of a sweep nobody looks for leftovers, neither this process nor another one."""
+        """Within an hour of a sweep no process sweeps again."""
         pytest.importorskip("obstore")
         for store in (tmp_path, s3.store()):
             PickleIOHandler(store).handle_output(out("k", "run0"), 1)
@@ -286,7 +286,7 @@ class TestPickleIOHandler:
             assert {"a": 1} == pickle.load(file)
 
     def test_metadata(self, tmp_path: Path, out: Out) -> None:
-        """Storing says where, how much and how."""
+        """Storing records path, size and serializer."""
         context = out("k")
         PickleIOHandler(tmp_path).handle_output(context, 1)
 

@@ -95,7 +95,7 @@ def test_flat_is_one_plain_name(key: str) -> None:
     ],
 )
 def test_readable(key: str, path: str) -> None:
-    """What needs no escape stays as it is."""
+    """A key that needs no escaping stays as it is."""
     assert path == object_path(key)
 
 

@@ -23,7 +23,7 @@ Writer = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.mark.timeout(600)
 def test_random_kills(tmp_path: Path, writer: Writer) -> None:
-    """After a SIGKILL at a random moment nothing is torn, what was reported is there, what is committed is visible."""
+    """After a SIGKILL at a random moment no value is torn, and reported and committed values are visible."""
     process = writer("kills", tmp_path, KILLS)
     said, errors = process.communicate(timeout=500)
 
@@ -50,7 +50,7 @@ def _read(handler: PickleIOHandler, key: str, run: str | None = None) -> Any:
 @pytest.mark.parametrize(("call", "after"), [("link", 1), ("link", 2), ("rename", 0), ("rename", 1)])
 @pytest.mark.parametrize("finisher", ["committed", "rival", "end_run", "sweep"])
 def test_cut_after_the_marker(tmp_path: Path, writer: Writer, call: str, after: int, finisher: str) -> None:
-    """A publication cut short after the commit is finished by whoever comes next: all outputs or none is kept."""
+    """The next process finishes a publication that was cut short after the commit: all outputs are kept, or none."""
     _killed(writer, tmp_path, call, after)
     handler = PickleIOHandler(tmp_path)
     if finisher == "committed":

@@ -1,4 +1,4 @@
-"""The folders of the default store: where they are made, who may enter, and that they go with their process."""
+"""The folders of the default store: location, permissions and removal with their process."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TestRoom:
         ],
     )
     def test_roomy(self, free: int, available: int, expected: bool) -> None:
-        """Memory is chosen with one GiB free in it and twice that available, else not, and not where nobody knows."""
+        """Memory is chosen if one GiB is free in it and two are available, never if that is unknown."""
         assert expected is is_roomy(free, Memory(32 * GIB, available))
         assert not is_roomy(free, None)
 
@@ -94,7 +94,7 @@ class TestRoom:
         ],
     )
     def test_room_for_one(self, size: int, free: int, available: int, expected: bool) -> None:
-        """A value goes to memory while 32 MiB of the place and an eighth of 8 GiB stay free."""
+        """A value goes to memory while 32 MiB of the folder and an eighth of 8 GiB stay free."""
         assert expected is has_room(size, 4 * GIB, free, Memory(8 * GIB, available))
 
     def cgroup(self, root: Path, line: str, files: dict[str, str]) -> Path:
@@ -108,13 +108,13 @@ class TestRoom:
         return root
 
     def test_memory_of_the_machine(self, tmp_path: Path) -> None:
-        """Without a limit it is what the kernel says of the machine."""
+        """Without a limit, the kernel's numbers for the machine count."""
         files = {"a/memory.max": "max\n", "a/memory.current": "5\n"}
 
         assert Memory(8 * GIB, 4 * GIB) == read_memory(self.cgroup(tmp_path, "0::/a", files))
 
     def test_cgroup_v2(self, tmp_path: Path) -> None:
-        """The least of all cgroups above counts, less what is used; files that can be dropped are not used."""
+        """The smallest limit of all cgroups above counts, less the memory in use; reclaimable files are not in use."""
         files = {
             "a/memory.max": f"{GIB}\n",
             "a/memory.current": f"{600 * MIB}\n",
@@ -136,7 +136,7 @@ class TestRoom:
         assert Memory(2 * GIB, GIB + MIB) == read_memory(self.cgroup(tmp_path, "5:memory:/docker/abc", files))
 
     def test_this_machine(self) -> None:
-        """Here and now there are numbers, and they are possible ones."""
+        """This machine has plausible numbers."""
         found = read_memory()
         if found is None:
             pytest.skip("this system has no /proc/meminfo")
@@ -145,7 +145,7 @@ class TestRoom:
 
 class TestBases:
     def test_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without the variable it is memory where that is roomy, else the folder of temporary files."""
+        """Without the variable it is memory if that is roomy, else the folder of temporary files."""
         monkeypatch.delenv("RIVERS_DEFAULT_STORE", raising=False)
         if not os.path.isdir("/dev/shm"):
             pytest.skip("this system has no /dev/shm")
@@ -163,13 +163,13 @@ class TestBases:
         assert str(tmp_path / "spaces") == choose_bases()[0]
 
     def test_variable(self, base: Path) -> None:
-        """RIVERS_DEFAULT_STORE is the place; on the disk of temporary files nothing goes beside it."""
+        """RIVERS_DEFAULT_STORE is the folder; if it is on the disk of temporary files there is no second one."""
         beside = None if os.stat(base).st_dev == os.stat(tempfile.gettempdir()).st_dev else tempfile.gettempdir()
 
         assert (str(base), beside) == choose_bases()
 
     def test_no_such_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A place that is none is refused when the first run needs it, naming the variable."""
+        """A missing folder is refused when the first run needs it; the error names the variable."""
         monkeypatch.setenv("RIVERS_DEFAULT_STORE", "/no/such/folder")
 
         with pytest.raises(ConfigurationError, match="RIVERS_DEFAULT_STORE='/no/such/folder'"):
@@ -219,7 +219,7 @@ class TestPrivate:
 
 class TestLifetime:
     def test_garbage(self, base: Path) -> None:
-        """The folder goes with the store that nobody has any more."""
+        """The folder is removed when the store is garbage-collected."""
         store = DefaultStore()
         store.share("run1")
         gone = weakref.ref(store)
@@ -231,7 +231,7 @@ class TestLifetime:
         assert [] == list(base.iterdir())
 
     def test_exit(self, base: Path, holder: Any) -> None:
-        """It goes at the exit of an interpreter that did not close the store."""
+        """It is removed at the exit of an interpreter that did not close the store."""
         process, places = holder()
         assert [str(path) for path in base.iterdir()] == places[:1]
         process.communicate("\n", timeout=20)
@@ -239,7 +239,7 @@ class TestLifetime:
         assert [] == [place for place in places if os.path.exists(place)]
 
     def test_killed(self, base: Path, holder: Any) -> None:
-        """After a SIGKILL it stays, closed to others, until the next process makes one: that removes it."""
+        """After a SIGKILL it stays, closed to others, until the next process creates one and removes it."""
         killed, places = holder()
         killed.send_signal(signal.SIGKILL)
         killed.wait(20)
@@ -318,7 +318,7 @@ class TestLifetime:
         store.close()
 
     def test_removed_by_somebody(self, base: Path, out: Out, load: Load) -> None:
-        """Where a cleaner has removed the folder, the next shared run makes a new one."""
+        """If a cleaner has removed the folder, the next shared run creates a new one."""
         store = DefaultStore()
         store.share("run1")
         first = store.folders()[0]

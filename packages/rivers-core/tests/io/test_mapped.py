@@ -1,4 +1,4 @@
-"""The file format of the default store: what comes back, what is not copied, what is found damaged."""
+"""The file format of the default store: round trips, copies and damage."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_arrays_are_read_only(store: DefaultStore, count: int) -> None:
 
 
 def addresses(path: Path) -> list[range]:
-    """Where a file is in this process's memory."""
+    """Return the address ranges of a file in this process's memory."""
     found = []
     for line in Path("/proc/self/maps").read_text().splitlines():
         if line.endswith(str(path)):
@@ -157,7 +157,7 @@ def test_large_values_are_not_copied(
 
 
 def test_two_readers_share_one_memory(store: DefaultStore) -> None:
-    """Who loads a value twice has two arrays that look at the same pages: reading 80 MB ten times adds no 80 MB."""
+    """Loading a value twice gives two arrays on the same pages: reading 80 MB ten times adds less than 80 MB."""
     put(store, np.ones(10_000_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     loaded = [get(store) for _ in range(10)]
@@ -250,7 +250,7 @@ class TestDamage:
                 get(store)
 
     def test_another_key(self, store: DefaultStore) -> None:
-        """A value under another key's name is refused, and it is said whose it is."""
+        """A value under another key's name is refused; the error names its key."""
         put(store, 1, "other").rename(Path(str(store.folder), "k.pkl"))
 
         with pytest.raises(InputLoadError, match="'k' is damaged: it holds the value of 'other'"):

@@ -54,7 +54,7 @@ def test_without_an_end(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [[1], (1,), {"a": 1}, "text", range(3), {1}.__iter__, deque([1]), None], ids=repr)
 def test_everything_else(value: Any) -> None:
-    """What can be read again stays as it is."""
+    """A value that can be read again stays as it is."""
     assert not is_one_shot(value)
     assert value is list_items(value)
     refuse_one_shot(value, "k", "run", "k")
@@ -78,7 +78,7 @@ def test_files(tmp_path: Path) -> None:
             (database.cursor(), "an iterator"),
         ):
             assert value is list_items(value)
-            with pytest.raises(OutputCommitError, match=f"is {what}: only its first reader") as caught:
+            with pytest.raises(OutputCommitError, match=f"is {what}, which only its first reader") as caught:
                 refuse_one_shot(value, "k", "run", "k")
             assert not caught.value.retryable
     with os.scandir(tmp_path) as entries:

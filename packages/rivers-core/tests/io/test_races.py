@@ -18,7 +18,7 @@ Writer = Callable[..., "subprocess.Popen[str]"]
 
 
 def test_same_step(tmp_path: Path, writer: Writer) -> None:
-    """Of two processes that commit the same step at once exactly one wins, 200 times, and its value is what is seen."""
+    """Of two processes that commit the same step at once exactly one wins, 200 times, and its value is visible."""
     process = writer("races", tmp_path, 200)
     said, errors = process.communicate(timeout=55)
 

@@ -34,7 +34,7 @@ def test_passing_503(s3: Any, kind: str) -> None:
 
 
 def test_lasting_503(s3: Any) -> None:
-    """A store that stays away is given up after a bounded number of requests, with errors that may be retried."""
+    """An unavailable store is given up after a bounded number of requests, with errors that may be retried."""
     handler = PickleIOHandler(s3.store())
     s3.fail("PUT")
     s3.fail("GET")
@@ -66,8 +66,8 @@ def test_denied(s3: Any, status: int) -> None:
 
 
 REFUSALS = {
-    "no bucket": (404, "NoSuchBucket", r"no bucket 'bucket' at http://127\.0\.0\.1:\d+ ", "spelt right"),
-    "no container": (404, "ContainerNotFound", "no bucket 'bucket' at", "spelt right"),
+    "no bucket": (404, "NoSuchBucket", r"no bucket 'bucket' at http://127\.0\.0\.1:\d+ ", "name, the account"),
+    "no container": (404, "ContainerNotFound", "no bucket 'bucket' at", "name, the account"),
     "no rights": (403, "AccessDenied", "access denied to bucket 'bucket' at .*: AccessDenied", "credentials"),
     "wrong key": (403, "SignatureDoesNotMatch", "access denied to bucket .*: SignatureDoesNotMatch", "credentials"),
     "old token": (400, "ExpiredToken", "access denied to bucket 'bucket' at .*: ExpiredToken", "credentials"),
@@ -79,7 +79,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize(("status", "code", "message", "hint"), REFUSALS.values(), ids=REFUSALS)
 def test_refusal(s3: Any, status: int, code: str, message: str, hint: str) -> None:
-    """A store that cannot work as it is configured names bucket, endpoint and cause, and is not tried again."""
+    """The error of a misconfigured store names bucket, endpoint and cause, and is not retried."""
     handler = PickleIOHandler(s3.store())
     s3.fail("*", status=status, code=code)
     attempts: list[Callable[[], Any]] = [
@@ -111,7 +111,7 @@ def test_signed_urls_are_not_repeated() -> None:
 
 @pytest.mark.parametrize("several", [False, True])
 def test_lost_answer(s3: Any, several: bool) -> None:
-    """When the answer to the conditional create is lost, the repeated request finds its own commit and is content."""
+    """When the answer to the conditional create is lost, the repeated request finds its own commit and succeeds."""
     handler = PickleIOHandler(s3.store())
     s3.fail("PUT", r"run1/(k\.pkl|multi\.commit)$", times=1, after=True)
     if several:
@@ -126,7 +126,7 @@ def test_lost_answer(s3: Any, several: bool) -> None:
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("finisher", ["committed", "rival"])
 def test_cut_short(s3: Any, several: bool, finisher: str) -> None:
-    """A commit whose publication failed is finished by whoever comes next."""
+    """A commit whose publication failed is finished by the next process."""
     handler = PickleIOHandler(s3.store())
     handler.handle_output(_out(run_id="run0", attempt_id="a0"), "old")
     s3.fail("COPY", status=403, times=1)
@@ -188,7 +188,7 @@ def test_truncated_object(s3: Any) -> None:
 
 @pytest.mark.parametrize("key", ["a b", "ü/é", "a%2Fb", "x[y=1&z]", "#?+;", "'\"<>&", "a.pkl/b", "€" * 170])
 def test_odd_keys(s3: Any, key: str) -> None:
-    """Keys with characters that URLs and XML are touchy about go through, and are removed by name."""
+    """Keys with characters that URLs and XML reserve are stored, and removed by name."""
     handler = PickleIOHandler(s3.store())
     handler.handle_output(_out(key), key)
 

@@ -1,4 +1,4 @@
-"""A handler crosses to another process as JSON: where its store is travels, secrets do not."""
+"""A handler travels to another process as JSON: with the address of its store, without secrets."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_secrets_stay(store: object) -> None:
 def test_secrets_that_the_environment_has(
     store: Callable[[], object], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A secret that is in the environment, too, is read from there again; where it is not, its variable is named."""
+    """A secret that the environment also has is read from there again; without it the error names its variable."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     handler = PickleIOHandler(store())
@@ -154,7 +154,7 @@ def test_obstore_stores_travel(store: Callable[[Path], object], tmp_path: Path) 
 
 
 def test_secrets_are_named_before_the_run() -> None:
-    """A store with a secret that the environment has not is refused by the setting's name, without its value."""
+    """A store with a secret that the environment lacks is refused by the setting's name, without its value."""
     handler = PickleIOHandler(obstore.S3Store("b", access_key_id="i", secret_access_key="canary"))
     with pytest.raises(ConfigurationError, match=r"store \(.*config\['secret_access_key'\] may be secret") as caught:
         Refs(b"").object(handler, "none", "IO handler", "store")
@@ -203,15 +203,15 @@ def test_copies(tmp_path: Path) -> None:
         ("s4://bucket", "did you mean s3://"),
         ("file://data", "three slashes"),
         ("s3://id:canary@bucket", "credentials"),
-        ("s3://bucket/?token=canary", "'#' in s3"),
-        ("", "empty"),
-        ("a\nb", "not printable"),
-        (3, "must be a path, a URL"),
-        ({"uri": "s3://b"}, "needs 'url'"),
+        ("s3://bucket/?token=canary", "got credentials, '\\?' or '#'"),
+        ("", "expected a printable path"),
+        ("a\nb", "expected a printable path"),
+        (3, "expected a path, a URL"),
+        ({"uri": "s3://b"}, "expected a mapping that has 'url'"),
     ],
 )
 def test_refused(store: object, message: str) -> None:
-    """A store that cannot be is refused when the handler is made, saying what is allowed."""
+    """An invalid store is refused when the handler is made; the error says what is expected."""
     with pytest.raises(ValueError, match=message) as caught:
         PickleIOHandler(store)
     assert "canary" not in str(caught.value)
@@ -242,7 +242,7 @@ def test_home_folder_of_another_user() -> None:
 
 @pytest.mark.parametrize("store", ["./~/values", "/~/values"])
 def test_folder_called_tilde(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ~ that does not lead the path is a name like any other, after a round trip, too."""
+    """A ~ elsewhere than at the beginning is an ordinary name, after a round trip, too."""
     monkeypatch.chdir(tmp_path)
     handler = PickleIOHandler(store)
 

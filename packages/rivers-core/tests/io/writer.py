@@ -28,7 +28,7 @@ SEVERAL = 3
 
 
 def handler_in(folder: str, fsync: bool = True) -> AtomicIOHandler:
-    """The handler that is tested: what the variable says, a PickleIOHandler without it."""
+    """Return the handler to test: the one of the variable, or a PickleIOHandler."""
     if os.environ.get("WRITER_HANDLER") == "default":
         Path(folder).chmod(0o700)
         return DefaultStore(folder=folder)
@@ -44,12 +44,12 @@ def read(handler: AtomicIOHandler, key: str, run: str | None = None) -> Any:
 
 
 def payload(step: str, key: str) -> tuple[str, str, bytes]:
-    """A value that shows whether it is whole: its size follows from its names."""
+    """Return a value whose size follows from its names, so that it shows whether it is whole."""
     return step, key, bytes(random.Random(step + key).randrange(200_000))
 
 
 def keys_of(step: str) -> list[str]:
-    """Every other step has several outputs."""
+    """Return a step's keys: every other step has several."""
     return [f"{step}.{number}" for number in range(SEVERAL)] if int(step.partition("-")[2]) % 2 else [step]
 
 
@@ -131,7 +131,7 @@ def check_key(handler: AtomicIOHandler, run: str, step: str, key: str, *, visibl
 
 
 def two(folder: str, count: int, work: Any) -> None:
-    """Run `work` in two processes that meet before each round; print what both say."""
+    """Run `work` in two processes that wait for each other before each round; print the results of both."""
     fork = multiprocessing.get_context("fork")
     barrier, answers = fork.Barrier(2), fork.Queue()
     both = [fork.Process(target=work, args=(folder, count, name, barrier, answers)) for name in ("left", "right")]

@@ -1,4 +1,4 @@
-"""Recover the success of an attempt that had committed its outputs before its worker was lost."""
+"""Recover the result of an attempt that has committed its outputs but could not report success."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["end_run_in_stores", "recover_result"]
 
 
 def recover_result(run_id: str, unit: Unit, result: StepResult, dispatcher: EventDispatcher) -> StepResult | None:
-    """Return the result as a success when every output of the step is committed in this run, else None.
+    """Return the result as a success if every output of the step is committed in this run, else None.
 
-    Only handlers that commit atomically can say so. What the body attached as metadata is lost with its worker.
+    Only handlers that commit atomically know that. Metadata that the body attached is lost with its worker.
     """
     try:
         return _recover(run_id, unit, result)
-    except Exception as error:  # noqa: BLE001 - a store that cannot be asked leaves the attempt failed, as it was reported
-        dispatcher.warn(f"could not ask whether {unit.key!r} was committed: {describe_exception(error)}", unit.key)
+    except Exception as error:  # noqa: BLE001 - without an answer of the store the attempt stays failed
+        dispatcher.warn(f"could not find out whether {unit.key!r} was committed: {describe_exception(error)}", unit.key)
         return None
 
 
 def end_run_in_stores(run_id: str, plan: Plan, dispatcher: EventDispatcher) -> None:
-    """Call `end_run` of every IO handler of the run."""
+    """Call `end_run` of every IO handler that the run stores with."""
     handlers = {id(output.io_handler): output.io_handler for step in plan.steps for output in step.node.outputs}
     for handler in handlers.values():
         try:
             handler.end_run(run_id)
-        except Exception as error:  # noqa: BLE001 - the run is over; what is left is swept by a later one
+        except Exception as error:  # noqa: BLE001 - the run is over; a later one sweeps what is left
             dispatcher.warn(f"{type(handler).__name__}.end_run raised {describe_exception(error)}")
 
 

@@ -1,1 +1,1 @@
-"""IO handlers and the contexts they are given."""
+"""IO handlers and their contexts."""

@@ -1,4 +1,4 @@
-"""The IO handler: the one thing that stores and loads values; nothing else ever sees them cross a boundary."""
+"""IO handlers: the interface of what stores and loads values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AtomicIOHandler", "BaseIOHandler", "Reach"]
 
 
 class Reach(enum.IntEnum):
-    """From where a handler's values can be read: this process, every process of this machine, or anywhere."""
+    """The distance from which a handler's values can be read: this process, this machine, or anywhere."""
 
     PROCESS = 1
     MACHINE = 2
@@ -29,7 +29,7 @@ class BaseIOHandler(ResourceSettings, ABC):
 
     @property
     def reach(self) -> Reach:
-        """From where the stored values can be read; a step that runs further away is refused by `resolve()`."""
+        """Return from where the stored values can be read; `resolve()` refuses a step that runs further away."""
         return Reach.ANYWHERE
 
     @abstractmethod
@@ -44,40 +44,40 @@ class BaseIOHandler(ResourceSettings, ABC):
         """Return the value stored under `context.asset_name`; raise any error when there is none."""
 
     def preflight(self) -> str | None:
-        """Say what keeps this handler from working in this process, such as a missing package; None when nothing does.
+        """Return the problem that keeps this handler from working in this process, such as a missing package, or None.
 
-        Asked by `resolve()`; touches no store.
+        `resolve()` calls it; it must not touch the store.
         """
         return None
 
     def end_run(self, run_id: str) -> None:
-        """Called in the controller once the run is over: let go of what was kept only for this run."""
+        """Release what was kept only for this run; the controller calls it once the run is over."""
 
 
 class AtomicIOHandler(BaseIOHandler):
-    """A handler whose writes of one step become visible together, once, or not at all.
+    """A handler that publishes all outputs of a step together, once, or not at all.
 
-    `stage` writes where no reader looks; `commit` makes everything staged for one attempt visible in one atomic act,
-    and fails with `OutputCommitError` where another attempt of the same run and step has committed before.
+    `stage` writes where no reader looks. `commit` publishes everything that one attempt has staged in one atomic act,
+    and raises OutputCommitError if another attempt of the same run and step has committed before.
     """
 
     @abstractmethod
     def stage(self, context: OutputContext, obj: Any) -> None:
-        """Write `obj` so that a later `commit` cannot fail for want of space or permission."""
+        """Write `obj` so that a later `commit` cannot fail for lack of space or permission."""
 
     @abstractmethod
     def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
-        """Publish what this attempt staged under `keys`: all of it or nothing, first attempt of a step wins."""
+        """Publish what this attempt staged under `keys`, all of it or nothing; the first attempt of a step wins."""
 
     @abstractmethod
     def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
-        """Remove what this attempt staged and did not commit; never raises for what is not there."""
+        """Remove what this attempt staged and did not commit; ignore what is not there."""
 
     @abstractmethod
     def committed(self, run_id: str, step: str) -> str | None:
-        """The id of the attempt that committed this step in this run, or None.
+        """Return the id of the attempt that committed this step in this run, or None.
 
-        Finishes a publication that was cut short by a kill, so that what is committed is also visible.
+        It finishes a publication that a kill cut short, so that what is committed is also visible.
         """
 
     def handle_output(self, context: OutputContext, obj: Any) -> None:

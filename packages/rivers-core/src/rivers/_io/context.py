@@ -1,4 +1,4 @@
-"""What an IO handler is told about the value it stores or loads."""
+"""Contexts: the facts that an IO handler gets about the value it stores or loads."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["InputContext", "OutputContext"]
 
 
 class OutputContext:
-    """Passed to `BaseIOHandler.handle_output`.
+    """Facts about a value to store, for `BaseIOHandler.handle_output`.
 
     `asset_name` is the storage key: the asset's name, `graph/task` for a task inside a graph asset, and
-    `graph/task[mapping key]` for a mapped instance. `run_id`, `step`, `attempt` and `attempt_id` say who writes;
-    an attempt id is never used twice, so a handler of your own can build a staging name from it.
+    `graph/task[mapping key]` for a mapped instance. `run_id`, `step`, `attempt` and `attempt_id` identify the writer.
+    An attempt id is never used twice, so your own handler can build a staging name from it.
     """
 
     __slots__ = (
@@ -61,10 +61,10 @@ class OutputContext:
 
 
 class InputContext:
-    """Passed to `BaseIOHandler.load_input`.
+    """Facts about a value to load, for `BaseIOHandler.load_input`.
 
-    `asset_name` is the storage key as in `OutputContext`, `downstream_asset` who asks, `type_hint` the annotation of
-    its parameter. `run_id` is the run whose version is meant, or None for the latest committed one.
+    `asset_name` is the storage key as in `OutputContext`, `downstream_asset` the reader, `type_hint` the annotation of
+    its parameter. `run_id` is the run whose version is wanted, or None for the latest committed one.
     """
 
     __slots__ = ("asset_metadata", "asset_name", "downstream_asset", "run_id", "type_hint")

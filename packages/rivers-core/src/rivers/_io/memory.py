@@ -1,4 +1,4 @@
-"""Values in this process's memory: the fastest handler, for steps that run in this process."""
+"""InMemoryIOHandler: values as objects of this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MISSING = object()
 
 
 class _Run:
-    """What one run has committed, what is staged in it, and which attempt won each step."""
+    """The values, staged values and winning attempts of one run."""
 
     __slots__ = ("commits", "staged", "values")
 
@@ -28,15 +28,16 @@ class _Run:
 
 
 class InMemoryIOHandler(AtomicIOHandler):
-    """Keeps values in this process, as the objects they are: nothing is copied, and they live as long as the handler.
+    """An IO handler that keeps values as objects of this process, without copies, for as long as it lives.
 
     A step that runs in another process cannot reach them; `resolve()` refuses that.
 
-    Errors: OutputCommitError for an attempt that comes second, InputLoadError (`retryable`) for a missing value.
+    Storing raises OutputCommitError for an attempt that commits second, and for an iterator or an open file, which only
+    one reader could use. Loading raises InputLoadError (`retryable`) for a missing value.
     """
 
     def model_post_init(self, context: Any, /) -> None:
-        # Plain attributes, not pydantic's private ones: reading those costs more than a microsecond.
+        # Plain attributes: reading one of pydantic's private attributes costs more than a microsecond.
         self._latest: dict[str, Any] = {}
         self._runs: dict[str, _Run] = {}
 
@@ -51,7 +52,7 @@ class InMemoryIOHandler(AtomicIOHandler):
         if run_id:
             run = self._runs.get(run_id) or self._run(run_id)
             claim = (context.attempt_id,)
-            # One setdefault, so that of two threads one wins.
+            # setdefault is atomic: of two threads exactly one wins.
             winner = run.commits.setdefault(context.step or key, claim)
             if winner is not claim:
                 self._check_winner(run_id, context.step or key, winner[0], context.attempt_id)
@@ -74,7 +75,7 @@ class InMemoryIOHandler(AtomicIOHandler):
             error = InputLoadError(
                 f"the value of {key!r}{reader} does not exist in memory",
                 hint=f"materialize {key!r} first with this handler, or include it in the selection; values in memory "
-                "end with the process",
+                "are lost when the process ends",
                 run_id=context.run_id,
             )
             error.retryable = True
@@ -117,24 +118,24 @@ class InMemoryIOHandler(AtomicIOHandler):
         self._runs.pop(run_id, None)
 
     def has(self, key: str, run_id: str | None = None) -> bool:
-        """Whether there is a latest value, or with `run_id` one of that run."""
+        """Return whether there is a latest value, or with `run_id` a value of that run."""
         if run_id is None:
             return key in self._latest
         run = self._runs.get(run_id)
         return run is not None and key in run.values
 
     def stored_keys(self) -> list[str]:
-        """The keys that have a latest value."""
+        """Return the keys that have a latest value."""
         return list(self._latest)
 
     def forget(self, key: str) -> None:
-        """Let go of the latest value."""
+        """Drop the latest value."""
         self._latest.pop(key, None)
 
     def _run(self, run_id: str) -> _Run:
         return self._runs.setdefault(run_id, _Run())
 
     def _check_winner(self, run_id: str, step: str, winner: str, attempt_id: str) -> None:
-        """An attempt that has won and stores again changes nothing; another one is told that it has lost."""
+        """Raise OutputCommitError unless the winner stores again, which changes nothing."""
         if winner != attempt_id:
             raise too_late_error(run_id, step, attempt_id, winner)

@@ -1,4 +1,4 @@
-"""One-shot values: iterators and open files, which are empty for whoever reads them second."""
+"""One-shot values: iterators and open files, which only the first reader finds full."""
 
 from __future__ import annotations
 
@@ -64,18 +64,20 @@ def list_items(value: Any) -> Any:
 
 
 def refuse_one_shot(value: object, key: str, run_id: str, step: str) -> None:
-    """Check a value that is to be kept by reference; a file in memory passes, as `own_copy` serves its readers.
+    """Check a value that is to be kept by reference.
+
+    A file in memory passes: `own_copy` gives each reader its own position.
 
     Raises:
-        OutputCommitError: its second reader would find nothing.
+        OutputCommitError: the value is an iterator or an open file, so its second reader would find nothing.
     """
     if not is_one_shot(value) or type(value) in _FILES_IN_MEMORY:
         return
     kind = type(value)
     what = "an open file" if isinstance(value, io.IOBase) or kind.__module__ == "tempfile" else "an iterator"
     raise commit_error(
-        f"the value of {key!r}, a {kind.__module__}.{kind.__qualname__}, is {what}: only its first reader would get "
-        "something",
+        f"the value of {key!r}, a {kind.__module__}.{kind.__qualname__}, is {what}, which only "
+        "its first reader could use",
         run_id,
         step,
         retryable=False,

@@ -1,4 +1,4 @@
-"""Values as pickles on a local folder or an object store, committed atomically."""
+"""PickleIOHandler: values as pickles in a local folder or a bucket, committed atomically."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ _UNSET: Any = object()
 
 
 class PickleIOHandler(AtomicIOHandler):
-    """Stores each value as a pickle (protocol 5) under a folder, or a bucket of S3, GCS or Azure.
+    """An IO handler that stores each value as a pickle (protocol 5) in a folder or in a bucket of S3, GCS or Azure.
 
         rs.PickleIOHandler("data")                              a folder; also "/data" or "file:///data"
         rs.PickleIOHandler("s3://bucket/folder", prefix="x")    also gs:// and az://; needs rivers-core[objectstore]
         rs.PickleIOHandler(obstore.store.S3Store("bucket"))     any obstore store
 
-    The latest value of `a/b` is `<store>/<prefix>/a/b.pkl` and can be read with `pickle.load`. Until a run has ended,
-    what it has written is kept apart for it, so that a run reads its own values even while another one writes. All
-    outputs of a step become visible together or not at all, and the first attempt of a step that commits wins. A
-    checksum is stored with each value and checked when it is loaded. Keys differ by case: so must the file system.
+    The latest value of `a/b` is `<store>/<prefix>/a/b.pkl`; `pickle.load` can read it. Until a run has ended, its
+    values are also kept apart, so that it reads its own values while another run writes. All outputs of a step become
+    visible together or not at all, and the first attempt of a step that commits wins. A checksum is stored with each
+    value and verified when it is loaded. Keys are case-sensitive, so the file system must be, too.
 
-    Whoever can write to the store can run code where its values are loaded: that is what unpickling means.
+    Anyone who can write to the store can run code in every process that loads values from it: unpickling runs code.
 
-    Fields also come from the environment: RIVERS_PICKLE_STORE, RIVERS_PICKLE_PREFIX, … Credentials of a bucket come
-    from the environment of each process, as the store's own client looks for them, and never travel to a worker.
+    Fields also come from the environment: RIVERS_PICKLE_STORE, RIVERS_PICKLE_PREFIX, … Each process finds the
+    credentials of a bucket in its own environment, where the store's client looks for them; they never travel.
 
-    Errors: OutputCommitError when a value cannot be pickled or stored, InputLoadError when it is missing (`retryable`)
-    or damaged; ConfigurationError for a key with a `..` segment.
+    Storing raises OutputCommitError for a value that cannot be pickled or stored, loading InputLoadError for one that
+    is missing (`retryable`) or damaged. A key with a `..` segment raises ConfigurationError.
     """
 
-    # What was given as a store may hold a secret by mistake: errors do not repeat it.
+    # A store may be given with a secret by mistake: errors must not repeat it.
     model_config = SettingsConfigDict(env_prefix="RIVERS_PICKLE_", frozen=True, hide_input_in_errors=True)
 
     store: Any
@@ -56,11 +56,11 @@ class PickleIOHandler(AtomicIOHandler):
     """A folder within the store."""
 
     fsync: bool = True
-    """Local folders: force each value to disk before it is committed, so that it survives a power cut."""
+    """Force each value to disk before it is committed, so that it survives a power cut; for local folders."""
 
     sweep_after: float = Field(default=7 * 86400.0, gt=0)
-    """Seconds after which what a killed run has left is removed, at the end of a later run. It must be longer than any
-    run goes without storing anything here."""
+    """Age in seconds at which a later run removes what a killed run has left; longer than any run's pause between two
+    writes to this store."""
 
     def __init__(self, store: Any = _UNSET, **values: Any) -> None:
         if store is not _UNSET:
@@ -68,7 +68,7 @@ class PickleIOHandler(AtomicIOHandler):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            # pydantic wraps what a validator raises; the caller gets it as it was meant.
+            # pydantic wraps what a validator raises; users get the original error.
             for problem in error.errors(include_input=False):
                 meant = problem.get("ctx", {}).get("error")
                 if isinstance(meant, ConfigurationError):
@@ -76,12 +76,12 @@ class PickleIOHandler(AtomicIOHandler):
             raise
 
     def model_post_init(self, context: Any, /) -> None:
-        # A plain attribute, not one of pydantic's private ones: reading those costs more than a microsecond.
+        # A plain attribute: reading one of pydantic's private attributes costs more than a microsecond.
         self._files: ValueFiles | None = None
 
     @property
     def reach(self) -> Reach:
-        """A folder is reached from this machine, memory from this process, a bucket from anywhere."""
+        """Return MACHINE for a folder, PROCESS for memory, ANYWHERE for a bucket."""
         scheme = store_address.scheme_of(self.store)
         return {"file": Reach.MACHINE, "memory": Reach.PROCESS}.get(scheme, Reach.ANYWHERE)
 
@@ -116,7 +116,7 @@ class PickleIOHandler(AtomicIOHandler):
             return unpickle(data)
         except MemoryError:
             raise
-        except Exception as error:  # unpickling runs what the value's classes ask for
+        except Exception as error:  # unpickling runs code of the value's classes
             message = f"cannot be unpickled: {describe_exception(error)}"
             raise self._load_error(context, message, retryable=False) from error
 
@@ -157,7 +157,7 @@ class PickleIOHandler(AtomicIOHandler):
     def _check_prefix(cls, value: str) -> str:
         segments = [segment for segment in value.split("/") if segment]
         if any(segment in {".", ".."} for segment in segments) or not value.isprintable():
-            raise ConfigurationError(f"prefix {value!r} has a '.' or '..' segment or a character that is not printable")
+            raise ConfigurationError(f"invalid prefix={value!r}: expected printable text without a '.' or '..' segment")
         return "/".join(segments)
 
     @field_serializer("store")
@@ -170,7 +170,7 @@ class PickleIOHandler(AtomicIOHandler):
             yield name, store_address.address_of(value) if name == "store" else value
 
     def __getstate__(self) -> dict[Any, Any]:
-        # What is open here is opened again over there.
+        # A copy in another process opens the store itself.
         state = super().__getstate__()
         return {**state, "__dict__": {**state["__dict__"], "_files": None}}
 
@@ -198,7 +198,7 @@ class PickleIOHandler(AtomicIOHandler):
             body = pickle_chunks(obj)
         except MemoryError:
             raise
-        except Exception as error:  # pickling runs what the value's classes ask for
+        except Exception as error:  # pickling runs code of the value's classes
             raise commit_error(
                 f"the value of {key!r}, a {type(obj).__module__}.{type(obj).__qualname__}, cannot be pickled: "
                 f"{describe_exception(error)}",

@@ -1,4 +1,4 @@
-"""Before a run: whether other processes have a part in the default store, and what they need of it from before."""
+"""Prepare the default store for a run: share it with other processes, with the earlier values that they load."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["share"]
 
 
 def share(store: DefaultStore, plan: Plan, run_id: str) -> None:
-    """Let a run store where all its steps reach it, and hand over what they load of earlier runs.
+    """Share the store for a run whose steps use it in other processes, with the values of earlier runs that they load.
 
-    Nothing happens where no step in another process uses the default store.
+    Do nothing if no step in another process uses the default store.
 
     Raises:
         GraphValidationError: a value of an earlier run is in memory and cannot be pickled.
-        ConfigurationError: there is no place for a store that processes share.
+        ConfigurationError: no folder can be created for the shared store.
     """
     reach = reach_in(plan)
     elsewhere = [
@@ -35,11 +35,11 @@ def share(store: DefaultStore, plan: Plan, run_id: str) -> None:
     keys = store.keys_in_memory()
     made = {node.index for step in plan.steps for node in (step.inner or (step.node,))}
     problems: list[Problem] = []
-    told: set[str] = set()
+    shared: set[str] = set()
     for step in elsewhere:
         for source in _sources(step):
-            if source.io_handler is store and source.node not in made and source.key not in told:
-                told.add(source.key)
+            if source.io_handler is store and source.node not in made and source.key not in shared:
+                shared.add(source.key)
                 try:
                     for key in keys.get(source.key, ()):
                         store.hand_over(key)
@@ -56,7 +56,7 @@ def _sources(step: Step) -> Iterator[Source]:
 
 def _problem(step: Step, source: Source, error: OutputCommitError) -> Problem:
     message = (
-        f"it loads {source.key!r}, which an earlier run has left in memory, but its executor {step.executor.kind!r} "
-        f"runs it in another process: {error.message}; {error.hint}"
+        f"it loads {source.key!r}, which an earlier run has stored in memory, but executor {step.executor.kind!r} "
+        f"runs the step in another process: {error.message}; {error.hint}"
     )
     return Problem(message, step.node.owner.name, step.node.owner.where)

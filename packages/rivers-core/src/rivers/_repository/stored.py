@@ -1,4 +1,4 @@
-"""What a repository has stored under a name: the way from names that people use to storage keys."""
+"""Load stored values by the names of assets and tasks."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ __all__ = ["handler_of", "load"]
 
 
 def handler_of(graph: AssetGraph, resources: Mapping[str, Any], name: str) -> BaseIOHandler:
-    """The IO handler behind a name.
+    """Return the IO handler of a name.
 
     Raises:
-        NodeNotFoundError: nothing bears that name.
+        NodeNotFoundError: the repository has no asset or task of that name.
     """
     key = name.partition("[")[0]
     if key in graph.externals:
         handler = graph.externals[key].io_handler
-        return resources[handler] if isinstance(handler, str) else handler  # type: ignore[return-value]  # resolve() has checked it
+        return resources[handler] if isinstance(handler, str) else handler  # type: ignore[return-value]  # `resolve()` has checked it
     return _output(graph, key)[1].io_handler
 
 
 def load(graph: AssetGraph, resources: Mapping[str, Any], name: str, type_hint: Any) -> Any:
-    """The value last stored under a name; a list of all elements for a task that is mapped or mapped over.
+    """Return the latest value of a name; a list of all elements for a task that is mapped or mapped over.
 
     Raises:
-        NodeNotFoundError: nothing bears that name.
-        InputLoadError: it has no stored value, or none that can be read.
+        NodeNotFoundError: the repository has no asset or task of that name.
+        InputLoadError: it has no stored value, or one that cannot be read.
     """
     handler = handler_of(graph, resources, name)
     key, bracket, rest = name.partition("[")
@@ -56,7 +56,7 @@ def _output(graph: AssetGraph, key: str) -> tuple[Node, StoredOutput]:
     if index is not None:
         node = graph.nodes[index]
         return node, next(output for output in node.outputs if output.key == key)
-    # The task that gives a graph asset its value stores it under the asset's name.
+    # The task that makes a graph asset's value stores it under the asset's name.
     for node in graph.nodes:
         if node.key == key and len(node.outputs) == 1:
             return node, node.outputs[0]
@@ -65,7 +65,7 @@ def _output(graph: AssetGraph, key: str) -> tuple[Node, StoredOutput]:
 
 
 def _map_keys(graph: AssetGraph, node: Node) -> tuple[str, ...]:
-    """The mapping keys of a fan-out, which its source has stored beside its elements."""
+    """Return the mapping keys of a fan-out, which its source has stored beside its elements."""
     while node.mapped_over is not None:
         node = graph.nodes[node.mapped_over]
     output = node.outputs[-1]

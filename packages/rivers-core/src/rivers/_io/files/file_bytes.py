@@ -1,4 +1,4 @@
-"""Local files as bytes: whole reads and writes by descriptor, and what the ends of stored files say."""
+"""Local files as bytes: reads and writes by descriptor, commit markers and the names in trailers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_AT_ONCE = os.sysconf("SC_IOV_MAX")
 
 
 def write_all(fd: int, chunks: Chunks) -> None:
-    """Write all bytes, also where the kernel takes them in parts; what is large is not copied before."""
+    """Write all bytes; the kernel may take them in parts. Large pieces are not copied."""
     if size_of(chunks) < _CHUNK:
         data = b"".join(chunks)
         written = os.write(fd, data)
@@ -36,7 +36,7 @@ def write_all(fd: int, chunks: Chunks) -> None:
 
 
 def _rest(batch: list[bytes | memoryview], written: int) -> list[bytes | memoryview]:
-    """What is left of the pieces behind the first `written` bytes."""
+    """Return the pieces behind the first `written` bytes."""
     for index, chunk in enumerate(batch):
         if written < len(chunk):
             return [memoryview(chunk)[written:], *batch[index + 1 :]]
@@ -45,7 +45,7 @@ def _rest(batch: list[bytes | memoryview], written: int) -> list[bytes | memoryv
 
 
 def read_file(path: str) -> memoryview | None:
-    """The file's bytes, or None where there is no file."""
+    """Return the file's bytes, or None if there is no file."""
     try:
         fd = os.open(path, _READ)
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def read_file(path: str) -> memoryview | None:
 
 
 def open_file(path: str) -> memoryview | BufferedReader | None:
-    """Return a small file's bytes, a large one opened, or None where there is no file."""
+    """Return the bytes of a small file, an open reader of a large one, or None if there is no file."""
     try:
         fd = os.open(path, _READ)
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def open_file(path: str) -> memoryview | BufferedReader | None:
     try:
         if os.fstat(fd).st_size < _CHUNK:
             return memoryview(os.read(fd, _CHUNK))
-        file = open(fd, "rb")  # noqa: SIM115 - its reader closes it
+        file = open(fd, "rb")  # noqa: SIM115 - the caller closes it
         fd = -1
         return file
     finally:
@@ -85,7 +85,7 @@ def open_file(path: str) -> memoryview | BufferedReader | None:
 
 
 def read_names(path: str) -> Names | None:
-    """Who wrote the value at `path`, or None where there is none."""
+    """Return the names in the trailer of the value at `path`, or None if there is no file."""
     try:
         fd = os.open(path, _READ)
     except FileNotFoundError:
@@ -100,7 +100,7 @@ def read_names(path: str) -> Names | None:
 
 
 def read_marker(path: str) -> Marker | None:
-    """What a step's marker says, or None where there is none."""
+    """Return a step's commit marker, or None if there is no file."""
     data = read_file(path)
     try:
         return None if data is None else msgspec.json.decode(data, type=Marker)
@@ -109,7 +109,7 @@ def read_marker(path: str) -> Marker | None:
 
 
 def is_newer(path: str, written: int) -> bool:
-    """Whether the value at `path` was written after `written`; a damaged one counts as older."""
+    """Return whether the value at `path` was written after `written`; a damaged one counts as older."""
     try:
         names = read_names(path)
     except OSError:

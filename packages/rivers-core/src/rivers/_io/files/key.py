@@ -1,8 +1,8 @@
-"""From a storage key to a name in a store: injective, readable where it can be, never outside the prefix.
+"""Map storage keys to file and object names: injective, readable, never outside the prefix.
 
 A key is a printable string of at most 512 bytes; `/` separates its segments. Two different keys never get the same
-name, on a store that tells upper from lower case; what could be taken for something else is percent-encoded, and what
-is too long for a file name (255 bytes) or an object name (1,024 bytes) ends in a SHA-256 instead.
+name on a case-sensitive store. Ambiguous characters are percent-encoded; a name that is too long for a file (255 bytes)
+or an object (1,024 bytes) ends in a SHA-256 instead.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _MAX_SEGMENT_BYTES = 200
 _MAX_PATH_BYTES = 700
 _MAX_FLAT = 120  # two of them, a separator and a suffix make one file name of at most 255 bytes
 
-# `%-` starts a digest: percent-encoding never puts a dash behind the percent sign, so nothing else looks like it.
+# Percent-encoding never puts a dash behind the percent sign, so `%-` can only start a digest.
 _DIGEST = "%-"
 _RESERVED = re.compile(r'[%\\:*?"<>|]')
-# What most keys are: nothing in them needs more than its slashes looked at.
+# Most keys match this and need no escaping.
 _SIMPLE = re.compile(r"[A-Za-z0-9_\-=,+@()\[\]]+(?:/[A-Za-z0-9_\-=,+@()\[\]]+)*").fullmatch
 _FLAT_SAFE = "[]=,+@()"
 
@@ -33,8 +33,8 @@ _FLAT_SAFE = "[]=,+@()"
 def object_path(key: str) -> str:
     """Return the path of `key`'s latest value below the prefix; its segments stay readable.
 
-    A name with the suffix is always a value and one without it always a folder, so that `a` and `a.pkl/b` do not
-    collide. No segment starts with a dot, which keeps `.rivers` free for what rivers itself keeps there.
+    A name with the suffix is always a value and a name without it always a folder, so that `a` and `a.pkl/b` do not
+    collide. No segment starts with a dot: `.rivers` is reserved for rivers' own files.
 
     Raises ConfigurationError for a key that is empty, too long, not printable, or has a `..` segment.
     """
@@ -44,7 +44,7 @@ def object_path(key: str) -> str:
     segments = key.split("/")
     if ".." in segments:
         raise ConfigurationError(
-            f"storage key {key!r} has a '..' segment and would leave the store's prefix",
+            f"invalid storage key {key!r}: expected no '..' segment, as it would leave the store's prefix",
             hint="rename the asset or the mapping key; '/' may be used, '..' between slashes may not",
         )
     names = [_segment(segment) for segment in segments]
@@ -87,10 +87,10 @@ def _segment(segment: str) -> str:
 def _check(key: str) -> None:
     if not key or not key.isprintable():
         raise ConfigurationError(
-            f"storage key {key[:200]!r} is {'not printable' if key else 'empty'}",
-            hint="a key may hold any printable character, no control characters, newlines or lone surrogates",
+            f"invalid storage key {key[:200]!r}: expected one or more printable characters",
+            hint="a key may hold any printable character, but no control characters, newlines or lone surrogates",
         )
     if len(key.encode()) > _MAX_KEY_BYTES:
         raise ConfigurationError(
-            f"storage key {key[:60]!r}… has {len(key.encode()):,} bytes; at most {_MAX_KEY_BYTES} are allowed"
+            f"invalid storage key {key[:60]!r}…: expected at most {_MAX_KEY_BYTES} bytes, it has {len(key.encode()):,}"
         )

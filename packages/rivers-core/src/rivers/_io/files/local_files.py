@@ -1,12 +1,12 @@
-"""Atomic values on the local file system: hard links decide, renames publish.
+"""Values as files of a local folder: a hard link commits, a rename publishes.
 
     write staged file → fsync → link to the run's name → rename to the latest name → fsync folder
-                                └ the commit:            └ a reader sees old or new, whole
+                                └ the commit:            └ a reader sees the old or the new value, whole
                                   one attempt wins
 
-The run's own folder is not forced to disk: it serves the run, and no run of this machine outlives a power cut.
+The run's own folder is not forced to disk: only the run reads it, and no run of this machine survives a power cut.
 
-A staged name that is still there after its commit says that publication was cut short; whoever comes next finishes it.
+A staged name that still exists after its commit shows that publication was cut short; the next process finishes it.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ DataT = TypeVar("DataT")
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_REMEMBERED = 4096  # keys whose paths are kept ready
+_REMEMBERED = 4096  # keys whose paths are cached
 
 
 class LocalFiles(Generic[DataT]):
-    """Values below `root`. `sweep_after` is the age in seconds at which another run's leftovers are removed.
+    """A folder of values that implements `ValueFiles`.
 
-    `forget_after` is the age at which it is forgotten that a run has ended, the same unless it is given. `read_value`
-    reads a value's file. `make_root` says whether a root that is not there, or no more, is made.
+    Leftovers of other runs are removed at an age of `sweep_after` seconds, marks of ended runs at `forget_after` (by
+    default the same). `read_value` reads a value's file. With `make_root=False` a missing root is an error.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class LocalFiles(Generic[DataT]):
         if not run_id or not os.path.isdir(self._runs):
             return
         with suppress(OSError):
-            # Before the folder goes: an attempt that makes it anew finds this and is refused.
+            # First the mark, then the folder: an attempt that creates the folder again finds the mark and is refused.
             self._make_folders(self._ended)
             os.close(os.open(f"{self._ended}/{flat_name(run_id)}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
         with suppress(OSError):
@@ -162,7 +162,7 @@ class LocalFiles(Generic[DataT]):
     # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _commit_one(self, run: str, staged: str, version: str, run_id: str, key: str, attempt_id: str) -> None:
-        """Commit a step whose one output has the step's name: the link is commit, marker and version in one."""
+        """Commit a step whose only output has the step's name: the link is commit, marker and version in one."""
         try:
             os.link(staged, version)
         except FileExistsError:
@@ -170,7 +170,7 @@ class LocalFiles(Generic[DataT]):
             names = read_names(version)
             winner = names.attempt_id if names else "unknown"
             if winner == attempt_id:
-                # This attempt stores a second time: what it has committed stays, its publication is made sure of.
+                # This attempt stores a second time: keep what it has committed, and make sure that it is published.
                 os.link(version, staged)
             self._finish(run, key)
             if winner != attempt_id:
@@ -197,7 +197,7 @@ class LocalFiles(Generic[DataT]):
         folders: set[str] = set()
         for key in keys:
             staged = self._staged(run, attempt_id, key)
-            # Somebody who has lost or looks after us may be publishing the same: then these names are there or gone.
+            # A losing attempt or the controller may finish this publication meanwhile: then a name exists or is gone.
             with suppress(FileExistsError, FileNotFoundError):
                 os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
             folders.add(self._rename(staged, key))
@@ -208,19 +208,19 @@ class LocalFiles(Generic[DataT]):
         self._sync(self._rename(staged, key))
 
     def _rename(self, staged: str, key: str) -> str:
-        """Make the staged file the latest value; return the folder that is to be synced."""
+        """Make the staged file the latest value and return the folder to sync."""
         latest, folder, _ = self._locate(key)
         try:
             os.rename(staged, latest)
         except FileNotFoundError:
-            # Either the folder was removed under us, or somebody has finished this publication: then the name is gone.
+            # Either the folder was removed meanwhile, or another process has finished this publication.
             self._make_folders(folder)
             with suppress(FileNotFoundError):
                 os.rename(staged, latest)
         return folder
 
     def _finish(self, run: str, step: str) -> str | None:
-        """Publish what the winner of `step` has committed and not yet published; return the winner."""
+        """Publish what the winner of `step` has committed but not yet published, and return the winner."""
         marker = read_marker(f"{run}/{flat_name(step)}.commit")
         if marker is None:
             names = read_names(f"{run}/{flat_name(step)}{SUFFIX}")
@@ -232,7 +232,7 @@ class LocalFiles(Generic[DataT]):
         return marker.attempt_id
 
     def _finish_publication(self, run: str, staged: str, key: str) -> None:
-        """Finish one publication, unless the latest value has been written after it."""
+        """Publish one staged value, unless the latest value was written after it."""
         owed = read_names(staged)
         if owed is None:
             return
@@ -241,11 +241,12 @@ class LocalFiles(Generic[DataT]):
                 os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
             if not is_newer(self._locate(key)[0], owed.written):
                 self._publish(staged, key)
-            # Still there when it is not published, and after a rename between two names of one file.
+            # It still exists if it was not published, and after a rename between two names of one file, which POSIX
+            # defines to do nothing.
             os.unlink(staged)
 
     def _check_committed(self, run: str, run_id: str, step: str, attempt_id: str, missing: Sequence[str]) -> None:
-        """Tell an attempt that has committed before, and so has nothing staged, from one that cannot commit."""
+        """Return if the attempt has committed before, and so has nothing staged; raise if it cannot commit."""
         winner = self._finish(run, step) if run_id else None
         if winner == attempt_id:
             return
@@ -258,7 +259,7 @@ class LocalFiles(Generic[DataT]):
     # ── ends and leftovers ───────────────────────────────────────────────────────────────────────────────────────
 
     def _remove_run(self, run: str) -> None:
-        """Finish what is committed and unpublished, then remove the run's folder."""
+        """Publish what is committed and not yet published, then remove the run's folder."""
         names = os.listdir(run)
         if any("~" in name for name in names):
             for name in names:
@@ -270,7 +271,7 @@ class LocalFiles(Generic[DataT]):
             os.rmdir(run)
 
     def _finish_from(self, run: str, name: str) -> None:
-        """Finish the publication that a marker or a staged file owes."""
+        """Finish the publication that a marker or a staged file shows to be cut short."""
         path = f"{run}/{name}"
         if name.endswith(".commit") and "~" not in name:
             marker = read_marker(path)
@@ -292,7 +293,7 @@ class LocalFiles(Generic[DataT]):
     # ── files and folders ────────────────────────────────────────────────────────────────────────────────────────
 
     def _locate(self, key: str) -> tuple[str, str, str]:
-        """Where a key goes: the latest value's path, its folder, and the flat name used inside a run's folder."""
+        """Return the latest value's path, its folder, and the key's flat name inside a run's folder."""
         place = self._located.get(key)
         if place is None:
             latest = f"{self._root}/{object_path(key)}"
@@ -303,7 +304,7 @@ class LocalFiles(Generic[DataT]):
         return place
 
     def _run(self, run_id: str) -> str:
-        run = self._last_run  # one read, as another thread may be in another run
+        run = self._last_run  # read once: a thread of another run may replace it
         if run[0] != run_id:
             run = self._last_run = (run_id, f"{self._runs}/{flat_name(run_id)}")
         return run[1]
@@ -315,7 +316,7 @@ class LocalFiles(Generic[DataT]):
         return f"{run}/{flat_name(attempt_id)}~{flat_name(key)}"
 
     def _write(self, path: str, chunks: Chunks) -> None:
-        """Write a new file and force it to disk; leave nothing when that fails."""
+        """Write a new file and force it to disk; remove it if that fails."""
         try:
             fd = os.open(path, _CREATE, 0o666)
         except FileNotFoundError:
@@ -327,7 +328,7 @@ class LocalFiles(Generic[DataT]):
                 raise _RunEndedError from None
             fd = os.open(path, _CREATE, 0o666)
         except FileExistsError:
-            # Left by an earlier call of this attempt. Never truncated: the run's version may be the same file.
+            # An earlier call of this attempt left it. Unlink, never truncate: the run's version may be the same file.
             os.unlink(path)
             fd = os.open(path, _CREATE, 0o666)
         try:
@@ -342,7 +343,7 @@ class LocalFiles(Generic[DataT]):
             raise
 
     def _ensure_writable(self, folder: str) -> None:
-        """Make the folder of the latest value before anything is committed, so that publication cannot fail for it."""
+        """Create the latest value's folder before the commit, so that publication cannot fail for lack of it."""
         self._make_folders(folder)
         if not os.access(folder, os.W_OK | os.X_OK):
             number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
@@ -382,7 +383,7 @@ class LocalFiles(Generic[DataT]):
             return run_over_error(run_id, step)
         if not self._make_root and not os.path.isdir(self._root):
             return commit_error(
-                f"this attempt comes too late: {self._root}, where the repository keeps its values, is gone",
+                f"this attempt comes too late: {self._root}, where the repository keeps its values, no longer exists",
                 run_id,
                 step,
                 retryable=False,

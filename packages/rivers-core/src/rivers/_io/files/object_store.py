@@ -1,13 +1,13 @@
-"""Atomic values on object stores: a conditional create decides, server-side copies publish.
+"""Values as objects of a bucket: a conditional create commits, server-side copies publish.
 
-    one output that has its step's name     create <step>.pkl, the value itself          → copy to the latest name
-    the same, large or staged before        put staged → create <step>.pkl, a pointer    → copy to the latest name
-    several outputs                         put staged → create <step>.commit → pointers → copies to the latest names
-                                                         └ the commit: one attempt wins
+    one output with its step's name     create <step>.pkl, the value itself          → copy to the latest name
+    the same, large or staged before    put staged → create <step>.pkl, a pointer    → copy to the latest name
+    several outputs                     put staged → create <step>.commit → pointers → copies to the latest names
+                                                     └ the commit: one attempt wins
 
 A pointer is a value without a pickle: its trailer names the attempt whose staged object holds the value.
 
-This module is the only one that sees obstore (extra `objectstore`), and is imported when a handler first uses a store.
+This module alone imports obstore (extra `objectstore`); a handler imports it when it first uses a store.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ _EXISTS = (AlreadyExistsError, FileExistsError)
 _FAILED = (BaseError, OSError)
 
 _RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
-_ONE_REQUEST = 8 * 2**20  # bytes; above, an upload in parts is quicker and survives a client's time limit per request
+# Bytes; above, an upload in parts is faster and stays within the client's time limit per request.
+_ONE_REQUEST = 8 * 2**20
 
 
 class _Commit(NamedTuple):
-    """A step's commit: when it was (the store's clock, the writer's clock), who won, where each key's value lies."""
+    """A step's commit: its time (the store's clock, the writer's clock), the winner, and the object of each key."""
 
     when: tuple[datetime, int]
     attempt_id: str
@@ -56,7 +57,7 @@ class _Commit(NamedTuple):
 
 
 class ObjectFiles:
-    """Values below `prefix` of a bucket. `sweep_after` is the age in seconds at which leftovers are removed."""
+    """A prefix of a bucket that implements `ValueFiles`; leftovers are removed at an age of `sweep_after` seconds."""
 
     def __init__(self, store: Any, *, prefix: str, sweep_after: float) -> None:
         self._store = _open(store)
@@ -140,7 +141,7 @@ class ObjectFiles:
         if not run_id:
             return
         with suppress(*_FAILED):
-            # Before the run's objects go: an attempt that creates one anew looks here and is refused.
+            # First the mark, then the run's objects: an attempt that creates one again finds the mark and is refused.
             obstore.put(self._store, self._end_mark(run_id), b"")
             self._delete(self._list(self._run(run_id)))
             self._sweep_if_due()
@@ -148,9 +149,9 @@ class ObjectFiles:
     # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _create(self, path: str, data: bytes, run_id: str, step: str, attempt_id: str) -> None:
-        """Create the object that is the commit; refuse where another attempt or the run's end came first.
+        """Create the object that is the commit; raise if another attempt or the run's end came first.
 
-        Where it exists with this attempt's name, the answer to an earlier request was lost, and all is well.
+        If it exists with this attempt's name, the answer to an earlier request was lost, and the commit is done.
         """
         try:
             obstore.put(self._store, path, data, mode="create", use_multipart=False)
@@ -163,12 +164,12 @@ class ObjectFiles:
             raise run_over_error(run_id, step)
 
     def _write_pointers(self, run: str, attempt_id: str, keys: Iterable[str]) -> None:
-        """Give each key of a commit its name in the run: a pointer to what was staged."""
+        """Write each key's version in the run: a pointer to the staged object."""
         for key in keys:
             obstore.put(self._store, self._version(run, key), seal([], attempt_id, key))
 
     def _finish(self, run: str, step: str) -> str | None:
-        """Publish what the winner of `step` has committed and not yet published; return the winner."""
+        """Publish what the winner of `step` has committed but not yet published, and return the winner."""
         commit = self._by_marker(run, self._marker(run, step))
         if commit is not None:
             self._write_pointers(run, commit.attempt_id, commit.sources)
@@ -197,7 +198,7 @@ class ObjectFiles:
         return _Commit((modified, names.written), names.attempt_id, {names.key: source})
 
     def _read_trailer(self, path: str) -> tuple[Names, datetime, bool] | None:
-        """Who wrote a value, when it came here, and whether it is a pointer; None where there is none."""
+        """Return a value's names, its time of storage and whether it is a pointer; None if there is no object."""
         try:
             meta = obstore.head(self._store, path)
             start = max(0, meta["size"] - TAIL_BYTES)
@@ -208,7 +209,7 @@ class ObjectFiles:
         return trailer.names(), meta["last_modified"], trailer.pickled == 0
 
     def _finish_publication(self, commit: _Commit) -> None:
-        """Finish the publication of a commit, except for keys whose latest value has been written after it."""
+        """Publish a commit, except for keys whose latest value was written after it."""
         for key, source in commit.sources.items():
             latest = None
             with suppress(Damaged):
@@ -219,7 +220,7 @@ class ObjectFiles:
     # ── leftovers ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _sweep_if_due(self) -> None:
-        """Remove what is old enough, unless this or another process has looked lately: that costs one GET or none."""
+        """Sweep, unless this or another process did so less than an hour ago; to find out costs at most one GET."""
         if time.monotonic() < self._not_before:
             return
         self._not_before = time.monotonic() + self._sweep_every.total_seconds()
@@ -234,7 +235,7 @@ class ObjectFiles:
         obstore.put(self._store, path, self._sweep_marks(after).encode())
 
     def _sweep_runs(self) -> None:
-        """Remove what killed runs have left, once it is `sweep_after` old; finish what they committed first."""
+        """Remove leftovers of killed runs that are old enough, after publishing what they have committed."""
         before = datetime.now(UTC) - self._sweep_after
         runs = f"{self._base}.rivers/runs"
         for run in obstore.list_with_delimiter(self._store, runs)["common_prefixes"]:
@@ -248,7 +249,7 @@ class ObjectFiles:
             self._delete(paths)
 
     def _sweep_marks(self, after: str) -> str:
-        """Remove old marks of ended runs, a bounded number of them looked at; return where the next sweep begins."""
+        """Remove old marks of ended runs among a bounded number, and return the name after which to go on."""
         before = datetime.now(UTC) - self._sweep_after
         seen = 0
         marks = f"{self._base}.rivers/ended"
@@ -260,7 +261,7 @@ class ObjectFiles:
         return ""
 
     def _list(self, run: str, before: datetime | None = None) -> list[str]:
-        """The names of a run's objects; none of them where one is younger than `before`."""
+        """Return the names of a run's objects, or none if one of them is younger than `before`."""
         paths: list[str] = []
         for chunk in obstore.list(self._store, run):
             if before is not None and any(item["last_modified"] >= before for item in chunk):
@@ -317,7 +318,7 @@ class ObjectFiles:
                 raise commit_error(message, run_id, step, retryable=False, hint=refusal.hint) from error
             if not isinstance(error, _MISSING):
                 raise commit_error(f"{self.path(key)}: {short_text(error)}", run_id, step, retryable=True) from error
-            # A copy finds no source: the run's objects were removed under this attempt, or were never staged.
+            # A copy found no source: the run's objects were removed meanwhile, or were never staged.
             if run_id and self._get(self._end_mark(run_id)) is not None:
                 raise run_over_error(run_id, step) from error
             raise commit_error(f"nothing staged for {key!r}", run_id, step, retryable=True) from error
@@ -341,7 +342,7 @@ def _open(store: Any) -> Any:
 
 
 def _durations(retry: dict[str, Any]) -> dict[str, Any]:
-    """Seconds, as JSON has them, back into the durations obstore wants."""
+    """Convert the seconds of JSON to the timedeltas that obstore takes."""
     durations = ("retry_timeout", "init_backoff", "max_backoff")
     return {
         name: _durations(value)

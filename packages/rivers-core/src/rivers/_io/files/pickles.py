@@ -1,4 +1,4 @@
-"""Pickles in pieces: made without a copy of large buffers, and read again without one."""
+"""Pickles in pieces, written and read without a copy of large buffers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rivers._io.files.value_files import Chunks
 __all__ = ["check_value", "pickle_chunks", "unpickle"]
 
 _PIECE = 1 << 18
-"""Bytes that are checked at a time: they stay in the processor's cache, so the check costs little more than a read."""
+"""Bytes to check at a time: they stay in the processor's cache, so that the check costs little more than the read."""
 
 
 def pickle_chunks(value: Any) -> Chunks:
-    """Return the pickle (protocol 5) of a value in pieces; those of 64 KiB and more are the value's own memory.
+    """Return the pickle (protocol 5) of a value in pieces; pieces of 64 KiB and more are the value's own memory.
 
     Raises:
-        Exception: what pickling raises; it runs what the value's classes ask for.
+        Exception: any error of pickling, which runs code of the value's classes.
     """
     pieces = _Pieces()
     pickle.dump(value, pieces, 5)
@@ -27,10 +27,10 @@ def pickle_chunks(value: Any) -> Chunks:
 
 
 def check_value(data: memoryview | BufferedReader, key: str) -> memoryview | BufferedReader:
-    """Return the pickle in a value's bytes or in its open file, which is closed where that fails.
+    """Return the pickle in a value's bytes or in its open file, which is closed on an error.
 
     Raises:
-        Damaged: a byte is missing, added or changed, or it is another key's value.
+        Damaged: a byte is missing, added or changed, or it is the value of another key.
         OSError: the file cannot be read.
     """
     if isinstance(data, memoryview):
@@ -48,14 +48,14 @@ def unpickle(data: memoryview | BufferedReader) -> Any:
     """Return the value that `check_value` has checked, and close the file.
 
     Raises:
-        Exception: what unpickling raises; it runs what the value's classes ask for.
+        Exception: any error of unpickling, which runs code of the value's classes.
     """
-    # The store is trusted as code is; the checksum finds damage, and does not tell friend from foe.
+    # The store is trusted like code: the checksum finds damage, not an attacker.
     if isinstance(data, memoryview):
         return pickle.loads(data)  # noqa: S301
     with data as file:
-        # A stored file is never written again, so these are the bytes that were checked; large ones are read to where
-        # they stay.
+        # A stored file is never written again, so these are the bytes that were checked. pickle reads large buffers
+        # directly into the memory of the arrays.
         return pickle.load(file)  # noqa: S301
 
 
@@ -69,18 +69,18 @@ def _check(file: BufferedReader, key: str) -> None:
     while left:
         count = file.raw.readinto(piece[:left])
         if not count:
-            break  # cut off while it is read: the checksum differs
+            break  # truncated meanwhile: the checksum will differ
         trailer.checksum.update(piece[:count])
         left -= count
     trailer.check(key)
 
 
 class _Pieces:
-    """A file for pickle to write to, which keeps what it is given."""
+    """A writable file for pickle that collects the pieces."""
 
     def __init__(self) -> None:
         self.found: list[bytes | memoryview] = []
 
     def write(self, data: bytes | pickle.PickleBuffer) -> None:
-        # The pickler hands over large bytes and buffers as they are.
+        # CPython's pickler passes bytes and buffers from 64 KiB on without a copy.
         self.found.append(data.raw() if isinstance(data, pickle.PickleBuffer) else data)

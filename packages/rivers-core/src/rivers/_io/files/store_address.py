@@ -1,7 +1,7 @@
-"""Where a store is, as a value that another process can open: a path, a URL, or a URL with options.
+"""Addresses of stores, which another process can open: a URL, or a URL with options.
 
-An obstore store object is taken apart into the same: its class and bucket make the URL, its own settings the options.
-What is secret stays out of it; a worker finds credentials where the store's own client looks for them: its environment.
+A path becomes a file URL; the class and the bucket of an obstore store become the URL, its settings the options.
+Secrets are left out: a worker finds credentials in its own environment, where the store's client looks for them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Address", "address_of", "address_to_json", "is_store", "local_root",
 Address: TypeAlias = str | dict[str, Any]
 """A URL, or `{"url": …, "config": …, "client_options": …, "retry_config": …}` as obstore's `from_url` takes them.
 
-`environment` beside them lists variables that hold secrets of the store; whoever opens it must have them.
+`environment` lists the variables that hold secrets of the store; each process that opens it needs them.
 """
 
 _SCHEMES = ("file", "memory", "s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss")
@@ -35,22 +35,25 @@ _KINDS = {
     "S3Store": ("s3", "bucket"),
     "GCSStore": ("gs", "bucket"),
     "AzureStore": ("az", "container_name"),
-}  # an obstore class → the scheme of its URL, and the setting that holds the bucket
+}
+"""The scheme of the URL and the setting that names the bucket, by obstore class."""
 _OPTIONS = ("config", "client_options", "retry_config", "environment")
 _HOME_URL = re.compile(r"file://(?:localhost)?/?(~[^?#]*)").fullmatch
 
 
 def is_store(value: object) -> bool:
-    """Whether `value` is an obstore store object of a kind that can be used here."""
+    """Return whether `value` is an obstore store of a supported class."""
     return _kind(value) is not None
 
 
 def normalize(value: object) -> object:
-    """Check what was given as `store` and return it as an Address, which another process can open.
+    """Check the `store` argument and return it as an Address.
 
-    A relative path is made absolute, as a worker may run in another directory. An obstore store that lives in this
-    process only, as it is in memory or has a secret that the environment has not, is returned as it is. Raises
-    ConfigurationError.
+    A relative path becomes absolute, as a worker may run in another directory. An obstore store that cannot leave this
+    process, because it is in memory or has a secret that the environment lacks, is returned unchanged.
+
+    Raises:
+        ConfigurationError: it is no path, URL, mapping or supported obstore store.
     """
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -60,7 +63,7 @@ def normalize(value: object) -> object:
         unknown = sorted(set(value) - {"url", *_OPTIONS})
         if unknown or not isinstance(value.get("url"), str):
             raise ConfigurationError(
-                f"a store as a mapping needs 'url' and may have {sorted(_OPTIONS)}; got {sorted(value)}"
+                f"invalid store: expected a mapping that has 'url' and may have {sorted(_OPTIONS)}; got {sorted(value)}"
             )
         return _with_options(_url(value["url"]), {name: value.get(name) for name in _OPTIONS})
     if not is_store(value):
@@ -73,13 +76,13 @@ def normalize(value: object) -> object:
         address = _with_options(address_of(value), _options_of(value))
         return value if isinstance(address, dict) and any(secret_settings(address)) else address
     raise ConfigurationError(
-        f"store is {value!r}; it must be a path, a URL ({', '.join(f'{name}://' for name in _SCHEMES)}) or an obstore "
-        "LocalStore, MemoryStore, S3Store, GCSStore or AzureStore"
+        f"invalid store={value!r}: expected a path, a URL ({', '.join(f'{name}://' for name in _SCHEMES)}) or an "
+        "obstore LocalStore, MemoryStore, S3Store, GCSStore or AzureStore"
     )
 
 
 def scheme_of(store: object) -> str:
-    """`file`, `memory`, or the scheme of a bucket's URL."""
+    """Return `file`, `memory`, or the scheme of a bucket's URL."""
     kind = _kind(store)
     if kind is not None:
         return _KINDS[kind][0]
@@ -88,14 +91,14 @@ def scheme_of(store: object) -> str:
 
 
 def local_root(store: Any) -> str:
-    """The folder of a `file` store."""
+    """Return the folder of a `file` store."""
     if is_store(store):
         return os.path.abspath(store.prefix or "/")
     return unquote(urlsplit(store["url"] if isinstance(store, dict) else store).path)
 
 
 def address_of(store: Any) -> str:
-    """The store's URL for people: no options, no secrets."""
+    """Return the store's URL for messages, without options and secrets."""
     if not is_store(store):
         return str(store["url"] if isinstance(store, dict) else store).rstrip("/")
     scheme = scheme_of(store)
@@ -108,7 +111,11 @@ def address_of(store: Any) -> str:
 
 
 def address_to_json(store: Any) -> Address:
-    """Return what another process opens the same store from; ConfigurationError where that needs a secret."""
+    """Return the Address of a store.
+
+    Raises:
+        ConfigurationError: the store is in memory or needs a secret that the environment lacks.
+    """
     if isinstance(store, str):
         return store
     if not isinstance(store, dict):
@@ -137,7 +144,7 @@ def _with_options(url: str, options: dict[str, Any]) -> Address:
 
 
 def _kind(value: object) -> str | None:
-    """The name of the obstore class that `value` is an instance of; asked without importing obstore."""
+    """Return the name of the obstore class of `value`, without importing obstore."""
     for cls in type(value).__mro__:
         if cls.__module__.partition(".")[0] == "obstore" and cls.__name__ in _KINDS:
             return cls.__name__
@@ -146,7 +153,7 @@ def _kind(value: object) -> str | None:
 
 def _url(text: str) -> str:
     if any(not character.isprintable() for character in text) or not text:
-        raise ConfigurationError(f"store {text[:200]!r} is {'not printable' if text else 'empty'}")
+        raise ConfigurationError(f"invalid store={text[:200]!r}: expected a printable path or URL")
     if "://" not in text:
         return _file_url(os.path.abspath(expand_home(text, "store")))
     url = urlsplit(text)
@@ -156,26 +163,26 @@ def _url(text: str) -> str:
     if url.scheme not in _SCHEMES:
         close = difflib.get_close_matches(url.scheme, _SCHEMES, 1, 0.5)
         raise ConfigurationError(
-            f"store {url.scheme}://… has an unknown scheme{f'; did you mean {close[0]}://?' if close else '.'} "
-            f"Allowed: {', '.join(f'{name}://' for name in _SCHEMES)}, or a path"
+            f"invalid store={url.scheme}://…: expected a path or one of {', '.join(f'{name}://' for name in _SCHEMES)}"
+            f"{f'; did you mean {close[0]}://?' if close else ''}"
         )
     if url.password is not None or url.query or url.fragment:
         raise ConfigurationError(
-            f"a store's URL holds a bucket and a path only; got credentials, '?' or '#' in {url.scheme}://{url.hostname}/…",
+            f"invalid store={url.scheme}://{url.hostname}/…: expected a bucket and a path; got credentials, '?' or '#'",
             hint="credentials come from the environment; a folder with such a character can be given as a plain path",
         )
     if url.scheme == "file" and (url.netloc not in {"", "localhost"} or not url.path.startswith("/")):
-        raise ConfigurationError(f"store {text!r}: a file URL has three slashes and an absolute path, file:///data")
+        raise ConfigurationError(f"invalid store={text!r}: expected three slashes and an absolute path, file:///data")
     return f"{_ALIASES.get(url.scheme, url.scheme)}://{text.partition('://')[2]}"
 
 
 def _file_url(path: str) -> str:
-    # A folder that is really called ~ is not taken for a home when the URL is read again.
+    # A folder whose name is ~ must not become a home folder when the URL is parsed again.
     return "file://" + quote(path).replace("/~", "/%7E")
 
 
 def _plain(value: Any) -> Any:
-    """A setting as JSON: durations become seconds."""
+    """Return a setting as JSON has it: durations become seconds."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Secrets among the options of a bucket: they stay in the environment, where the store's own client finds them."""
+"""Secrets among the options of a bucket, which stay in the environment."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["check_environment", "move_to_environment", "secret_settings"]
 _SECRET = ("secret", "token", "password", "_key", "sas_", "bearer", "default_headers")
 _NO_SECRET = ("_id", "_file", "_url", "_enabled")
 _PREFIXES = {"s3": ("AWS_",), "gs": ("GOOGLE_",), "az": ("AZURE_STORAGE_", "AZURE_")}
-"""How the variables of a scheme begin; the rest is the setting's name in capitals."""
+"""The prefixes of a scheme's variables; the rest is the setting's name in capitals."""
 _SCHEMES = {"s3a": "s3", "gcs": "gs", "azure": "az", "adl": "az", "abfs": "az", "abfss": "az"}
 
 
 def secret_settings(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the options that may be secret, as `config` or `client_options` and the key in it."""
+    """Yield `config` or `client_options` and the key of each option that may be secret."""
     for part in ("config", "client_options"):
         for key in options.get(part) or {}:
             name = key.lower()
@@ -27,7 +27,7 @@ def secret_settings(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def move_to_environment(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options without the secrets that the environment has, too, and `environment`: their variables."""
+    """Return the options with the secrets that the environment also has replaced by its variables' names."""
     config, variables = dict(options.get("config") or {}), list(options.get("environment") or ())
     for part, key in list(secret_settings({"config": config})):
         assert part == "config"
@@ -39,11 +39,11 @@ def move_to_environment(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_environment(variables: list[str], address: str) -> None:
-    """Raise ConfigurationError where a variable is missing that holds a secret of the store."""
+    """Raise ConfigurationError if a variable with a secret of the store is missing."""
     missing = [name for name in variables if not os.environ.get(name)]
     if missing:
         raise ConfigurationError(
-            f"{address} needs {', '.join(missing)}, which this process does not have in its environment",
+            f"{address} needs {', '.join(missing)}, which the environment of this process lacks",
             hint="secrets do not travel: set them in the environment of every process that opens the store",
         )
 

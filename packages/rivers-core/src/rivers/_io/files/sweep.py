@@ -1,6 +1,6 @@
-"""When and where a store looks for what ended and killed runs have left: seldom, and at a part of it at a time.
+"""Sweeps for leftovers of killed runs and for old marks of ended runs: seldom, and bounded.
 
-The mark of an ended run stays for days, so a busy store has 100,000 of them. A sweep looks at a bounded number.
+The mark of an ended run stays for days, so a busy store has 100,000 of them. One sweep checks a bounded number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 __all__ = ["MOST_MARKS", "LocalSweep", "seconds_between"]
 
 MOST_MARKS = 5000
-"""Marks that one sweep looks at: 120,000 a day, about 20 ms each time on a local disk."""
+"""Marks that one sweep checks: 120,000 a day, in about 20 ms each time on a local disk."""
 _HOUR = 3600.0
 
 
@@ -24,7 +24,7 @@ def seconds_between(*ages: float) -> float:
 
 
 class LocalSweep:
-    """The sweeps of a local folder's `.rivers`; the empty folder `swept` in it bears the time of the last one."""
+    """The sweeps of a local store; the modification time of `.rivers/swept` is that of the last one."""
 
     def __init__(self, folder: str, *, runs_age: float, marks_age: float, remove_run: Callable[[str], None]) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class LocalSweep:
         self._not_before = 0.0
 
     def sweep(self) -> None:
-        """Remove what is old enough, unless this or another process has looked lately."""
+        """Remove what is old enough, unless this or another process has swept recently."""
         now = time.monotonic()
         if now < self._not_before:
             return
@@ -50,7 +50,7 @@ class LocalSweep:
         try:
             os.mkdir(swept)
         except FileExistsError:
-            # A time in the future, of a clock that was set back, is no reason to wait.
+            # The time is in the future if the clock was set back: that is no reason to wait.
             if abs(time.time() - os.stat(swept).st_mtime) < self._every:
                 return False
             os.utime(swept)
@@ -69,7 +69,7 @@ class LocalSweep:
         ended = f"{self._folder}/ended"
         names = os.listdir(ended)
         if len(names) > MOST_MARKS:
-            # Listing costs 0.3 µs a name and looking at its time ten times as much.
+            # Listing costs 0.3 µs a name, reading its time ten times as much. Random names need no cursor in the store.
             names = random.sample(names, MOST_MARKS)
         for name in names:
             with suppress(OSError):

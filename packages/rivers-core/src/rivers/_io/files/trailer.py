@@ -20,7 +20,7 @@ __all__ = ["TAIL_BYTES", "Damaged", "Names", "Trailer", "find_pointed_attempt", 
 
 _MAGIC = b"RIV2"
 # XXH3-128 takes 0.3 ms for 10 MB, zlib.crc32 2.9 and SHA-256 6.6 (one core of an x86-64 server, Python 3.11). It finds
-# torn and damaged files; who can write to the store can run code anyway, so nothing is gained by a slow hash.
+# torn and damaged files. A cryptographic hash would not help: anyone who can write to the store can run code.
 _FORMATS: dict[bytes, tuple[Any, str, int]] = {_MAGIC: (xxh3_128, "XXH3-128", 16), b"RIV1": (sha256, "SHA-256", 32)}
 
 TAIL_BYTES = 4096
@@ -28,10 +28,10 @@ TAIL_BYTES = 4096
 
 
 class Names(NamedTuple):
-    """When the value was written (nanoseconds since the epoch, the writer's clock), by which attempt, under which key.
+    """The time of writing (nanoseconds since the epoch, the writer's clock), the attempt and the key of a value.
 
-    The time tells which of two values is newer where the store's own times do not: file systems tell times in steps of
-    milliseconds, object stores in seconds.
+    The time orders two values where the store's own times cannot: file systems count in milliseconds, object stores in
+    seconds.
     """
 
     written: int
@@ -40,14 +40,16 @@ class Names(NamedTuple):
 
 
 class Damaged(Exception):
-    """The bytes are not what was written under this key."""
+    """The error of bytes that are not what was written under this key."""
 
 
 class Trailer:
     """The trailer of a value of `size` bytes, read from its last bytes.
 
-    `pickled` is the size of the pickle. `covered` bytes from the beginning go into `checksum`, in pieces, before
-    `check`. Raises Damaged where the trailer is not whole.
+    `pickled` is the size of the pickle. Update `checksum` with the first `covered` bytes, in any pieces, then `check`.
+
+    Raises:
+        Damaged: the trailer is not whole.
     """
 
     def __init__(self, tail: memoryview, size: int) -> None:
@@ -63,7 +65,7 @@ class Trailer:
         self._expected = bytes(tail[end + 4 : -4])
 
     def check(self, key: str) -> None:
-        """Raise Damaged where a byte is missing, added or changed, or where it is another key's value."""
+        """Raise Damaged if a byte is missing, added or changed, or if it is the value of another key."""
         found = self.checksum.digest()
         if found != self._expected:
             raise Damaged(f"{self._name} expected {self._expected.hex()}, found {found.hex()}")
@@ -71,7 +73,7 @@ class Trailer:
             raise Damaged(f"it holds the value of {self.names().key!r}")
 
     def names(self) -> Names:
-        """Return who wrote what; raise Damaged where rivers did not write them."""
+        """Return the names; raise Damaged if rivers did not write them."""
         try:
             written, attempt_id, key = self._names.decode().split("\n")
             return Names(int(written), attempt_id, key)
@@ -81,7 +83,7 @@ class Trailer:
 
 def seal(body: Iterable[bytes | memoryview], attempt_id: str, key: str, written: int | None = None) -> bytes:
     """Return the trailer to write behind the pieces of `body`; `written` in nanoseconds is now unless it is given."""
-    # What cannot be encoded is refused as a path.
+    # A key that cannot be encoded is refused later, as a path.
     names = f"{time.time_ns() if written is None else written}\n{attempt_id}\n{key}".encode(errors="replace")
     names += len(names).to_bytes(4, "little")
     checksum = xxh3_128()
@@ -92,7 +94,7 @@ def seal(body: Iterable[bytes | memoryview], attempt_id: str, key: str, written:
 
 
 def unseal(data: memoryview, key: str) -> memoryview:
-    """Return the pickle of a whole value; raise Damaged as `Trailer` does."""
+    """Return the pickle of a whole value; raise Damaged as `Trailer.check` does."""
     trailer = Trailer(data, len(data))
     trailer.checksum.update(data[: trailer.covered])
     trailer.check(key)
@@ -100,12 +102,12 @@ def unseal(data: memoryview, key: str) -> memoryview:
 
 
 def parse_names(data: memoryview) -> Names:
-    """Read the names from the end of a value, without looking at the rest; raise Damaged without a whole trailer."""
+    """Return the names at the end of a value without checking the rest; raise Damaged without a whole trailer."""
     return Trailer(data, len(data)).names()
 
 
 def find_pointed_attempt(data: memoryview) -> str | None:
-    """Return the attempt whose staged object holds the value, where the pickle is empty; None for a value or damage."""
+    """Return the attempt that a pointer, whose pickle is empty, names; None for a value or damaged bytes."""
     try:
         trailer = Trailer(data, len(data))
     except Damaged:

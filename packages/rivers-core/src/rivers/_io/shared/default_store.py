@@ -1,10 +1,10 @@
 """The default store: a repository's values, in memory until a step of another process needs them.
 
-    a run whose steps all run in this process   the objects themselves, by InMemoryIOHandler
-    a run that other processes have a part in   files in a folder of this machine, mapped by who loads them
+    a run with all steps in this process    the objects themselves, in an InMemoryIOHandler
+    a run with steps in other processes     files in a folder of this machine, mapped by their readers
 
-Which of the two it is, the repository decides for each run before it starts. The latest value of a key is the one that
-was stored last, wherever that is.
+The repository chooses one of the two for each run before it starts. The latest value of a key is the one that was
+stored last, in either of them.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from rivers_process.fork import renew_in_children
 __all__ = ["DefaultStore"]
 
 _ENDED_KEPT = 1000
-"""Runs whose end is remembered, so that an attempt of theirs that wakes up does not store in memory."""
+"""Ended runs that are remembered as shared, so that a late attempt of theirs does not store in memory."""
 
 
 class DefaultStore(AtomicIOHandler):
-    """Stores what has no IO handler of its own; made by the repository, and again in each worker that has a part in it.
+    """The IO handler of values without one of their own; the repository has one, and each of its workers another.
 
-    `share` begins a run whose values other processes reach. They are pickles with their buffers beside them: arrays of
-    numpy, Arrow and pandas are not copied when they are loaded, and are read-only. In a worker everything is shared.
+    `share` prepares a run whose values other processes reach. Its values are pickles with buffers out of band: arrays
+    of numpy, Arrow and pandas are loaded without a copy, and are read-only. In a worker all runs are shared.
 
-    Errors: OutputCommitError when a value cannot be pickled or stored, InputLoadError when it is missing (`retryable`),
-    damaged, or gone with the folder.
+    Storing raises OutputCommitError for a value that cannot be pickled or stored, loading InputLoadError for one that
+    is missing (`retryable`), damaged, or removed with the folder.
     """
 
     model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     folder: str | None = None
-    """Where shared values are; None until the first run shares some."""
+    """The folder of shared values; None until the first run shares some."""
 
     beside: str | None = None
-    """Where those are that do not fit into `folder`; None where that is on disk already."""
+    """The folder of values that do not fit into `folder`; None if that is on disk already."""
 
     @classmethod
     def settings_customise_sources(
@@ -66,11 +66,11 @@ class DefaultStore(AtomicIOHandler):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing comes from the environment: a variable FOLDER is not meant for this."""
+        """Return the arguments as the only source: a variable FOLDER is not meant for this."""
         return (init_settings,)
 
     def model_post_init(self, context: Any, /) -> None:
-        # Plain attributes, not pydantic's private ones: reading those costs more than a microsecond.
+        # Plain attributes: reading one of pydantic's private attributes costs more than a microsecond.
         self._memory = InMemoryIOHandler()
         self._stored_at: dict[str, int] = {}  # when a value in memory was stored, by keys, since there is a folder
         self._is_worker = self.folder is not None
@@ -144,10 +144,10 @@ class DefaultStore(AtomicIOHandler):
     # ── the repository's side ────────────────────────────────────────────────────────────────────────────────────
 
     def share(self, run_id: str) -> None:
-        """From here on the run's values are stored where all processes of this user on this machine reach them.
+        """Store the values of this run where all processes of this user on this machine reach them.
 
         Raises:
-            ConfigurationError: there is no place for them.
+            ConfigurationError: no folder can be created for them.
             ExecutionError: the store is closed.
         """
         with self._lock:
@@ -158,17 +158,17 @@ class DefaultStore(AtomicIOHandler):
             self._shared.add(run_id)
 
     def keys_in_memory(self) -> dict[str, list[str]]:
-        """The keys whose values are in memory, by name: that of a fan-out has several, `name[…]` and `name[]`."""
+        """Return the keys of values in memory, by name; a fan-out has several, `name[…]` and `name[]`."""
         found: dict[str, list[str]] = {}
         for key in self._memory.stored_keys():
             found.setdefault(key.partition("[")[0], []).append(key)
         return found
 
     def hand_over(self, key: str) -> None:
-        """Write a value that is in memory to the folder, too, unless there is a newer one.
+        """Copy a value from memory to the folder, unless the folder has a newer one.
 
         Raises:
-            OutputCommitError: it cannot be pickled or stored; the cause is what pickling raised.
+            OutputCommitError: it cannot be pickled or stored; the cause is the error of pickling.
         """
         with self._lock:
             files = self._open()
@@ -190,11 +190,11 @@ class DefaultStore(AtomicIOHandler):
             files.end_run(run_id, self._shared.difference(self._ended))
 
     def folders(self) -> tuple[str, ...]:
-        """The folders that this process has made and that go with it: nothing else of the store is on this machine."""
+        """Return the folders that this process has created and removes: all that the store has on this machine."""
         return tuple(space.path for space in self._spaces) if not self._closed else ()
 
     def close(self) -> None:
-        """Remove what other processes could reach; what is in memory can be loaded for as long as the store lives."""
+        """Remove the shared values; values in memory stay for as long as the store lives."""
         with self._lock:
             self._closed = True
             for space in self._spaces:
@@ -206,14 +206,14 @@ class DefaultStore(AtomicIOHandler):
         return run_id in self._shared or self._is_worker
 
     def _note_times(self, keys: Sequence[str]) -> None:
-        """Note when values were stored in memory, once there is a folder that may hold older or newer ones."""
+        """Note when values were stored in memory, as soon as a folder may hold older or newer ones."""
         if self.folder is not None:
             now = time.monotonic_ns()
             for key in keys:
                 self._stored_at[key] = now
 
     def _is_in_memory(self, run_id: str | None, key: str) -> bool:
-        """Whether the value that is meant is the one in memory; what was only handed over counts as in memory."""
+        """Return whether the value to load is the one in memory; a copy in the folder is no newer value."""
         if self._is_shared(run_id):
             return False
         if run_id is not None and self._memory.has(key, run_id):
@@ -224,7 +224,7 @@ class DefaultStore(AtomicIOHandler):
         return written is None or self._stored_at.get(key, 0) >= written
 
     def _forget_older(self, files: MachineFiles, run_id: str) -> None:
-        """Let go of values in memory in whose place the run has stored newer ones."""
+        """Drop values in memory that the run has replaced by newer ones."""
         key_finder = files.key_finder(run_id)
         for key in self._memory.stored_keys():
             if key_finder(key):
@@ -233,7 +233,7 @@ class DefaultStore(AtomicIOHandler):
                     self._memory.forget(key)
 
     def _make_spaces(self) -> None:
-        """Choose a place, remove what dead processes have left there, and make the folders."""
+        """Choose the folders' location, remove what dead processes have left there, and create the folders."""
         base, beside = choose_bases()
         sweep([base, beside] if beside is not None else [base])
         spaces: list[MachineSpace] = []
@@ -252,7 +252,7 @@ class DefaultStore(AtomicIOHandler):
             assert self.folder is not None
             if os.path.lexists(self.folder) and not is_private(self.folder):
                 raise ExecutionError(
-                    f"{self.folder} is no folder of this user that is closed to others; nothing is loaded from there"
+                    f"{self.folder} is no folder of this user that is closed to others: its values are not loaded"
                 )
             files = self._files = MachineFiles(self.folder, self.beside)
         return files
@@ -273,13 +273,13 @@ class DefaultStore(AtomicIOHandler):
             return deserialize(*parts)
         except MemoryError:
             raise
-        except Exception as error:  # unpickling runs what the value's classes ask for
+        except Exception as error:  # unpickling runs code of the value's classes
             raise self._load_error(context, f"cannot be unpickled: {describe_exception(error)}") from error
 
     def _missing(self, context: InputContext) -> InputLoadError:
         folder = self.folder or ""
         if not os.path.isdir(folder):
-            return self._load_error(context, f"is gone with {folder}", hint=_SHUT_DOWN)
+            return self._load_error(context, f"was removed with {folder}", hint=_SHUT_DOWN)
         hint = f"materialize {context.asset_name!r} first, or include it in the selection"
         return self._load_error(context, f"does not exist in {folder}", retryable=True, hint=hint)
 
@@ -294,8 +294,8 @@ class DefaultStore(AtomicIOHandler):
 
 
 _SHUT_DOWN = (
-    "the repository was shut down, and what its runs with steps in other processes had stored went with it; give an "
-    "io_handler to what shall stay"
+    "the repository was shut down, which removes the values of its runs with steps in other processes; give an "
+    "io_handler to assets whose values must stay"
 )
 
 
@@ -305,7 +305,7 @@ def _parts(value: Any, key: str, run_id: str, step: str) -> Parts:
         return serialize(value)
     except MemoryError:
         raise
-    except Exception as error:  # pickling runs what the value's classes ask for
+    except Exception as error:  # pickling runs code of the value's classes
         raise commit_error(
             f"the value of {key!r}, a {type(value).__module__}.{type(value).__qualname__}, cannot be pickled for other "
             f"processes: {error}",

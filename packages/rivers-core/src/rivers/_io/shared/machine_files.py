@@ -1,9 +1,9 @@
-"""Values below a folder that the user's processes on this machine share, and beside it where the folder is full.
+"""Values in a folder that this user's processes on this machine share, or on disk beside it when the folder is full.
 
     folder  in memory (or on disk)    LocalFiles: committed by hard links, in versions by run
-    beside  on disk, or None          <run>~<random>: values that did not fit, each behind a pointer in the folder
+    beside  on disk, or None          <run>~<random>: values that did not fit, each with a pointer in the folder
 
-A pointer is committed as a value is, so a value on disk is visible, atomic and the run's own in the same way.
+A pointer is committed like a value, so the same promises hold for a value on disk.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from rivers.exceptions import OutputCommitError
 __all__ = ["MachineFiles", "Parts", "link_values"]
 
 _LOOK = 1 << 20
-"""Values from this size on are written only where there is room for them."""
+"""Smaller values are written without checking the free space."""
 _LOOK_AGAIN = 0.1
-"""Seconds for which what was seen of the memory holds, for at most a 64th of it: looking takes about 200 µs."""
+"""Seconds for which a reading of the memory is used, for at most a 64th of it: reading takes about 200 µs."""
 _MOST_OF_A_POINTER = 1 << 14
-"""A pointer has fewer bytes: a path and the names in the trailer."""
+"""Larger files are no pointers: those hold a path and the names in the trailer."""
 _REMEMBER_ENDED = 600.0
-"""Seconds for which an attempt that wakes up is told that its run has ended; its worker is long dead."""
+"""Seconds for which a late attempt is refused because its run has ended; its worker is dead long before."""
 
 Parts = tuple[bytes, Sequence[memoryview]]
 """A value as a pickle and the buffers that belong to it."""
 
 
 class MachineFiles:
-    """Stores values in `folder` or, where they do not fit, in `beside`; both are made and removed by somebody else."""
+    """Values in `folder` or, if they do not fit, in `beside`; the caller creates and removes both folders."""
 
     def __init__(self, folder: str, beside: str | None) -> None:
         self._folder = folder
@@ -48,7 +48,7 @@ class MachineFiles:
         self._seen: Memory | None = None
         self._look_again = 0.0
         self._unlooked = 0
-        # Nothing of a run is swept by age: who makes the folder ends the runs or takes the folder with it.
+        # No run is swept by age: the owner of the folder ends its runs or removes the folder.
         self._files = LocalFiles(
             folder,
             fsync=False,
@@ -63,7 +63,7 @@ class MachineFiles:
         self.path = self._files.path
 
     def store(self, run_id: str, attempt_id: str, key: str, parts: Parts, written: int) -> None:
-        """Stage and commit the one output of the step `key`; without a run, make it the latest value."""
+        """Stage and commit the only output of the step `key`; without a run, make it the latest value."""
 
         def write(chunks: Chunks) -> None:
             self._files.store(run_id, attempt_id, key, chunks)
@@ -71,7 +71,7 @@ class MachineFiles:
         self._write(write, run_id, key, attempt_id, key, parts, written)
 
     def stage(self, run_id: str, step: str, attempt_id: str, key: str, parts: Parts, written: int) -> None:
-        """Write where no reader looks."""
+        """Write a value where no reader looks."""
 
         def write(chunks: Chunks) -> None:
             self._files.stage(run_id, step, attempt_id, key, chunks)
@@ -79,7 +79,7 @@ class MachineFiles:
         self._write(write, run_id, step, attempt_id, key, parts, written)
 
     def read(self, run_id: str | None, key: str) -> memoryview | None:
-        """The run's version where it has one, else the latest; None where there is neither."""
+        """Return the run's version of the value, else the latest, else None."""
         for _ in range(2):
             data = self._files.read(run_id, key)
             path = parse_pointer(data) if data is not None else None
@@ -88,26 +88,26 @@ class MachineFiles:
             data = map_file(path)
             if data is not None:
                 return data
-            # Between the two looks the pointer was replaced, and what it led to was removed: look again.
+            # The pointer was replaced and its target removed between the two reads: read the new pointer.
         return None
 
     def written(self, key: str) -> int | None:
-        """When the latest value was written, as `store` was told; None where there is none."""
+        """Return the latest value's `written`, as it was passed to `store`; None if there is no value."""
         try:
             names = read_names(self._files.path(key))
         except OSError:
-            return None  # damaged: whoever reads it is told
+            return None  # damaged: loading it raises the error
         return names.written if names is not None else None
 
     def key_finder(self, run_id: str) -> Callable[[str], bool]:
-        """A function that says whether the run, which has not ended yet, has committed a key."""
+        """Return a function that finds out whether the run, which has not ended yet, has committed a key."""
         names: set[str] = set()
         with suppress(FileNotFoundError):
             names.update(os.listdir(f"{self._folder}/.rivers/runs/{flat_name(run_id)}"))
         return lambda key: flat_name(key) + SUFFIX in names
 
     def end_run(self, run_id: str, active: Collection[str]) -> None:
-        """Remove what was kept for the run, and what lies beside that no pointer leads to; `active` runs go on."""
+        """Remove what was kept for the run, and values on disk without a pointer, except for `active` runs."""
         self._files.end_run(run_id)
         if self._beside is not None:
             self._sweep_beside(self._beside, {flat_name(run) for run in active})
@@ -138,7 +138,7 @@ class MachineFiles:
         try:
             total, free = read_free_space(self._folder)
         except OSError:
-            return True  # the folder is gone: writing says so
+            return True  # the folder no longer exists: writing raises the error
         now = time.monotonic()
         if now >= self._look_again or size > self._unlooked:
             self._seen = read_memory()
@@ -173,7 +173,7 @@ class MachineFiles:
                             os.unlink(f"{beside}/{name}")
 
     def _pointers(self) -> Iterator[str]:
-        """Where the pointers in the folder lead to."""
+        """Yield the paths in the folder's pointers."""
         for parent, _, names in os.walk(self._folder):
             for name in names:
                 with suppress(OSError, Damaged):

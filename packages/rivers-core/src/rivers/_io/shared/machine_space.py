@@ -1,9 +1,9 @@
-"""Folders of this process that the user's other processes on this machine reach, and that do not outlive it.
+"""Folders that this user's processes on this machine share, and that end with the process that created them.
 
-    <base>/rivers-<user id>-<32 hex digits>      mode 0700; its maker holds a lock (flock) on the folder itself
+    <base>/rivers-<user id>-<32 hex digits>      mode 0700; its owner holds a lock (flock) on the folder itself
 
-The kernel drops the lock when the maker dies, however that happens; whoever makes such a folder next removes those
-that nobody holds. Cleaners of temporary files (systemd-tmpfiles) leave a locked folder alone, too.
+The kernel releases the lock when the owner dies, however that happens; the next process that creates such a folder
+removes the unlocked ones. Cleaners of temporary files (systemd-tmpfiles) skip locked folders, too.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from rivers_process.fork import close_in_children, keep_in_children
 __all__ = ["MachineSpace", "choose_bases", "is_private", "make_space", "sweep"]
 
 VARIABLE = "RIVERS_DEFAULT_STORE"
-"""The folder in which the spaces are made, where it is not chosen by room."""
+"""The environment variable that names the folder for spaces; unset, free space decides."""
 
 IN_MEMORY = "/dev/shm"  # noqa: S108 - each space in it is a folder of its own, closed to others, under an unguessable name
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class MachineSpace:
-    """A folder that is this process's own, for as long as it lives."""
+    """A folder that this process owns for as long as it lives."""
 
     def __init__(self, path: str, lock: int) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class MachineSpace:
         close_in_children(lock)
 
     def remove(self) -> None:
-        """Remove the folder and all in it; nothing happens the second time, or in a forked child."""
+        """Remove the folder and its content; do nothing the second time, or in a forked child."""
         if self._lock >= 0 and os.getpid() == self._owner:
             _remove(self.path)
             keep_in_children(self._lock)
@@ -51,34 +51,36 @@ class MachineSpace:
 
 
 def choose_bases() -> tuple[str, str | None]:
-    """Where spaces go, and where what does not fit there: in memory where that is roomy, on disk where it is not.
+    """Return the folder for spaces, in memory if that is roomy, and the folder for values that do not fit there.
 
     Raises:
-        ConfigurationError: RIVERS_DEFAULT_STORE names no folder.
+        ConfigurationError: RIVERS_DEFAULT_STORE names no folder that this user can write to.
     """
     disk = tempfile.gettempdir()
     given = os.environ.get(VARIABLE)
     if given:
         base = os.path.abspath(expand_home(given, VARIABLE))
         if not os.path.isdir(base) or not os.access(base, os.W_OK | os.X_OK):
-            raise ConfigurationError(f"{VARIABLE}={given!r}: an existing folder that this user can write to is allowed")
+            raise ConfigurationError(
+                f"invalid {VARIABLE}={given!r}: expected an existing folder that this user can write to"
+            )
     else:
         base = IN_MEMORY if _is_usable(IN_MEMORY) else disk
     return base, disk if os.stat(base).st_dev != os.stat(disk).st_dev else None
 
 
 def make_space(base: str) -> MachineSpace:
-    """Make a folder in `base` and lock it.
+    """Create a folder in `base` and lock it.
 
     Raises:
-        ConfigurationError: that is not possible there.
+        ConfigurationError: `base` does not allow it.
     """
     try:
         while True:
             path = f"{base}/rivers-{os.geteuid()}-{secrets.token_hex(16)}"
             os.mkdir(path, 0o700)
             lock = _lock_folder(path)
-            if lock is not None:  # else somebody's sweep was quicker, and removes it
+            if lock is not None:  # else another process swept between mkdir and lock, and removes it
                 return MachineSpace(path, lock)
     except OSError as error:
         raise ConfigurationError(
@@ -88,7 +90,7 @@ def make_space(base: str) -> MachineSpace:
 
 
 def is_private(path: str) -> bool:
-    """Whether this is a folder of this user that is closed to all others; False also where there is none."""
+    """Return whether this is a folder of this user and closed to others; False also if it does not exist."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -97,7 +99,7 @@ def is_private(path: str) -> bool:
 
 
 def sweep(folders: Sequence[str]) -> None:
-    """Remove the spaces in these folders that this user's dead processes have left."""
+    """Remove the spaces that dead processes of this user have left in these folders."""
     for base in folders:
         with suppress(OSError):
             for name in os.listdir(base):
@@ -116,7 +118,7 @@ def _sweep_one(path: str) -> None:
 
 
 def _lock_folder(path: str) -> int | None:
-    """A descriptor that holds the lock on a folder; None where somebody else holds it or has removed the folder."""
+    """Lock a folder and return the descriptor, or None if another process holds it or has removed the folder."""
     try:
         lock = os.open(path, _FOLDER)
     except FileNotFoundError:
@@ -126,7 +128,7 @@ def _lock_folder(path: str) -> int | None:
         if os.path.samestat(os.fstat(lock), os.lstat(path)):
             return lock
     except (BlockingIOError, FileNotFoundError):
-        pass  # held, or removed between the two looks: both mean that it is not ours
+        pass  # held by another process, or removed since it was opened
     except BaseException:
         os.close(lock)
         raise
@@ -135,7 +137,7 @@ def _lock_folder(path: str) -> int | None:
 
 
 def _remove(path: str) -> None:
-    """Take the folder out of everybody's way first: who comes late then finds nothing, and makes nothing new in it."""
+    """Rename the folder, then remove it: a late writer finds no folder and creates nothing in it."""
     gone = path if path.endswith("~") else f"{path}~"
     with suppress(OSError):
         os.rename(path, gone)

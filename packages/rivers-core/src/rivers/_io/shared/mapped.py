@@ -1,13 +1,13 @@
-"""The files of the default store: a pickle and its buffers, written once, mapped into memory by whoever reads them.
+"""The file format of the default store: a pickle and its buffers, written once and mapped by its readers.
 
-    magic │ where the trailer begins │ size of the pickle │ buffers │ size of each │ pickle │ buffer │ … │ trailer
-    8       8 bytes, little            8                    8         8              …        at a multiple of 64
+    magic │ offset of the trailer │ size of the pickle │ buffers │ size of each │ pickle │ buffer │ … │ trailer
+    8       8 bytes, little         8                    8         8              …        at a multiple of 64
 
-A pointer, to a value in another place, has another magic and a path in the place of the pickle.
+A pointer, to a value in another folder, has another magic and a path in place of the pickle.
 
-The trailer is that of all stored values (`trailer`), but its digest covers the header and not the value: this is memory
-of one machine, and reading it all would cost more than everything else. So a file that is cut short, from elsewhere or
-another key's is found, and a flipped bit is not.
+The trailer is that of all stored values (`trailer`), but its checksum covers the header only: this is memory of one
+machine, and reading all of it would cost more than everything else. So a file that is cut short, from elsewhere or of
+another key is found, but not a flipped bit.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _VALUE = b"RIVMAP1\n"
 _POINTER = b"RIVPTR1\n"
 _HEAD = struct.Struct("<8s3Q")
 _ALIGNED = 64
-"""What Arrow asks of its buffers, and a cache line; a map begins at a page."""
+"""The alignment that Arrow recommends for buffers, and a cache line; a map begins at a page."""
 _SMALL = 65536
-"""A file below this many bytes is read, not mapped: a map costs more than it saves, and there are 65,530 at most."""
+"""Smaller files are read, not mapped: a map costs more than it saves, and Linux allows a process 65,530 of them."""
 
 _PADDING = bytes(_ALIGNED)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,7 +44,7 @@ _FAILED = ctypes.c_void_p(-1).value
 def lay_out(
     stream: bytes, buffers: Sequence[memoryview], attempt_id: str, key: str, written: int | None = None
 ) -> Chunks:
-    """A value's file in pieces; the buffers are not copied."""
+    """Return a value's file in pieces, without copying the buffers."""
     body: list[bytes | memoryview] = [stream]
     position = _HEAD.size + 8 * len(buffers) + len(stream)
     for buffer in buffers:
@@ -55,35 +55,35 @@ def lay_out(
 
 
 def lay_out_pointer(path: str, attempt_id: str, key: str, written: int | None = None) -> Chunks:
-    """The file of a value that is in another place."""
+    """Return the file that points to a value at `path`."""
     stream = os.fsencode(path)
     return _seal_file(_POINTER, [stream], _HEAD.size + len(stream), [len(stream)], attempt_id, key, written)
 
 
 def parse_pointer(data: memoryview) -> str | None:
-    """The path that a pointer leads to; None for a value, or for what is no file of this kind."""
+    """Return the path in a pointer; None for a value or another file."""
     return os.fsdecode(bytes(_split(data)[1])) if data[: len(_POINTER)] == _POINTER else None
 
 
 def take_apart(data: memoryview, key: str) -> tuple[memoryview, list[memoryview]]:
-    """The pickle and the buffers of a value's file.
+    """Return the pickle and the buffers of a value's file.
 
     Raises:
-        Damaged: it is cut short, from elsewhere, or another key's.
+        Damaged: it is cut short, from elsewhere, or the file of another key.
     """
     header, stream, buffers, trailer = _split(data)
     try:
         unseal(memoryview(b"".join((header, trailer))), key)
     except Damaged:
-        parse_names(data)  # says it better where the end is missing
+        parse_names(data)  # raises a clearer error if the end is missing
         raise
     return stream, buffers
 
 
 def map_file(path: str) -> memoryview | None:
-    """A file's bytes, read-only and without a copy where it is large; None where there is no file.
+    """Return a file's bytes, read-only, and mapped if it is large; None if there is no file.
 
-    The map keeps the bytes when the file is removed, and holds no descriptor: thousands may be there at once.
+    The map keeps the bytes when the file is removed. It holds no descriptor, so that thousands can exist at once.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -102,12 +102,12 @@ def map_file(path: str) -> memoryview | None:
 
 
 def _map(fd: int, size: int) -> memoryview | None:
-    # Not by the module mmap: a map of that keeps a descriptor open, until Python 3.13 in any case.
+    # mmap.mmap duplicates the descriptor and keeps it open (until Python 3.13, which has trackfd=False).
     address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
     if address == _FAILED:
         return None
     whole = (ctypes.c_ubyte * size).from_address(address)
-    # At the end of the interpreter somebody may still look: then the map ends with the process.
+    # At interpreter exit the array may still be in use: then the map ends with the process.
     weakref.finalize(whole, _libc.munmap, address, size).atexit = False
     return memoryview(whole).cast("B")
 
@@ -121,22 +121,22 @@ def _seal_file(
     key: str,
     written: int | None,
 ) -> Chunks:
-    """Put header and trailer around a body that ends at `size`; `sizes` are those of the pickle and the buffers."""
+    """Return a body that ends at `size` with header and trailer; `sizes` are those of the pickle and the buffers."""
     count = len(sizes) - 1
     header = struct.pack(f"{_HEAD.format}{count}Q", magic, size, sizes[0], count, *sizes[1:])
     return [header, *body, seal([header], attempt_id, key, written)]
 
 
 def _split(data: memoryview) -> tuple[memoryview, memoryview, list[memoryview], memoryview]:
-    """Header, pickle or path, buffers and trailer."""
+    """Return the header, the pickle or path, the buffers and the trailer."""
     if len(data) < _HEAD.size:
-        raise Damaged(f"{len(data):,} bytes, which is no value of this store: cut short, or from elsewhere")
+        raise Damaged(f"{len(data):,} bytes are no value of this store: cut short, or from elsewhere")
     magic, size, first, count = _HEAD.unpack_from(data)
     if magic not in (_VALUE, _POINTER):
-        raise Damaged(f"it begins with {magic!r}, not as values of this store do")
+        raise Damaged(f"it begins with {magic!r}, unlike values of this store")
     position = _HEAD.size + 8 * count
     if position > size or size > len(data):
-        raise Damaged(f"{len(data):,} bytes of {size:,} and a trailer: cut short")
+        raise Damaged(f"{len(data):,} bytes in place of {size:,} and a trailer: cut short")
     header, stream = data[:position], data[position : position + first]
     position += first
     buffers: list[memoryview] = []

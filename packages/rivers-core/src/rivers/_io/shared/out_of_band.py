@@ -1,7 +1,7 @@
-"""Pickles with their large buffers beside them, so that those are neither copied into a pickle nor out of it.
+"""Pickles with large buffers out of band (PEP 574), which copies them neither into the pickle nor out of it.
 
-Protocol 5 leaves out what an object hands over as a buffer: numpy's arrays, Arrow's and so pandas' columns. A `bytes`
-object must own its memory, so it is copied once when it is loaded; in the pickle it would be copied twice more.
+Protocol 5 leaves out the buffers of numpy's arrays and Arrow's columns, pandas' included. A `bytes` object must own its
+memory, so it is copied once when it is loaded; in the pickle it would be copied twice more.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 __all__ = ["deserialize", "serialize"]
 
 _LARGE = 1 << 16
-"""`bytes` from this size on are left out of the pickle; below, that costs more than the copies."""
+"""Smaller `bytes` stay in the pickle, as leaving them out costs more than the copies."""
 
 
 class _Beside:
-    """Stands for a large `bytes` or `bytearray` in a pickle; unpickled, it is made of the buffer."""
+    """A stand-in for a large `bytes` or `bytearray`, which unpickles from the buffer."""
 
     def __init__(self, value: bytes | bytearray) -> None:
         self._value = value
@@ -28,13 +28,13 @@ class _Beside:
 
 
 def serialize(value: Any) -> tuple[bytes, list[memoryview]]:
-    """The pickle of a value and the buffers that belong to it.
+    """Return the pickle of a value and its buffers.
 
-    Classes and functions of `__main__`, which another process cannot import, go into the pickle by cloudpickle, where
-    that is installed; it gives a process its own class back. So do local ones, which pickle refuses.
+    cloudpickle, if it is installed, pickles classes and functions of `__main__`, which another process cannot import,
+    and local ones, which pickle refuses.
 
     Raises:
-        Exception: what pickling raises; it runs what the value's classes ask for.
+        Exception: any error of pickling, which runs code of the value's classes.
     """
     kind = type(value)
     if (kind is bytes or kind is bytearray) and len(value) >= _LARGE:
@@ -55,17 +55,17 @@ def serialize(value: Any) -> tuple[bytes, list[memoryview]]:
 
 
 def deserialize(stream: bytes | memoryview, buffers: Iterable[memoryview]) -> Any:
-    """The value again; what was made of buffers looks into them.
+    """Return the value; its arrays are views of the buffers.
 
     Raises:
-        Exception: what unpickling raises; it runs what the value's classes ask for.
+        Exception: any error of unpickling, which runs code of the value's classes.
     """
-    # Only what this user's own processes have stored comes here: the folder is closed to others.
+    # Only processes of this user have stored it: the folder is closed to others.
     return pickle.loads(stream, buffers=buffers)  # noqa: S301
 
 
 class _Buffers:
-    """Takes the buffers that pickling leaves out; one with gaps in memory it sends back into the pickle."""
+    """A `buffer_callback` that collects contiguous buffers and leaves others in the pickle."""
 
     def __init__(self) -> None:
         self.found: list[memoryview] = []

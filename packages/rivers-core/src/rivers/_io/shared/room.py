@@ -1,4 +1,4 @@
-"""How much room there is: on a file system, and in the memory that this process may use."""
+"""Free space: on a file system, and in the memory that this process may use."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ __all__ = ["Memory", "has_room", "is_roomy", "read_free_space", "read_memory"]
 _MIB = 1 << 20
 
 LEAST = 1024 * _MIB
-"""Free bytes from which on a place in memory is roomy: 100 values of 10 MB."""
+"""Free bytes that make a file system in memory roomy: 100 values of 10 MB."""
 SHARE = 2
-"""A store in memory may begin with one part in so many of what is available: the steps need memory, too."""
+"""A store in memory may start with one part in so many of the available memory, as the steps need memory, too."""
 KEPT_FREE = 32 * _MIB
-"""What large values leave free on a file system in memory, at most a sixteenth of it: for small ones and pointers."""
+"""Bytes that large values leave free on a file system in memory, for small values and pointers; at most a sixteenth."""
 
 
 class Memory(NamedTuple):
-    """Bytes of memory: how many this process may use at all, and how many are available now."""
+    """Bytes of memory: those that this process may use at all, and those that are available now."""
 
     total: int
     available: int
 
 
 def is_roomy(free: int, found: Memory | None) -> bool:
-    """Whether a file system in memory with so many free bytes is a good place for a store."""
+    """Return whether a file system in memory with `free` bytes suits a store."""
     return found is not None and min(free, found.available // SHARE) >= LEAST
 
 
 def has_room(size: int, total: int, free: int, found: Memory | None) -> bool:
-    """Whether a value of that size can go to a file system in memory and leave enough for everybody.
+    """Return whether a value of `size` bytes fits on a file system in memory and leaves enough memory for the steps.
 
-    An eighth of the memory, at least 256 MiB of it or a half of what is little, stays for the steps themselves.
+    They keep an eighth of the memory, at least 256 MiB, but no more than half of it.
     """
     if found is None or free - size < min(KEPT_FREE, total // 16):
         return False
@@ -43,7 +43,7 @@ def has_room(size: int, total: int, free: int, found: Memory | None) -> bool:
 
 
 def read_free_space(folder: str) -> tuple[int, int]:
-    """Size and free bytes of a folder's file system.
+    """Return the size and the free bytes of a folder's file system.
 
     Raises:
         OSError: there is no such folder.
@@ -53,9 +53,9 @@ def read_free_space(folder: str) -> tuple[int, int]:
 
 
 def read_memory(root: Path = Path("/")) -> Memory | None:
-    """The least of what the machine and the cgroups (v1 and v2) of this process and above it say; None without /proc.
+    """Return the least memory of the machine, this process's cgroup (v1 or v2) and those above; None without /proc.
 
-    What the kernel can drop at once, as the cache of files on disks, counts as available.
+    Memory that the kernel can reclaim at once, such as the cache of files on disk, counts as available.
     """
     numbers = read_table(root / "proc/meminfo")
     total, available = numbers.get("MemTotal", 0) * 1024, numbers.get("MemAvailable", 0) * 1024
