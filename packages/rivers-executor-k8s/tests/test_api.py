@@ -86,7 +86,7 @@ class TestWhere:
         """A context that is not there is refused with those that are."""
         path = kubeconfig(tmp_path, "http://127.0.0.1:1")
 
-        with pytest.raises(ConfigurationError, match=r"context='three' is not in .*there are: one, two"):
+        with pytest.raises(ConfigurationError, match=r"invalid context='three': expected one of .*: one, two"):
             load_api_config("three", {"KUBECONFIG": str(path)})
 
     @pytest.mark.parametrize("content", [None, "", "}{", "- a list", "kind: Config"])
@@ -548,7 +548,7 @@ class TestConnections:
                 )
                 api = ApiClient(load_api_config(None, {"KUBECONFIG": str(path)}))
                 async with api.stream("/stream", {}, silence=5.0) as stream:
-                    assert b"{}\n" == await stream.piece()
+                    assert b"{}\n" == await stream.read()
                     await api.request("GET", "/version")
                 hanging = asyncio.ensure_future(api.request("GET", "/version", within=0.2))
                 await asyncio.gather(hanging, return_exceptions=True)

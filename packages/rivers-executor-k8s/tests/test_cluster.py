@@ -138,7 +138,7 @@ class TestWaiting:
 
         assert isinstance(refused, PodRefusedError)
         assert refused.transient
-        assert "ApiError" == refused.word
+        assert "ApiError" == refused.reason
         assert "503: Service Unavailable" in str(refused)
 
     def test_a_short_wait_is_not_told(self, fake: FakeCluster) -> None:
@@ -193,7 +193,7 @@ class TestRefusal:
         refused = created(fake, plain_pod("p", serviceAccountName="nobody"))
 
         assert isinstance(refused, PodRefusedError)
-        assert ("ServiceAccountNotFound", False) == (refused.word, refused.transient)
+        assert ("ServiceAccountNotFound", False) == (refused.reason, refused.transient)
         assert "nobody" in str(refused)
         assert 1 == asked(fake, "create")
 
@@ -204,7 +204,7 @@ class TestRefusal:
         refused = created(fake, plain_pod("p"))
 
         assert isinstance(refused, PodRefusedError)
-        assert "NotPermitted" == refused.word
+        assert "NotPermitted" == refused.reason
 
     def test_namespace_terminating(self, fake: FakeCluster) -> None:
         """A namespace that is being deleted takes no pods (K48)."""
@@ -213,7 +213,7 @@ class TestRefusal:
         refused = created(fake, plain_pod("p"))
 
         assert isinstance(refused, PodRefusedError)
-        assert "NamespaceTerminating" == refused.word
+        assert "NamespaceTerminating" == refused.reason
 
     def test_namespace_missing(self, fake: FakeCluster) -> None:
         """A namespace that is not there is named (K4)."""
@@ -227,7 +227,7 @@ class TestRefusal:
 
         with pytest.raises(PodRefusedError, match="namespace 'nowhere' cannot be used") as refused:
             asyncio.run(scenario())
-        assert "NamespaceNotFound" == refused.value.word
+        assert "NamespaceNotFound" == refused.value.reason
 
     def test_manifest(self, fake: FakeCluster) -> None:
         """A manifest that is wrong is refused with the path of the field, also when it is only tried (K5)."""
@@ -253,7 +253,7 @@ def test_a_dry_run_makes_nothing(fake: FakeCluster) -> None:
             await asyncio.to_thread(fake.quota, pods=0)
             with pytest.raises(PodRefusedError) as refused:
                 await cluster.dry_run(plain_pod("p"))
-            assert ("ExceededQuota", True) == (refused.value.word, refused.value.transient)
+            assert ("ExceededQuota", True) == (refused.value.reason, refused.value.transient)
 
     asyncio.run(scenario())
     assert [] == fake.pods()
@@ -332,9 +332,9 @@ class TestPermissions:
         async def scenario() -> list[bool]:
             async with opened(fake) as cluster:
                 return [
-                    await cluster.allowed("get", "pods"),
-                    await cluster.allowed("get", "pods", subresource="log"),
-                    await cluster.allowed("update", "leases", group="coordination.k8s.io"),
+                    await cluster.is_allowed("get", "pods"),
+                    await cluster.is_allowed("get", "pods", subresource="log"),
+                    await cluster.is_allowed("update", "leases", group="coordination.k8s.io"),
                 ]
 
         assert [True, False, True] == asyncio.run(scenario())
@@ -406,7 +406,7 @@ class TestLogs:
 
         async def scenario() -> tuple[str, tuple[Any, ...]]:
             async with opened(fake) as cluster:
-                return await cluster.log_tail("p"), await cluster.events_of(pod)
+                return await cluster.read_log_tail("p"), await cluster.list_events(pod)
 
         assert ("", ()) == asyncio.run(scenario())
 
@@ -420,7 +420,7 @@ class TestLogs:
                     made = await cluster.create_pod(plain_pod("p"), deadline=time.monotonic() + 9, on_wait=print)
                     await asyncio.to_thread(started.wait_for, "p", "Pending")
                     for _ in range(200):
-                        if events := await cluster.events_of(made):
+                        if events := await cluster.list_events(made):
                             return [event.message for event in events]
                         await asyncio.sleep(0.05)
                     return []
@@ -438,7 +438,7 @@ class TestLogs:
             async with opened(cluster) as own:
                 await own.create_pod(plain_pod("p"), deadline=time.monotonic() + 9, on_wait=print)
                 await asyncio.to_thread(cluster.wait_for, "p", "Running")
-                return await own.announcement("p")
+                return await own.read_announcement("p")
 
         with FakeCluster(command=[sys.executable, "-c", program]) as cluster:
             begun = time.monotonic()

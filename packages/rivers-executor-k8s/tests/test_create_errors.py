@@ -14,55 +14,57 @@ ENDING = "unable to create new content in namespace ns because it is being termi
 MANY = "etcdserver: too many requests"
 
 TABLE = [
-    (409, "AlreadyExists", 'pods "p" already exists', "look", "AlreadyExists"),
-    (409, "AlreadyExists", 'object is being deleted: pods "p" already exists', "look", "AlreadyExists"),
-    (409, "Conflict", 'Operation cannot be fulfilled on resourcequotas "q"', "wait", "Conflict"),
-    (403, "Forbidden", FORBIDDEN + "exceeded quota: q, requested: pods=1, used: pods=1", "wait", "ExceededQuota"),
-    (403, "Forbidden", FORBIDDEN + "status unknown for quota: q, resources: pods", "wait", "ExceededQuota"),
-    (403, "Forbidden", FORBIDDEN + "failed quota: q: must specify limits.cpu", "give up", "Forbidden"),
-    (403, "Forbidden", FORBIDDEN + USER, "give up", "NotPermitted"),
-    (403, "Forbidden", FORBIDDEN + ENDING, "give up", "NamespaceTerminating"),
-    (403, "Forbidden", FORBIDDEN + 'violates PodSecurity "restricted:latest"', "give up", "PodSecurity"),
-    (403, "Forbidden", FORBIDDEN + "error looking up service account ns/x", "give up", "ServiceAccountNotFound"),
-    (403, "Forbidden", "admission webhook said no", "give up", "Forbidden"),
-    (403, "", "Forbidden: the proxy says no", "give up", "Forbidden"),
-    (404, "NotFound", 'namespaces "ns" not found', "give up", "NamespaceNotFound"),
-    (401, "Unauthorized", "Unauthorized", "give up", "Unauthorized"),
-    (400, "BadRequest", "Pod cannot be handled as a Pod", "give up", "BadRequest"),
-    (422, "Invalid", 'Pod "p" is invalid', "give up", "Invalid"),
-    (413, "RequestEntityTooLarge", "limit is 3145728", "give up", "RequestEntityTooLarge"),
-    (302, "", "Found", "give up", "Invalid"),
-    (408, "Timeout", "late", "wait", "Timeout"),
-    (429, "TooManyRequests", MANY, "wait", "TooManyRequests"),
-    (429, "", "Too Many Requests", "wait", "TooManyRequests"),
-    (500, "InternalError", 'failed calling webhook "w"', "wait", "InternalError"),
-    (502, "", "Bad Gateway", "wait", "ApiError"),
-    (503, "ServiceUnavailable", "apiserver is shutting down", "wait", "ServiceUnavailable"),
-    (504, "Timeout", "request did not complete within the allotted timeout", "wait", "Timeout"),
+    (409, "AlreadyExists", 'pods "p" already exists', "adopt", "AlreadyExists"),
+    (409, "AlreadyExists", 'object is being deleted: pods "p" already exists', "adopt", "AlreadyExists"),
+    (409, "Conflict", 'Operation cannot be fulfilled on resourcequotas "q"', "retry", "Conflict"),
+    (403, "Forbidden", FORBIDDEN + "exceeded quota: q, requested: pods=1, used: pods=1", "retry", "ExceededQuota"),
+    (403, "Forbidden", FORBIDDEN + "status unknown for quota: q, resources: pods", "retry", "ExceededQuota"),
+    (403, "Forbidden", FORBIDDEN + "failed quota: q: must specify limits.cpu", "fail", "Forbidden"),
+    (403, "Forbidden", FORBIDDEN + USER, "fail", "NotPermitted"),
+    (403, "Forbidden", FORBIDDEN + ENDING, "fail", "NamespaceTerminating"),
+    (403, "Forbidden", FORBIDDEN + 'violates PodSecurity "restricted:latest"', "fail", "PodSecurity"),
+    (403, "Forbidden", FORBIDDEN + "error looking up service account ns/x", "fail", "ServiceAccountNotFound"),
+    (403, "Forbidden", "admission webhook said no", "fail", "Forbidden"),
+    (403, "", "Forbidden: the proxy says no", "fail", "Forbidden"),
+    (404, "NotFound", 'namespaces "ns" not found', "fail", "NamespaceNotFound"),
+    (401, "Unauthorized", "Unauthorized", "fail", "Unauthorized"),
+    (400, "BadRequest", "Pod cannot be handled as a Pod", "fail", "BadRequest"),
+    (422, "Invalid", 'Pod "p" is invalid', "fail", "Invalid"),
+    (413, "RequestEntityTooLarge", "limit is 3145728", "fail", "RequestEntityTooLarge"),
+    (302, "", "Found", "fail", "Invalid"),
+    (408, "Timeout", "late", "retry", "Timeout"),
+    (429, "TooManyRequests", MANY, "retry", "TooManyRequests"),
+    (429, "", "Too Many Requests", "retry", "TooManyRequests"),
+    (500, "InternalError", 'failed calling webhook "w"', "retry", "InternalError"),
+    (502, "", "Bad Gateway", "retry", "ApiError"),
+    (503, "ServiceUnavailable", "apiserver is shutting down", "retry", "ServiceUnavailable"),
+    (504, "Timeout", "request did not complete within the allotted timeout", "retry", "Timeout"),
 ]
 
 
-@pytest.mark.parametrize(("status", "reason", "message", "deed", "word"), TABLE)
-def test_what_an_answer_means(status: int, reason: str, message: str, deed: str, word: str) -> None:
-    """Each answer is waited out, looked into or final, and has a cause in a word and the server's own in its text."""
-    meaning = classify_create_error(ApiError(status, reason, message), "ns")
+@pytest.mark.parametrize(("status", "reason", "message", "action", "cause"), TABLE)
+def test_what_an_answer_means(status: int, reason: str, message: str, action: str, cause: str) -> None:
+    """Each answer is waited out, looked into or final, and has a cause in a cause and the server's own in its text."""
+    decision = classify_create_error(ApiError(status, reason, message), "ns")
 
-    assert (deed, word) == (meaning.deed, meaning.word)
-    assert message in meaning.text
+    assert (action, cause) == (decision.action, decision.reason)
+    assert message in decision.message
 
 
 def test_no_answer_means_to_wait() -> None:
     """Without an answer nothing is known, and the same request is sent again."""
-    meaning = classify_create_error(ApiUnreachableError("no route to host"), "ns")
+    decision = classify_create_error(ApiUnreachableError("no route to host"), "ns")
 
-    assert ("wait", "ApiUnreachable", "no route to host") == (meaning.deed, meaning.word, meaning.text)
+    assert ("retry", "ApiUnreachable", "no route to host") == (decision.action, decision.reason, decision.message)
 
 
 def test_a_terminating_namespace_is_known_by_its_cause() -> None:
     """What an API server gives as the cause counts, in whatever words it says it."""
     cause = StatusCause(reason="NamespaceTerminating", field="metadata.namespace")
 
-    assert "NamespaceTerminating" == classify_create_error(ApiError(403, "Forbidden", "no", causes=(cause,)), "ns").word
+    assert (
+        "NamespaceTerminating" == classify_create_error(ApiError(403, "Forbidden", "no", causes=(cause,)), "ns").reason
+    )
 
 
 def test_faults_are_named_by_field() -> None:
@@ -70,9 +72,9 @@ def test_faults_are_named_by_field() -> None:
     first = StatusCause(field="spec.containers[0].image", message="Required value")
     second = StatusCause(field="metadata.name", message="too long")
 
-    meaning = classify_create_error(ApiError(422, "Invalid", "Pod is invalid", causes=(first, second)), "ns")
+    decision = classify_create_error(ApiError(422, "Invalid", "Pod is invalid", causes=(first, second)), "ns")
 
-    assert "spec.containers[0].image: Required value; metadata.name: too long" == meaning.text
+    assert "spec.containers[0].image: Required value; metadata.name: too long" == decision.message
 
 
 @pytest.mark.parametrize(("status", "passes"), [(429, True), (500, True), (503, True), (404, False), (410, False)])

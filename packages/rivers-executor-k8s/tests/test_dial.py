@@ -40,7 +40,7 @@ def fake() -> Iterator[FakeCluster]:
 async def listening(fake: FakeCluster, session: Session) -> tuple[Pod, int]:
     """A pod that listens, and its port."""
     name, view = await made(session)
-    await until(lambda: view.runs and "\n" in fake.log(name))
+    await until(lambda: view.is_running and "\n" in fake.log(name))
     assert view.pod is not None
     return view.pod, int(fake.log(name))
 

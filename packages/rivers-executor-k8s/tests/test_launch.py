@@ -87,7 +87,7 @@ def test_log_that_may_not_be_read(sleeping: FakeCluster, code: int, word: str) -
     outcome = Outcome(sleeping)
 
     assert outcome.error is not None
-    assert (word, False) == (outcome.error.word, outcome.error.transient)
+    assert (word, False) == (outcome.error.reason, outcome.error.transient)
     assert "pods/log: get" in str(outcome.error)
     assert outcome.took < LOAD
 

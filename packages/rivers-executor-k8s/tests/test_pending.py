@@ -67,7 +67,7 @@ WAITS = [
 ]
 
 FATAL = [
-    ("invalid-image-name", "InvalidImageName", 0.0, "'rivers-worker:latest+07' is no name of an image"),
+    ("invalid-image-name", "InvalidImageName", 0.0, "'rivers-worker:latest+07' is not the name of an image"),
     ("never-pull", "ErrImageNeverPull", 0.0, "image 'localhost/missing:1' is not on node node-1"),
     ("pull-not-found", "ErrImagePull", 0.0, "127.0.0.1:5000/missing:1: not found"),
     ("pull-unauthorized", "ErrImagePull", 0.0, "401 Unauthorized – is its name right"),
@@ -89,8 +89,8 @@ def test_what_may_change_is_waited_for(name: str, word: str, text: str) -> None:
     cause = find_cause(seen(name).pod, seen(name).events)
 
     assert cause is not None
-    assert (word, False, 0.0) == (cause.word, cause.fatal, cause.patience)
-    assert text in cause.text
+    assert (word, False, 0.0) == (cause.reason, cause.fatal, cause.patience)
+    assert text in cause.message
 
 
 @pytest.mark.parametrize(("name", "word", "patience", "text"), FATAL)
@@ -99,8 +99,8 @@ def test_what_does_not_change_is_fatal(name: str, word: str, patience: float, te
     cause = find_cause(seen(name).pod, seen(name).events)
 
     assert cause is not None
-    assert (word, True, patience) == (cause.word, cause.fatal, cause.patience)
-    assert text in cause.text
+    assert (word, True, patience) == (cause.reason, cause.fatal, cause.patience)
+    assert text in cause.message
 
 
 PULLS = ["refused", "not-found", "unauthorized", "denied", "server-error", "rate-limited", "unavailable"]
@@ -181,8 +181,8 @@ def test_a_registry_that_refuses_is_fatal_in_every_runtimes_words(message: str) 
 
     assert cause is not None
     assert cause.fatal
-    assert IMAGE in cause.text
-    assert message in cause.text
+    assert IMAGE in cause.message
+    assert message in cause.message
 
 
 NO_ANSWERS = [
@@ -299,9 +299,9 @@ def test_other_states_are_told_and_waited_for(reason: str, message: str) -> None
     cause = find_cause(waiting(reason, message))
 
     assert cause is not None
-    assert (reason, False) == (cause.word, cause.fatal)
-    assert message in cause.text
-    assert cause.text
+    assert (reason, False) == (cause.reason, cause.fatal)
+    assert message in cause.message
+    assert cause.message
 
 
 # ---- texts ----------------------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_ids_that_change_with_every_try_are_left_out() -> None:
 
     assert first == find_cause(waiting("CreateContainerError", message.format("bae0" * 16)))
     assert first is not None
-    assert "failed to generate container spec: disk full" == first.text
+    assert "failed to generate container spec: disk full" == first.message
 
 
 def test_a_text_is_one_line_of_bounded_length() -> None:
@@ -322,8 +322,8 @@ def test_a_text_is_one_line_of_bounded_length() -> None:
     cause = find_cause(waiting("ErrImagePull", "<html>\n" + "x\n" * 5000))
 
     assert cause is not None
-    assert "\n" not in cause.text
-    assert len(cause.text) < 2100
+    assert "\n" not in cause.message
+    assert len(cause.message) < 2100
 
 
 # ---- init containers, schedulers, events ----------------------------------------------------------------------------
@@ -358,8 +358,8 @@ def test_a_later_init_container_that_cannot_start_is_the_cause() -> None:
     cause = find_cause(with_inits(("proxy", RUNS), ("setup", state)))
 
     assert cause is not None
-    assert ("CreateContainerConfigError", True, CONFIG_PATIENCE) == (cause.word, cause.fatal, cause.patience)
-    assert cause.text.startswith("init container 'setup': configmap \"c\" not found")
+    assert ("CreateContainerConfigError", True, CONFIG_PATIENCE) == (cause.reason, cause.fatal, cause.patience)
+    assert cause.message.startswith("init container 'setup': configmap \"c\" not found")
 
 
 def test_a_side_cars_trouble_is_not_the_workers() -> None:
@@ -416,8 +416,8 @@ def test_events_that_explain(reason: str, message: str, fatal: bool) -> None:
     cause = find_cause(waiting("ContainerCreating"), [event(reason, message, 5)])
 
     assert cause is not None
-    assert (reason, fatal) == (cause.word, cause.fatal)
-    assert message in cause.text
+    assert (reason, fatal) == (cause.reason, cause.fatal)
+    assert message in cause.message
 
 
 @pytest.mark.parametrize(

@@ -48,67 +48,67 @@ def life(uid: str) -> list[Pod]:
 class TestEvents:
     def test_each_version_once(self) -> None:
         """An event that comes again, at once or after others, is not told again."""
-        known = PodCache()
+        cache = PodCache()
         states = life("a")
 
-        assert [True, False, True, False] == [known.change(states[index]) for index in (0, 0, 1, 0)]
+        assert [True, False, True, False] == [cache.update(states[index]) for index in (0, 0, 1, 0)]
 
     def test_not_in_the_wrong_order(self) -> None:
         """A state that a pod has passed already is not told, though it was never seen."""
-        known = PodCache()
+        cache = PodCache()
         states = life("a")
 
-        assert [True, False, True, False] == [known.change(states[index]) for index in (2, 1, 4, 3)]
+        assert [True, False, True, False] == [cache.update(states[index]) for index in (2, 1, 4, 3)]
 
     def test_a_deletion_is_the_end(self) -> None:
         """Of a pod that is gone nothing is told any more, neither a change nor its deletion."""
-        known = PodCache()
+        cache = PodCache()
         states = life("a")
-        known.change(states[0])
+        cache.update(states[0])
 
-        assert [True, False, False] == [known.deletion(states[5]), known.deletion(states[5]), known.change(states[4])]
+        assert [True, False, False] == [cache.remove(states[5]), cache.remove(states[5]), cache.update(states[4])]
 
     def test_a_pod_without_uid_is_none(self) -> None:
         """What has no uid is no pod."""
-        known = PodCache()
+        cache = PodCache()
 
-        assert (False, False) == (known.change(Pod()), known.deletion(Pod()))
+        assert (False, False) == (cache.update(Pod()), cache.remove(Pod()))
 
 
 class TestLists:
     def test_what_changed_and_what_is_missing(self) -> None:
         """A list tells of what is new or different, and of what is not there any more as it was last."""
-        known = PodCache()
+        cache = PodCache()
         for uid in "abc":
-            known.change(life(uid)[0])
-        known.before_list()
+            cache.update(life(uid)[0])
+        cache.begin_list()
 
-        changed, gone = known.listed([life("a")[0], life("b")[1], life("d")[0]])
+        changed, gone = cache.apply_list([life("a")[0], life("b")[1], life("d")[0]])
 
         assert [life("b")[1], life("d")[0]] == changed
         assert [life("c")[0]] == gone
 
     def test_what_the_watch_has_told_meanwhile_is_newer(self) -> None:
         """What came while the list was under way is not undone by it: no change, no pod that is new, no deletion."""
-        known = PodCache()
+        cache = PodCache()
         for uid in "ab":
-            known.change(life(uid)[2])
-        known.before_list()
-        known.change(life("a")[4])
-        known.deletion(life("b")[5])
-        known.change(life("c")[0])
+            cache.update(life(uid)[2])
+        cache.begin_list()
+        cache.update(life("a")[4])
+        cache.remove(life("b")[5])
+        cache.update(life("c")[0])
 
-        assert ([], []) == known.listed([life("a")[2], life("b")[2]])
-        known.before_list()
-        assert ([], [life("c")[0]]) == known.listed([life("a")[4]])
+        assert ([], []) == cache.apply_list([life("a")[2], life("b")[2]])
+        cache.begin_list()
+        assert ([], [life("c")[0]]) == cache.apply_list([life("a")[4]])
 
     def test_a_list_is_right(self) -> None:
         """What a list says counts, also where it looks like a step back."""
-        known = PodCache()
-        known.change(life("a")[2])
-        known.before_list()
+        cache = PodCache()
+        cache.update(life("a")[2])
+        cache.begin_list()
 
-        assert ([life("a")[1]], []) == known.listed([life("a")[1]])
+        assert ([life("a")[1]], []) == cache.apply_list([life("a")[1]])
 
 
 def test_an_eviction_is_ahead() -> None:
@@ -122,7 +122,7 @@ def test_an_eviction_is_ahead() -> None:
 def test_any_watch_tells_the_truth(seed: int, count: int) -> None:
     """Through losses, repetitions, replays and swapped events, each pod only moves on, and a list completes it."""
     chance = random.Random(seed)
-    known = PodCache()
+    cache = PodCache()
     told: dict[str, list[Pod]] = {}
     gone: list[str] = []
     events = sorted(((index, uid) for uid in "abcd"[:count] for index in range(7)), key=lambda event: event[0])
@@ -137,14 +137,14 @@ def test_any_watch_tells_the_truth(seed: int, count: int) -> None:
     for index, uid in events:
         truth[uid] = max(index, truth.get(uid, 0))
         if index == 6:
-            if known.deletion(life(uid)[5]):
+            if cache.remove(life(uid)[5]):
                 gone.append(uid)
-        elif known.change(life(uid)[index]):
+        elif cache.update(life(uid)[index]):
             assert uid not in gone
             assert not told.get(uid) or not is_behind(life(uid)[index], told[uid][-1])
             told.setdefault(uid, []).append(life(uid)[index])
-    known.before_list()
-    changed, missing = known.listed([life(uid)[index] for uid, index in truth.items() if index < 6])
+    cache.begin_list()
+    changed, missing = cache.apply_list([life(uid)[index] for uid, index in truth.items() if index < 6])
     for state in changed:
         told.setdefault(state.metadata.uid, []).append(state)
     gone += [state.metadata.uid for state in missing]

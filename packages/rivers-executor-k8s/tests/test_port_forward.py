@@ -46,7 +46,7 @@ async def forwarded(fake: FakeCluster, port: int) -> AsyncIterator[PortForward]:
     """A port of a pod, made reachable."""
     async with opened(fake) as cluster:
         await cluster.create_pod(plain_pod("p"), deadline=time.monotonic() + 9, on_wait=print)
-        forward = await cluster.forward("p", port)
+        forward = await cluster.port_forward("p", port)
         try:
             yield forward
         finally:

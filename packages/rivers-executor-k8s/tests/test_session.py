@@ -133,7 +133,7 @@ class TestClose:
                 session = Session(cluster, Setting(executor=executor, run_id="r", image="test:1"), print)
                 await session.start()
                 name, view = await made(session)
-                await until(lambda: view.runs)
+                await until(lambda: view.is_running)
                 fake.lose_node(name, toleration=60)
                 return await session.close(time.monotonic() + 1.0)
 

@@ -37,7 +37,7 @@ class Told:
 
     @property
     def words(self) -> list[str]:
-        return [cause.word for cause in self.causes]
+        return [cause.reason for cause in self.causes]
 
 
 def begun(fake: FakeCluster, seconds: float = 30.0, *, befalls: Callable[[str], None] | None = None) -> Told:
@@ -104,7 +104,7 @@ class TestTold:
         told = begun(fake, befalls=befalls)
 
         assert ["Unschedulable", "ErrImagePull"] == told.words
-        assert NO_NODE == told.causes[0].text
+        assert NO_NODE == told.causes[0].message
         assert CALM <= told.at[0] < SILENT
         assert told.error is None
 
@@ -150,7 +150,7 @@ class TestFatal:
         told = begun(fake)
 
         assert told.error is not None
-        assert (reason, False) == (told.error.word, told.error.transient)
+        assert (reason, False) == (told.error.reason, told.error.transient)
         assert message in str(told.error)
         assert told.took < SILENT
 
@@ -181,7 +181,7 @@ class TestFatal:
         told = begun(fake, befalls=lambda pod: note(fake, pod, "FailedMount", NO_SECRET))
 
         assert told.error is not None
-        assert ("FailedMount", False) == (told.error.word, told.error.transient)
+        assert ("FailedMount", False) == (told.error.reason, told.error.transient)
         assert 12 <= told.took < 14
 
     def test_of_events_passes(self, fake: FakeCluster) -> None:
@@ -206,7 +206,7 @@ class TestTimeout:
         told = begun(fake, 1.5)
 
         assert told.error is not None
-        assert ("Unschedulable", True) == (told.error.word, told.error.transient)
+        assert ("Unschedulable", True) == (told.error.reason, told.error.transient)
         assert f"startup_timeout=1.5 s; last seen: Unschedulable: {NO_NODE}" in str(told.error)
         assert 1.5 <= told.took < 2.5
 
@@ -216,7 +216,7 @@ class TestTimeout:
         told = begun(fake, 1.5)
 
         assert told.error is not None
-        assert (None, True) == (told.error.word, told.error.transient)
+        assert (None, True) == (told.error.reason, told.error.transient)
         assert str(told.error).endswith("startup_timeout=1.5 s")
 
     def test_deleted_meanwhile(self, fake: FakeCluster) -> None:

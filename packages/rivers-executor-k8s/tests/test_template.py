@@ -191,12 +191,12 @@ class TestRead:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            ("", r"holds nothing: one object"),
-            ("- a\n", r"holds a list: one object"),
-            ("a: 1\n---\nb: 2\n", r"holds 2 documents: one object"),
-            ("spec: [", r"is no YAML: (.|\n)*line 1"),
-            ("spec: {a: *x}", r"is no YAML: (.|\n)*undefined alias"),
-            ("a: !!python/object/apply:os.getcwd []", r"is no YAML: (.|\n)*could not determine a constructor"),
+            ("", r"holds nothing: expected one object"),
+            ("- a\n", r"holds a list: expected one object"),
+            ("a: 1\n---\nb: 2\n", r"holds 2 documents: expected one object"),
+            ("spec: [", r"is not YAML: (.|\n)*line 1"),
+            ("spec: {a: *x}", r"is not YAML: (.|\n)*undefined alias"),
+            ("a: !!python/object/apply:os.getcwd []", r"is not YAML: (.|\n)*could not determine a constructor"),
             ("metadata: {annotations: {since: 2024-01-01}}", r"holds what is not JSON: (.|\n)*in quotes"),
             ("a: .nan", r"holds what is not JSON"),
             ("a: &a [*a]", r"holds what is not JSON"),
@@ -212,7 +212,7 @@ class TestRead:
         assert re.search(expected, said)
 
     @pytest.mark.parametrize(
-        ("data", "expected"), [(b"\xff\xfe\xff", "is no YAML"), (b"#" * (1 << 20) + b"#", "more than 1048576 bytes")]
+        ("data", "expected"), [(b"\xff\xfe\xff", "is not YAML"), (b"#" * (1 << 20) + b"#", "more than 1048576 bytes")]
     )
     def test_no_text(self, file: Path, data: bytes, expected: str) -> None:
         """What is no text, or far too much, is refused."""
@@ -223,7 +223,7 @@ class TestRead:
     def test_missing(self, tmp_path: Path) -> None:
         """A file that is not there is named; from where a relative path goes, too."""
         assert f"pod_template='{tmp_path}/none.yaml' cannot be read: No such file" in problem(tmp_path / "none.yaml")
-        assert f"it is looked for from {Path.cwd()}" in problem("none-of-that-name.yaml")
+        assert f"relative paths start at {Path.cwd()}" in problem("none-of-that-name.yaml")
 
     def test_checked(self, file: Path) -> None:
         """It is checked as a dict is, and the file is named with the path in it."""

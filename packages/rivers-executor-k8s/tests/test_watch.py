@@ -231,7 +231,7 @@ class TestLists:
                 fake.faults.add(Fault.html(503), verb="list")
                 await asyncio.sleep(0.1)
                 pod = await made(cluster, "p")
-                watch.know(pod)
+                watch.observe(pod)
                 await cluster.delete_pod("p", pod.metadata.uid)
                 fake.faults.clear()
                 await until(lambda: bool(told.gone), 20.0)
@@ -311,7 +311,7 @@ def test_a_listener_that_raises_stops_nothing(fake: FakeCluster, caplog: pytest.
             await watch.stop()
 
     asyncio.run(scenario())
-    assert "what the change of pod p led to has failed" in caplog.text
+    assert "handling the change of pod p failed" in caplog.text
 
 
 @pytest.mark.parametrize("fault", [None, Fault.hang(), Fault.stall(), Fault.reset()], ids=str)

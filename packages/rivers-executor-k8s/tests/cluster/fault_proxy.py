@@ -152,7 +152,7 @@ class FaultProxy:
             try:
                 async with self._api.stream(path, query, silence=60.0) as stream:
                     writer.write(BEGINNING)
-                    while not cut and (piece := await stream.piece()):
+                    while not cut and (piece := await stream.read()):
                         writer.write(piece)
                         await writer.drain()
             except ApiError as error:
@@ -173,7 +173,7 @@ class FaultProxy:
                 asyncio.timeout(WATCH_LIVES),
                 self._api.stream(path, query, silence=60.0) as stream,
             ):
-                while piece := await stream.piece():
+                while piece := await stream.read():
                     writer.write(piece)
                     await writer.drain()
         self.met["cut"] += 1

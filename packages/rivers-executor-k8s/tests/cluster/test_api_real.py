@@ -125,7 +125,7 @@ def test_a_pod_from_its_making_to_its_deletion(namespace: Namespace) -> None:
         with pytest.raises(NameTakenError):
             await created(cluster, named("p", digest="other"))
         await until(lambda: "Succeeded" in phases)
-        log, events = await cluster.log_tail("p"), await cluster.events_of(first)
+        log, events = await cluster.read_log_tail("p"), await cluster.list_events(first)
         await cluster.delete_pod("p", "another")
         assert await cluster.get_pod("p") is not None
         await cluster.delete_pod("p", first.metadata.uid)
@@ -154,7 +154,7 @@ def test_refusals(namespace: Namespace) -> None:
         for manifest in (wrong, unreadable, insecure, accountless):
             with pytest.raises(PodRefusedError) as refused:
                 await created(cluster, manifest)
-            seen.append((refused.value.word, refused.value.transient))
+            seen.append((refused.value.reason, refused.value.transient))
         return seen
 
     assert [
@@ -174,7 +174,7 @@ def test_quota_is_waited_for(namespace: Namespace) -> None:
         first = await created(cluster, named("a", "import time; time.sleep(60)"))
         with pytest.raises(PodRefusedError) as refused:
             await cluster.dry_run(named("b"))
-        assert ("ExceededQuota", True) == (refused.value.word, refused.value.transient)
+        assert ("ExceededQuota", True) == (refused.value.reason, refused.value.transient)
         making = asyncio.ensure_future(
             cluster.create_pod(named("b"), deadline=time.monotonic() + 60, on_wait=said.append)
         )
@@ -193,7 +193,7 @@ def test_a_namespace_that_is_not_there(namespace: Namespace) -> None:
         nowhere = Cluster(cluster._api, "rivers-test-nowhere")
         with pytest.raises(PodRefusedError) as refused:
             await created(nowhere, named("p"))
-        return refused.value.word
+        return refused.value.reason
 
     assert "NamespaceNotFound" == within(namespace, use)
 
@@ -209,10 +209,10 @@ def test_permissions(namespace: Namespace) -> None:
             await cluster.get_lease("l")
         pods, _ = await cluster.list_pods("a=b")
         return [
-            refused.value.word,
+            refused.value.reason,
             pods,
-            await cluster.allowed("list", "pods"),
-            await cluster.allowed("get", "pods", subresource="log"),
+            await cluster.is_allowed("list", "pods"),
+            await cluster.is_allowed("get", "pods", subresource="log"),
         ]
 
     assert ["NotPermitted", (), True, False] == within(namespace, use, access)
@@ -249,14 +249,14 @@ def test_port_forward(namespace: Namespace) -> None:
         await created(cluster, named("p", ECHO))
         await running(cluster, "p")
         for _ in range(200):
-            if "listening" in await cluster.log_tail("p"):
+            if "listening" in await cluster.read_log_tail("p"):
                 break
             await asyncio.sleep(0.05)
-        forward = await cluster.forward("p", 7433)
+        forward = await cluster.port_forward("p", 7433)
         same = [await _echoed(forward.target, payload) for payload in payloads]
         await forward.close()
         with pytest.raises(ApiError, match="404"):
-            await cluster.forward("another", 7433)
+            await cluster.port_forward("another", 7433)
         return same
 
     assert [True] * len(payloads) == within(namespace, use)
@@ -293,7 +293,7 @@ def test_verbs_of_port_forward(namespace: Namespace, verbs: str, old: bool, new:
 
     async def use(cluster: Cluster) -> bool:
         try:
-            await (await cluster.forward("p", 7433)).close()
+            await (await cluster.port_forward("p", 7433)).close()
         except ApiError as error:
             return error.status != 403
         return True

@@ -37,12 +37,12 @@ MOMENTS = ("begun", "StepStarted plain", "StepStarted one", "StepSucceeded one")
 
 HOLDS = """
 import asyncio, sys
-from rivers_executor_k8s.api.client import load_api
+from rivers_executor_k8s.api.client import load_api_client
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.run.lease import RunLock
 
 async def main():
-    lock = RunLock(Cluster(load_api(None), sys.argv[1]), sys.argv[2], None)
+    lock = RunLock(Cluster(load_api_client(None), sys.argv[1]), sys.argv[2], None)
     await lock.take()
     print(lock.epoch, flush=True)
     await asyncio.sleep(600)

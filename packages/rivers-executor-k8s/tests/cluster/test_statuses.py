@@ -61,7 +61,7 @@ def cause_in(namespace: Namespace, word: str, seconds: float = 20.0) -> PendingC
 
     def find() -> PendingCause | None:
         cause = find_cause(namespace.pod("p"), namespace.events("p"))
-        return cause if cause is not None and cause.word == word else None
+        return cause if cause is not None and cause.reason == word else None
 
     return namespace.until(find, seconds)
 
@@ -130,7 +130,7 @@ def test_pending(namespace: Namespace, manifest: dict[str, Any], word: str, fata
     cause = cause_in(namespace, word)
 
     assert fatal is cause.fatal
-    assert text in cause.text
+    assert text in cause.message
 
 
 def test_a_missing_key(namespace: Namespace) -> None:
@@ -141,7 +141,7 @@ def test_a_missing_key(namespace: Namespace) -> None:
     cause = cause_in(namespace, "CreateContainerConfigError")
 
     assert cause.fatal
-    assert "find key nope in ConfigMap" in cause.text
+    assert "find key nope in ConfigMap" in cause.message
 
 
 def test_a_config_map_that_comes_late(namespace: Namespace) -> None:

@@ -1,7 +1,7 @@
-"""Where the API server is, and how this process proves who it is: the one module that sees `kubernetes`.
+"""Read the API server's address and this process's credentials: the one module that imports `kubernetes`.
 
-The client library knows kubeconfigs, credential plugins and service accounts. Requests are ours (api.py), over raw
-JSON: its models would cost more than everything else that a controller does.
+The client library knows kubeconfigs, credential plugins and service accounts. It sends no request: its models would
+cost more CPU time than everything else that a controller does.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from rivers_executor_k8s.api.transport import Endpoint, Proxy
 __all__ = ["ApiConfig", "load_api_config"]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-# Seconds between two looks whether the token is another one; the library reads a rotated file once a minute
-LOOK_EVERY = 20.0
-# Seconds between two times that everything is read again, when the API server refuses who we are
+# Seconds between two checks for a new token; the library reads a rotated file once a minute
+CHECK_EVERY = 20.0
+# Seconds between two times that everything is read again after a 401
 RENEW_EVERY = 5.0
 # Seconds that a credential plugin gets
 PLUGIN = 60.0
 
 
 class ApiConfig:
-    """One configuration of the client library. `load` fills one in, and does so again when it is refused.
+    """The address of an API server and the credentials for it; `load` fills in the client library's configuration.
 
     Raises:
-        ConfigurationError: it cannot be read, or says what is not supported.
+        ConfigurationError: it cannot be read, or asks for what is not supported.
     """
 
     def __init__(self, load: Callable[[Configuration], None], *, namespace: str, in_cluster: bool) -> None:
@@ -51,22 +51,22 @@ class ApiConfig:
         self._load = load
         self._lock = asyncio.Lock()
         self._header = ""
-        self._looked = 0.0
+        self._checked = 0.0
         self._renewed = float("-inf")
         self._read()
 
     async def authorization(self) -> str:
-        """The value of the header Authorization; empty where a certificate says who we are, or nothing does."""
-        if time.monotonic() - self._looked < LOOK_EVERY:
+        """Return the value of the Authorization header, empty for client certificates and for no credentials."""
+        if time.monotonic() - self._checked < CHECK_EVERY:
             return self._header
         async with self._lock:
-            if time.monotonic() - self._looked >= LOOK_EVERY:
-                self._looked = time.monotonic()
-                await self._in_thread(self._look)
+            if time.monotonic() - self._checked >= CHECK_EVERY:
+                self._checked = time.monotonic()
+                await self._in_thread(self._read_token)
         return self._header
 
     async def renew(self, refused: str) -> str:
-        """Read everything again, as the API server has refused this header; returns the next one to try."""
+        """Read everything again because the API server has refused this header, and return the next one to try."""
         async with self._lock:
             if self._header == refused and time.monotonic() - self._renewed >= RENEW_EVERY:
                 self._renewed = time.monotonic()
@@ -74,25 +74,26 @@ class ApiConfig:
         return self._header
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
-        """A plugin is a program that may take its time, and a file may be missing while it is replaced."""
+        """Run blocking work in a thread and ignore its errors."""
+        # A plugin is a program that may take its time, and a file may be missing while it is replaced.
         try:
             async with asyncio.timeout(PLUGIN):
                 await asyncio.to_thread(work)
         except (ConfigurationError, ConfigException, OSError, ValueError, yaml.YAMLError):
-            return  # what is known may still do, and if not, the API server says so
+            return  # the known credentials may still be valid, and if not, the API server answers 401
 
     def _read(self) -> None:
-        configuration = type.__call__(Configuration)  # not a copy of what others in this process have made the default
+        configuration = type.__call__(Configuration)  # not a copy of the default that others may have set
         try:
             self._load(configuration)
-            self.endpoint = _endpoint_of(configuration)
+            self.endpoint = _read_endpoint(configuration)
         except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigurationError(f"the configuration of the cluster cannot be used: {error}") from error
         self._configuration = configuration
-        self._look()
-        self._looked = time.monotonic()
+        self._read_token()
+        self._checked = time.monotonic()
 
-    def _look(self) -> None:
+    def _read_token(self) -> None:
         setting = self._configuration.auth_settings().get("BearerToken")
         self._header = " ".join(str(setting["value"] or "").split()) if setting is not None else ""
 
@@ -100,10 +101,10 @@ class ApiConfig:
 def load_api_config(
     context: str | None, environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_ACCOUNT
 ) -> ApiConfig:
-    """The service account of this pod; outside a cluster, or with a `context`, what the kubeconfig says.
+    """Return the configuration of this pod's service account, else of the kubeconfig; a `context` asks for the latter.
 
     Raises:
-        ConfigurationError: there is neither, the context is not in it, or it cannot be read.
+        ConfigurationError: there is neither, the context does not exist, or the file cannot be read.
     """
     if context is None and environ.get("KUBERNETES_SERVICE_HOST") and (folder / "token").is_file():
         loader = InClusterConfigLoader(str(folder / "token"), str(folder / "ca.crt"), environ=environ)
@@ -111,7 +112,7 @@ def load_api_config(
         namespace = own.read_text().strip() if own.is_file() else "default"
         return ApiConfig(loader.load_and_set, namespace=namespace, in_cluster=True)
     files = environ.get("KUBECONFIG") or "~/.kube/config"
-    wanted = _context_in(files, context)
+    wanted = _find_context(files, context)
 
     def load(configuration: Configuration) -> None:
         load_kube_config(config_file=files, context=wanted["name"], client_configuration=configuration)
@@ -124,14 +125,14 @@ def load_api_config(
     return ApiConfig(load, namespace=namespace, in_cluster=False)
 
 
-def _context_in(files: str, context: str | None) -> Any:
-    """The context that is meant; the file is named where it is not there."""
+def _find_context(files: str, context: str | None) -> Any:
+    """Return the named context, or the current one."""
     try:
         contexts, current = list_kube_config_contexts(files)
     except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise ConfigurationError(
-            f"no cluster is configured: this process runs in no pod, and the kubeconfig {files!r} cannot be used: "
-            f"{error}",
+            f"no cluster is configured: this process does not run in a pod, and the kubeconfig {files!r} cannot be "
+            f"used: {error}",
             hint="set KUBECONFIG, or run in a pod that has a service account",
         ) from error
     if context is None:
@@ -139,26 +140,26 @@ def _context_in(files: str, context: str | None) -> Any:
     found = [known for known in contexts if known["name"] == context]
     if not found:
         names = ", ".join(sorted(known["name"] for known in contexts))
-        raise ConfigurationError(f"context={context!r} is not in the kubeconfig {files!r}; there are: {names}")
+        raise ConfigurationError(f"invalid context={context!r}: expected one of the kubeconfig {files!r}: {names}")
     return found[0]
 
 
-def _endpoint_of(configuration: Configuration) -> Endpoint:
+def _read_endpoint(configuration: Configuration) -> Endpoint:
     server = configuration.host.rstrip("/")
     parts = urlsplit(server)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"the cluster's server is {server!r}: http:// or https:// and a host are needed")
+        raise ConfigurationError(f"invalid server={server!r} of the cluster: expected http:// or https:// and a host")
     parts.hostname.encode("idna")  # a ValueError where no such name can be
     _ = parts.port  # a ValueError where it is no number
     return Endpoint(
         server=str(URL(server)).rstrip("/"),  # a name beyond ASCII as DNS and HTTP write it
-        tls=_tls_of(configuration) if parts.scheme == "https" else None,
+        tls=_create_tls_context(configuration) if parts.scheme == "https" else None,
         name=getattr(configuration, "tls_server_name", None),
-        proxy=_proxy_of(configuration, server),
+        proxy=_read_proxy(configuration, server),
     )
 
 
-def _tls_of(configuration: Configuration) -> ssl.SSLContext:
+def _create_tls_context(configuration: Configuration) -> ssl.SSLContext:
     authorities = getattr(configuration, "ca_cert_data", None)
     tls = ssl.create_default_context(cafile=configuration.ssl_ca_cert, cadata=authorities)
     # Python 3.13 and later refuse certificates of many clusters (no key identifier), which kubectl takes.
@@ -173,17 +174,17 @@ def _tls_of(configuration: Configuration) -> ssl.SSLContext:
     return tls
 
 
-def _proxy_of(configuration: Configuration, server: str) -> Proxy | None:
+def _read_proxy(configuration: Configuration, server: str) -> Proxy | None:
     given = configuration.proxy
     if not given or should_bypass_proxies(server, configuration.no_proxy or ""):
         return None
     parts = urlsplit(given)
     if parts.scheme != "http" or not parts.hostname:
         shown = f"{parts.scheme}://{parts.hostname}"
-        raise ConfigurationError(f"the proxy of the cluster is {shown!r}: only http:// and a host is supported")
+        raise ConfigurationError(f"invalid proxy={shown!r} of the cluster: expected http:// and a host")
     headers = dict(configuration.proxy_headers or {})
     if parts.username:
-        word = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(word.encode()).decode()
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return Proxy(f"http://{host}:{parts.port or 3128}", headers)

@@ -1,7 +1,7 @@
-"""Requests to the API server, streams from it and connections through it, in the event loop; what it answers is bytes.
+"""Send requests to the API server, follow its streams, and forward ports through it, all as bytes in one event loop.
 
-An answer that is an error is an `ApiError`, no answer an `ApiUnreachableError`: nothing else is raised. A refusal of
-who we are (401) is tried once more with credentials that were read again.
+An error response raises `ApiError`, a missing response `ApiUnreachableError`; nothing else is raised. After a 401 the
+request is repeated once with credentials that were read again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rivers_executor_k8s.api.port_forward import PROTOCOL, PortForward
 from rivers_executor_k8s.api.transport import Transport
 from rivers_executor_k8s.pod.objects import Status, StatusCause
 
-__all__ = ["TIMEOUT", "ApiClient", "ApiError", "ApiUnreachableError", "Stream", "load_api_client"]
+__all__ = ["TIMEOUT", "ApiClient", "ApiError", "ApiStream", "ApiUnreachableError", "load_api_client"]
 
 T = TypeVar("T")
-# Seconds that a request may take, all in all
+# Seconds for a whole request: a slower API server is treated as absent
 TIMEOUT = 10.0
 # Bytes of a line in a stream; an object has at most 1.5 MB
 LONGEST_LINE = 8 << 20
@@ -36,10 +36,10 @@ _status = msgspec.json.Decoder(Status)
 
 
 class ApiError(Exception):
-    """The API server's answer is an error, or a proxy's is.
+    """An error response of the API server, or of a proxy before it.
 
-    `status` is of HTTP, `reason` a word such as AlreadyExists (empty where no API server has answered), `retry_after`
-    the seconds to wait before asking again, `causes` the fields that it finds fault with.
+    `status` is the HTTP status, `reason` a word such as AlreadyExists (empty if the response is not the API server's),
+    `retry_after` the seconds to wait before the next try, `causes` the faulty fields of the request.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class ApiError(Exception):
 
 
 class ApiUnreachableError(Exception):
-    """There was no answer: refused, reset, too late, no TLS, no such name. What was asked for may have been done."""
+    """No response: connection refused or reset, timeout, TLS or DNS failure. The request may have been carried out."""
 
 
 class ApiClient:
-    """The API server of one cluster, as one user. Used from one loop.
+    """A client of one API server with one user's credentials, used in one event loop.
 
-    `namespace` is the current one, `in_cluster` whether this process runs in a pod of the cluster.
+    `namespace` is the configured one; `in_cluster` is True if this process runs in a pod of the cluster.
     """
 
     def __init__(self, access: ApiConfig) -> None:
@@ -79,7 +79,7 @@ class ApiClient:
 
     @property
     def server(self) -> str:
-        """Its address."""
+        """The address of the API server."""
         return self._access.endpoint.server
 
     async def request(
@@ -91,11 +91,11 @@ class ApiClient:
         body: object = None,
         within: float = TIMEOUT,
     ) -> bytes:
-        """Ask for something, `body` as JSON, and return the answer's body.
+        """Send a request with `body` as JSON and return the response's body.
 
         Raises:
-            ApiError: the answer is an error.
-            ApiUnreachableError: there is none within so many seconds.
+            ApiError: the response is an error.
+            ApiUnreachableError: there is no response within `within` seconds.
         """
         target, data = _target(path, query), None if body is None else _encode(body)
 
@@ -107,15 +107,15 @@ class ApiClient:
                 response = await self._transport.open(self._access.endpoint, method, target, headers, data)
                 return await response.read()
 
-        return await self._authorized(send)
+        return await self._send_authorized(send)
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, query: Mapping[str, str], *, silence: float) -> AsyncIterator[Stream]:
-        """Begin a watch, or follow a log; nothing for `silence` seconds counts as unreachable.
+    async def stream(self, path: str, query: Mapping[str, str], *, silence: float) -> AsyncIterator[ApiStream]:
+        """Open a watch or follow a log; `silence` seconds without data count as unreachable.
 
         Raises:
-            ApiError: the answer is an error.
-            ApiUnreachableError: there is none, or it breaks off.
+            ApiError: the response is an error.
+            ApiUnreachableError: there is no response, or it breaks off.
         """
         target = _target(path, query)
 
@@ -123,17 +123,17 @@ class ApiClient:
             async with asyncio.timeout(TIMEOUT):
                 return await self._transport.open(self._access.endpoint, "GET", target, headers)
 
-        response = await self._authorized(send)
+        response = await self._send_authorized(send)
         try:
-            yield Stream(response, self.server, silence)
+            yield ApiStream(response, self.server, silence)
         finally:
             response.close()
 
-    async def forward(self, namespace: str, pod: str, port: int) -> PortForward:
-        """Make a pod's port reachable from here, through the API server; close it.
+    async def port_forward(self, namespace: str, pod: str, port: int) -> PortForward:
+        """Forward a pod's port through the API server to a socket of this machine; close it after use.
 
         Raises:
-            ApiError: it refuses.
+            ApiError: the API server refuses.
             ApiUnreachableError: it does not answer.
         """
         target = _target(f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward", {"ports": str(port)})
@@ -142,7 +142,7 @@ class ApiClient:
             async with asyncio.timeout(TIMEOUT):
                 return await self._transport.open_websocket(self._access.endpoint, target, headers, PROTOCOL)
 
-        forward = PortForward(lambda: self._authorized(send))
+        forward = PortForward(lambda: self._send_authorized(send))
         try:
             await forward.start()
         except BaseException:
@@ -151,20 +151,20 @@ class ApiClient:
         return forward
 
     async def close(self) -> None:
-        """Close the connections; requests that are under way end with ApiUnreachableError."""
+        """Close the connections; requests under way raise ApiUnreachableError."""
         await self._transport.close()
 
-    async def _authorized(self, send: Callable[[dict[str, str]], Awaitable[T]]) -> T:
-        """Call `send` with headers that say who we are, and once more with renewed ones if these are refused (401)."""
+    async def _send_authorized(self, send: Callable[[dict[str, str]], Awaitable[T]]) -> T:
+        """Call `send` with our credentials as headers, and once more with renewed ones after a 401."""
         authorization = await self._access.authorization()
         try:
-            return await self._sent(send, authorization)
+            return await self._send(send, authorization)
         except ApiError as error:
             if error.status != 401:
                 raise
-        return await self._sent(send, await self._access.renew(authorization))
+        return await self._send(send, await self._access.renew(authorization))
 
-    async def _sent(self, send: Callable[[dict[str, str]], Awaitable[T]], authorization: str) -> T:
+    async def _send(self, send: Callable[[dict[str, str]], Awaitable[T]], authorization: str) -> T:
         headers = {"User-Agent": "rivers"}
         if authorization:
             headers["Authorization"] = authorization
@@ -172,11 +172,11 @@ class ApiClient:
             return await send(headers)
 
 
-class Stream:
-    """An answer that comes bit by bit.
+class ApiStream:
+    """A response that arrives in pieces: a watch, or a log that is followed.
 
     Raises:
-        ApiUnreachableError: in its methods, when it breaks off or is silent for too long.
+        ApiUnreachableError: in all methods, when the response breaks off or is silent for too long.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, server: str, silence: float) -> None:
@@ -184,16 +184,17 @@ class Stream:
         self._server = server
         self._silence = silence
 
-    async def piece(self) -> bytes:
-        """The next bytes, as they come; empty at the end."""
+    async def read(self) -> bytes:
+        """Return the next bytes as they arrive, none at the end."""
         with _unreachable(self._server, f"has sent nothing for {self._silence:g} s"):
             async with asyncio.timeout(self._silence):
                 return await self._response.content.readany()
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
-        """Whole lines, without their ends; what comes after the last one is one as well."""
+        """Yield whole lines without their ends; an unfinished last line counts as one."""
+        # aiohttp's own readline refuses lines of more than 128 KiB; a pod with a long status has more.
         left = b""
-        while piece := await self.piece():
+        while piece := await self.read():
             *lines, left = (left + piece).split(b"\n")
             for line in lines:
                 yield line
@@ -204,10 +205,10 @@ class Stream:
 
 
 def load_api_client(context: str | None) -> ApiClient:
-    """The API server that this process is meant to use: its own cluster's, or the kubeconfig's.
+    """Return a client of the cluster in which this process runs, else of the kubeconfig's.
 
     Raises:
-        ConfigurationError: no cluster is configured, or the context is not there.
+        ConfigurationError: no cluster is configured, or the context does not exist.
     """
     return ApiClient(load_api_config(context))
 
@@ -219,7 +220,8 @@ async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
 
 
 def parse_error(code: int, headers: Mapping[str, str], data: bytes) -> ApiError:
-    """What an answer says that is an error: a Status, or a page of whoever stands before the API server."""
+    """Read the error of a response: a Status of the API server, or the page of a proxy before it."""
+    # Retry-After may also be a date; no API server sends one.
     header = headers.get("Retry-After", "")
     waits = [float(header)] if header.isdigit() else []
     try:
@@ -231,21 +233,21 @@ def parse_error(code: int, headers: Mapping[str, str], data: bytes) -> ApiError:
     return ApiError(
         code,
         status.reason,
-        status.message or _words(code, data),
+        status.message or _summarize(code, data),
         max(waits, default=None),
         status.details.causes if status.details is not None else (),
     )
 
 
-def _words(code: int, data: bytes) -> str:
-    """Some words of an answer that is no Status."""
+def _summarize(code: int, data: bytes) -> str:
+    """Return the status phrase and the first words of a response that is not a Status."""
     text = re.sub(r"<[^>]*>|\s+", " ", data[:2000].decode("utf-8", "replace"))
     try:
         phrase = http.HTTPStatus(code).phrase
     except ValueError:
         phrase = "an unknown status"
-    said = " ".join(text.split())[:200]
-    return f"{phrase}: {said}" if said else phrase
+    words = " ".join(text.split())[:200]
+    return f"{phrase}: {words}" if words else phrase
 
 
 def _target(path: str, query: Mapping[str, str] | None) -> str:
@@ -259,7 +261,7 @@ def _encoded(*query: tuple[str, str]) -> str:
 
 @contextlib.contextmanager
 def _unreachable(server: str, late: str = "did not answer in time") -> Iterator[None]:
-    """Raise ApiUnreachableError, which names the server, for every error of the connection."""
+    """Turn every error of the connection into an ApiUnreachableError that names the server."""
     try:
         yield
     except TimeoutError as error:

@@ -1,7 +1,7 @@
-"""The event loop of this process that watches clusters and calls workers, in a thread of its own.
+"""Run one event loop for all clusters of this process, in a thread of its own.
 
-There is one for all backends: grpc.aio serves one loop of a process well, and several badly. It starts with the first
-backend that needs it and ends with the last one that lets go.
+All backends share it, as grpc.aio supports one loop per process well and several badly. It starts with the first
+backend that acquires it and stops when the last one releases it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _lock = threading.Lock()
 _shared: list[SharedLoop] = []
 _used = _forked = False
 
-# Seconds that an interrupted coroutine gets to undo what it has begun
+# Seconds that an interrupted coroutine gets for its `finally` blocks
 UNWIND = 5.0
 
 
 class SharedLoop:
-    """A running loop; `run` and `post` are called from other threads, `release` by each who has acquired it."""
+    """An event loop in a thread; other threads call `run` and `post`, and each user calls `release` once."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -38,7 +38,7 @@ class SharedLoop:
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run a coroutine to its end and return its value.
 
-        It is cancelled and unwound when this is interrupted, or when `timeout` seconds are over.
+        On an interrupt, or after `timeout` seconds, it is cancelled and its `finally` blocks run.
 
         Raises:
             TimeoutError: it took longer.
@@ -52,11 +52,11 @@ class SharedLoop:
             raise
 
     def post(self, call: Callable[..., object], *arguments: object) -> None:
-        """Have something called in the loop, soon."""
+        """Schedule a call in the loop."""
         self.loop.call_soon_threadsafe(call, *arguments)
 
     def release(self) -> None:
-        """Let go; with its last user the loop ends, and its thread."""
+        """Give the loop up; when its last user does, the loop and its thread end."""
         with _lock:
             self.users -= 1
             if self.users:
@@ -67,7 +67,7 @@ class SharedLoop:
             self._thread.join()
 
     def _unwind(self) -> None:
-        """Wait for what was just cancelled: its `finally` blocks may have pods to delete."""
+        """Wait for cancelled tasks: their `finally` blocks may have pods to delete."""
 
         async def others() -> None:
             cancelled = [task for task in asyncio.all_tasks() if task.cancelling()]

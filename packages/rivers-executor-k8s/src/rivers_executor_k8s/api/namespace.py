@@ -1,7 +1,7 @@
-"""What rivers does in a namespace: pods, their logs and events, leases, questions of permission. All in one loop.
+"""Send rivers' requests in one namespace: pods, their logs and events, leases, access reviews.
 
-Every call is tried again while the API server does not answer or is overloaded: for some seconds, deletions for
-minutes, and creations until their deadline. A cluster's API may be away for a while, and no pod is worse off.
+Every request is repeated while the API server does not answer or is overloaded: for some seconds, deletions for
+minutes, creations until their deadline.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rivers_executor_k8s.api.client import ApiClient, ApiError, ApiUnreachableError, Stream
+from rivers_executor_k8s.api.client import ApiClient, ApiError, ApiStream, ApiUnreachableError
 from rivers_executor_k8s.api.create_errors import CreateDecision, classify_create_error, is_transient
 from rivers_executor_k8s.api.port_forward import PortForward
 from rivers_executor_k8s.api.rate_limit import RateLimiter, pause
@@ -28,35 +28,36 @@ __all__ = ["Cluster", "NameTakenError", "PodRefusedError"]
 
 T = TypeVar("T")
 
-# Seconds for which a call is tried again
+# Seconds for which a request is repeated
 PATIENCE = 15.0
+# A pod that is not deleted holds a node's resources, so a deletion outlasts a restart of the API server
 DELETE_PATIENCE = 600.0
-# Seconds of waiting after which its cause is told: what is over by then is nobody's concern
-SAY_AFTER = 2.0
+# Seconds of waiting before its reason is reported: most waits are over by then
+REPORT_AFTER = 2.0
 PAGE = "500"
 ANNOUNCED_WITHIN = 10.0
 LOG_BYTES = 64 * 1024
 
 
 class PodRefusedError(Exception):
-    """The pod was not made. `word` is the cause, `transient` whether the same manifest may work later."""
+    """The pod was not created, for a `reason` in one word; `transient` if the same manifest may be accepted later."""
 
-    def __init__(self, text: str, *, word: str, transient: bool = False) -> None:
+    def __init__(self, text: str, *, reason: str, transient: bool = False) -> None:
         super().__init__(text)
-        self.word = word
+        self.reason = reason
         self.transient = transient
 
 
 class NameTakenError(Exception):
-    """A pod of this name is there and is not ours; it was not touched."""
+    """A pod of another owner has this name; it was not touched."""
 
 
 class Cluster:
-    """One namespace of one cluster. `outside` is whether this process runs in no pod of it.
+    """One namespace of a cluster; `outside` is True if this process does not run in a pod of it.
 
     Raises:
         ApiError: in all methods, when the API server refuses.
-        ApiUnreachableError: in all methods, when there was no answer for too long.
+        ApiUnreachableError: in all methods, when it has not answered for too long.
     """
 
     def __init__(self, api: ApiClient, namespace: str) -> None:
@@ -73,7 +74,7 @@ class Cluster:
         return self._api.server
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._api.close()
 
     # ── pods ──
@@ -86,70 +87,74 @@ class Cluster:
         on_wait: Callable[[str], None],
         unwanted: asyncio.Event | None = None,
     ) -> Pod:
-        """Make the pod, exactly once, however many requests that takes; one that is there already and ours is it.
+        """Create the pod exactly once, with as many requests as that takes, and return it.
 
-        Waits while the cause may pass, until `deadline` (a moment of the monotonic clock), and tells each cause. Once
-        it is `unwanted` it is tried again only where it is not known whether it was made.
+        Transient errors are waited out until `deadline`, a time of the monotonic clock; `on_wait` gets each reason
+        once. After `unwanted` is set, the request is repeated only if the pod may exist unnoticed.
 
         Raises:
-            PodRefusedError: it cannot be made, or not in time.
-            NameTakenError: its name is another's.
+            PodRefusedError: it cannot be created, or not in time.
+            NameTakenError: another owner's pod has its name.
         """
-        name, said = manifest["metadata"]["name"], set[str]()
+        name, reported = manifest["metadata"]["name"], set[str]()
         begun, tries = time.monotonic(), 0
         while True:
-            meaning, retry_after = await self._try_to_create(manifest, None)
-            if isinstance(meaning, Pod):
-                return meaning
-            if meaning.deed == "look":
-                found = await self._found(name, manifest)
+            decision, retry_after = await self._try_to_create(manifest, None)
+            if isinstance(decision, Pod):
+                return decision
+            if decision.action == "adopt":
+                found = await self._find_own(name, manifest)
                 if found is not None:
                     return found
-            if meaning.deed == "give up":
-                raise PodRefusedError(meaning.text, word=meaning.word)
+            if decision.action == "fail":
+                raise PodRefusedError(decision.message, reason=decision.reason)
             tries += 1
             seconds = pause(tries, retry_after)
-            if time.monotonic() + seconds - begun > SAY_AFTER and meaning.word not in said:
-                said.add(meaning.word)
-                on_wait(f"{meaning.word}: {meaning.text}")
-            given_up = None if meaning.word == "ApiUnreachable" else unwanted
-            if not await self._rest(seconds, deadline, given_up=given_up):
-                raise PodRefusedError(f"{meaning.text} (after {tries} tries)", word=meaning.word, transient=True)
+            if time.monotonic() + seconds - begun > REPORT_AFTER and decision.reason not in reported:
+                reported.add(decision.reason)
+                on_wait(f"{decision.reason}: {decision.message}")
+            # A request whose response was lost may have created the pod: only another one finds out.
+            cancelled = None if decision.reason == "ApiUnreachable" else unwanted
+            if not await self._wait_to_retry(seconds, deadline, cancelled=cancelled):
+                text = f"{decision.message} (after {tries} tries)"
+                raise PodRefusedError(text, reason=decision.reason, transient=True)
 
     async def dry_run(self, manifest: Mapping[str, Any]) -> None:
-        """Have the pod checked as if it were made.
+        """Let the API server check the pod without creating it.
 
         Raises:
-            PodRefusedError: it would be refused; `transient` where it would have to wait.
+            PodRefusedError: it would be refused; `transient` if it would have to wait.
         """
         until = time.monotonic() + PATIENCE
         tries = 0
         while True:
-            meaning, retry_after = await self._try_to_create(manifest, "All")
-            if isinstance(meaning, Pod) or meaning.deed == "look":
+            decision, retry_after = await self._try_to_create(manifest, "All")
+            if isinstance(decision, Pod) or decision.action == "adopt":
                 return
             tries += 1
             seconds = pause(tries, retry_after)
-            passes = meaning.deed == "wait"
-            if not passes or meaning.word == "ExceededQuota" or not await self._rest(seconds, until, free=True):
-                raise PodRefusedError(meaning.text, word=meaning.word, transient=passes)
+            transient = decision.action == "retry"
+            final = not transient or decision.reason == "ExceededQuota"
+            if final or not await self._wait_to_retry(seconds, until, unthrottled=True):
+                raise PodRefusedError(decision.message, reason=decision.reason, transient=transient)
 
     async def get_pod(self, name: str) -> Pod | None:
-        """A pod, or None where it is not there."""
+        """Return a pod, or None if it does not exist."""
         return await self._get(f"{self._pods}/{name}", Pod)
 
     async def delete_pod(self, name: str, uid: str, grace: int | None = None) -> None:
-        """Ask for the deletion of this very pod, not of a namesake; it may be gone already.
+        """Request the deletion of the pod with this uid; do nothing if it is gone.
 
-        `grace` are the seconds that its processes get to end; None leaves what the pod says.
+        `grace` is the time in seconds that its processes get to end; None leaves the pod's own.
         """
+        # The precondition protects a pod that was created later under the same name.
         options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
         await self._delete(f"{self._pods}/{name}", options, DELETE_PATIENCE)
 
     async def list_pods(self, selector: str, *, patience: float = PATIENCE) -> tuple[tuple[Pod, ...], str]:
-        """All pods that carry these labels, and the version from which a watch goes on."""
+        """Return all pods with these labels, and the resource version from which a watch continues."""
         until = time.monotonic() + patience
         pods: list[Pod] = []
         token = ""
@@ -157,11 +162,11 @@ class Cluster:
             query = {"labelSelector": selector, "limit": PAGE} | ({"continue": token} if token else {})
             left = until - time.monotonic()
             try:
-                page = await self._ask("GET", self._pods, PodList, query=query, patience=left, once_a_run=True)
+                page = await self._request("GET", self._pods, PodList, query=query, patience=left, unthrottled=True)
             except ApiError as error:
                 if error.status != 410 or not token or left <= 0:
                     raise
-                pods, token = [], ""  # the pages of that list are not kept any more: another one
+                pods, token = [], ""  # the API server has compacted that list's next page: start again
                 continue
             pods += page.items
             token = page.metadata.continue_
@@ -170,8 +175,8 @@ class Cluster:
 
     def watch_pods(
         self, selector: str, version: str, *, seconds: int, silence: float
-    ) -> AbstractAsyncContextManager[Stream]:
-        """Begin a watch of the pods that carry these labels; the API server ends it after `seconds`."""
+    ) -> AbstractAsyncContextManager[ApiStream]:
+        """Watch the pods with these labels; the API server ends the watch after `seconds`."""
         query = {
             "labelSelector": selector,
             "resourceVersion": version,
@@ -181,10 +186,10 @@ class Cluster:
         }
         return self._api.stream(self._pods, query, silence=silence)
 
-    # ── what pods say, and what is said of them ──
+    # ── logs, events, ports ──
 
-    async def announcement(self, name: str) -> bytes:
-        """The beginning of the worker's log, up to its announcement if that comes within ten seconds."""
+    async def read_announcement(self, name: str) -> bytes:
+        """Return the beginning of the worker's log, up to its announcement if that arrives within ten seconds."""
         query = {"container": STEP_CONTAINER, "follow": "true", "limitBytes": str(MOST_BYTES)}
         output = b""
         with contextlib.suppress(TimeoutError, AnnouncementError):
@@ -192,33 +197,33 @@ class Cluster:
                 asyncio.timeout(ANNOUNCED_WITHIN),
                 self._api.stream(f"{self._pods}/{name}/log", query, silence=2 * ANNOUNCED_WITHIN) as stream,
             ):
-                while announcement_in(output) is None and (piece := await stream.piece()):
+                while announcement_in(output) is None and (piece := await stream.read()):
                     output += piece
         return output
 
-    async def log_tail(self, name: str, lines: int = 50) -> str:
-        """The last lines of the worker's log, empty where they cannot be had."""
+    async def read_log_tail(self, name: str, lines: int = 50) -> str:
+        """Return the last lines of the worker's log, or an empty text if they cannot be read."""
         query = {"container": STEP_CONTAINER, "tailLines": str(lines), "limitBytes": str(LOG_BYTES)}
         try:
-            return (await self._once("GET", f"{self._pods}/{name}/log", query=query)).decode("utf-8", "replace")
+            return (await self._send("GET", f"{self._pods}/{name}/log", query=query)).decode("utf-8", "replace")
         except (ApiError, ApiUnreachableError):
-            return ""  # it is evidence of something else, which counts
+            return ""  # the log only explains another failure, which must not be hidden by this one
 
-    async def events_of(self, pod: Pod) -> tuple[Event, ...]:
-        """What the cluster has noted about a pod; nothing where that may not be read."""
+    async def list_events(self, pod: Pod) -> tuple[Event, ...]:
+        """Return the cluster's events about a pod, or none where reading them is forbidden."""
         path = f"/api/v1/namespaces/{self.namespace}/events"
         query = {"fieldSelector": f"involvedObject.uid={pod.metadata.uid}", "limit": "100"}
         try:
-            return (await self._ask("GET", path, EventList, query=query, patience=0.0)).items
+            return (await self._request("GET", path, EventList, query=query, patience=0.0)).items
         except (ApiError, ApiUnreachableError):
             return ()
 
-    async def forward(self, name: str, port: int) -> PortForward:
-        """Make a pod's port reachable from here; close it."""
-        return await self._api.forward(self.namespace, name, port)
+    async def port_forward(self, name: str, port: int) -> PortForward:
+        """Forward a pod's port to a socket of this machine; close it after use."""
+        return await self._api.port_forward(self.namespace, name, port)
 
-    async def allowed(self, verb: str, resource: str, subresource: str = "", group: str = "") -> bool:
-        """Whether this user may do that in the namespace."""
+    async def is_allowed(self, verb: str, resource: str, subresource: str = "", group: str = "") -> bool:
+        """Return True if this user may do that in the namespace."""
         asked = {"namespace": self.namespace, "verb": verb, "resource": resource}
         asked |= {"subresource": subresource, "group": group}
         review = {
@@ -227,91 +232,92 @@ class Cluster:
             "spec": {"resourceAttributes": asked},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = await self._ask("POST", path, dict[str, Any], body=review)
+        answer = await self._request("POST", path, dict[str, Any], body=review)
         return bool(answer.get("status", {}).get("allowed", False))
 
     # ── leases ──
 
     async def get_lease(self, name: str) -> dict[str, Any] | None:
-        """A lease, or None where it is not there."""
-        return await self._get(f"{self._leases}/{name}", dict[str, Any], once_a_run=True)
+        """Return a lease, or None if it does not exist."""
+        return await self._get(f"{self._leases}/{name}", dict[str, Any], unthrottled=True)
 
     async def list_leases(self, selector: str) -> list[dict[str, Any]]:
-        """All leases that carry these labels."""
-        answer = await self._ask("GET", self._leases, dict[str, Any], query={"labelSelector": selector})
+        """Return all leases with these labels."""
+        answer = await self._request("GET", self._leases, dict[str, Any], query={"labelSelector": selector})
         return list(answer["items"])
 
     async def create_lease(self, lease: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a lease; raises ApiError 409 where one of its name is there."""
+        """Create a lease; raise ApiError 409 if its name is taken."""
         return await self._put_lease("POST", self._leases, lease)
 
     async def update_lease(self, name: str, lease: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace a lease; raises ApiError 409 where it is not of the version any more that `lease` names."""
+        """Replace a lease; raise ApiError 409 if its version is not the one in `lease`."""
         return await self._put_lease("PUT", f"{self._leases}/{name}", lease)
 
     async def delete_lease(self, name: str, uid: str) -> None:
-        """Delete this very lease; it may be gone already."""
+        """Delete the lease with this uid; do nothing if it is gone."""
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
-        await self._delete(f"{self._leases}/{name}", options, PATIENCE, once_a_run=True)
+        await self._delete(f"{self._leases}/{name}", options, PATIENCE, unthrottled=True)
 
     async def _put_lease(self, method: str, path: str, lease: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return await self._ask(method, path, dict[str, Any], body=lease, once_a_run=True)
+            return await self._request(method, path, dict[str, Any], body=lease, unthrottled=True)
         except ApiError as error:
             if error.status != 409:
                 raise
+            # An earlier try may have succeeded although its response was lost: then the lease is as we wrote it.
             found = await self.get_lease(lease["metadata"]["name"])
             if found is None or any(found["spec"].get(key) != value for key, value in lease["spec"].items()):
                 raise
-            return found  # it was us: the answer to an earlier try was lost
+            return found
 
-    # ── calls ──
+    # ── requests ──
 
     async def _try_to_create(
-        self, manifest: Mapping[str, Any], dry: str | None
+        self, manifest: Mapping[str, Any], dry_run: str | None
     ) -> tuple[Pod | CreateDecision, float | None]:
-        """One request: the pod, or what the answer means and when to ask again."""
-        # Without Strict, a field that the API server does not know is dropped with a warning that nobody reads.
-        query = {"fieldManager": "rivers", "fieldValidation": "Strict"} | ({"dryRun": dry} if dry is not None else {})
+        """Send one create request; return the pod, or a decision and the seconds after which to repeat it."""
+        # Without Strict, the API server drops a field that it does not know, with a warning that nobody reads.
+        query = {"fieldManager": "rivers", "fieldValidation": "Strict"}
+        if dry_run is not None:
+            query["dryRun"] = dry_run
         try:
-            return _decoded(await self._once("POST", self._pods, query=query, body=manifest), Pod), None
+            return _decode(await self._send("POST", self._pods, query=query, body=manifest), Pod), None
         except ApiUnreachableError as error:
             return classify_create_error(error, self.namespace), None
         except ApiError as error:
             return classify_create_error(error, self.namespace), error.retry_after
 
-    async def _found(self, name: str, manifest: Mapping[str, Any]) -> Pod | None:
-        """The pod that has the name, if it is ours; None where it is gone meanwhile, or cannot be looked at now.
-
-        One of ours that is being deleted is it as well: there is never a second pod for an attempt.
-        """
+    async def _find_own(self, name: str, manifest: Mapping[str, Any]) -> Pod | None:
+        """Return the pod that has the name if it is ours, None if it is gone or cannot be read now."""
         try:
             pod = await self.get_pod(name)
         except (ApiError, ApiUnreachableError):
             return None
+        # One of ours that is being deleted counts as well: there is never a second pod for an attempt.
         if pod is not None and not is_ours(pod, manifest):
-            raise NameTakenError(f"a pod {name!r} is in namespace {self.namespace!r} and is not this attempt's")
+            raise NameTakenError(f"pod {name!r} in namespace {self.namespace!r} belongs to another owner")
         return pod
 
-    async def _get(self, path: str, kind: type[T], *, once_a_run: bool = False) -> T | None:
+    async def _get(self, path: str, kind: type[T], *, unthrottled: bool = False) -> T | None:
         try:
-            return await self._ask("GET", path, kind, once_a_run=once_a_run)
+            return await self._request("GET", path, kind, unthrottled=unthrottled)
         except ApiError as error:
             if error.status == 404:
                 return None
             raise
 
     async def _delete(
-        self, path: str, options: Mapping[str, Any], patience: float, *, once_a_run: bool = False
+        self, path: str, options: Mapping[str, Any], patience: float, *, unthrottled: bool = False
     ) -> None:
-        """404 is what was wanted; 409 says that the name is another object's by now."""
         try:
-            await self._ask("DELETE", path, msgspec.Raw, body=options, patience=patience, once_a_run=once_a_run)
+            await self._request("DELETE", path, msgspec.Raw, body=options, patience=patience, unthrottled=unthrottled)
         except ApiError as error:
+            # 404: it is gone. 409: the uid differs, so the name belongs to another object now.
             if error.status not in (404, 409):
                 raise
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         path: str,
@@ -320,50 +326,50 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: object = None,
         patience: float = PATIENCE,
-        once_a_run: bool = False,
+        unthrottled: bool = False,
     ) -> T:
-        """A call that may be made twice, made until it works, is refused, or `patience` seconds are over."""
+        """Send an idempotent request and repeat it for `patience` seconds while its error is transient."""
         until = time.monotonic() + patience
         tries = 0
         while True:
             try:
-                return _decoded(await self._once(method, path, query=query, body=body, free=once_a_run), kind)
+                return _decode(await self._send(method, path, query=query, body=body, unthrottled=unthrottled), kind)
             except (ApiError, ApiUnreachableError) as error:
                 tries += 1
                 seconds = pause(tries, error.retry_after if isinstance(error, ApiError) else None)
-                if not is_transient(error) or not await self._rest(seconds, until, free=once_a_run):
+                if not is_transient(error) or not await self._wait_to_retry(seconds, until, unthrottled=unthrottled):
                     raise
 
-    async def _rest(
-        self, seconds: float, until: float, *, free: bool = False, given_up: asyncio.Event | None = None
+    async def _wait_to_retry(
+        self, seconds: float, until: float, *, unthrottled: bool = False, cancelled: asyncio.Event | None = None
     ) -> bool:
-        """Wait before the next try; False, at once where possible, when that would not be before `until`."""
+        """Wait before the next try; return False, without delay where possible, if `until` would pass meanwhile."""
         if time.monotonic() + seconds >= until:
             return False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await (given_up or asyncio.Event()).wait()
+                await (cancelled or asyncio.Event()).wait()
                 return False
-        return free or await self._limiter.retries.take(until - time.monotonic())
+        return unthrottled or await self._limiter.retries.take(until - time.monotonic())
 
-    async def _once(
+    async def _send(
         self,
         method: str,
         path: str,
         *,
         query: Mapping[str, str] | None = None,
         body: object = None,
-        free: bool = False,
+        unthrottled: bool = False,
     ) -> bytes:
-        """One request; `free` ones wait for no turn."""
-        async with contextlib.nullcontext() if free else self._limiter.slots:
+        """Send one request; an unthrottled one takes no slot, as a run sends it once and not for each step."""
+        async with contextlib.nullcontext() if unthrottled else self._limiter.slots:
             data = await self._api.request(method, path, query=query, body=body)
         self._limiter.retries.earn()
         return data
 
 
-def _decoded(data: bytes, kind: type[T]) -> T:
+def _decode(data: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiUnreachableError(f"the API server's answer cannot be read: {error}") from error
+        raise ApiUnreachableError(f"the API server's response cannot be decoded: {error}") from error

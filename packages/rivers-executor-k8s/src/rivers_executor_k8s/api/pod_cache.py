@@ -1,8 +1,8 @@
-"""What has been told of the pods that are watched: which news are news.
+"""Cache the watched pods; drop events that repeat a known state.
 
-A watch may repeat events, replay old ones, or send two in the wrong order; a list tells how everything is, also that a
-pod is not there any more. Versions are compared for equality only, as Kubernetes asks: which of two is the later one is
-seen by how far the pod is.
+A watch may repeat events, replay old ones, or deliver two in the wrong order. A list shows every pod as it is now, and
+that a pod is gone. Resource versions are compared for equality only, as Kubernetes asks: the later of two states is the
+one in which the pod has progressed further.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from rivers_executor_k8s.pod.objects import Pod
 
 __all__ = ["PodCache", "is_behind"]
 
-# Versions of a pod that are known again
+# Resource versions of a pod that are recognized when a watch replays them
 REMEMBERED = 8
-# Pods of which it is remembered that they are gone
+# Deleted pods that are remembered: a replayed event must not bring one back
 MOST_GONE = 10_000
 
 _PHASES = {"Pending": 0, "Succeeded": 2, "Failed": 2}
 
 
 class PodCache:
-    """The pods as they were told last. Each method says whether, or what, is to be told."""
+    """The last known state of each pod; its methods return the changes that are new."""
 
     def __init__(self) -> None:
         self._pods: dict[str, Pod] = {}
@@ -32,32 +32,34 @@ class PodCache:
         self._before: set[str] = set()
         self._touched: set[str] = set()
 
-    def change(self, pod: Pod) -> bool:
-        """A watch says that it is like this, or the answer to a create request does."""
+    def update(self, pod: Pod) -> bool:
+        """Take a pod's state from a watch or a create request; return True if it is new."""
         uid, version = pod.metadata.uid, pod.metadata.resource_version
         known = self._pods.get(uid)
         if not uid or uid in self._gone or version in self._seen.get(uid, ()):
             return False
         if known is not None and is_behind(pod, known):
             return False
-        self._take(pod)
+        self._store(pod)
         return True
 
-    def deletion(self, pod: Pod) -> bool:
-        """A watch says that it was deleted, and what it was last."""
+    def remove(self, pod: Pod) -> bool:
+        """Take a pod's deletion from a watch; return True if it is new."""
         uid = pod.metadata.uid
         if not uid or uid in self._gone:
             return False
-        self._lose(uid)
+        self._forget(uid)
         return True
 
-    def before_list(self) -> None:
-        """A list is about to be asked for: what is not known now cannot be missing in it."""
+    def begin_list(self) -> None:
+        """Prepare for a list request."""
+        # Only a pod that is known now can be missing in the list; one created meanwhile may be in it or not.
         self._before = set(self._pods)
         self._touched = set()
 
-    def listed(self, pods: Iterable[Pod]) -> tuple[list[Pod], list[Pod]]:
-        """The list is here: what has changed, and what is gone. What the watch has told meanwhile is newer."""
+    def apply_list(self, pods: Iterable[Pod]) -> tuple[list[Pod], list[Pod]]:
+        """Take a list of all pods; return those that have changed and those that are gone."""
+        # Events that the watch delivered since begin_list are newer than the list.
         changed, present = [], set()
         for pod in pods:
             uid = pod.metadata.uid
@@ -65,18 +67,18 @@ class PodCache:
             known = self._pods.get(uid)
             same = known is not None and known.metadata.resource_version == pod.metadata.resource_version
             if not (same or uid in self._touched or uid in self._gone):
-                self._take(pod)
+                self._store(pod)
                 changed.append(pod)
         missing = [uid for uid in self._pods if uid in self._before and uid not in present | self._touched]
-        return changed, [self._lose(uid) for uid in missing]
+        return changed, [self._forget(uid) for uid in missing]
 
-    def _take(self, pod: Pod) -> None:
+    def _store(self, pod: Pod) -> None:
         uid = pod.metadata.uid
         self._pods[uid] = pod
         self._touched.add(uid)
         self._seen.setdefault(uid, deque(maxlen=REMEMBERED)).append(pod.metadata.resource_version)
 
-    def _lose(self, uid: str) -> Pod:
+    def _forget(self, uid: str) -> Pod:
         self._seen.pop(uid, None)
         self._touched.add(uid)
         self._gone[uid] = None
@@ -86,7 +88,8 @@ class PodCache:
 
 
 def is_behind(pod: Pod, other: Pod) -> bool:
-    """Whether a pod is less far on its way than another state of it: ways of pods lead in one direction."""
+    """Return True if a pod has progressed less far than in another state of it."""
+    # A pod never goes back: phases, deletion and container states have one direction.
     return _progress(pod) < _progress(other)
 
 

@@ -1,10 +1,10 @@
-"""Port-forward: a socket of this machine whose connections end at a pod's port, through the API server.
+"""Forward a pod's port through the API server to a socket of this machine.
 
     gRPC ──▶ unix socket in a private folder ──▶ WebSocket to the API server ──▶ kubelet ──▶ the pod's port
 
-Each connection has a WebSocket of its own (protocol v4.channel.k8s.io: channel 0 carries data, channel 1 errors; each
-begins with a message that repeats the port). Nothing listens on TCP; the first WebSocket is there before anybody asks,
-so that a refusal is known at once.
+Each connection has a WebSocket of its own, with the protocol v4.channel.k8s.io: channel 0 carries data, channel 1
+errors, and each begins with a message that repeats the port. Nothing listens on TCP. The first WebSocket is opened
+before any client connects, so that a refusal is known at once.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["PROTOCOL", "PortForward"]
 PROTOCOL = "v4.channel.k8s.io"
 DATA = 0
 PIECE = 32 * 1024
-# Characters of a folder in which a unix socket's path stays below the kernel's 108
+# Longest folder, in characters, in which a socket's path stays below the kernel's limit of 108
 LONGEST_PATH = 90
 
 
 class PortForward:
-    """One port of one pod; `target` is what gRPC dials. `connect` opens a WebSocket to the port."""
+    """A forward of one port of one pod; gRPC dials `target`, and `connect` opens a WebSocket to the port."""
 
     def __init__(self, connect: Callable[[], Awaitable[aiohttp.ClientWebSocketResponse]]) -> None:
         folder = tempfile.gettempdir()
@@ -43,21 +43,21 @@ class PortForward:
 
     @property
     def target(self) -> str:
-        """The address, in gRPC's spelling."""
+        """The address of the socket as gRPC writes it."""
         return f"unix:{self._path}"
 
     async def start(self) -> None:
-        """Connect, then listen; raises what `connect` raises."""
+        """Connect, then listen; raise the errors of `connect`."""
         self._first = await self._connect()
-        self._server = await asyncio.start_unix_server(self._accepted, self._path)
+        self._server = await asyncio.start_unix_server(self._accept, self._path)
 
     async def close(self) -> None:
-        """End all connections; the socket and its folder are gone."""
+        """End all connections and remove the socket with its folder."""
         self._closed = True
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._server is not None:
-            # asyncio loses a connection that it has accepted, but not handed over when the server is closed: nobody can
-            # come any more, and these turns hand over those who have.
+            # asyncio loses a connection that it has accepted but not yet handed over when the server is closed. No new
+            # client can connect now, and these turns of the loop hand over those that have.
             for _ in range(3):
                 await asyncio.sleep(0)
             self._server.close()
@@ -68,7 +68,7 @@ class PortForward:
         if self._first is not None:
             await close_websocket(self._first)
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._closed:
             writer.transport.abort()
             return
@@ -83,7 +83,10 @@ class PortForward:
         try:
             if websocket is None or websocket.get_extra_info("peername") is None:  # the first may have ended meanwhile
                 websocket = await self._connect()
-            ways = [asyncio.ensure_future(_up(reader, websocket)), asyncio.ensure_future(_down(websocket, writer))]
+            ways = [
+                asyncio.ensure_future(_send_from(reader, websocket)),
+                asyncio.ensure_future(_receive_into(websocket, writer)),
+            ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -97,14 +100,14 @@ class PortForward:
                 await close_websocket(websocket)
 
 
-async def _up(reader: asyncio.StreamReader, websocket: aiohttp.ClientWebSocketResponse) -> None:
+async def _send_from(reader: asyncio.StreamReader, websocket: aiohttp.ClientWebSocketResponse) -> None:
     while data := await reader.read(PIECE):
         await websocket.send_bytes(bytes((DATA,)) + data)
 
 
-async def _down(websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter) -> None:
-    """Hand on the data; what comes on the channel for errors ends the connection."""
-    greeted = False
+async def _receive_into(websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter) -> None:
+    """Write the data that arrives; a message on the channel for errors ends the connection."""
+    greeted = False  # the first message of each channel is the port, two bytes
     async for message in websocket:
         if not isinstance(message.data, bytes):
             return  # an error of the WebSocket itself

@@ -37,7 +37,7 @@ class RetryBudget:
         self._tokens = min(BURST, self._tokens + 1)
 
     def missing(self) -> float:
-        """Return the seconds until the next retry is allowed."""
+        """Return the seconds until the next retry."""
         now = self._clock()
         self._tokens = min(BURST, self._tokens + (now - self._updated) * RATE)
         self._updated = now

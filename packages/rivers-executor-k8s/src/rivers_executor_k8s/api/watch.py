@@ -1,11 +1,11 @@
-"""The pods of a run, as they change: one watch for all of them, and lists that find what a watch has missed.
+"""Watch the pods of a run: one watch for all of them, and lists that find changes which the watch has missed.
 
     list ──▶ watch from its version ──▶ ends, breaks, falls silent ──▶ watch from the last version
-      ▲                                   │ 410, garbage: that version is worth nothing
-      └── every 30 s, and when asked ◀────┘        no watch works: within 5 s
+      ▲                                   │ 410, garbage: that version is useless
+      └── every 30 s, on request ◀────────┘        no watch works: within 5 s
 
-A list says how everything is, so nothing is lost for good: not by a connection that is dead and does not say so, not by
-events that were skipped, not by a deletion that nobody told.
+A list shows every pod as it is, so that no change is lost for good: not by a half-open connection, not by skipped
+events, not by a deletion that the watch never delivered.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from rivers_executor_k8s.pod.objects import Pod, Status
 
 __all__ = ["PodWatch"]
 
-# Seconds without any line after which a watch is dead: bookmarks come every minute
+# Seconds without a line after which a watch is dead: bookmarks arrive every minute
 SILENCE = 75.0
 # Seconds between two lists while a watch works
 RELIST = 30.0
-# Seconds after which the API server is to end a watch: a new one finds a new server, too
+# Seconds after which the API server is asked to end a watch: the next one may reach another replica
 SHORTEST_LIFE, LONGEST_LIFE = 240, 300
-# A watch that has lived so many seconds works, even if nothing has happened
+# A watch that has lasted so many seconds works, even if no event has arrived
 HEALTHY = 5.0
-# Watches that fail one after the other before lists take over
+# Consecutive failures of watches before lists take over
 BROKEN = 3
 
 _log = logging.getLogger("rivers.kubernetes")
@@ -53,10 +53,10 @@ _status = msgspec.json.Decoder(Status)
 
 
 class PodWatch:
-    """Tells of pods that carry certain labels: `changed` that one is like this now, `gone` that it was deleted.
+    """A watch of the pods with certain labels; `changed` gets each new state of a pod, `gone` its last one.
 
-    Both are called in the loop, once for each version of a pod, and never for a pod that is gone. `every` are the
-    seconds between two lists.
+    Both are called in the loop, once for each version of a pod, and never again for a pod that is gone. `every` is the
+    time in seconds between two lists.
     """
 
     def __init__(
@@ -75,17 +75,17 @@ class PodWatch:
         self._gone = gone
         self._every = every
         self._silence = silence
-        self._known = PodCache()
+        self._cache = PodCache()
         self._failures = 0
         self._version = ""  # of the last list
         self._at = ""  # of the last event; empty where a watch needs a list before it
         self._asked = asyncio.Event()
         self._listed = asyncio.Event()
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """List them, tell of each, and begin to watch.
+        """List the pods, report each, and start to watch.
 
         Raises:
             ApiError: the API server refuses.
@@ -93,25 +93,25 @@ class PodWatch:
         """
         await self._list()
         self._at = self._version
-        self._tasks = [asyncio.ensure_future(self._watching()), asyncio.ensure_future(self._listing())]
+        self._tasks = [asyncio.ensure_future(self._keep_watching()), asyncio.ensure_future(self._keep_listing())]
 
     async def stop(self) -> None:
-        """Tell nothing any more; the connection is closed."""
+        """Stop reporting and close the connection."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2.0)
         self._tasks = []
 
-    def know(self, pod: Pod) -> None:
-        """A pod has just been made, or met where it should be made: it is like this, as if a list had shown it."""
-        if self._known.change(pod):
-            self._tell([pod], ())
+    def observe(self, pod: Pod) -> None:
+        """Report a pod that was just created, or found instead of being created, as if a list had shown it."""
+        if self._cache.update(pod):
+            self._notify([pod], ())
 
     # ── lists ──
 
-    async def _listing(self) -> None:
-        """A list every now and then, and whenever the watch needs one."""
+    async def _keep_listing(self) -> None:
+        """List the pods every `every` seconds, and whenever the watch asks for it."""
         tries = 0
         while True:
             with contextlib.suppress(TimeoutError):
@@ -122,17 +122,17 @@ class PodWatch:
                 tries = 0
             except (ApiError, ApiUnreachableError) as error:
                 tries += 1
-                self._say("listed", error)
+                self._warn_once("listed", error)
                 await asyncio.sleep(pause(tries, error.retry_after if isinstance(error, ApiError) else None))
 
     async def _list(self) -> None:
         self._asked.clear()
-        self._known.before_list()
+        self._cache.begin_list()
         pods, version = await self._cluster.list_pods(self._selector)
-        changed, gone = self._known.listed(pods)
+        changed, gone = self._cache.apply_list(pods)
         self._version = version
         self._listed.set()
-        self._tell(changed, gone)
+        self._notify(changed, gone)
 
     async def _fresh_version(self) -> str:
         self._listed.clear()
@@ -142,8 +142,8 @@ class PodWatch:
 
     # ── the watch ──
 
-    async def _watching(self) -> None:
-        """One watch after the other; each goes on where the last one was, if that is known."""
+    async def _keep_watching(self) -> None:
+        """Watch the pods, again and again; each watch continues at the version where the last one ended."""
         while True:
             if not self._at:
                 self._at = await self._fresh_version()
@@ -152,12 +152,12 @@ class PodWatch:
             try:
                 await self._follow(self._at)
             except ApiError as error:
-                self._say("watched", error)
+                self._warn_once("watched", error)
                 retry_after = error.retry_after
                 if error.status == 410:
                     self._at = ""
             except ApiUnreachableError as error:
-                self._say("watched", error)
+                self._warn_once("watched", error)
             if time.monotonic() - begun >= HEALTHY:
                 self._failures = 0
             self._failures += 1
@@ -171,16 +171,16 @@ class PodWatch:
         async with watch as stream, contextlib.aclosing(stream.lines()) as lines:
             async for line in lines:
                 try:
-                    self._take(line)
+                    self._handle(line)
                 except msgspec.DecodeError:
-                    self._at = ""  # who knows what else is lost
+                    self._at = ""  # other events may be lost as well: only a list finds out
                     return
 
-    def _take(self, line: bytes) -> None:
-        """One event.
+    def _handle(self, line: bytes) -> None:
+        """Apply one event of the watch.
 
         Raises:
-            ApiError: it is an error, and the last one.
+            ApiError: the event is an error, after which the watch ends.
         """
         event = _line.decode(line)
         if event.type == "ERROR":
@@ -188,34 +188,34 @@ class PodWatch:
             raise ApiError(status.code, status.reason, status.message)
         pod = _pod.decode(event.object)
         self._failures = 0
-        self._said.clear()
+        self._warned.clear()
         self._at = pod.metadata.resource_version
         if event.type in ("ADDED", "MODIFIED"):
-            if self._known.change(pod):
-                self._tell([pod], ())
+            if self._cache.update(pod):
+                self._notify([pod], ())
         elif event.type == "DELETED":
-            if self._known.deletion(pod):
-                self._tell((), [pod])
+            if self._cache.remove(pod):
+                self._notify((), [pod])
         elif event.type != "BOOKMARK":
-            self._asked.set()  # whatever it was, a list knows
+            self._asked.set()  # an unknown type: a list shows its effect
 
-    # ── what is told ──
+    # ── reports ──
 
-    def _tell(self, changed: Iterable[Pod], gone: Iterable[Pod]) -> None:
-        for tell, pods in ((self._changed, changed), (self._gone, gone)):
+    def _notify(self, changed: Iterable[Pod], gone: Iterable[Pod]) -> None:
+        for report, pods in ((self._changed, changed), (self._gone, gone)):
             for pod in pods:
                 try:
-                    tell(pod)
-                except Exception:  # noqa: BLE001 - a bug of ours in one pod's affairs stops no other's
-                    _log.exception("what the change of pod %s led to has failed", pod.metadata.name)
+                    report(pod)
+                except Exception:  # noqa: BLE001 - an error about one pod must not stop the watch of the others
+                    _log.exception("handling the change of pod %s failed", pod.metadata.name)
 
-    def _say(self, deed: str, error: ApiError | ApiUnreachableError) -> None:
-        """Warn once of what goes on failing, at once of what will."""
+    def _warn_once(self, action: str, error: ApiError | ApiUnreachableError) -> None:
+        """Warn once per cause: at once of permanent errors, of transient ones when they persist."""
         if (is_transient(error) and self._failures < BROKEN) or getattr(error, "status", 0) == 410:
             return
         namespace = self._cluster.namespace
         hint = f" (the verbs list and watch on pods are needed in {namespace!r})" if "403" in str(error)[:3] else ""
-        text = f"pods in namespace {namespace!r} cannot be {deed}: {error}{hint}"
-        if text not in self._said:
-            self._said.add(text)
+        text = f"pods in namespace {namespace!r} cannot be {action}: {error}{hint}"
+        if text not in self._warned:
+            self._warned.add(text)
             _log.warning("%s", text)

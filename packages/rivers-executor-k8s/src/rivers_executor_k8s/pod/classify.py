@@ -1,13 +1,13 @@
-"""How an attempt ended whose worker did not tell, by the status of its pod: evidence first, then what it means.
+"""Classify the end of an attempt whose worker has reported no result, by the status of its pod.
 
-    the termination message holds an outcome        that is the result
-    the pod was taken away, or its container        infrastructure; never began: dispatched again free of charge
+    the termination message holds a result          that result
+    the pod or its container was taken away         infrastructure; if never started: dispatched again free of charge
     OOMKilled                                       out of memory
-    the container cannot be started                 infrastructure, and another attempt would meet the same
+    the container cannot be started                 infrastructure, not transient
     anything else, by exit code or signal           infrastructure
 
-Only what the body raised is an `error`, and that comes in an outcome. Who counts is the container `rivers-step`:
-side-cars may run on, or have ended before.
+The reason `error` is for exceptions of the body only, and those arrive in a termination message. Only the container
+`rivers-step` counts: side-cars may still run, or have ended before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rivers_worker.client import outcome_in
 
 __all__ = ["EXIT_CODES", "classify_pod_end", "collect_evidence"]
 
-# What an exit code of `rivers-worker` means (docs: command line)
+# Exit codes of `rivers-worker`; the page on its command line has the same table
 EXIT_CODES = {
     0: "it ended as if all was done, and has left no result",
     10: "it reported a failure, which has not arrived",
@@ -58,7 +58,7 @@ _LOST_BY_CONDITION = {
     "TerminationByKubelet": "Terminated",
 }
 _NEVER_STARTED = frozenset({"StartError", "ContainerCannotRun", "ContainerStatusUnknown"})
-_SAYS_NOTHING = frozenset({"", "Error", "Completed"})
+_UNSPECIFIC = frozenset({"", "Error", "Completed"})
 MOST_MESSAGE = 500
 MACHINE_WORDS = ("rivers-worker 1 ", "rivers-outcome 1 ")
 
@@ -66,15 +66,16 @@ MACHINE_WORDS = ("rivers-worker 1 ", "rivers-outcome 1 ")
 def classify_pod_end(
     attempt_id: str, pod: Pod | None, *, gone: bool = False, cancelled: bool = False, started: bool = False
 ) -> StepResult:
-    """The end of an attempt by its pod as it was last seen.
+    """Return the result of an attempt by the last known state of its pod.
 
-    `gone` is whether the pod was deleted by somebody else, `cancelled` whether this side has stopped it, `started`
-    whether the body is known to have begun.
+    `gone` is True if somebody else has deleted the pod, `cancelled` if this side has stopped it, `started` if the body
+    is known to have begun.
     """
-    last = _last(pod)
+    last = _last_termination(pod)
     outcome = outcome_in(last.message, attempt_id) if last is not None else None
+    # A worker reports its body as cancelled when somebody else stops the pod: to the run that attempt is lost.
     if outcome is not None and (cancelled or outcome.ending is not Ending.CANCELLED):
-        return outcome  # a worker that somebody else ends calls its body cancelled: that one was lost
+        return outcome
     evidence = collect_evidence(pod, gone=gone, cancelled=cancelled)
     code = evidence.exit_code
     ran_out = evidence.timed_out or evidence.container_reason == "OOMKilled"
@@ -82,24 +83,24 @@ def classify_pod_end(
     result = lost(attempt_id, evidence, started=began)
     if result.failure is None or result.ending is Ending.CANCELLED or result.failure.reason is FailureReason.TIMEOUT:
         return result
-    if not began and (code in _FREE or (pod is not None and _lost_word(pod, gone) is not None)):
+    if not began and (code in _FREE or (pod is not None and _find_disruption(pod, gone) is not None)):
         return replace(result, ending=Ending.NOT_STARTED, failure=replace(result.failure, transient=True))
-    if code in _HOPELESS or _start_error(pod) is not None:
+    if code in _HOPELESS or _describe_start_error(pod) is not None:
         return replace(result, ending=Ending.FAILED, failure=replace(result.failure, transient=False))
-    if _failed_init(pod) is not None and not evidence.container_reason:
+    if _describe_failed_init(pod) is not None and not evidence.container_reason:
         return replace(result, ending=Ending.FAILED)
     return result
 
 
 def collect_evidence(pod: Pod | None, *, gone: bool = False, cancelled: bool = False) -> Evidence:
-    """What can be seen of an attempt's pod. `gone` and `cancelled` are as for `ended`."""
+    """Collect the evidence in an attempt's pod; `gone` and `cancelled` are those of `classify_pod_end`."""
     if pod is None:
         return Evidence(container_reason="Deleted" if gone else None, cancelled=cancelled)
-    last, word = _last(pod), _lost_word(pod, gone)
-    began = last is not None and _began(last)
+    last, disruption = _last_termination(pod), _find_disruption(pod, gone)
+    began = last is not None and _has_begun(last)
     code, number = _code_and_signal(last) if last is not None and began else (None, None)
-    reason = word or _own_reason(pod, last)
-    out_of_memory = reason == "OOMKilled" or (number == signal.SIGKILL and word is None)
+    reason = disruption or _container_reason(pod, last)
+    out_of_memory = reason == "OOMKilled" or (number == signal.SIGKILL and disruption is None)
     return Evidence(
         exit_code=code,
         signal=number,
@@ -109,15 +110,16 @@ def collect_evidence(pod: Pod | None, *, gone: bool = False, cancelled: bool = F
         memory_limit=_memory_limit(pod) if out_of_memory else None,
         timed_out=pod.status.reason == "DeadlineExceeded" and began,
         cancelled=cancelled,
-        detail="; ".join(_details(pod, last if began else None)) or None,
+        detail="; ".join(_describe(pod, last if began else None)) or None,
     )
 
 
 # ── the pod ──
 
 
-def _lost_word(pod: Pod, gone: bool) -> str | None:
-    """The word for a pod that was taken away, which wins over how its container ended: that may be the consequence."""
+def _find_disruption(pod: Pod, gone: bool) -> str | None:
+    """Return the reason for which the pod was taken away, None if it was not."""
+    # It takes precedence over the container's exit code, which is often its consequence.
     by_reason = _LOST_BY_REASON.get(pod.status.reason)
     if by_reason is not None:
         return by_reason
@@ -127,26 +129,26 @@ def _lost_word(pod: Pod, gone: bool) -> str | None:
     return "Deleted" if gone or pod.metadata.deletion_timestamp is not None else None
 
 
-def _own_reason(pod: Pod, last: TerminatedState | None) -> str | None:
-    """The kubelet's word for the container's end, or for why it did not take the pod (`OutOfcpu`, `NodeAffinity`)."""
-    said = last.reason if last is not None and last.reason not in _SAYS_NOTHING else None
-    if said is None or said == "ContainerStatusUnknown":
-        return pod.status.reason or said or ("Restarted" if _restarts(pod) else None)
-    return said
+def _container_reason(pod: Pod, last: TerminatedState | None) -> str | None:
+    """Return the kubelet's reason for the container's end, or for refusing the pod (`OutOfcpu`, `NodeAffinity`)."""
+    reason = last.reason if last is not None and last.reason not in _UNSPECIFIC else None
+    if reason is None or reason == "ContainerStatusUnknown":
+        return pod.status.reason or reason or ("Restarted" if _restarts(pod) else None)
+    return reason
 
 
-def _details(pod: Pod, ran: TerminatedState | None) -> list[str]:
-    """What a person wants to know beside the numbers; `ran` is the end of a command that has begun."""
+def _describe(pod: Pod, ran: TerminatedState | None) -> list[str]:
+    """Return sentences for a person, beside the numbers; `ran` is the end of a command that has begun."""
     words = [EXIT_CODES.get(ran.exit_code, "") if ran is not None else ""]
     if _restarts(pod):
         words.append(f"its container was started {_restarts(pod) + 1} times, and only the first one counts")
-    words.append(_start_error(pod) or _failed_init(pod) or "")
+    words.append(_describe_start_error(pod) or _describe_failed_init(pod) or "")
     if pod.status.reason == "DeadlineExceeded" and ran is None:
         words.append("the worker had not started when the pod's activeDeadlineSeconds had passed")
     words.append(" ".join(pod.status.message.split()))
     words += [" ".join(c.message.split()) for c in pod.status.conditions if c.type == "DisruptionTarget"]
     if ran is not None:
-        # What the worker says to machines is none of a person's business, and a tail may begin in the middle of it.
+        # Lines for machines are left out; the kubelet's tail of the log may begin in the middle of one.
         lines = [line for line in ran.message.splitlines() if not (line.startswith(MACHINE_WORDS) or len(line) > 400)]
         words.append(" ".join(" ".join(lines).split())[-MOST_MESSAGE:])
     return [text for text in words if text]
@@ -155,39 +157,42 @@ def _details(pod: Pod, ran: TerminatedState | None) -> list[str]:
 # ── the container ──
 
 
-def _status(pod: Pod | None) -> ContainerStatus | None:
+def _step_status(pod: Pod | None) -> ContainerStatus | None:
     return pod.container(STEP_CONTAINER) if pod is not None else None
 
 
-def _last(pod: Pod | None) -> TerminatedState | None:
-    """How the worker's container ended, the first time: a restarted one holds another worker, told nothing."""
-    status = _status(pod)
+def _last_termination(pod: Pod | None) -> TerminatedState | None:
+    """Return the first end of the worker's container."""
+    status = _step_status(pod)
     if status is None:
         return None
+    # A restarted container holds another worker, which knows nothing of the attempt.
     return status.last_state.terminated if status.restart_count else status.state.terminated
 
 
 def _restarts(pod: Pod) -> int:
-    status = _status(pod)
+    status = _step_status(pod)
     return status.restart_count if status is not None else 0
 
 
-def _began(last: TerminatedState) -> bool:
-    """Whether its command has run; the times of one that has not are missing, or the epoch."""
+def _has_begun(last: TerminatedState) -> bool:
+    """Return True if the container's command has run."""
+    # Otherwise its start time is missing or, with containerd, the epoch.
     return last.reason not in _NEVER_STARTED or not (last.started_at or "1970-").startswith("1970-")
 
 
 def _code_and_signal(last: TerminatedState) -> tuple[int | None, int | None]:
-    """An exit code, or the signal that a code above 128 stands for: runtimes do not tell them apart."""
+    """Return the exit code, or the signal that a code above 128 stands for."""
+    # Runtimes do not distinguish the two: `exit 137` counts as SIGKILL.
     number = last.signal or last.exit_code - 128
     if last.reason == "ContainerStatusUnknown":
-        return None, None  # 137 is what the kubelet writes when it has not seen the end
+        return None, None  # the kubelet writes 137 when it has missed the end
     return (None, number) if number in set(signal.Signals) else (last.exit_code, None)
 
 
-def _start_error(pod: Pod | None) -> str | None:
-    """Why the container's command cannot be started."""
-    status = _status(pod)
+def _describe_start_error(pod: Pod | None) -> str | None:
+    """Return the reason for which the container's command could not be started, if that happened."""
+    status = _step_status(pod)
     last = status.state.terminated if status is not None else None
     if status is None or last is None or last.reason not in ("StartError", "ContainerCannotRun"):
         return None
@@ -197,14 +202,14 @@ def _start_error(pod: Pod | None) -> str | None:
     )
 
 
-def _failed_init(pod: Pod | None) -> str | None:
-    """Which init container has failed, so that the worker's was never started."""
-    for status in pod.status.init_container_statuses if pod is not None and _last(pod) is None else ():
+def _describe_failed_init(pod: Pod | None) -> str | None:
+    """Return the name and end of an init container that has failed, so that the worker's never started."""
+    for status in pod.status.init_container_statuses if pod is not None and _last_termination(pod) is None else ():
         end = status.state.terminated
         if end is not None and (end.exit_code or end.reason == "OOMKilled"):
-            said = f": {' '.join(end.message.split())[-MOST_MESSAGE:]}" if end.message else ""
-            reason = f" ({end.reason})" if end.reason not in _SAYS_NOTHING else ""
-            return f"init container {status.name!r} exited with code {end.exit_code}{reason}{said}"
+            message = f": {' '.join(end.message.split())[-MOST_MESSAGE:]}" if end.message else ""
+            reason = f" ({end.reason})" if end.reason not in _UNSPECIFIC else ""
+            return f"init container {status.name!r} exited with code {end.exit_code}{reason}{message}"
     return None
 
 

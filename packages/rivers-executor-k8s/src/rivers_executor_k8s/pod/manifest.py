@@ -1,12 +1,12 @@
-"""The pod of an attempt: what rivers gives it, over what the user's template asks for.
+"""Build the pod of an attempt from rivers' settings and the user's template.
 
-    ours, as a default  <  the template  <  ours, as a must
+    defaults  <  the template  <  required fields
 
-The defaults are the restricted pod security standard and beyond; a template that passed `check_pod_template` can change
-them, and cannot loosen them. The musts are what makes the pod a worker of rivers. Nothing in it is secret: the
-controller's certificate is public, and a template names Secrets without their being read here.
+The defaults meet the pod security standard `restricted` and more; a template that passed `check_pod_template` can
+change them but not loosen them. The required fields make the pod a worker of rivers. Nothing in the manifest is secret:
+the controller's certificate is public, and Secrets that a template names are not read here.
 
-`hostUsers: false` would be one wall more. It is left to templates, as nodes without user namespaces refuse such pods.
+`hostUsers: false` would isolate the pod further. It is left to templates, as nodes without user namespaces refuse it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from rivers_executor_k8s.pod.template import merge_template
 
 __all__ = ["HOME", "Owner", "build_manifest", "find_changes"]
 
-# Of the body, and the group of what it writes. Any but root would do; the image of rivers-worker has this one.
+# The user and group of the body. Any but root would do; the rivers-worker image has this one.
 USER = 10001
-# Where a body may write, beside /tmp: the rest of its file system is read-only
+# The folder that a body may write to, beside /tmp: the rest of its file system is read-only
 HOME = "/home/rivers"
 HOME_SIZE, TMP_SIZE = "1Gi", "2Gi"
-# Request and limit of what is written to both, and to the log
+# Request and limit of the disk space for both folders and the log
 LEAST_DISK, MOST_DISK = "256Mi", "4Gi"
-# Seconds that a pod stays bound to a node that does not answer; a cluster's own default is 300
+# Seconds that a pod stays bound to a node that does not answer; the cluster's default is 300
 UNREACHABLE = 60
 # Seconds for the worker's start and end beyond what is limited otherwise: the deadline ends what nobody else could
 SLACK = 60.0
@@ -45,13 +45,13 @@ _GPU, _DISK = "nvidia.com/gpu", "ephemeral-storage"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The controller's own pod, where it runs in the cluster: what it owns is removed when it goes."""
+    """The controller's own pod, if it runs in the cluster; Kubernetes deletes the pods that it owns with it."""
 
     name: str
     uid: str
 
     def reference(self) -> dict[str, Any]:
-        """As an entry of an object's `ownerReferences`. It blocks nothing: that would need more rights."""
+        """Return an entry for `ownerReferences`; blocking the owner's deletion would need another permission."""
         return {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": self.uid, "blockOwnerDeletion": False}
 
 
@@ -67,10 +67,10 @@ def build_manifest(
     epoch: int,
     nonce: int = 0,
 ) -> dict[str, Any]:
-    """The Pod to create for an attempt; the same arguments give the same pod.
+    """Return the manifest of an attempt's pod; equal arguments give equal manifests.
 
-    `certificate` is the controller's (base64 of DER), `template` a checked one. An annotation holds the digest of all
-    the rest (see `names.is_ours`).
+    `certificate` is the controller's, as base64 of DER, `template` a checked one. An annotation holds the digest of the
+    whole manifest (see `names.is_ours`).
     """
     name = pod_name(spec.step, spec.attempt_id, nonce)
     given = {key: template[key] for key in template} if template is not None else {}
@@ -82,14 +82,14 @@ def build_manifest(
         "annotations": build_annotations(spec, epoch=epoch),
         **({"ownerReferences": [owner.reference()]} if owner is not None else {}),
     }
-    ours = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _must(spec, executor, image, env)}
-    pod = merge_template(merge_template({"spec": _defaults(given, env)}, given), ours)
+    ours = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _required(spec, executor, image, env)}
+    pod = merge_template(merge_template({"spec": _build_defaults(given, env)}, given), ours)
     pod["metadata"]["annotations"][DIGEST] = hashlib.sha256(_encode(pod)).hexdigest()
     return pod
 
 
 def find_changes(pod: Pod, manifest: Mapping[str, Any]) -> list[str]:
-    """What the cluster has made of the worker's program on the way in, such as another image; empty where nothing."""
+    """Return the changes that admission webhooks have made to the worker's image and command."""
     wanted = next(one for one in manifest["spec"]["containers"] if one["name"] == STEP_CONTAINER)
     made = next((one for one in pod.spec.containers if one.name == STEP_CONTAINER), Container())
     pairs: tuple[tuple[str, object, object], ...] = (
@@ -100,10 +100,10 @@ def find_changes(pod: Pod, manifest: Mapping[str, Any]) -> list[str]:
     return [f"{name} {now!r} instead of {was!r}" for name, now, was in pairs if now != was]
 
 
-# ── ours, as a must ──
+# ── required fields ──
 
 
-def _must(spec: StepSpec, executor: Executor.Kubernetes, image: str, env: list[dict[str, Any]]) -> dict[str, Any]:
+def _required(spec: StepSpec, executor: Executor.Kubernetes, image: str, env: list[dict[str, Any]]) -> dict[str, Any]:
     amounts = _amounts(spec, executor)
     worker: dict[str, Any] = {
         "name": STEP_CONTAINER,
@@ -130,7 +130,8 @@ def _must(spec: StepSpec, executor: Executor.Kubernetes, image: str, env: list[d
 
 
 def _amounts(spec: StepSpec, executor: Executor.Kubernetes) -> dict[str, str]:
-    """What the attempt asks for; request and limit, so that no neighbour can take it and nobody is surprised."""
+    """Return the resources of the attempt."""
+    # The same amounts are request and limit, so that neighbours cannot take them.
     compute = spec.compute
     amounts = {
         "cpu": (compute.cpu if compute is not None else None) or executor.worker_cpu,
@@ -142,10 +143,10 @@ def _amounts(spec: StepSpec, executor: Executor.Kubernetes) -> dict[str, str]:
 
 
 def _env(spec: StepSpec, executor: Executor.Kubernetes, name: str, certificate: str) -> list[dict[str, Any]]:
-    """What the worker is told by its environment; a template's variables may refer to it."""
+    """Return the worker's environment; a template's variables may refer to it."""
     functions = [spec.function, *(step.function for step in spec.inner)]
     modules = dict.fromkeys(ref.module for ref in functions if isinstance(ref, ImportRef))
-    told = {
+    variables = {
         "RIVERS_RUN_ID": spec.run_id,
         "RIVERS_ATTEMPT_ID": spec.attempt_id,
         "RIVERS_CONTROLLER_CERTIFICATE": certificate,
@@ -155,24 +156,24 @@ def _env(spec: StepSpec, executor: Executor.Kubernetes, name: str, certificate: 
         "RIVERS_GRACE": str(executor.grace),
     }
     if modules:
-        told["RIVERS_MODULES"] = ",".join(modules)
-    return _literal(told)
+        variables["RIVERS_MODULES"] = ",".join(modules)
+    return _literal(variables)
 
 
 def _literal(variables: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Environment variables with these very values: Kubernetes replaces what looks like `$(NAME)`."""
+    """Return environment variables with literal values: Kubernetes would expand `$(NAME)`."""
     return [{"name": name, "value": value.replace("$", "$$")} for name, value in variables.items()]
 
 
 def _seconds(amount: float) -> int:
-    """Whole seconds, at least as many, as many as Kubernetes can hold."""
+    """Round seconds up, to the largest number that Kubernetes accepts at most."""
     return math.ceil(min(amount, _MOST_SECONDS))
 
 
-# ── ours, as a default ──
+# ── defaults ──
 
 
-def _defaults(given: Mapping[str, Any], env: list[dict[str, Any]]) -> dict[str, Any]:
+def _build_defaults(given: Mapping[str, Any], env: list[dict[str, Any]]) -> dict[str, Any]:
     spec = given.get("spec") or {}
     ids = {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
     defaults: dict[str, Any] = {
@@ -205,7 +206,7 @@ def _defaults(given: Mapping[str, Any], env: list[dict[str, Any]]) -> dict[str, 
 
 
 def _worker(given: Mapping[str, Any], env: list[dict[str, Any]]) -> dict[str, Any]:
-    """The worker's container, where `given` says nothing else."""
+    """Return the defaults of the worker's container; `given` is the template's."""
     resources = {} if _names_disk(given) else {"requests": {_DISK: LEAST_DISK}, "limits": {_DISK: MOST_DISK}}
     return {
         "name": STEP_CONTAINER,
@@ -229,7 +230,7 @@ def _side_car(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _security(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The restrictions of a container, less what contradicts one that its template has loosened on purpose."""
+    """Return a container's restrictions, less those that contradict a setting of its template."""
     context = given.get("securityContext") or {}
     restricted: dict[str, Any] = {"capabilities": {"drop": ["ALL"]}}
     added = (context.get("capabilities") or {}).get("add") or ()

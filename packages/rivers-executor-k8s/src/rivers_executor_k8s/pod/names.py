@@ -1,9 +1,9 @@
-"""How the pod of an attempt is called, and the labels and annotations by which a person finds it again.
+"""Name the pod of an attempt, and build the labels and annotations by which people find it.
 
     kubectl get pods -l rivers.io/run=4f1c,rivers.io/step=orders
 
-A name is made of the attempt, and of nothing else: a create whose answer was lost is repeated under the same name, and
-meets its own pod. What does not fit a label stands there shortened, with a digest; annotations hold everything in full.
+A name depends on the attempt alone: a create request whose response was lost is repeated under the same name and finds
+its own pod. A value that does not fit a label is shortened and gets a digest; annotations hold the full values.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ __all__ = [
     "run_selector",
 ]
 
-# The container in which the worker runs; a container of this name in a template is merged with it
+# The worker's container; a container of this name in a template is merged with it
 STEP_CONTAINER = "rivers-step"
-# Where a worker in a pod listens
+# The port of the worker in its pod
 PORT = 7433
 RUN_LABEL = "rivers.io/run"
-# The annotation with a digest of the whole manifest, which tells a pod of ours from a namesake
+# The annotation with a digest of the whole manifest, which distinguishes our pod from a namesake
 DIGEST = "rivers.io/digest"
-# Selects every pod that rivers has made, of any run
+# Selects the pods of all runs
 MANAGED = "app.kubernetes.io/managed-by=rivers"
 
 _KEEP_LABEL = "rivers.io/keep-failed"
@@ -53,9 +53,9 @@ _HASH = 16
 
 @functools.lru_cache(maxsize=1024)  # each attempt asks for its pod's name three times
 def pod_name(step: str, attempt_id: str, nonce: int = 0) -> str:
-    """The name of an attempt's pod: a DNS label of at most 63 characters.
+    """Return the name of an attempt's pod, a DNS label of at most 63 characters.
 
-    Another `nonce` gives another name, for when somebody else's pod has this one.
+    Another `nonce` gives another name, in case a pod of somebody else has this one.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", step[: 4 * _MOST].lower()).strip("-")
     slug = slug[: _MOST - len("rivers--") - _HASH].rstrip("-")
@@ -64,9 +64,9 @@ def pod_name(step: str, attempt_id: str, nonce: int = 0) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def label_value(text: str) -> str:
-    """A text as the value of a label: itself where it can be one, else its legal part and a digest.
+    """Return a text as the value of a label: itself if it is legal, else its legal part and a digest.
 
-    Different texts have different values, but for a collision in 80 bits.
+    Different texts have different values, except for a collision in 80 bits.
     """
     if _LABEL_VALUE.fullmatch(text):
         return text
@@ -75,7 +75,7 @@ def label_value(text: str) -> str:
 
 
 def build_labels(spec: StepSpec, *, keep_failed: bool = False) -> dict[str, str]:
-    """The labels of an attempt's pod; `keep_failed` says that nobody is to remove the pod if the attempt fails."""
+    """Return the labels of an attempt's pod; `keep_failed` keeps the pod if the attempt fails."""
     return {
         "app.kubernetes.io/managed-by": "rivers",
         "rivers.io/role": "worker",
@@ -89,7 +89,7 @@ def build_labels(spec: StepSpec, *, keep_failed: bool = False) -> dict[str, str]
 
 
 def build_annotations(spec: StepSpec, *, epoch: int = 0) -> dict[str, str]:
-    """The annotations of an attempt's pod: in full what its labels may have shortened; `epoch` is its controller's."""
+    """Return the annotations of an attempt's pod: the full values of its labels, and its controller's `epoch`."""
     return {
         "rivers.io/run": spec.run_id,
         "rivers.io/step": spec.step,
@@ -100,22 +100,22 @@ def build_annotations(spec: StepSpec, *, epoch: int = 0) -> dict[str, str]:
 
 
 def run_selector(run_id: str) -> str:
-    """Selects the pods of one run."""
+    """Return the label selector of a run's pods."""
     return f"{MANAGED},{RUN_LABEL}={label_value(run_id)}"
 
 
 def is_ours(pod: Pod, manifest: Mapping[str, Any]) -> bool:
-    """Whether a pod that was found under the manifest's name was made from this very manifest."""
+    """Return True if the pod was created from this manifest, and not by somebody else under its name."""
     digest: str = manifest["metadata"]["annotations"][DIGEST]
     return pod.metadata.annotations.get(DIGEST) == digest
 
 
 def is_kept_after_failure(pod: Pod) -> bool:
-    """Whether whoever made the pod wanted it to stay where its attempt fails."""
+    """Return True if the pod has to stay after its attempt has failed."""
     return pod.metadata.labels.get(_KEEP_LABEL) == "true"
 
 
 def _digest(*parts: object) -> str:
-    """80 bits of what is given, in the characters that a DNS label may begin and end with."""
+    """Return 80 bits of a digest, in characters with which a DNS label may begin and end."""
     hashed = hashlib.sha256(json.dumps(parts).encode()).digest()
     return base64.b32encode(hashed[:10]).decode().lower()

@@ -1,7 +1,7 @@
-"""What rivers reads of a cluster's objects: a few fields each, decoded straight from the API's JSON.
+"""Decode the fields of Kubernetes' objects that rivers reads, straight from the API's JSON.
 
-Names are Kubernetes' own in Python's spelling; the fields are described in its API reference (Pod v1, Event v1, Lease
-coordination.k8s.io/v1). Everything may be missing, and what is not read here is skipped unparsed.
+Field names are those of the Kubernetes API reference in Python's spelling. Every field may be
+missing; the decoder skips all others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Object(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel
 
 
 class Metadata(_Object, frozen=True):
-    """Of any object. `deletion_timestamp` is set once its deletion was asked for."""
+    """The metadata of any object; `deletion_timestamp` is set when its deletion has been requested."""
 
     name: str = ""
     namespace: str = ""
@@ -46,20 +46,20 @@ class Metadata(_Object, frozen=True):
 
 
 class WaitingState(_Object, frozen=True):
-    """Why a container has not started: `reason` is a word such as ErrImagePull."""
+    """The state of a container that has not started; `reason` is a word such as ErrImagePull."""
 
     reason: str = ""
     message: str = ""
 
 
 class RunningState(_Object, frozen=True):
-    """A container runs."""
+    """The state of a container that runs."""
 
     started_at: str | None = None
 
 
 class TerminatedState(_Object, frozen=True):
-    """How a container ended; `message` is its termination message. Without `started_at` it never ran."""
+    """The state of a container that has ended; without `started_at` it never ran."""
 
     exit_code: int = 0
     signal: int | None = None
@@ -69,7 +69,7 @@ class TerminatedState(_Object, frozen=True):
 
 
 class ContainerState(_Object, frozen=True):
-    """One of the three, or none yet."""
+    """The state of a container: one of the three, or none yet."""
 
     waiting: WaitingState | None = None
     running: RunningState | None = None
@@ -77,7 +77,7 @@ class ContainerState(_Object, frozen=True):
 
 
 class ContainerStatus(_Object, frozen=True):
-    """Of one container; `image_id` names what was really pulled."""
+    """The status of one container; `image_id` is the digest of the image that was pulled."""
 
     name: str = ""
     image: str = ""
@@ -88,7 +88,7 @@ class ContainerStatus(_Object, frozen=True):
 
 
 class Condition(_Object, frozen=True):
-    """Such as PodScheduled=False with the scheduler's words, or DisruptionTarget=True."""
+    """A condition of a pod, such as PodScheduled=False with the scheduler's message, or DisruptionTarget=True."""
 
     type: str = ""
     status: str = ""
@@ -97,13 +97,13 @@ class Condition(_Object, frozen=True):
 
 
 class ResourceLimits(_Object, frozen=True):
-    """What a container may use at most, as quantities."""
+    """The resource limits of a container, as quantities."""
 
     limits: dict[str, str] = {}
 
 
 class Container(_Object, frozen=True):
-    """A container as its manifest has it."""
+    """A container of a pod's manifest."""
 
     name: str = ""
     image: str = ""
@@ -113,14 +113,14 @@ class Container(_Object, frozen=True):
 
 
 class PodSpec(_Object, frozen=True):
-    """`node_name` is set once the pod is scheduled."""
+    """The specification of a pod; `node_name` is set when it is scheduled."""
 
     node_name: str = ""
     containers: tuple[Container, ...] = ()
 
 
 class PodStatus(_Object, frozen=True):
-    """`phase` is Pending, Running, Succeeded, Failed or Unknown."""
+    """The status of a pod; `phase` is Pending, Running, Succeeded, Failed or Unknown."""
 
     phase: str = "Pending"
     reason: str = ""
@@ -132,19 +132,19 @@ class PodStatus(_Object, frozen=True):
 
 
 class Pod(_Object, frozen=True):
-    """A pod, as far as an attempt depends on it."""
+    """A pod, reduced to the fields that an attempt depends on."""
 
     metadata: Metadata = Metadata()
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
     def container(self, name: str) -> ContainerStatus | None:
-        """The status of one of its containers, when the kubelet has told any."""
+        """Return the status of one of its containers, or None if the kubelet has reported none."""
         return next((status for status in self.status.container_statuses if status.name == name), None)
 
 
 class ListMeta(_Object, frozen=True):
-    """Of a list: where a watch goes on from, and the token of the next page."""
+    """The metadata of a list: the version from which a watch continues, and the token of the next page."""
 
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
@@ -158,7 +158,7 @@ class PodList(_Object, frozen=True):
 
 
 class Event(_Object, frozen=True):
-    """What a component of the cluster has noted about an object; when, stands in either of the two times."""
+    """An event that a component of the cluster has recorded; its time is in one of the two fields."""
 
     type: str = ""
     reason: str = ""
@@ -174,7 +174,7 @@ class EventList(_Object, frozen=True):
 
 
 class StatusCause(_Object, frozen=True):
-    """A field that the API server finds fault with."""
+    """A field of a request that the API server refuses."""
 
     reason: str = ""
     message: str = ""
@@ -182,7 +182,7 @@ class StatusCause(_Object, frozen=True):
 
 
 class StatusDetails(_Object, frozen=True):
-    """`name` and `kind` of what is meant, and how long to wait before asking again."""
+    """The object that an error is about, and the seconds to wait before the next try."""
 
     name: str = ""
     kind: str = ""
@@ -191,7 +191,7 @@ class StatusDetails(_Object, frozen=True):
 
 
 class Status(_Object, frozen=True):
-    """The body of an answer that is an error."""
+    """The body of an error response."""
 
     code: int = 0
     reason: str = ""

@@ -1,4 +1,4 @@
-"""What a controller must be allowed to do in its namespace: nothing else, and nothing outside it.
+"""List the permissions that a controller needs, all of them in its namespace.
 
 `deploy/` holds the same rules as files; a test compares them.
 """
@@ -13,7 +13,7 @@ __all__ = ["OPTIONAL", "OUTSIDE", "REQUIRED", "Permission", "required_permission
 
 @dataclass(frozen=True)
 class Permission:
-    """One verb on one kind of object, and why it is needed."""
+    """One verb on one kind of object, with the reason for it."""
 
     verb: str
     resource: str
@@ -32,7 +32,7 @@ class Permission:
 
 _LEASES = "coordination.k8s.io"
 
-# What every controller needs
+# Needed by every controller
 REQUIRED = (
     Permission("create", "pods", "one pod for each attempt of a step"),
     Permission("get", "pods", "the image of the controller's own pod; a pod of which nothing was heard"),
@@ -47,33 +47,35 @@ REQUIRED = (
     Permission("delete", "leases", "at the end of the run", group=_LEASES),
 )
 
-# What a controller outside the cluster needs beside that
+# Needed in addition by a controller outside the cluster
 OUTSIDE = (
     # A WebSocket begins as a GET: up to Kubernetes 1.34 it is checked for `get`, from then on for `create` as well.
     Permission("get", "pods", "pods' addresses are not reachable from outside", subresource="portforward"),
     Permission("create", "pods", "pods' addresses are not reachable from outside", subresource="portforward"),
 )
 
-# What a run can do without
+# Useful, but a run works without
 OPTIONAL = (
     Permission("list", "events", "why a pod waits, where its status does not say: a volume's Secret is missing"),
 )
 
 
 def required_permissions(outside: bool) -> tuple[Permission, ...]:
-    """Everything that a controller cannot do without, inside the cluster or outside."""
+    """Return the permissions that a controller must have, inside the cluster or outside."""
     return REQUIRED + OUTSIDE if outside else REQUIRED
 
 
 def role_name(outside: bool) -> str:
-    """The name of the published Role."""
+    """Return the name of the published Role."""
     return "rivers-controller-outside" if outside else "rivers-controller"
 
 
 def role_yaml(namespace: str, outside: bool) -> str:
-    """The Role to apply, as text that `kubectl apply -f -` takes, and how to bind it."""
+    """Return the Role as YAML for `kubectl apply -f -`, with the command that binds it."""
     name = role_name(outside)
-    rules = "\n".join(_rule(permissions) for permissions in _by_target((*required_permissions(outside), *OPTIONAL)))
+    rules = "\n".join(
+        _rule(permissions) for permissions in _group_by_target((*required_permissions(outside), *OPTIONAL))
+    )
     whom = "--user=USER" if outside else f"--serviceaccount={namespace}:rivers-controller"
     return f"""\
 apiVersion: rbac.authorization.k8s.io/v1
@@ -87,7 +89,7 @@ rules:
 """
 
 
-def _by_target(permissions: Sequence[Permission]) -> list[list[Permission]]:
+def _group_by_target(permissions: Sequence[Permission]) -> list[list[Permission]]:
     groups: dict[tuple[str, str], list[Permission]] = {}
     for permission in permissions:
         groups.setdefault((permission.group, permission.target), []).append(permission)

@@ -1,4 +1,4 @@
-"""What is known of one pod: the watch writes it, the pod's attempt waits for it to change."""
+"""Hold the latest state of one pod: the watch updates it, and the pod's attempt waits for changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["PodView"]
 
 
 class PodView:
-    """The latest of a pod. `gone` is whether it is not there any more, `changed` tells of either."""
+    """The latest state of a pod; `gone` is True after its deletion."""
 
     __slots__ = ("_changed", "gone", "pod")
 
@@ -22,14 +22,15 @@ class PodView:
         self._changed = asyncio.Event()
 
     def update(self, pod: Pod) -> None:
-        """The pod is like this now. One of another uid is a namesake, and none of ours."""
+        """Take a new state of the pod."""
+        # A pod with another uid is a namesake that somebody else has created.
         if self.pod is not None and self.pod.metadata.uid != pod.metadata.uid:
             return
         self.pod = pod
         self._changed.set()
 
-    def lose(self, pod: Pod) -> None:
-        """The pod was deleted, and was last like this."""
+    def mark_gone(self, pod: Pod) -> None:
+        """Take the last state of the deleted pod."""
         if self.pod is not None and self.pod.metadata.uid != pod.metadata.uid:
             return
         self.pod, self.gone = pod, True
@@ -37,30 +38,30 @@ class PodView:
 
     @property
     def container(self) -> ContainerState:
-        """The state of the worker's container; nothing is known of it at first."""
+        """The state of the worker's container, empty as long as the kubelet has reported none."""
         status = self.pod.container(STEP_CONTAINER) if self.pod is not None else None
         return status.state if status is not None else ContainerState()
 
     @property
-    def runs(self) -> bool:
-        """Whether the worker's container has started and can be called."""
+    def is_running(self) -> bool:
+        """True if the worker's container has started and has an address."""
         return self.pod is not None and self.container.running is not None and bool(self.pod.status.pod_ip)
 
     @property
-    def over(self) -> bool:
-        """Whether the worker's container runs no more, or never will."""
+    def is_over(self) -> bool:
+        """True if the worker's container has ended or will never start."""
         if self.gone or self.container.terminated is not None:
             return True
         return self.pod is not None and self.pod.status.phase in ("Succeeded", "Failed")
 
-    async def change(self, within: float) -> None:
-        """Wait until it changes, at most `within` seconds."""
+    async def wait_for_change(self, within: float) -> None:
+        """Wait for the next change, at most `within` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, within)):
                 await self._changed.wait()
         self._changed.clear()
 
-    async def until_over(self) -> None:
-        """Wait until the worker's container runs no more."""
-        while not self.over:
-            await self.change(3600.0)
+    async def wait_until_over(self) -> None:
+        """Wait until the worker's container has ended."""
+        while not self.is_over:
+            await self.wait_for_change(3600.0)

@@ -1,13 +1,12 @@
-"""A user's pod template: read from YAML, and merged as Kubernetes merges patches.
+"""Read a user's pod template from YAML, and merge it as Kubernetes' strategic merge patch does.
 
-Objects are merged field by field. Lists of named things are merged by what names them (containers by name, mounts by
-path, …), as Kubernetes' strategic merge does; other lists are replaced. Four things differ, each where Kubernetes' own
-way makes a pod that nobody wants:
+Objects are merged field by field. Lists of named items are merged by their keys (containers by name, mounts by path);
+other lists are replaced. Four rules differ from Kubernetes, where its own would give a useless pod:
 
-- null takes nothing away but the three ids in `_REMOVABLE`: a field that was left empty must not undo a restriction
-- an environment variable is replaced as a whole: `value` beside `valueFrom` is invalid
-- so is a volume of another kind
-- tolerations add up
+- null removes only the three ids in `_REMOVABLE`: a field that was left empty must not undo a restriction
+- an environment variable is replaced as a whole, as `value` beside `valueFrom` is invalid
+- a volume of another kind is replaced as a whole
+- tolerations are added
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from rivers.spi import check_pod_template
 
 __all__ = ["merge_template", "read_template"]
 
-# What an API server takes at most is about this much
+# About the largest object that an API server accepts
 MOST_BYTES = 1 << 20
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -46,23 +45,23 @@ _REMOVABLE = frozenset({"runAsUser", "runAsGroup", "fsGroup"})
 
 
 def read_template(path: str, *, allow_insecure: bool) -> dict[str, Any]:
-    """The pod template in a YAML (or JSON) file, checked.
+    """Return the checked pod template of a YAML or JSON file.
 
     Raises:
-        ConfigurationError: it cannot be read, is no single YAML object, or holds what a template may not.
+        ConfigurationError: it cannot be read, is not one YAML object, or sets a field that a template may not set.
     """
     where = f"pod_template={path!r}"
     try:
         with Path(path).expanduser().open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
-        hint = f"it is looked for from {Path.cwd()}" if not path.startswith(("/", "~")) else None
+        hint = f"relative paths start at {Path.cwd()}" if not path.startswith(("/", "~")) else None
         raise ConfigurationError(f"{where} cannot be read: {error.strerror or error}", hint=hint) from None
     except RuntimeError as error:  # a user without a home folder
         raise ConfigurationError(f"{where} cannot be read: {error}") from None
     if len(data) > MOST_BYTES:
         raise ConfigurationError(f"{where} holds more than {MOST_BYTES} bytes")
-    template = _parsed(data, where)
+    template = _parse(data, where)
     try:
         check_pod_template(template, allow_insecure=allow_insecure)
     except ConfigurationError as error:
@@ -70,32 +69,32 @@ def read_template(path: str, *, allow_insecure: bool) -> dict[str, Any]:
     return template
 
 
-def _parsed(data: bytes, where: str) -> dict[str, Any]:
+def _parse(data: bytes, where: str) -> dict[str, Any]:
     try:
         documents = [document for document in yaml.safe_load_all(data) if document is not None]
-        # Through JSON, as what YAML knows beside it (dates, sets, keys that are no text) cannot be sent.
+        # The request is JSON, which has no dates, sets and keys other than text, as YAML does.
         text = json.dumps(documents, allow_nan=False)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{where} is no YAML: {error}") from None
+        raise ConfigurationError(f"{where} is not YAML: {error}") from None
     except (TypeError, ValueError, RecursionError) as error:
         hint = "write dates and the like in quotes"
         raise ConfigurationError(f"{where} holds what is not JSON: {error}", hint=hint) from None
     if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise ConfigurationError(f"{where} holds {_seen(documents)}: one object, a Pod manifest, is allowed")
+        raise ConfigurationError(f"{where} holds {_describe(documents)}: expected one object, a Pod manifest")
     template: dict[str, Any] = json.loads(text)[0]
     return template
 
 
-def _seen(documents: Sequence[object]) -> str:
+def _describe(documents: Sequence[object]) -> str:
     if len(documents) == 1:
         return f"a {type(documents[0]).__name__}"
     return f"{len(documents)} documents" if documents else "nothing"
 
 
 def merge_template(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """An object with what `above` says, and what `below` says where `above` says nothing; neither is changed.
+    """Return `below` overridden by `above`; neither is changed.
 
-    Merging the same once more changes nothing.
+    Merging the same template once more changes nothing.
     """
     result = dict(below)
     for name, value in above.items():
@@ -138,7 +137,7 @@ def _merge_list(name: str, below: list[Any], above: list[Any]) -> list[Any]:
 
 
 def _identity(name: str, item: Mapping[str, Any]) -> str | tuple[str, ...]:
-    """What makes two items of a list the same one."""
+    """Return the key by which two items of a list are merged."""
     if len(_KEYS[name]) == 1:
         return str(item.get(_KEYS[name][0]))
     return tuple(str(item.get(field, "TCP" if field == "protocol" else None)) for field in _KEYS[name])

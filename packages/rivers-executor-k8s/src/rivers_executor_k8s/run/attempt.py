@@ -91,9 +91,9 @@ class Attempt:
                 raise
             result = lost(self.spec.attempt_id, self._evidence(cancelled=True), started=self._body_began)
         except PodRefusedError as error:
-            result = self._not_run(str(error), error.word, error.transient)
+            result = self._not_run(str(error), error.reason, error.transient)
         except StartError as error:
-            result = self._not_run(str(error), error.word, error.transient)
+            result = self._not_run(str(error), error.reason, error.transient)
         except SpecDecodeError as error:  # it is too large to be sent, or holds what cannot leave this process
             result = self._not_run(str(error), None, transient=False)
         finally:
@@ -126,7 +126,7 @@ class Attempt:
 
     async def _carried(self) -> StepResult:
         await self._launch.start()
-        result = None if self.view.over else await self._called()
+        result = None if self.view.is_over else await self._called()
         if result is None or (result.ending is Ending.CANCELLED and not self._unwanted):
             return await self._told_by_the_pod()  # it was stopped by somebody else, who has taken its pod away
         return result
@@ -134,7 +134,7 @@ class Attempt:
     async def _called(self) -> StepResult | None:
         """The result that the worker tells, or None where the pod has to."""
         calling = asyncio.ensure_future(self._call())
-        over = asyncio.ensure_future(self.view.until_over())
+        over = asyncio.ensure_future(self.view.wait_until_over())
         try:
             await asyncio.wait((calling, over), return_when=asyncio.FIRST_COMPLETED)
             if not calling.done():
@@ -169,21 +169,21 @@ class Attempt:
 
     async def _unreachable(self, error: Exception) -> StepResult | None:
         """Nobody answers, or the wrong one: the pod may know why, else that is all there is to tell."""
-        if not self.view.over:
-            await self.view.change(SETTLE)
-        if self.view.over:
+        if not self.view.is_over:
+            await self.view.wait_for_change(SETTLE)
+        if self.view.is_over:
             return None
         tail = ""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE):  # the API server may hang
-                tail = await self._session.cluster.log_tail(self.name)
+                tail = await self._session.cluster.read_log_tail(self.name)
         detail = describe_exception(error) + (f"; last lines of its log:\n{tail}" if tail else "")
         return lost(self.spec.attempt_id, self._evidence(detail=detail), started=self._body_began)
 
     async def _told_by_the_pod(self) -> StepResult:
         """How it ended by the pod's status: also the worker's own word, if it left one."""
         if self.view.container.terminated is None and not self.view.gone:
-            await self.view.change(SETTLE)
+            await self.view.wait_for_change(SETTLE)
         return classify_pod_end(
             self.spec.attempt_id, self.view.pod, gone=self.view.gone, cancelled=self._unwanted, started=self._body_began
         )
@@ -199,14 +199,14 @@ class Attempt:
         text = f"waits for its pod {self.name}: {why}"
         self._session.emit(warning_record(text, self.spec.attempt_id, logger="rivers.kubernetes"))
 
-    def _not_run(self, why: str, word: str | None, transient: bool) -> StepResult:
+    def _not_run(self, why: str, reason: str | None, transient: bool) -> StepResult:
         """It did not get to run: dispatched again free of charge where a pod was merely lost, else it has failed."""
         message = f"pod {self.name} in namespace {self._session.cluster.namespace!r}: {why}"
         failure = Failure(
             reason=FailureReason.INFRASTRUCTURE,
             type="",
             message=message,
-            evidence=self._evidence(container_reason=word, detail=why),
+            evidence=self._evidence(container_reason=reason, detail=why),
             transient=transient,
         )
         return StepResult(attempt_id=self.spec.attempt_id, ending=Ending.FAILED, failure=failure, worker=self.name)

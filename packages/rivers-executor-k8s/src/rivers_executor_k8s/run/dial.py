@@ -57,7 +57,7 @@ class Dialer:
         if self.way == "direct":
             yield _address(pod.status.pod_ip, port)
             return
-        forward = await self._cluster.forward(pod.metadata.name, port)
+        forward = await self._cluster.port_forward(pod.metadata.name, port)
         try:
             yield forward.target
         finally:

@@ -115,16 +115,16 @@ class WorkerLaunch:
         self._report_once(text)
 
     def _pends(self, cause: PendingCause) -> None:
-        self._report(f"{cause.word}: {cause.text}")
+        self._report(f"{cause.reason}: {cause.message}")
         if not (cause.fatal or self._patient):
-            raise StartError(f"{cause.word}: {cause.text}", word=cause.word)
+            raise StartError(f"{cause.reason}: {cause.message}", reason=cause.reason)
 
     async def _announcement(self) -> Announcement:
         """Return what the worker says of itself in its log; the API server is asked until it hands that over."""
         self._awaited = "NotAnnounced: its worker runs and has not announced itself in its log"
         while True:
             try:
-                output = await self._session.cluster.announcement(self.name)
+                output = await self._session.cluster.read_announcement(self.name)
             except (ApiError, ApiUnreachableError) as error:
                 self._raise_if_forbidden(error, "pods/log: get", "the log of its worker")
                 self._awaited = f"LogUnavailable: the log of its worker cannot be read: {error}"
@@ -149,7 +149,7 @@ class WorkerLaunch:
         if isinstance(error, ApiError) and error.status in (401, 403):
             word = error.reason or ("Unauthorized" if error.status == 401 else "Forbidden")
             text = f"{what} may not be read: {error}; the controller's Role needs {verbs}"
-            raise StartError(text, word=word, transient=False) from error
+            raise StartError(text, reason=word, transient=False) from error
 
     async def _wait_for(self, stage: Coroutine[Any, Any, T], *, slack: float = 0.0) -> T:
         """Await a stage until the deadline, and report what it waits for when that takes long."""
@@ -158,7 +158,7 @@ class WorkerLaunch:
             return await wait_for(stage, self._describe, self._report_once, self._deadline + slack)
         except TimeoutError:
             text = f"its worker could not be called within startup_timeout={self._seconds:g} s; last seen: "
-            raise StartError(text + self._awaited, word=self._awaited.partition(":")[0]) from None
+            raise StartError(text + self._awaited, reason=self._awaited.partition(":")[0]) from None
 
     def _describe(self) -> str:
         return self._awaited if time.monotonic() >= self._quiet_until else ""

@@ -99,7 +99,7 @@ async def missing_permissions(cluster: Cluster) -> list[Problem]:
 
 async def is_allowed(cluster: Cluster, permission: Permission) -> bool:
     """Whether this user has that right."""
-    return await cluster.allowed(
+    return await cluster.is_allowed(
         permission.verb, permission.resource, subresource=permission.subresource, group=permission.group
     )
 
@@ -153,7 +153,7 @@ async def _checked(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tupl
     """Return the positions of specs that the launched worker cannot run, and why."""
     await launch.start()
     asking = asyncio.ensure_future(_ask(launch, specs))
-    over = asyncio.ensure_future(launch.view.until_over())
+    over = asyncio.ensure_future(launch.view.wait_until_over())
     try:
         await asyncio.wait((asking, over), return_when=asyncio.FIRST_COMPLETED)
         if asking.done():

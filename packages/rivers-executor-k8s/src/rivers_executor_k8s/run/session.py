@@ -114,7 +114,7 @@ class Session:
             unwanted.set()
             making.add_done_callback(self._unwanted)
             raise
-        self._watch.know(pod)
+        self._watch.observe(pod)
         for change in find_changes(
             pod, wanted
         ):  # by a webhook: a mirror's image is fine, another program will not announce
@@ -153,7 +153,7 @@ class Session:
     def _deleted(self, pod: Pod) -> None:
         view = self.views.pop(pod.metadata.name, None)
         if view is not None:
-            view.lose(pod)
+            view.mark_gone(pod)
         self._less.set()
 
     # ── the end ──

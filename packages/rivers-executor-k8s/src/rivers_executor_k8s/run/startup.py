@@ -27,9 +27,9 @@ ASK_EVENTS_EVERY = 10.0
 class StartError(Exception):
     """The attempt's pod did not get to run its worker; `transient` is whether another one could."""
 
-    def __init__(self, text: str, *, word: str | None = None, transient: bool = True) -> None:
+    def __init__(self, text: str, *, reason: str | None = None, transient: bool = True) -> None:
         super().__init__(text)
-        self.word = word
+        self.reason = reason
         self.transient = transient
 
 
@@ -56,7 +56,7 @@ class Startup:
             StartError: it cannot start, or has not by the deadline.
         """
         self._calm = min(self._calm, deadline)
-        while not (self._view.runs or self._view.over):
+        while not (self._view.is_running or self._view.is_over):
             now = time.monotonic()
             if now >= min(self._ask, self._fatal_at()):  # what is to be fatal must still be so
                 self._noted = await self._cause_by_events(deadline)
@@ -66,17 +66,17 @@ class Startup:
             if now >= deadline:
                 raise self._late(seconds)
             calm = self._calm if now < self._calm else float("inf")
-            await self._view.change(min(deadline, self._ask, self._fatal_at(), calm) - now)
+            await self._view.wait_for_change(min(deadline, self._ask, self._fatal_at(), calm) - now)
 
     def _take(self, cause: PendingCause | None, now: float) -> None:
-        if cause is None or self._cause is None or cause.word != self._cause.word:
+        if cause is None or self._cause is None or cause.reason != self._cause.reason:
             self._since = now
         self._cause = cause
-        if cause is not None and (cause.fatal or now >= self._calm) and cause.text != self._said:
-            self._said = cause.text
+        if cause is not None and (cause.fatal or now >= self._calm) and cause.message != self._said:
+            self._said = cause.message
             self._say(cause)
         if cause is not None and now >= self._fatal_at():
-            raise StartError(f"{cause.word}: {cause.text}", word=cause.word, transient=False)
+            raise StartError(f"{cause.reason}: {cause.message}", reason=cause.reason, transient=False)
 
     def _fatal_at(self) -> float:
         fatal = self._cause is not None and self._cause.fatal
@@ -84,9 +84,9 @@ class Startup:
 
     def _late(self, seconds: float) -> StartError:
         cause = self._cause
-        why = f"; last seen: {cause.word}: {cause.text}" if cause is not None else ""
+        why = f"; last seen: {cause.reason}: {cause.message}" if cause is not None else ""
         return StartError(
-            f"its worker did not run within startup_timeout={seconds:g} s{why}", word=cause.word if cause else None
+            f"its worker did not run within startup_timeout={seconds:g} s{why}", reason=cause.reason if cause else None
         )
 
     async def _cause_by_events(self, deadline: float) -> PendingCause | None:
@@ -96,6 +96,6 @@ class Startup:
         events: tuple[Event, ...] = ()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):  # the API server may hang
-                events = await self._cluster.events_of(pod)
+                events = await self._cluster.list_events(pod)
         silence = f"phase {pod.status.phase}, and no component of the cluster has said why it waits"
-        return find_cause(pod, events) or PendingCause(word="Pending", text=silence, fatal=False, patience=0.0)
+        return find_cause(pod, events) or PendingCause(reason="Pending", message=silence, fatal=False, patience=0.0)
