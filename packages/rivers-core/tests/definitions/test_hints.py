@@ -71,12 +71,12 @@ def repository(**arguments: Any) -> rs.CodeRepository:
 
 MISTAKES: list[tuple[Callable[[], Any], str, str]] = [
     # lists
-    (lambda: repository(assets=one), "invalid assets=", "a list of one"),
+    (lambda: repository(assets=one), "invalid assets=", "write assets=[one], a list of one"),
     (lambda: repository(assets=(a for a in [one])), "invalid assets=", "list(...): a generator"),
     (lambda: repository(assets={one}), "invalid assets=", "a set has no order"),
     (lambda: repository(assets={"one": one}), "invalid assets=", ".values())"),
     (lambda: repository(assets={"one": one}.values()), "invalid assets=", "write assets=list(...)"),
-    (lambda: repository(assets="one"), "invalid assets='one': expected a list of an asset", ""),
+    (lambda: repository(assets="one"), "invalid assets='one': expected a list of assets", ""),
     (lambda: repository(assets=["one"]), "invalid assets[0]='one': expected an asset", "the object itself, not its n"),
     (lambda: repository(assets=[plain]), "invalid assets[0]=", "decorate it with @rs.Asset"),
     (lambda: repository(assets=[one, [one]]), "invalid assets[1]=", "assets=[*first, *second]"),

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,10 @@ def test_submit_and_wait() -> None:
     assert "running" == status(handle)
     with pytest.raises(TimeoutError, match=handle.run_id):
         handle.wait(0)
+    with pytest.raises(TimeoutError, match=r"within 0\.01 s"):
+        handle.wait(timedelta(milliseconds=10))
+    with pytest.raises(rs.exceptions.ConfigurationError, match="invalid timeout='1': expected a number of seconds"):
+        handle.wait("1")  # type: ignore[arg-type]
     gate.go.set()
 
     result = handle.wait()

@@ -1,11 +1,11 @@
-"""Assets: functions whose values are kept under a name.
+"""Assets: functions whose values are stored under a name.
 
     Asset            one function, one value                 @rs.Asset
     MultiAsset       one function, several values            @rs.Asset.from_multi(output_defs=[...])
     GraphAsset       a composition of tasks, one value       @rs.Asset.from_graph
     ExternalAsset    made elsewhere, only loaded here        rs.Asset.external(io_handler=...)
 
-An asset without a function is a decorator: each function it is given becomes a new asset with the same settings.
+An asset without a function is a decorator: it makes a new asset with the same settings of each function.
 """
 
 from __future__ import annotations
@@ -40,18 +40,32 @@ Self = TypeVar("Self", bound="Asset")
 
 
 class Asset:
-    """A function whose value is kept under a name: `@rs.Asset`, or `@rs.Asset(name=..., ...)` with settings.
+    """A function whose value is stored under a name: `@rs.Asset`, or `@rs.Asset(name=..., ...)` with settings.
 
-    Upstreams are the parameters that bear an asset's name, resources those that bear a resource's; a first parameter
-    named `context` (or annotated so) gets an `AssetExecutionContext`. The body may be sync, async, a generator or an
-    async generator. Calling the asset calls the function, so that it can be tested as one.
+        @rs.Asset(tags=["sales"], retry=rs.RetryPolicy(3), timeout=600)
+        def totals(orders: list[Order], db: Database) -> int: ...
 
-    `retry` is a policy or a name in `CodeRepository(retries=...)`, `timeout` is in seconds, `io_handler` an instance or
-    a resource's name, `deps` are upstreams beyond the parameters: `AssetDef.dep("name")`, an asset or a name.
+    A parameter with the name of an asset is an upstream and gets that asset's value; a parameter with the name of a
+    resource gets the resource. A first parameter named `context`, or annotated so, gets an `AssetExecutionContext`. The
+    body may be sync, async, a generator or an async generator. Calling the asset calls the function, for unit tests.
+
+    Args:
+        function: The body; without one the asset is a decorator.
+        name: The asset's name; None is the function's.
+        tags: Labels for people and tools, also in the body's context.
+        kinds: Kinds of technology or data, such as "python" or "table".
+        group: A group of assets, for display.
+        code_version: The version of the body's logic.
+        io_handler: The IO handler that stores the value, or the name of a resource that is one.
+        metadata: Strings under strings. `rivers/executor` chooses the executor.
+        deps: Upstreams beyond the parameters: `AssetDef.dep(...)`, `AssetDef.input(...)`, an asset or a name.
+        retry: A retry policy, or the name of one in `CodeRepository(retries=...)`.
+        compute: CPUs, memory and GPUs, where the executor provisions them.
+        timeout: Seconds, or a `timedelta`, that the body may run; at most 30 days.
 
     Raises:
-        AssetDefinitionError: a setting or the function's signature is not acceptable.
-        InvalidMetadataError: metadata is not strings under strings.
+        AssetDefinitionError: a setting or the function's signature is invalid.
+        InvalidMetadataError: `metadata` is no dict of str to str.
     """
 
     __slots__ = (
@@ -107,10 +121,10 @@ class Asset:
         self.timeout = check_timeout(timeout, owner, AssetDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function; on an asset without one, return a new asset that wraps the given function.
+        """Call the function; on an asset without one, return a new asset of the given function.
 
         Raises:
-            AssetDefinitionError: it is called inside a composition, which only wires tasks.
+            AssetDefinitionError: the call is inside a composition, or the argument is no function.
         """
         if self.function is not None:
             if recording.get() is not None:
@@ -121,7 +135,7 @@ class Asset:
             return self.function(*args, **kwargs)
         if len(args) != 1 or kwargs or args[0] is None:
             raise AssetDefinitionError(f"asset {self.name!r} has no function: it decorates exactly one function")
-        return self._wrapping(args[0])
+        return self._wrap(args[0])
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -138,12 +152,12 @@ class Asset:
             "timeout": self.timeout,
         }
 
-    def _wrapping(self: Self, function: Callable[..., Any]) -> Self:
+    def _wrap(self: Self, function: Callable[..., Any]) -> Self:
         return type(self)(function, **self._settings())
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The names under which this asset's values are kept."""
+        """The names under which the values are stored."""
         return (self.name,)
 
     def __repr__(self) -> str:
@@ -188,10 +202,11 @@ class Asset:
 
 
 class MultiAsset(Asset):
-    """One function whose several values are assets of their own; it runs and is retried as one step.
+    """One function with several values, each an asset of its own; it runs and is retried as one step.
 
     The body returns a dict by output name, a tuple in the order of `output_defs`, or yields `rs.Output(value,
-    output_name=...)`. All outputs are stored together or, where an IO handler allows it, none.
+    output_name=...)`. All outputs are stored together or, where the IO handler allows it, none. Other settings are
+    those of `Asset`.
     """
 
     __slots__ = ("output_defs",)
@@ -232,10 +247,11 @@ class MultiAsset(Asset):
 
 
 class GraphAsset(Asset):
-    """An asset whose value comes from composing tasks.
+    """An asset whose value comes from a composition of tasks.
 
-    The function is called once, by `resolve()`, with stand-ins for its upstreams; the tasks it calls become the steps
-    `asset/task`. `node_io_handler` stores what is handed between them (default: the asset's own handler).
+    `resolve()` calls the function once, with placeholders for its upstreams; each task that it calls becomes a step
+    `asset/task`. `node_io_handler` stores the values between the tasks; None is the asset's own IO handler. Other
+    settings are those of `Asset`.
     """
 
     __slots__ = ("node_io_handler",)
@@ -255,7 +271,7 @@ class GraphAsset(Asset):
 
 
 class ExternalAsset(Asset):
-    """An asset that is made elsewhere: no step makes it, whoever needs it loads it with its `io_handler`.
+    """An asset that is made elsewhere and only loaded here, with its `io_handler`.
 
     The function, if there is one, lends its name and docstring and is never called.
     """

@@ -1,4 +1,4 @@
-"""Running a `BashTask`'s command; what its step calls in the worker."""
+"""Run the command of a `BashTask`, in the worker."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def run_bash(
     timeout: float | None = None,
     started: Callable[[Callable[[], None]], None] | None = None,
 ) -> str:
-    """Run the command and return its stdout; `started` is given a function that kills it and all it has started.
+    """Run a command and return its stdout; `started` gets a function that kills it and all that it has started.
 
     Raises:
-        ExecutionError: the command ended with another code than 0, by a signal, or could not be started.
+        ExecutionError: the command could not be started, or ended by a signal or with a code other than 0.
         TimeoutError: it ran for more than `timeout` seconds; it and the processes of its session were killed.
     """
     full = {**os.environ, **(env or {}), **(variables or {})}

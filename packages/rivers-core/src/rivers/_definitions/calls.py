@@ -1,4 +1,4 @@
-"""What a composition writes down: the calls of tasks, and where each argument comes from."""
+"""The calls of a composition, and the sources of their arguments."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A value written into the composition."""
+    """A value that the composition holds."""
 
     value: Any
 
@@ -52,7 +52,7 @@ Argument: TypeAlias = Upstream | FromCall | Element | Collected | Constant
 
 @dataclass(slots=True)
 class Call:
-    """One call of a task: a step of the graph, or one step per element when `mapped_over` another call."""
+    """One call of a task: a step of the graph, or one step per element where it is `mapped_over` another call."""
 
     index: int
     name: str

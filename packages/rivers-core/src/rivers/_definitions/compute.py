@@ -124,7 +124,7 @@ def _amount(name: str, value: object, rule: str) -> Fraction:
 
 
 def _memory(amount: Fraction) -> str:
-    """Bytes as a quantity: exact where a unit of at least 1 MB divides them, else rounded up to whole Mi."""
+    """Return bytes as a quantity: exact where a unit of at least 1 MB divides them, else rounded up to whole Mi."""
     size = math.ceil(amount)
     for suffix in ("Ei", "Pi", "Ti", "Gi", "Mi", "E", "P", "T", "G", "M"):
         count, rest = divmod(size, int(_UNITS[suffix]))
@@ -134,7 +134,7 @@ def _memory(amount: Fraction) -> str:
 
 
 def _cpu(amount: Fraction) -> str:
-    """CPUs as a quantity, rounded up to thousandths."""
+    """Return CPUs as a quantity, rounded up to thousandths."""
     milli = math.ceil(amount * 1000)
     return f"{milli}m" if milli % 1000 else str(milli // 1000)
 
@@ -258,23 +258,23 @@ def _reasons(on: object) -> tuple[FailureReason, ...]:
 def escalate(compute: Compute, escalation: ComputeEscalation, reason: FailureReason) -> Compute:
     """Return the amounts for the next attempt after one with `compute` failed for `reason`.
 
-    Never less than before, also where that is above the ceiling already. An amount that is None stays None, as there is
-    nothing to multiply: fill in the executor's defaults first.
+    An amount never becomes less, also where it is above the ceiling already. An amount that is None stays None: fill in
+    the executor's defaults first.
     """
     if reason not in escalation.reasons:
         return compute
     memory, cpu = compute.memory, compute.cpu
     if memory is not None:
-        memory = _grown(memory, escalation.factor, escalation.max_memory, _memory)
+        memory = _grow(memory, escalation.factor, escalation.max_memory, _memory)
     if cpu is not None and escalation.cpu_factor is not None and escalation.max_cpu is not None:
-        cpu = _grown(cpu, escalation.cpu_factor, escalation.max_cpu, _cpu)
+        cpu = _grow(cpu, escalation.cpu_factor, escalation.max_cpu, _cpu)
     return Compute(cpu=cpu, memory=memory, gpu=compute.gpu)
 
 
-def _grown(before: str, factor: float, ceiling: str, write: Callable[[Fraction], str]) -> str:
+def _grow(before: str, factor: float, ceiling: str, write: Callable[[Fraction], str]) -> str:
     limit = parse_quantity(ceiling)
     if parse_quantity(before) >= limit:
         return before
     # Through str, so that a factor of 1.1 is 11/10 and not the binary fraction next to it.
-    grown = write(parse_quantity(before) * Fraction(str(factor)))
-    return ceiling if parse_quantity(grown) >= limit else grown
+    amount = write(parse_quantity(before) * Fraction(str(factor)))
+    return ceiling if parse_quantity(amount) >= limit else amount

@@ -1,4 +1,4 @@
-"""What a body may ask for about the attempt it runs in: its first parameter, annotated or named `context`."""
+"""The context of a body: its run, its attempt, its config, its logger and its metadata."""
 
 from __future__ import annotations
 
@@ -37,28 +37,29 @@ class _Context(Generic[ConfigT]):
 
     @property
     def log(self) -> logging.Logger:
-        """A `logging.Logger` of this step's own; its records become events of the run."""
+        """A logger of this step; its records become events of the run."""
         return logging.getLogger(f"rivers.step.{self._name}")
 
     def add_output_metadata(self, metadata: dict[str, Any]) -> None:
-        """Attach facts about the output (rows, a path, a schema): JSON values under string keys, at most 256 KiB.
+        """Attach metadata to the output (rows, a path, a schema): JSON values under strings, at most 256 KiB.
 
         Raises:
-            InvalidMetadataError: a key is no string or a value is no JSON.
+            InvalidMetadataError: a key is no str or a value is no JSON.
         """
         check_metadata(metadata)
         self.output_metadata = {**(self.output_metadata or {}), **metadata}
 
     def register_data_version(self, version: str) -> None:
-        """Record a content-addressable version of the output."""
+        """Record a version of the output that depends on its content, such as a checksum."""
         self.data_version = version
 
 
 class AssetExecutionContext(_Context[ConfigT]):
-    """Given to an asset's body; `AssetExecutionContext[Model]` has `config` as an instance of that pydantic model.
+    """The context of an asset's body: the first parameter where it is named `context` or annotated so.
 
-    Make one by hand to call a body in a unit test: `AssetExecutionContext("orders", config=Model(...))`. Without a
-    model, `config` is the dict given for this asset, `{}` when none was.
+    With the annotation `AssetExecutionContext[Model]`, `config` is an instance of that pydantic model. Without a model
+    it is the dict given for this asset, or `{}`. For a unit test of a body make one by hand:
+    `AssetExecutionContext("orders", config=Model(...))`.
     """
 
     __slots__ = ("asset_metadata", "code_version", "group", "kinds")
@@ -84,12 +85,12 @@ class AssetExecutionContext(_Context[ConfigT]):
 
     @property
     def asset_name(self) -> str:
-        """The asset being materialized."""
+        """The name of the asset."""
         return self._name
 
 
 class TaskExecutionContext(_Context[ConfigT]):
-    """Given to a task's body, like `AssetExecutionContext` to an asset's."""
+    """The context of a task's body, like `AssetExecutionContext` for an asset's."""
 
     __slots__ = ("task_metadata",)
 
@@ -108,5 +109,5 @@ class TaskExecutionContext(_Context[ConfigT]):
 
     @property
     def task_name(self) -> str:
-        """The step that runs: `graph/task`, with `[mapping key]` for a mapped instance."""
+        """The name of the step: `graph/task`, with `[mapping key]` for a mapped instance."""
         return self._name

@@ -25,7 +25,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 
 def _cgroup_cpus(root: Path) -> Iterable[int]:
-    """The CPU quotas of the cgroup (v1 and v2) of this process and of those above it, rounded up."""
+    """Yield the CPU quotas of this process's cgroup (v1 and v2) and of those above it, rounded up."""
     for folder in cgroup_folders("cpu", root):
         v1 = f"{read_kernel_file(folder / 'cpu.cfs_quota_us')} {read_kernel_file(folder / 'cpu.cfs_period_us')}"
         for quota_us, period_us in map(_numbers, (read_kernel_file(folder / "cpu.max"), v1)):
@@ -34,6 +34,6 @@ def _cgroup_cpus(root: Path) -> Iterable[int]:
 
 
 def _numbers(text: str) -> tuple[int, int]:
-    """Quota and period in microseconds; (0, 0) where there is no limit (`max`, -1, no file)."""
+    """Return quota and period in microseconds; (0, 0) where there is no limit (`max`, -1, no file)."""
     words = text.split()
     return (int(words[0]), int(words[1])) if len(words) == 2 and all(map(str.isdecimal, words)) else (0, 0)

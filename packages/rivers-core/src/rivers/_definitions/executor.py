@@ -1,9 +1,8 @@
-"""Where steps run, as the user says it: `Executor` values. What carries one out is a backend, in a package of its own.
+"""Executors: the user's choice of where steps run. A backend, in a package of its own, carries it out.
 
-    rs.Executor.in_process()    rs.Executor.parallel(…)    rs.Executor.kubernetes(…)    a stranger's `Slurm(…)`
+    rs.Executor.in_process()    rs.Executor.parallel(…)    rs.Executor.kubernetes(…)    a third party's `Slurm(…)`
 
-The values name no backend and import none: the module that makes one is imported by workers, too, where the executor's
-package is not installed.
+This module imports no backend: workers import it along with the user's code, and need not have the executor's package.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _NO_ENV: Mapping[str, str] = FrozenJSON({})
 
 
 class _Nested:
-    """The classes inside `Executor`, for type checkers; a base of its own, as a dataclass may not hold aliases."""
+    """The classes inside `Executor`, for type checkers. A dataclass may not hold aliases, so they have a base."""
 
     InProcess: TypeAlias = "_InProcess"
     Parallel: TypeAlias = "_Parallel"
@@ -40,23 +39,25 @@ class _Nested:
 # No eq: a stranger's plain class with attributes of its own must not be equal to another one for want of fields.
 @dataclass(frozen=True, repr=False, eq=False)
 class Executor(_Nested):
-    """Where a step runs: a frozen, comparable, hashable value for `rs.Job(executor=…)` and the repository.
+    """An executor: a frozen, comparable, hashable value for `rs.Job(executor=…)` and `rs.CodeRepository`.
 
-    Choose `Executor.in_process()`, `Executor.parallel()` or `Executor.kubernetes()`; the classes `Executor.InProcess`,
+    Choose `Executor.in_process()`, `Executor.parallel()` or `Executor.kubernetes()`. The classes `Executor.InProcess`,
     `.Parallel` and `.Kubernetes` are for `isinstance`. An executor of your own is a frozen dataclass with a `kind`, the
     name under which its backend is registered in the entry-point group `rivers.executors`:
 
         @dataclass(frozen=True)
         class Slurm(rs.Executor):
             kind = "slurm"
+            requirement = "rivers-slurm"
+
             queue: str = "default"
 
     Check parameters in `__post_init__` and raise `rivers.exceptions.ConfigurationError`. Every parameter needs a
-    default: `rivers/executor: "slurm"` alone means `Slurm()`. The class attributes below describe the executor where
-    its backend is not installed.
+    default: `rivers/executor: "slurm"` alone means `Slurm()`. The class attributes describe the executor also where its
+    backend is not installed.
 
     Raises:
-        ConfigurationError: this base class, or one without a `kind`, is made.
+        ConfigurationError: this base class, or a class without a `kind`, is instantiated.
     """
 
     kind: ClassVar[str]
@@ -97,12 +98,12 @@ class Executor(_Nested):
         """Run sync steps at once in worker processes of this machine, async steps at once in this process.
 
         Args:
-            max_workers: Worker processes for sync steps; None is as many as this process may use CPUs
-                (`os.cpu_count()`, its affinity, its cgroup's quota).
-            max_async_concurrent: How many async steps may be in flight; None is no cap.
+            max_workers: The number of worker processes for sync steps; None is the number of CPUs that this process may
+                use (the machine's, its affinity, its cgroup's quota).
+            max_async_concurrent: The number of async steps at once; None is no limit.
 
         Raises:
-            ConfigurationError: a parameter is no whole number of at least 1.
+            ConfigurationError: an argument is no whole number of at least 1.
         """
         return _Parallel(max_workers, max_async_concurrent)
 
@@ -129,25 +130,24 @@ class Executor(_Nested):
         """Run every attempt of a step in a pod of its own.
 
         Args:
-            worker_image: Image of the worker pods; None is the image of the pod that this process runs in.
-            max_concurrent_steps: Step pods at once; None is no cap.
-            namespace: Where pods are made; None is the current namespace.
-            service_account: Service account of the worker pods.
-            worker_cpu: CPU request and limit of a step without a `Compute` of its own: a number, or a Kubernetes
-                quantity.
-            worker_memory: Memory request and limit, likewise: a quantity, or bytes.
-            pod_template: Pod manifest that ours is merged over: a dict, or the path of a YAML file, read when a run
-                begins. For volumes, node selectors, tolerations, annotations, pull secrets, side-cars.
+            worker_image: The image of the worker pods; None is the image of the pod that this process runs in.
+            max_concurrent_steps: The number of step pods at once; None is no limit.
+            namespace: The namespace of the pods; None is the current one.
+            service_account: The service account of the worker pods.
+            worker_cpu: The CPU request and limit of a step without a `Compute`: a number, or a Kubernetes quantity.
+            worker_memory: The memory request and limit, likewise: a quantity, or bytes.
+            pod_template: A Pod manifest under ours: a dict, or the path of a YAML file, read when a run begins. For
+                volumes, node selectors, tolerations, annotations, pull secrets, sidecars.
             image_pull_policy: "Always", "IfNotPresent" or "Never"; None leaves it to the cluster.
-            startup_timeout: Seconds (or a `timedelta`, here and below) a pod may take until its worker answers.
+            startup_timeout: Seconds, or a `timedelta` here and below, until a pod's worker must answer.
             context: A context of the kubeconfig; None is the current one.
-            keep_failed_pods: Leave the pods of failed attempts for inspection.
+            keep_failed_pods: Keep the pods of failed attempts for inspection.
             allow_pickle: Send functions without module scope as cloudpickles; the worker must allow it, too.
             orphan_ttl: Seconds after which a worker without its controller ends itself.
             grace: Seconds that a cancelled body has to end by itself.
             allow_insecure_pod: Let `pod_template` loosen the pod's security settings.
-            env: Environment variables of the bodies. No secrets: they can be read in the pod's manifest and in this
-                value's repr; name a Secret in the `pod_template`.
+            env: Environment variables of the bodies. No secrets: everybody who may read the pod's manifest or this
+                value's repr can read them. Name a Secret in the `pod_template` instead.
 
         Raises:
             ConfigurationError: an argument is invalid; names it, its value and what is expected.
@@ -175,15 +175,15 @@ class Executor(_Nested):
 _E = TypeVar("_E", bound=Executor)
 
 
-def _nested(cls: type[_E]) -> type[_E]:
-    """Put a class where users and pickle look for it: inside the class it inherits from, which Python cannot write."""
+def _nest(cls: type[_E]) -> type[_E]:
+    """Move a class into `Executor`, from which it inherits, where users and pickle look for it."""
     cls.__name__ = cls.__name__.lstrip("_")
     cls.__qualname__ = f"Executor.{cls.__name__}"
     setattr(Executor, cls.__name__, cls)
     return cls
 
 
-@_nested
+@_nest
 @dataclass(frozen=True, repr=False)
 class _InProcess(Executor):
     """Every step in the calling process; see `Executor.in_process`."""
@@ -193,7 +193,7 @@ class _InProcess(Executor):
     is_inline = True
 
 
-@_nested
+@_nest
 @dataclass(frozen=True, repr=False, init=False)
 class _Parallel(Executor):
     """Worker processes of this machine; see `Executor.parallel`. `max_workers` is always a number."""
@@ -212,7 +212,7 @@ class _Parallel(Executor):
         object.__setattr__(self, "max_async_concurrent", concurrent)
 
 
-@_nested
+@_nest
 @dataclass(frozen=True, repr=False)
 class _Kubernetes(Executor):
     """A pod for every attempt; see `Executor.kubernetes`.
@@ -259,7 +259,7 @@ def check_executor(value: object, name: str, owner: str = "") -> Executor | None
     """Return an Executor or None.
 
     Raises:
-        ConfigurationError: the value is something else; the hint names the factory that is meant.
+        ConfigurationError: the value is something else; the hint names the likely factory.
     """
     if value is None or isinstance(value, Executor):
         return value

@@ -10,7 +10,7 @@ __all__ = ["FrozenJSON"]
 
 
 class FrozenJSON(Mapping[str, Any]):
-    """A JSON object as a value: does not change, compares by content and has a hash. What is nested comes as a copy."""
+    """A JSON object as a frozen, hashable value that compares by content; nested values come as copies."""
 
     __slots__ = ("text",)
 

@@ -1,4 +1,4 @@
-"""The composition of a graph asset: its function is called once with stand-ins, and the calls are written down.
+"""The composition of a graph asset: its function is called once with placeholders, and its calls are recorded.
 
 @rs.Asset.from_graph
 def total(numbers):                 Upstream("numbers")
@@ -29,7 +29,7 @@ __all__ = ["Composition", "MappedOutput", "NodeOutput", "compose"]
 
 @dataclass(slots=True)
 class Composition:
-    """The calls of a graph asset in the order they were made, and the call that gives the asset's value."""
+    """The calls of a graph asset in their order, and the call whose value is the asset's."""
 
     asset: GraphAsset
     calls: list[Call] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Composition:
     _used: dict[str, int] = field(default_factory=dict)
 
     def call(self, task: Task | BashTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NodeOutput:
-        """Write down a call (what `Task.__call__` does inside a composition)."""
+        """Record a call of a task and return the placeholder of its output."""
         return NodeOutput(self, self.add(task, args, kwargs).index)
 
     def add(
@@ -48,7 +48,7 @@ class Composition:
         mapped_over: int | None = None,
         max_concurrency: int | None = None,
     ) -> Call:
-        """Write down a call, mapped or not."""
+        """Record a call, mapped or not, under a name that is unique in the composition."""
         arguments, after = _bind(self, task, args, kwargs)
         if not task.name:
             raise TaskDefinitionError(f"{task!r} has neither a name nor a function", hint="decorate a function with it")
@@ -62,8 +62,8 @@ class Composition:
         return call
 
 
-class _StandIn(ABC):
-    """What has no value while the graph is composed: using it as one is refused, where Python would not do so."""
+class _Placeholder(ABC):
+    """A placeholder for a value while the graph is composed; it refuses every use as a value."""
 
     __slots__ = ("_composition",)
 
@@ -73,7 +73,7 @@ class _StandIn(ABC):
     @property
     @abstractmethod
     def node_name(self) -> str:
-        """The name of the task or upstream that this is the value of."""
+        """The name of the task or upstream whose value this is."""
 
     def _refuse(self, what: str, hint: str) -> NoReturn:
         raise TaskDefinitionError(
@@ -100,8 +100,8 @@ class _StandIn(ABC):
         return f"<the value of {self.node_name!r}>"
 
 
-class NodeOutput(_StandIn):
-    """Stands for the value of a step inside a composition: pass it to tasks, or map a task over it."""
+class NodeOutput(_Placeholder):
+    """The placeholder for the value of a step inside a composition: pass it to tasks, or map a task over it."""
 
     __slots__ = ("argument",)
 
@@ -111,7 +111,7 @@ class NodeOutput(_StandIn):
 
     @property
     def node_name(self) -> str:
-        """The name of the task or upstream that this is the value of."""
+        """The name of the task or upstream whose value this is."""
         if isinstance(self.argument, Upstream):
             return self.argument.name
         assert isinstance(self.argument, FromCall)
@@ -120,7 +120,10 @@ class NodeOutput(_StandIn):
     def map(self, task: Task, *, max_concurrency: int | None = None, **arguments: Any) -> MappedOutput:
         """Run `task` once for each element of this value, at most `max_concurrency` at once (None: no limit).
 
-        The element is the task's first parameter; further `arguments`, by name, are the same for all instances.
+        The element is the task's first parameter. Further `arguments`, by name, are the same for all instances.
+
+        Raises:
+            TaskDefinitionError: `task` is no task with a parameter for the element, or an argument is invalid.
         """
         source = self
         if isinstance(self.argument, Upstream):
@@ -129,8 +132,8 @@ class NodeOutput(_StandIn):
         return _map(self._composition, source.argument.call, task, max_concurrency, arguments)
 
 
-class MappedOutput(_StandIn):
-    """Stands for the results of a mapped task: `collect()` them, stream them, or map another task over them."""
+class MappedOutput(_Placeholder):
+    """The placeholder for the results of a mapped task: collect them, stream them, or map another task over them."""
 
     __slots__ = ("_call",)
 
@@ -144,15 +147,18 @@ class MappedOutput(_StandIn):
         return self._composition.calls[self._call].name
 
     def collect(self) -> Any:
-        """All results as a list, in the order of the elements, once all instances have succeeded."""
+        """Return a placeholder for the list of all results, in the order of the elements."""
         return _CollectedOutput(self._composition, Collected(self._call))
 
     def collect_stream(self, *, ordered: bool = False) -> Any:
-        """An iterator over the results as instances finish; with `ordered`, in the order of the elements."""
+        """Return a placeholder for an iterator over the results as instances finish.
+
+        With `ordered` the results come in the order of the elements.
+        """
         return _CollectedOutput(self._composition, Collected(self._call, True, ordered))
 
     def map(self, task: Task, *, max_concurrency: int | None = None, **arguments: Any) -> MappedOutput:
-        """Run another task on each result, as soon as that result is there."""
+        """Run another task on each result as soon as it is there; like `NodeOutput.map`."""
         return _map(self._composition, self._call, task, max_concurrency, arguments)
 
 
@@ -175,12 +181,12 @@ class _CollectedOutput(NodeOutput):
 
 
 def compose(asset: GraphAsset, known: Callable[[str], bool]) -> Composition:
-    """Call the graph asset's function with stand-ins and return the calls it made.
+    """Call the graph asset's function with placeholders and return the calls it made.
 
-    `known` says whether an asset or a resource bears a name: a parameter with a default is left at it otherwise.
+    `known` returns whether an asset or a resource has a name; other parameters with a default keep it.
 
     Raises:
-        AssetDefinitionError: it takes a context, is async or a generator, or does not return the output of a task.
+        AssetDefinitionError: the function takes a context, is async or a generator, or does not return a task's output.
     """
     signature = asset.signature
     if asset.function is None or signature is None:
@@ -211,14 +217,14 @@ def compose(asset: GraphAsset, known: Callable[[str], bool]) -> Composition:
 
 
 def _result(composition: Composition, result: Any) -> int:
-    """The call whose value is the graph asset's."""
+    """Return the call whose value is the graph asset's."""
     if isinstance(result, _CollectedOutput):
         result = composition.call(_GATHER, (result,), {})
     if isinstance(result, NodeOutput) and isinstance(result.argument, FromCall):
         _check_own(composition, result)
         return result.argument.call
     raise AssetDefinitionError(
-        f"graph asset {composition.asset.name!r} must return the output of a task, not {_described(result)}",
+        f"graph asset {composition.asset.name!r} must return the output of a task, not {_describe(result)}",
         hint="return what the last task call gave; .collect() what was mapped",
     )
 
@@ -229,7 +235,7 @@ def each(values: Any, name: str) -> dict[str, Any]:
 
 
 def gather(values: Any) -> list[Any]:
-    """A collected list as a graph asset's own value."""
+    """Return a collected list as a graph asset's own value."""
     return list(values)
 
 
@@ -245,7 +251,7 @@ def _map(
     check_count("max_concurrency", max_concurrency, optional=True, owner=".map()", error=TaskDefinitionError)
     if not task.signature.parameters:
         raise TaskDefinitionError(f"task {task.name!r} is mapped, but has no parameter for the element")
-    element = _Stand(Element(source))
+    element = _ElementArgument(Element(source))
     first = task.signature.parameters[0].name
     if first in arguments:
         raise TaskDefinitionError(f".map({task.name}, {first}=...): the first parameter gets the element")
@@ -264,14 +270,14 @@ def _map_hint(task: object) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stand:
+class _ElementArgument:
     argument: Argument
 
 
 def _bind(
     composition: Composition, task: Task | BashTask, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[dict[str, Argument], tuple[Argument, ...]]:
-    """Give each argument the name of its parameter, as Python would."""
+    """Bind arguments to the names of the task's parameters, as Python would."""
 
     def argument(value: Any) -> Argument:
         return _argument(composition, task, value)
@@ -299,7 +305,7 @@ def _bind(
 
 
 def _argument(composition: Composition, task: Task | BashTask, value: Any) -> Argument:
-    if isinstance(value, _Stand):
+    if isinstance(value, _ElementArgument):
         return value.argument
     if isinstance(value, NodeOutput):
         _check_own(composition, value)
@@ -313,7 +319,7 @@ def _argument(composition: Composition, task: Task | BashTask, value: Any) -> Ar
     return Constant(value)
 
 
-def _check_own(composition: Composition, value: _StandIn) -> None:
+def _check_own(composition: Composition, value: _Placeholder) -> None:
     if value._composition is not composition:
         raise TaskDefinitionError(
             f"{value!r} belongs to graph asset {value._composition.asset.name!r}, not to {composition.asset.name!r}",
@@ -326,7 +332,7 @@ _LOOKED_AT = 1000
 
 
 def _check_constant(task: Task | BashTask, value: Any, whole: Any, depth: int = 0) -> None:
-    """Refuse what is no constant though it looks like one: definitions, and stand-ins within a container."""
+    """Refuse definitions, and placeholders within a container, in the role of a constant."""
     if isinstance(value, Asset):
         raise TaskDefinitionError(
             f"task {task.name!r} is given the asset {value.name!r} itself",
@@ -336,7 +342,7 @@ def _check_constant(task: Task | BashTask, value: Any, whole: Any, depth: int = 
         raise TaskDefinitionError(
             f"task {task.name!r} is given the task {value.name!r} itself", hint=f"call it: {value.name}(...)"
         )
-    if isinstance(value, _StandIn):
+    if isinstance(value, _Placeholder):
         raise TaskDefinitionError(
             f"task {task.name!r} is given {whole!r:.80}, and what is in it is not known while the graph is composed",
             hint="give each value to a parameter of its own",
@@ -352,7 +358,7 @@ def _check_constant(task: Task | BashTask, value: Any, whole: Any, depth: int = 
             _check_constant(task, item, whole, depth + 1)
 
 
-def _described(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, _CollectedOutput):
         return f"the collected output of {value.node_name!r}"
     if isinstance(value, MappedOutput):

@@ -29,8 +29,9 @@ def _public_name(value: type | FunctionType) -> str:
 
 def list_hint(name: str, value: object, kinds: tuple[type, ...]) -> str | None:
     """Return how to make a list of what is given in the place of one: a single item, a generator, a set or a dict."""
-    if isinstance(value, kinds) or (isinstance(value, str) and value and str in kinds):
-        return f"write {name}=[{short_repr(value) if isinstance(value, str) else '...'}], a list of one"
+    if isinstance(value, kinds):
+        item = short_repr(value) if isinstance(value, str) else getattr(value, "name", None) or "..."
+        return f"write {name}=[{item}], a list of one"
     if isinstance(value, Mapping):
         return f"write {name}=list(....values())"
     if isinstance(value, Iterator):

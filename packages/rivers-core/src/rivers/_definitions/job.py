@@ -19,14 +19,22 @@ __all__ = ["Job", "check_tags"]
 
 
 class Job:
-    """A named selection of assets and tasks that run together; `assets` holds definitions or names.
+    """A named selection of assets and tasks that run together.
 
-    `executor` and `retry` are defaults for its steps: an asset's own wins. `execute` works on the job that
-    `CodeRepository.get_job` returns.
+        rs.Job("nightly", [orders, totals], executor=rs.Executor.parallel())
+
+    `CodeRepository.get_job(name).execute()` runs it.
+
+    Args:
+        name: The job's name, unique in its repository.
+        assets: Assets, tasks or their names; at least one.
+        executor: The executor of steps that name none, in place of the repository's default.
+        retry: The retry policy of steps without one of their own, or the name of one in `CodeRepository(retries=...)`.
+        tags: Tags of each run, as a dict or as pairs of strings.
 
     Raises:
         GraphValidationError: `assets` is empty or holds something else.
-        ConfigurationError: another setting is not acceptable.
+        ConfigurationError: another argument is invalid.
     """
 
     __slots__ = ("assets", "executor", "name", "retry", "tags", "where")
@@ -59,10 +67,10 @@ class Job:
         config: Mapping[str, Mapping[str, Any]] | None = None,
         on_event: Callable[[Any], None] | None = None,
     ) -> Any:
-        """Run the job here and now and return its RunResult; see `CodeRepository.materialize` for the parameters.
+        """Run the job, wait for its end and return its RunResult; see `CodeRepository.materialize` for the parameters.
 
         Raises:
-            ExecutionError: this job was not obtained from `CodeRepository.get_job`.
+            ExecutionError: the job does not come from `CodeRepository.get_job`.
         """
         raise ExecutionError(
             f"job {self.name!r} belongs to no repository yet",
@@ -77,7 +85,13 @@ def _members(assets: object, owner: str) -> tuple[Asset | Task | BashTask | str,
     kinds = (Asset, Task, BashTask, str)
     try:
         found = check_list(
-            "assets", assets, kinds, "an asset, a task or a name", make="decorate it with @rs.Asset", owner=owner
+            "assets",
+            assets,
+            kinds,
+            "an asset, a task or a name",
+            "assets, tasks or names",
+            make="decorate it with @rs.Asset",
+            owner=owner,
         )
         if not found:
             raise argument_error("assets", assets, "at least one asset, task or name", owner=owner)

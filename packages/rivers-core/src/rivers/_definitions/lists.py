@@ -17,6 +17,7 @@ def check_list(
     value: object,
     kinds: tuple[type, ...],
     expected: str,
+    plural: str,
     *,
     make: str,
     owner: str = "",
@@ -24,13 +25,14 @@ def check_list(
 ) -> list[Any]:
     """Return a list or tuple of objects of these kinds as a list.
 
-    `make` says how to make such an object of a function; `homes` are the arguments that take objects of other kinds.
+    `expected` and `plural` name such objects, `make` is the hint for a plain function, and `homes` are the arguments
+    that take objects of other kinds.
 
     Raises:
         ConfigurationError: it is something else; the hint depends on what it is.
     """
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise argument_error(name, value, f"a list of {expected}", list_hint(name, value, kinds), owner=owner)
+        raise argument_error(name, value, f"a list of {plural}", list_hint(name, value, kinds), owner=owner)
     for position, item in enumerate(value):
         if not isinstance(item, kinds):
             hint = _item_hint(name, item, kinds, make, homes or {})

@@ -42,14 +42,14 @@ def check_metadata(metadata: Mapping[str, Any]) -> bytes:
     try:
         text = msgspec.json.encode(metadata)
     except (TypeError, ValueError, RecursionError, OverflowError):
-        raise _culprit(metadata) from None
+        raise _metadata_error(metadata) from None
     if len(text) > MAX_METADATA_BYTES:
         raise InvalidMetadataError(f"metadata is {len(text)} bytes as JSON; at most {MAX_METADATA_BYTES} are kept")
     return text
 
 
-def _culprit(metadata: dict[str, Any]) -> InvalidMetadataError:
-    """The error for the first value that is no JSON."""
+def _metadata_error(metadata: dict[str, Any]) -> InvalidMetadataError:
+    """Return the error for the first value that is no JSON."""
     for key, value in metadata.items():
         try:
             msgspec.json.encode(value)
@@ -63,12 +63,13 @@ def _culprit(metadata: dict[str, Any]) -> InvalidMetadataError:
 
 
 class Output:
-    """A value with facts about it; what an asset returns or yields instead of the bare value.
+    """A value with metadata, which a body returns or yields in place of the bare value.
 
-    A multi-asset yields one for each output and names it by `output_name`.
+    A multi-asset yields one for each output, with its `output_name`. `data_version` is a version of the value, such as
+    a checksum; `metadata` holds JSON values under strings, at most 256 KiB.
 
     Raises:
-        ResultDefinitionError: `output_name` or `data_version` is no string.
+        ResultDefinitionError: `output_name` or `data_version` is no str.
         InvalidMetadataError: `metadata` is no JSON.
     """
 
@@ -97,10 +98,10 @@ class Output:
 
 
 class DynamicOutput:
-    """One element of an output that is mapped over, under a key of your own instead of its position.
+    """One element of an output that is mapped over, under a mapping key of its own.
 
     Raises:
-        ResultDefinitionError: `key` is no string of 1 to 128 bytes, printable, without `[` and `]`.
+        ResultDefinitionError: `key` is no printable str of 1 to 128 bytes without `[` and `]`.
     """
 
     __slots__ = ("key", "value")
@@ -118,7 +119,7 @@ class DynamicOutput:
 
 
 class DepDef:
-    """One upstream: made by `AssetDef.input` (its value is loaded) or `AssetDef.dep` (order only)."""
+    """A declared upstream: made by `AssetDef.input` (its value is loaded) or `AssetDef.dep` (order only)."""
 
     __slots__ = ("io_handler", "is_input", "metadata", "name")
 
@@ -140,12 +141,14 @@ class DepDef:
 
 
 class AssetDef:
-    """One output of a multi-asset: an asset of its own, made together with its siblings.
+    """One output of a multi-asset: an asset of its own, made together with the other outputs.
 
-    `type_hint` is checked like a return hint. `deps` are upstreams of the multi-asset for the sake of this output.
+    `type_hint` is checked like a return hint. `deps` are upstreams of the whole multi-asset. Other settings are those
+    of `Asset`.
 
     Raises:
-        AssetDefinitionError: the name or a value is not acceptable.
+        AssetDefinitionError: the name or a setting is invalid.
+        InvalidMetadataError: `metadata` is no dict of str to str.
     """
 
     __slots__ = ("code_version", "deps", "group", "io_handler", "kinds", "metadata", "name", "tags", "type_hint")
@@ -184,7 +187,7 @@ class AssetDef:
 
     @staticmethod
     def dep(name: str) -> DepDef:
-        """Declare an upstream for the order only: it comes first, its value is not loaded."""
+        """Declare an upstream for the order only: it runs before, and its value is not loaded."""
         return DepDef(name, is_input=False)
 
     def __repr__(self) -> str:

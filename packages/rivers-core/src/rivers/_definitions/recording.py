@@ -1,4 +1,4 @@
-"""Whether a graph asset's function is being looked at, and who writes down the calls that it makes."""
+"""The composition that records calls of tasks in this context, if there is one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["Recorder", "recording"]
 
 
 class Recorder(Protocol):
-    """Whoever writes down the calls of tasks."""
+    """An object that records the calls of tasks."""
 
     def call(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Write one call down and return the stand-in for its output."""
+        """Record one call and return the placeholder of its output."""
 
 
 recording: ContextVar[Recorder | None] = ContextVar("rivers_recording", default=None)

@@ -46,7 +46,7 @@ Wait: TypeAlias = float | timedelta
 class Backoff(ABC):
     """A schedule of waits before retries. Made by `constant`, `linear`, `exponential` and `fixed`.
 
-    Waits are seconds or `timedelta`s. `max_delay` cuts the computed wait. `jitter`, a fraction from 0 to 1, then takes
+    Waits are seconds or `timedelta`s. `max_delay` limits the wait. `jitter`, a fraction from 0 to 1, then takes
     a random part off it: a wait of 10 s with a jitter of 0.3 becomes one between 7 and 10 s. Steps that failed together
     spread out, also at the ceiling, and no wait is longer than written. A jitter of 1 is called full jitter.
 
@@ -70,8 +70,8 @@ class Backoff(ABC):
         return constructor_repr(self, name=f"Backoff.{self.shape}", first=self.first_field)
 
     @abstractmethod
-    def _computed(self, retry: int) -> float:
-        """The wait by the schedule alone; may be infinite or raise OverflowError where it is beyond a float."""
+    def _wait(self, retry: int) -> float:
+        """Return the wait by the schedule alone; it may be infinite or raise OverflowError."""
 
     def delay(self, retry: int, random: float) -> float:
         """Return the seconds to wait before the `retry`-th retry, counted from 1; `random` is a number from 0 to 1.
@@ -79,11 +79,11 @@ class Backoff(ABC):
         Pure: the same arguments give the same wait. Never below 0, never above `max_delay`.
         """
         try:
-            computed = self._computed(retry)
+            wait = self._wait(retry)
         except OverflowError:
-            computed = math.inf
+            wait = math.inf
         ceiling = LONGEST_DELAY if self.max_delay is None else self.max_delay
-        return float(min(computed, ceiling) * (1 - self.jitter * random))
+        return float(min(wait, ceiling) * (1 - self.jitter * random))
 
     @staticmethod
     def constant(delay: Wait, *, jitter: float = 0.0, max_delay: Wait | None = None) -> Backoff:
@@ -141,7 +141,7 @@ class _Constant(Backoff):
 
     wait: float
 
-    def _computed(self, retry: int) -> float:
+    def _wait(self, retry: int) -> float:
         return self.wait
 
 
@@ -153,7 +153,7 @@ class _Linear(Backoff):
     step: float
     initial: float = 0.0
 
-    def _computed(self, retry: int) -> float:
+    def _wait(self, retry: int) -> float:
         return self.initial + self.step * retry
 
 
@@ -169,7 +169,7 @@ class _Exponential(Backoff):
         object.__setattr__(self, "factor", check_number("factor", self.factor, least=1, most=1000))
         super().__post_init__()
 
-    def _computed(self, retry: int) -> float:
+    def _wait(self, retry: int) -> float:
         return self.initial * float(self.factor) ** (retry - 1)
 
 
@@ -180,7 +180,7 @@ class _Fixed(Backoff):
 
     schedule: tuple[float, ...]
 
-    def _computed(self, retry: int) -> float:
+    def _wait(self, retry: int) -> float:
         return self.schedule[min(retry, len(self.schedule)) - 1]
 
 
@@ -306,7 +306,7 @@ def _causes(retry_on: object) -> tuple[Cause, ...]:
 
 
 def _cause_hint(cause: object) -> str | None:
-    """Return what is meant by an exception's instance, or by the name of a reason, a preset or a builtin exception."""
+    """Return a hint for an exception's instance, or for the name of a reason, a preset or a builtin exception."""
     if isinstance(cause, BaseException):
         return f"give its type: {type(cause).__name__}"
     if isinstance(cause, RetryOn):

@@ -1,4 +1,4 @@
-"""What a function asks for: its parameters, its context, its hints. Looked at once, when it is decorated."""
+"""The parameters, context and hints of a function, inspected once when it is decorated."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Parameter(NamedTuple):
 
 
 class Signature:
-    """A function as rivers sees it: `parameters` without the context, which `context` names, if there is one."""
+    """The signature of a body, as rivers fills it.
+
+    `parameters` leaves out the context; `context` is the name of its parameter, or None.
+    """
 
     __slots__ = (
         "_hints",
@@ -57,7 +60,7 @@ class Signature:
         self._local = self._resolve_local(frame)
         code = getattr(function, "__code__", None)
         if code is None or hasattr(function, "__wrapped__") or hasattr(function, "__signature__"):
-            parameters = _inspected(function, error)
+            parameters = _inspect(function, error)
             called = function if code is not None or isinstance(function, partial) else type(function).__call__
             self.is_async = inspect.iscoroutinefunction(called)
             self.is_generator = inspect.isgeneratorfunction(called)
@@ -76,7 +79,7 @@ class Signature:
 
     @property
     def keyword_only(self) -> int:
-        """How many of the parameters can only be given by name."""
+        """The number of parameters that can only be given by name."""
         return sum(parameter.keyword_only for parameter in self.parameters)
 
     @property
@@ -86,7 +89,7 @@ class Signature:
 
     @property
     def hints(self) -> dict[str, Any]:
-        """The resolved annotations; one that cannot be resolved is left out, as nothing can be checked against it."""
+        """The resolved annotations, without those that cannot be resolved."""
         if self._hints is None:
             self._hints = {**_hints(self.function), **self._local}
         return self._hints
@@ -99,7 +102,7 @@ class Signature:
 
     @property
     def config_problem(self) -> str | None:
-        """What is wrong with `Model` in `AssetExecutionContext[Model]`, or None."""
+        """A text about an invalid `Model` in `AssetExecutionContext[Model]`, or None."""
         if self.context is None:
             return None
         annotation = _annotations(self.function).get(self.context)
@@ -114,7 +117,7 @@ class Signature:
         return None
 
     def is_context_type(self, name: str) -> bool:
-        """Whether a parameter is annotated as a context, wherever it stands."""
+        """Return whether a parameter, first or not, is annotated as a context."""
         return _is_context(_annotations(self.function).get(name), self.function)
 
     def _config_argument(self) -> Any:
@@ -125,17 +128,17 @@ class Signature:
         return name == "context" or self.is_context_type(name)
 
     def _resolve_local(self, frame: types.FrameType) -> dict[str, Any]:
-        """Find types that are local to the function which defines the asset, as in a test, while we can.
+        """Resolve annotations that are local to the function which defines the asset, as in a test.
 
-        What a module defines is looked for when it is needed: it may come further down.
+        Names of a module are resolved later, as they may be defined further down.
         """
         if frame.f_code.co_name == "<module>":
             return {}
         names = getattr(_plain(self.function), "__globals__", {})
         found: dict[str, Any] = {}
         for name, annotation in _annotations(self.function).items():
-            if isinstance(annotation, str) and annotation not in _PLAIN and _resolved(annotation, names, None) is None:
-                hint = _resolved(annotation, frame.f_globals, frame.f_locals)
+            if isinstance(annotation, str) and annotation not in _PLAIN and _resolve(annotation, names, None) is None:
+                hint = _resolve(annotation, frame.f_globals, frame.f_locals)
                 if hint is not None:
                     found[name] = hint
         return found
@@ -150,7 +153,7 @@ def _definition_frame() -> types.FrameType:
 
 
 def _is_context(annotation: Any, function: Any) -> bool:
-    """Whether an annotation means a context; a text is read by its first name, so that its model may be unknown yet."""
+    """Return whether an annotation means a context; of a text only the first name is read, its model may come later."""
     if annotation is None:
         return False
     if isinstance(annotation, str):
@@ -181,7 +184,7 @@ def _from_code(function: Any, code: types.CodeType, error: type[DefinitionError]
     return tuple(found)
 
 
-def _inspected(function: Callable[..., Any], error: type[DefinitionError]) -> tuple[Parameter, ...]:
+def _inspect(function: Callable[..., Any], error: type[DefinitionError]) -> tuple[Parameter, ...]:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as problem:
@@ -207,7 +210,7 @@ def _refuse_variadic(function: Any, error: type[DefinitionError]) -> typing.NoRe
 
 
 def _plain(function: Any) -> Any:
-    """The plain function at the bottom of wrappers, partials, methods and instances with `__call__`."""
+    """Return the plain function below wrappers, partials, methods and instances with `__call__`."""
     for _ in range(100):  # a `__wrapped__` that leads back to itself must not hang us
         if isinstance(function, partial):
             function = function.func
@@ -233,7 +236,7 @@ def _annotations(function: Any) -> dict[str, Any]:
 
 
 def _hints(function: Any) -> dict[str, Any]:
-    """typing.get_type_hints, but a plain type costs nothing and one bad annotation does not hide the others."""
+    """Resolve the annotations like typing.get_type_hints, but one bad annotation does not hide the others."""
     names: dict[str, Any] | None = None
     found: dict[str, Any] = {}
     for name, annotation in _annotations(function).items():
@@ -244,14 +247,14 @@ def _hints(function: Any) -> dict[str, Any]:
         else:
             if names is None:
                 names = getattr(_plain(function), "__globals__", {})
-            hint = _resolved(annotation, names, None)
+            hint = _resolve(annotation, names, None)
             if hint is not None:
                 found[name] = hint
     return found
 
 
-def _resolved(annotation: str, names: dict[str, Any], local: Mapping[str, Any] | None) -> Any:
-    """The type that an annotation's text means; None when it cannot be found out."""
+def _resolve(annotation: str, names: dict[str, Any], local: Mapping[str, Any] | None) -> Any:
+    """Return the type that an annotation's text means, or None."""
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(holder, names, local)["it"]

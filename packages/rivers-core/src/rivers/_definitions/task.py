@@ -33,11 +33,12 @@ __all__ = ["BashTask", "Task"]
 class Task:
     """A function to compose in `@rs.Asset.from_graph`: `@rs.Task`, or `@rs.Task(name=..., ...)` with settings.
 
-    Inside a composition a call stands for a step; anywhere else it calls the function. Settings mean what they mean on
-    an asset; `metadata` may hold `rivers/node/executor` or `rivers/executor`.
+    Inside a composition a call becomes a step; anywhere else it calls the function. The settings are those of `Asset`;
+    `metadata` may hold `rivers/node/executor` or `rivers/executor`.
 
     Raises:
-        TaskDefinitionError: a setting or the function's signature is not acceptable.
+        TaskDefinitionError: a setting or the function's signature is invalid.
+        InvalidMetadataError: `metadata` is no dict of str to str.
     """
 
     __slots__ = (
@@ -79,7 +80,7 @@ class Task:
         self.timeout = check_timeout(timeout, owner, TaskDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Record a step inside a composition, call the function elsewhere; without a function, wrap the given one."""
+        """Record a step inside a composition, else call the function; without a function, wrap the given one."""
         if self.function is None:
             if len(args) != 1 or kwargs or args[0] is None:
                 raise TaskDefinitionError(f"task {self.name!r} has no function: it decorates exactly one function")
@@ -103,14 +104,22 @@ class Task:
 
 
 class BashTask:
-    """A command as a task; its value is what the command prints to stdout, as str.
+    """A command as a task; its value is the command's stdout, as str.
 
-    `command` is a text for `sh` or a list of arguments; `env` comes on top of the environment the worker has, `cwd` is
-    where it runs. In a composition, arguments given by name become environment variables, arguments given by position
-    only come first. A code other than 0 fails the step, with the end of stderr in the message.
+        rs.BashTask("fetch", ["curl", "-sS", "https://shop.example/orders.csv"], timeout=60)
+
+    In a composition, arguments by name become environment variables, and arguments by position only run before. A code
+    other than 0 fails the step, with the end of stderr in the message.
+
+    Args:
+        name: The task's name.
+        command: Text for `sh`, or a list of arguments, or the path of a program.
+        env: Environment variables over those of the worker: text, numbers or paths.
+        cwd: The working directory.
 
     Raises:
-        TaskDefinitionError: a setting is not acceptable.
+        TaskDefinitionError: an argument is invalid.
+        InvalidMetadataError: `metadata` is no dict of str to str.
     """
 
     __slots__ = (
@@ -160,7 +169,7 @@ class BashTask:
         self.timeout = check_timeout(timeout, owner, TaskDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Record a step inside a composition; anywhere else run the command and return its stdout."""
+        """Record a step inside a composition, else run the command and return its stdout."""
         recorder = recording.get()
         if recorder is not None:
             return recorder.call(self, args, kwargs)
@@ -173,7 +182,7 @@ class BashTask:
 
 
 def _command(command: object, owner: str) -> str | list[str]:
-    """Return the command: text for the shell as it is, a path or a list as the list of arguments."""
+    """Return text for the shell as it is, and a path or a list as the list of arguments."""
     if isinstance(command, os.PathLike):
         command = [command]
     words = [command] if isinstance(command, str) else list(command) if isinstance(command, Sequence) else []

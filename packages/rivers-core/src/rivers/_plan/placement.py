@@ -52,7 +52,7 @@ class Placement:
         """Every value that `rivers/executor` may have here."""
         return sorted({*self.kinds, *self.executors})
 
-    def named(self, name: str) -> Executor | None:
+    def find(self, name: str) -> Executor | None:
         """Return the executor of a name, which is a kind or a key of `executors`; None when none can be used."""
         if name not in self._found:
             self._found[name] = self._look_up(name)
@@ -72,24 +72,24 @@ class Placement:
             self._broken[name] = error.message if isinstance(error, RiversError) else describe_exception(error)
             return None
 
-    def of(self, node: Node) -> Executor:
+    def executor_of(self, node: Node) -> Executor:
         """Return the executor of a step; an unknown name, which `check` reports, counts as not given."""
         for value in _values(node):
-            found = self.named(value)
+            found = self.find(value)
             if found is not None:
                 return found
         return self.base
 
-    def fused(self, asset: GraphAsset, nodes: Sequence[Node]) -> Executor | None:
+    def executor_of_graph(self, asset: GraphAsset, nodes: Sequence[Node]) -> Executor | None:
         """Return the executor that runs a whole graph asset as one step, or None when its tasks are steps of their own.
 
         It is the graph's `rivers/executor` where that is not inline and all its tasks resolve to inline executors.
         """
         name = (asset.metadata or {}).get(ASSET_KEY)
-        executor = self.named(name) if name is not None else None
+        executor = self.find(name) if name is not None else None
         if executor is None or executor.is_inline:
             return None
-        return executor if all(self.of(node).is_inline for node in nodes) else None
+        return executor if all(self.executor_of(node).is_inline for node in nodes) else None
 
     def check(self, graph: AssetGraph) -> None:
         """Report every unknown executor name, each with the valid ones and the closest."""
@@ -110,7 +110,7 @@ class Placement:
         task = f"task {definition.name!r}: " if definition is not owner else ""
         for key in (ASSET_KEY, NODE_KEY):
             value = (definition.metadata or {}).get(key)
-            if value is None or self.named(value) is not None:
+            if value is None or self.find(value) is not None:
                 continue
             if value in self._broken:
                 message = f"{task}metadata {key!r}: {value!r} cannot be used: {self._broken[value]}"

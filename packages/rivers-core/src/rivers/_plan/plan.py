@@ -186,7 +186,7 @@ def make_plan(
         fusion = fused.get(node.composition) if node.composition is not None else None
         if fusion is not None and index != graph.results[node.owner.name]:
             continue
-        executor = placement.of(node) if fusion is None else fusion[0]
+        executor = placement.executor_of(node) if fusion is None else fusion[0]
         inner: tuple[Node, ...] = () if fusion is None else fusion[1]
         executor_index = executors.setdefault(executor, len(executors))
         step = Step(len(steps), node, executor, executor_index, retry_of(node), inner)
@@ -207,7 +207,7 @@ def _find_fused(
         if indices[0] not in selected or not isinstance(asset, GraphAsset):
             continue
         nodes = [graph.nodes[index] for index in indices]  # in the order of their calls, each after those it needs
-        executor = placement.fused(asset, nodes)
+        executor = placement.executor_of_graph(asset, nodes)
         if executor is not None:
             fused[name] = (executor, tuple(nodes))
     return fused

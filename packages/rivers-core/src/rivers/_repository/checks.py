@@ -1,4 +1,4 @@
-"""What resolve() and a run check beyond the graph itself: retries, reach of IO handlers, config."""
+"""Checks of a repository beyond its graph: retry policies, jobs, reach of IO handlers, config."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WORD = {Reach.PROCESS: "this process", Reach.MACHINE: "this machine", Reach.ANY
 def check_retries(
     graph: AssetGraph, jobs: Sequence[Job], default: RetryPolicy | str | None, retries: Mapping[str, RetryPolicy]
 ) -> None:
-    """Complain of every name of a retry policy that is none."""
+    """Report every unknown name of a retry policy."""
     seen: set[int] = set()
     for node in graph.nodes:
         for definition in (node.definition, node.owner):
@@ -46,7 +46,7 @@ def check_retries(
 
 
 def check_jobs(graph: AssetGraph, jobs: Sequence[Job]) -> dict[Executor, set[int]]:
-    """Complain of jobs' names and of what they hold; returns what runs on the executors that jobs bring along."""
+    """Report jobs with the same name and unknown members; return the nodes that run on the executors of jobs."""
     seen: dict[str, Job] = {}
     found: dict[Executor, set[int]] = {}
     for job in jobs:
@@ -69,13 +69,13 @@ def check_jobs(graph: AssetGraph, jobs: Sequence[Job]) -> dict[Executor, set[int
 
 
 def check_reach(graph: AssetGraph, plan: Plan, default_store: BaseIOHandler, collect: bool = False) -> list[Problem]:
-    """Find values that a step could not reach: stored in this process, needed or made in another.
+    """Find IO handlers whose values stay nearer than a step runs, such as memory for a step in another process.
 
     The problems are added to the graph's, or with `collect` only returned.
     """
     found: list[Problem] = []
     reach = reach_in(plan)
-    told = {(problem.asset, problem.message) for problem in graph.problems}
+    known = {(problem.asset, problem.message) for problem in graph.problems}
     for step in plan.steps:
         needed = reach(step)
         if needed is Reach.PROCESS:
@@ -92,8 +92,8 @@ def check_reach(graph: AssetGraph, plan: Plan, default_store: BaseIOHandler, col
                 f"write io_handler=rs.PickleIOHandler({store}) on {key!r} instead"
             )
             problem = Problem(message, step.node.owner.name, step.node.owner.where)
-            if (problem.asset, message) not in told:
-                told.add((problem.asset, message))
+            if (problem.asset, message) not in known:
+                known.add((problem.asset, message))
                 found.append(problem)
     if not collect:
         graph.problems.extend(found)
@@ -101,7 +101,7 @@ def check_reach(graph: AssetGraph, plan: Plan, default_store: BaseIOHandler, col
 
 
 def check_handlers(graph: AssetGraph) -> None:
-    """Complain of every IO handler that could not work in this process."""
+    """Report every IO handler that could not work in this process."""
     stores = ((node.owner, output.io_handler) for node in graph.nodes for output in node.outputs)
     loads = ((node.owner, source.io_handler) for node in graph.nodes for source in node.inputs)
     seen: set[int] = set()
@@ -114,13 +114,13 @@ def check_handlers(graph: AssetGraph) -> None:
 
 
 def reach_in(plan: Plan) -> Callable[[Step], Reach]:
-    """A function that says how far from this process a step of the plan runs."""
+    """Return a function that gives the distance from this process at which a step of the plan runs."""
     can = [_capabilities(executor) for executor in plan.executors]
     return lambda step: can[step.executor_index].of(step.is_async).reach
 
 
 def handlers_of(step: Step) -> Iterable[tuple[str, Any, str]]:
-    """The storage keys of a step, each with its IO handler and whether the step `stores` or `loads` it."""
+    """Yield the storage keys of a step, each with its IO handler and "stores" or "loads"."""
     for output in step.node.outputs:
         yield output.key, output.io_handler, "stores"
     inner = {node.index for node in step.inner}
@@ -139,11 +139,11 @@ def _capabilities(executor: Executor) -> Capabilities:
 
 
 def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Any] | None) -> dict[str, str]:
-    """The config of each asset and task of a plan as JSON text, checked against its model where it has one.
+    """Return the config of each asset and task of a plan as JSON text, checked against its model if it has one.
 
     Raises:
-        ConfigurationError: something in it is unknown, of the wrong type, or required and missing.
-        AssetNotFoundError: it names an asset that is none.
+        ConfigurationError: a field is unknown, of the wrong type, or required and missing.
+        AssetNotFoundError: it names an unknown asset.
     """
     if config is not None and not (isinstance(config, Mapping) and all(isinstance(name, str) for name in config)):
         hint = 'write config={"asset": {"field": value}}'
@@ -169,11 +169,11 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Any] | Non
                 instance = model.model_validate(dict(values or {}))
             except ValidationError as error:
                 raise ConfigurationError(
-                    f"config[{name!r}] does not fit {model.__name__} ({node.definition.where}): {_told(error)}",
+                    f"config[{name!r}] does not fit {model.__name__} ({node.definition.where}): {_summarize(error)}",
                     hint=f"its fields are {', '.join(model.model_fields)}",
                 ) from None
             if name in given:
-                found[name] = _given_as_json(name, instance, dict(values or {}))
+                found[name] = _to_json(name, instance, dict(values or {}))
         elif values is not None:
             try:
                 found[name] = msgspec.json.encode(dict(values)).decode()
@@ -182,9 +182,10 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Any] | Non
     return found
 
 
-def _given_as_json(name: str, instance: BaseModel, values: dict[str, Any]) -> str:
-    """The values as they were given, which the worker validates again: a dump of the model would mask its secrets."""
+def _to_json(name: str, instance: BaseModel, values: dict[str, Any]) -> str:
+    """Return the given values as JSON, which the worker validates again."""
     try:
+        # Not a dump of the instance, which would mask its secrets.
         text = to_json(values).decode()
         again = type(instance).model_validate_json(text)
     except (PydanticSerializationError, ValidationError) as error:
@@ -216,7 +217,7 @@ def _refuse_unknown(name: str, graph: AssetGraph, known: Mapping[str, Node]) -> 
     )
 
 
-def _told(error: ValidationError) -> str:
+def _summarize(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}" for problem in error.errors(include_url=False)
     )

@@ -1,4 +1,4 @@
-"""The code repository: everything that belongs together, checked together, run together."""
+"""`CodeRepository`: the assets of a project with all that they need, checked and run together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from rivers._definitions.asset import Asset
 from rivers._definitions.executor import BUILT_IN, Executor, check_executor
 from rivers._definitions.job import Job, check_tags
-from rivers._definitions.names import closest, did_you_mean
+from rivers._definitions.names import did_you_mean
 from rivers._definitions.retry import RetryPolicy, check_retry
 from rivers._definitions.task import BashTask, Task
 from rivers._events.sink import EventSink
@@ -55,19 +55,35 @@ Selection = Sequence[Asset | Task | BashTask | str] | Asset | Task | BashTask | 
 Tags = Mapping[str, str] | Sequence[tuple[str, str]] | None
 Config = Mapping[str, Mapping[str, Any]] | None
 SHUTDOWN_DEADLINE = 30.0
+"""Seconds."""
 PLANS_KEPT = 16
 
 
 class CodeRepository:
-    """Assets, tasks, jobs, resources and executors that belong together.
+    """The assets of a project, with their tasks, jobs, resources and executors.
 
-    `default_executor` serves jobs and assets that say nothing; `executors` names further ones for `rivers/executor`;
-    `retries` names policies for `retry="name"`; `default_retry_policy` counts where nothing nearer is given, and
-    `default_io_handler`, a handler or the name of one among the resources, stores what has no handler of its own. A
-    context manager: leaving it calls `shutdown`.
+        repo = rs.CodeRepository(assets=[orders, totals], resources={"db": Database()})
+        result = repo.materialize()
+        totals = repo.load_node("totals")
+
+    Making one checks only the types of the arguments. `validate`, `resolve` and every run check how the definitions
+    fit together. As a context manager it calls `shutdown` at the end of the block.
+
+    Args:
+        assets: All assets, of every kind.
+        tasks: Tasks that run by themselves, outside a graph asset.
+        jobs: Named selections; see `Job`.
+        default_executor: The executor of steps and jobs that name none; None is `Executor.in_process()`.
+        executors: Further executors by the name that `rivers/executor` in metadata uses.
+        resources: Resources and IO handlers by the name of the parameters that take them.
+        retries: Retry policies by the name that `retry="name"` uses.
+        default_retry_policy: The policy, or the name of one in `retries`, of steps without a nearer one; None is no
+            retry.
+        default_io_handler: The IO handler, or the name of one in `resources`, of values without one of their own;
+            None is a store of this repository, in memory or shared with the workers of this machine.
 
     Raises:
-        ConfigurationError: an argument is of the wrong kind. Everything else that is wrong is told by `resolve()`.
+        ConfigurationError: an argument is of the wrong type.
     """
 
     def __init__(
@@ -103,82 +119,93 @@ class CodeRepository:
         renew_in_children(self, CodeRepository._renew)
 
     def _renew(self) -> None:
-        """In a forked child: submitted runs go on in the parent alone."""
+        """Forget, in a forked child, the submitted runs, which go on in the parent alone."""
         self._lock = threading.RLock()
         self._handles = set()
 
-    # ── looking at it ──
+    # ── inspect ──
 
     @property
     def assets(self) -> dict[str, Asset]:
-        """The assets by name; a multi-asset under its own name."""
+        """The assets by name; a multi-asset under its own name, not its outputs'."""
         return {asset.name: asset for asset in self._assets}
 
     def validate(self) -> None:
-        """Check everything without side effects, as often as you like.
+        """Check that all definitions fit together: names, upstreams, executors, IO handlers, retry policies, jobs.
+
+        Runs nothing, keeps nothing, and may be called as often as you like.
 
         Raises:
-            GraphValidationError: all that is wrong, each with asset, place, what is allowed and the closest name.
+            GraphValidationError: names all problems at once, each with the asset, its source location, the valid
+                names and the closest one.
         """
-        self._checked()
+        self._build_graph()
 
     def resolve(self) -> None:
-        """Check everything once and keep the graph; runs call it themselves.
+        """Check like `validate`, once, and keep the graph for later runs. Every run calls it.
 
         Raises:
-            GraphValidationError: as `validate`.
+            GraphValidationError: names all problems at once, like `validate`.
         """
         with self._lock:
             if self._graph is None:
-                self._graph = self._checked()
+                self._graph = self._build_graph()
 
     def plan(
         self, selection: Selection = None, *, include_upstream: bool = False, executor: Executor | None = None
     ) -> Plan:
-        """The steps of a run in levels and batches, each with its executor; nothing is run.
+        """Return the steps of a run in levels and batches, each with its executor, without running them.
+
+        Args:
+            selection: As in `materialize`.
+            include_upstream: As in `materialize`.
+            executor: As in `materialize`.
 
         Raises:
             GraphValidationError: the repository is not valid.
-            AssetNotFoundError: the selection names something unknown.
+            AssetNotFoundError: the selection names an unknown asset.
         """
-        return self._plan(selection, include_upstream, check_executor(executor, "executor"), None, None)
+        return self._find_plan(selection, include_upstream, check_executor(executor, "executor"), None, None)
 
     def get_job(self, name: str) -> BoundJob:
-        """The job of that name, ready to `execute`.
+        """Return the job of that name; its `execute` runs it.
 
         Raises:
-            NodeNotFoundError: there is none; with the closest name.
+            NodeNotFoundError: there is no such job; names the closest one.
         """
         names = [job.name for job in self._jobs]
         for job in self._jobs:
             if job.name == name:
                 return BoundJob(job, self._execute_job)
-        near = closest(name, names)
         raise NodeNotFoundError(
-            f"no job {name!r} in the repository" + (f"; did you mean {near!r}?" if near else ""),
+            f"no job {name!r} in the repository{did_you_mean(name, names)}",
             hint=f"it has {', '.join(names) or 'no jobs'}",
         )
 
     def load_node(self, name: str, *, type_hint: Any = None) -> Any:
-        """The value last stored for an asset, an output of a multi-asset or a task (`graph/task`, `graph/task[key]`).
+        """Load the latest stored value of an asset, an output of a multi-asset, or a task.
 
-        Of a task that is mapped or mapped over it is the list of all elements.
+        Args:
+            name: The name of an asset or an output; `graph/task` for a task of a graph asset, `graph/task[key]` for
+                one instance of a mapped task. Without a key, a task that is mapped or mapped over gives the list of
+                all its elements.
+            type_hint: A type that the IO handler gets as `context.type_hint`, in place of the definition's own.
 
         Raises:
-            NodeNotFoundError: nothing bears that name.
-            InputLoadError: it has no stored value, or none that can be read.
+            NodeNotFoundError: there is no asset, output or task of that name.
+            InputLoadError: it has no stored value, or the value cannot be read.
         """
-        return load(self._resolved(), self._resources, name, type_hint)
+        return load(self._get_graph(), self._resources, name, type_hint)
 
     def io_handler_for_output(self, name: str) -> BaseIOHandler:
-        """The IO handler that stores an asset's or a task's value here.
+        """Return the IO handler that stores the value of an asset, an output or a task.
 
         Raises:
-            NodeNotFoundError: nothing bears that name.
+            NodeNotFoundError: there is no asset, output or task of that name.
         """
-        return handler_of(self._resolved(), self._resources, name)
+        return handler_of(self._get_graph(), self._resources, name)
 
-    # ── running it ──
+    # ── run ──
 
     def materialize(
         self,
@@ -191,19 +218,30 @@ class CodeRepository:
         executor: Executor | None = None,
         on_event: EventSink | None = None,
     ) -> RunResult:
-        """Make assets, here and now, and return what became of it.
+        """Run the steps of a selection, wait for their end and return the result.
 
-        Without `selection` all of them; with it only those, loading what they need from earlier runs, or making that
-        too with `include_upstream`. `config` is `{asset: {field: value}}`, `retry` and `executor` are this run's
-        defaults, `on_event` is told everything as it happens.
+        A failed step stops neither its siblings nor anything that does not depend on it; what depends on it is skipped.
+
+        Args:
+            selection: Assets, tasks or their names; None is all assets. Inputs outside the selection are loaded from
+                earlier runs.
+            tags: Tags of the run, as a dict or as pairs of strings; bodies, events and IO handlers see them.
+            raise_on_error: Raise the first failure once the run is over, instead of only reporting it in the result.
+            config: Values for `context.config`: `{asset or task: {field: value}}`.
+            include_upstream: Also run everything that the selection depends on.
+            retry: The retry policy of steps without one of their own, or the name of one in `retries`.
+            executor: The executor of steps that name none.
+            on_event: A function that takes each event of the run as it happens.
 
         Raises:
-            GraphValidationError, AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError: the run was
-                refused, and nothing was started.
-            Exception: with `raise_on_error`, the first failure's own exception, once the run is over; its notes say
-                where, its `result` is the RunResult.
+            GraphValidationError: the repository or the selection cannot run; nothing was started.
+            AssetNotFoundError: the selection or `config` names an unknown asset; nothing was started.
+            ConfigurationError: an argument is invalid; nothing was started.
+            ExecutorNotInstalledError: the package of an executor is missing; nothing was started.
+            Exception: with `raise_on_error`, the exception of the first step that failed. Its notes name asset,
+                executor, attempt and the other failures; its attribute `result` is the RunResult.
         """
-        loop = self._loop(selection, tags, config, include_upstream, retry, executor, on_event, None)
+        loop = self._make_loop(selection, tags, config, include_upstream, retry, executor, on_event, None)
         return _run(loop, raise_on_error)
 
     def submit(
@@ -216,17 +254,21 @@ class CodeRepository:
         executor: Executor | None = None,
         on_event: EventSink | None = None,
     ) -> RunHandle:
-        """Like `materialize`, in a thread of its own; returns a handle at once."""
-        loop = self._loop(selection, tags, config, include_upstream, retry, executor, on_event, None)
+        """Start a run in a thread of its own and return a handle to it at once.
+
+        The arguments, and the errors of a run that cannot start, are those of `materialize`. The handle's `wait`
+        returns the result, also of a run that failed.
+        """
+        loop = self._make_loop(selection, tags, config, include_upstream, retry, executor, on_event, None)
         handle = RunHandle(loop.run_id, lambda: _run(loop, False), loop.cancel)
         with self._lock:
             self._handles = {other for other in self._handles if other.status == "running"} | {handle}
         return handle
 
     def shutdown(self) -> None:
-        """Cancel submitted runs that go on, wait for their end (30 s at most), let idle workers go, refuse new runs.
+        """Cancel the submitted runs, wait up to 30 s for their end, stop idle workers, and refuse new runs.
 
-        What runs with steps in other processes have put into the default store is gone; what is in memory is not.
+        Values that the default store shares with workers are deleted; values in memory stay.
         """
         with self._lock:
             self._closed = True
@@ -237,7 +279,7 @@ class CodeRepository:
         for handle in handles:
             if not handle._join(max(0.0, deadline - time.monotonic())):
                 warnings.warn(
-                    f"{handle!r} still goes on {SHUTDOWN_DEADLINE:.0f} s after it was cancelled", RuntimeWarning, 2
+                    f"{handle!r} still runs {SHUTDOWN_DEADLINE:.0f} s after it was cancelled", RuntimeWarning, 2
                 )
         self._kept.shutdown()
         self._default_store.close()
@@ -253,16 +295,16 @@ class CodeRepository:
     def __repr__(self) -> str:
         return f"<CodeRepository of {len(self._assets)} assets, {len(self._tasks)} tasks, {len(self._jobs)} jobs>"
 
-    # ── inside ──
+    # ── internals ──
 
     def _execute_job(
         self, job: Job, *, tags: Tags, raise_on_error: bool, config: Config, on_event: EventSink | None
     ) -> RunResult:
         merged = {**job.tags, **check_tags(tags)}
-        loop = self._loop(list(job.selection), merged, config, False, None, None, on_event, job)
+        loop = self._make_loop(list(job.selection), merged, config, False, None, None, on_event, job)
         return _run(loop, raise_on_error)
 
-    def _checked(self) -> AssetGraph:
+    def _build_graph(self) -> AssetGraph:
         graph = build_graph(self._assets, self._tasks, self._resources, self._default_handler)
         placement = self._placement(None)
         placement.check(graph)
@@ -275,7 +317,7 @@ class CodeRepository:
             raise GraphValidationError(graph.problems)
         return graph
 
-    def _resolved(self) -> AssetGraph:
+    def _get_graph(self) -> AssetGraph:
         self.resolve()
         assert self._graph is not None
         return self._graph
@@ -287,7 +329,7 @@ class CodeRepository:
         makers |= {kind: partial(default_of, kind) for kind in installed() if kind not in BUILT_IN}
         return Placement(executor, self._default_executor, self._executors, makers)
 
-    def _plan(
+    def _find_plan(
         self,
         selection: Selection,
         include_upstream: bool,
@@ -295,19 +337,19 @@ class CodeRepository:
         job: Job | None,
         retry: RetryPolicy | str | None,
     ) -> Plan:
-        graph = self._resolved()
+        graph = self._get_graph()
         names = None if selection is None else selected_names(selection)
         key = (names, include_upstream, executor, job.name if job is not None else None, retry)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._make(graph, names, include_upstream, self._placement(executor), job, retry)
+            plan = self._make_plan(graph, names, include_upstream, self._placement(executor), job, retry)
             with self._lock:
                 if len(self._plans) >= PLANS_KEPT:
                     self._plans.clear()
                 self._plans[key] = plan
         return plan
 
-    def _make(
+    def _make_plan(
         self,
         graph: AssetGraph,
         selection: Any,
@@ -318,7 +360,7 @@ class CodeRepository:
     ) -> Plan:
         fallback = next(
             (
-                self._policy(given)
+                self._find_policy(given)
                 for given in (job.retry if job else None, retry, self._default_retry)
                 if given is not None
             ),
@@ -329,11 +371,11 @@ class CodeRepository:
             own = node.definition.retry
             if own is None and node.owner is not node.definition:
                 own = node.owner.retry
-            return self._policy(own) if own is not None else fallback
+            return self._find_policy(own) if own is not None else fallback
 
         return make_plan(graph, select(graph, selection, include_upstream), placement, retry_of)
 
-    def _policy(self, given: RetryPolicy | str) -> RetryPolicy:
+    def _find_policy(self, given: RetryPolicy | str) -> RetryPolicy:
         if isinstance(given, RetryPolicy):
             return given
         found = self._retries.get(given)
@@ -344,7 +386,7 @@ class CodeRepository:
             )
         return found
 
-    def _loop(
+    def _make_loop(
         self,
         selection: Selection,
         tags: Tags,
@@ -355,13 +397,13 @@ class CodeRepository:
         on_event: EventSink | None,
         job: Job | None,
     ) -> RunLoop:
-        """Everything that can be refused is refused here, before anything starts."""
+        """Check all arguments and make the loop of a run. Everything that can be refused is refused here."""
         if self._closed:
             raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
         checked = check_executor(executor, "executor") or (job.executor if job is not None else None)
         check_retry(retry, "retry", "", ConfigurationError)
-        plan = self._plan(selection, include_upstream, checked, job, retry)
-        graph = self._resolved()
+        plan = self._find_plan(selection, include_upstream, checked, job, retry)
+        graph = self._get_graph()
         problems = check_reach(graph, plan, self._default_store, collect=True) if executor is not None else ()
         if problems:
             raise GraphValidationError(problems)
@@ -390,8 +432,8 @@ def _run(loop: RunLoop, raise_on_error: bool) -> RunResult:
     try:
         loop.run()
     except KeyboardInterrupt as interrupt:
-        if loop.status != "running":  # else preflight was interrupted, and there is nothing to tell
-            interrupt.result = make_result(loop.plan, loop)[0]  # type: ignore[attr-defined]  # what was made until then
+        if loop.status != "running":  # else preflight was interrupted, and there is no result
+            interrupt.result = make_result(loop.plan, loop)[0]  # type: ignore[attr-defined]  # of the steps until then
         raise
     result, error = make_result(loop.plan, loop)
     if raise_on_error and error is not None:

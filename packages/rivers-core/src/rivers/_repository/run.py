@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Literal, TypeAlias
 
+from rivers._definitions.arguments import check_seconds
 from rivers._executor.drive import RunLoop
 from rivers._plan.plan import Plan
 from rivers._plan.report import StepReport, StepState
@@ -140,15 +142,16 @@ class RunHandle:
             return self._result.status
         return "cancelled" if isinstance(self._error, KeyboardInterrupt) else "failure"
 
-    def wait(self, timeout: float | None = None) -> RunResult:
+    def wait(self, timeout: float | timedelta | None = None) -> RunResult:
         """Wait for the end and return the result, also of a run that failed.
 
         Raises:
             TimeoutError: the run has not ended within `timeout` seconds; it is not cancelled.
             GraphValidationError, ExecutorNotInstalledError: the run was refused before anything started.
         """
-        if not self._join(timeout):
-            raise TimeoutError(f"run {self.run_id} has not ended within {timeout} s")
+        seconds = None if timeout is None else check_seconds("timeout", timeout, least=0)
+        if not self._join(seconds):
+            raise TimeoutError(f"run {self.run_id} has not ended within {seconds} s")
         if self._error is not None:
             raise self._error
         if self._result is None:

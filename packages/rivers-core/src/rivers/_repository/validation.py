@@ -37,7 +37,7 @@ _HOMES = {Asset: "assets", Task: "tasks", BashTask: "tasks", Job: "jobs"}
 
 def check_assets(assets: object) -> list[Asset]:
     """Return the assets as a list."""
-    return check_list("assets", assets, (Asset,), "an asset", make="decorate it with @rs.Asset", homes=_HOMES)
+    return check_list("assets", assets, (Asset,), "an asset", "assets", make="decorate it with @rs.Asset", homes=_HOMES)
 
 
 def check_tasks(tasks: object) -> list[Task | BashTask]:
@@ -45,14 +45,14 @@ def check_tasks(tasks: object) -> list[Task | BashTask]:
     if tasks is None:
         return []
     kinds = (Task, BashTask)
-    return check_list("tasks", tasks, kinds, "a task", make="decorate it with @rs.Task", homes=_HOMES)
+    return check_list("tasks", tasks, kinds, "a task", "tasks", make="decorate it with @rs.Task", homes=_HOMES)
 
 
 def check_jobs_argument(jobs: object) -> list[Job]:
     """Return the jobs as a list; None is an empty one."""
     if jobs is None:
         return []
-    return check_list("jobs", jobs, (Job,), "a job", make="write rs.Job(name, assets=[...])", homes=_HOMES)
+    return check_list("jobs", jobs, (Job,), "a job", "jobs", make="write rs.Job(name, assets=[...])", homes=_HOMES)
 
 
 def check_executors(executors: object) -> dict[str, Executor]:
