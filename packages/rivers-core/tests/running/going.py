@@ -23,7 +23,7 @@ class Going:
     def __init__(self, repo: rs.CodeRepository, grace: float, retry: rs.RetryPolicy | None) -> None:
         self.events: list[Any] = []
         self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        plan = repo._plan(None, False, None, None, retry)
+        plan = repo._planner.plan(None, False, None, None, retry)
         self.loop = RunLoop(
             plan,
             [backend_for(executor) for executor in plan.executors],

@@ -8,13 +8,12 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from rivers._definitions.asset import Asset
-from rivers._definitions.executor import BUILT_IN, Executor, check_executor
+from rivers._definitions.executor import Executor, check_executor
 from rivers._definitions.job import Job, check_tags
 from rivers._definitions.names import did_you_mean
 from rivers._definitions.retry import RetryPolicy, check_retry
@@ -22,16 +21,13 @@ from rivers._definitions.task import BashTask, Task
 from rivers._events.sink import EventSink
 from rivers._executor.backend_pool import BackendPool
 from rivers._executor.drive import RunLoop
-from rivers._executor.registry import default_of, installed
 from rivers._executor.run_options import RunOptions
 from rivers._io.base import BaseIOHandler
 from rivers._io.shared.default_store import DefaultStore
-from rivers._plan.build import build_graph
-from rivers._plan.graph import AssetGraph, Node
-from rivers._plan.placement import Placement
-from rivers._plan.plan import Plan, make_plan, select
+from rivers._plan.plan import Plan
 from rivers._repository.bound_job import BoundJob
-from rivers._repository.checks import check_configs, check_handlers, check_jobs, check_reach, check_retries
+from rivers._repository.checks import check_configs, check_reach
+from rivers._repository.planner import Planner
 from rivers._repository.run import RunHandle, RunResult, make_result
 from rivers._repository.sharing import share
 from rivers._repository.stored import handler_of, load
@@ -56,7 +52,6 @@ Tags = Mapping[str, str] | Sequence[tuple[str, str]] | None
 Config = Mapping[str, Mapping[str, Any]] | None
 SHUTDOWN_DEADLINE = 30.0
 """Seconds."""
-PLANS_KEPT = 16
 
 
 class CodeRepository:
@@ -101,16 +96,21 @@ class CodeRepository:
         self._assets = check_assets(assets)
         self._tasks = check_tasks(tasks)
         self._jobs = check_jobs_argument(jobs)
-        self._default_executor = check_executor(default_executor, "default_executor")
-        self._executors = check_executors(executors)
         self._resources = check_resources(resources)
-        self._retries = check_retry_names(retries)
-        self._default_retry = check_retry(default_retry_policy, "default_retry_policy", "", ConfigurationError)
         self._default_store = DefaultStore()
-        given = check_default_handler(default_io_handler, self._resources)
-        self._default_handler: BaseIOHandler = self._default_store if given is None else given
-        self._graph: AssetGraph | None = None
-        self._plans: dict[Any, Plan] = {}
+        handler = check_default_handler(default_io_handler, self._resources)
+        self._planner = Planner(
+            self._assets,
+            self._tasks,
+            self._jobs,
+            default_executor=check_executor(default_executor, "default_executor"),
+            executors=check_executors(executors),
+            resources=self._resources,
+            retries=check_retry_names(retries),
+            default_retry=check_retry(default_retry_policy, "default_retry_policy", "", ConfigurationError),
+            default_handler=self._default_store if handler is None else handler,
+            default_store=self._default_store,
+        )
         self._handles: set[RunHandle] = set()
         self._kept = BackendPool()
         weakref.finalize(self, self._kept.shutdown)
@@ -139,7 +139,7 @@ class CodeRepository:
             GraphValidationError: names all problems at once, each with the asset, its source location, the valid
                 names and the closest one.
         """
-        self._build_graph()
+        self._planner.build_graph()
 
     def resolve(self) -> None:
         """Check like `validate`, once, and keep the graph for later runs. Every run calls it.
@@ -147,9 +147,7 @@ class CodeRepository:
         Raises:
             GraphValidationError: names all problems at once, like `validate`.
         """
-        with self._lock:
-            if self._graph is None:
-                self._graph = self._build_graph()
+        _ = self._planner.graph
 
     def plan(
         self, selection: Selection = None, *, include_upstream: bool = False, executor: Executor | None = None
@@ -165,7 +163,8 @@ class CodeRepository:
             GraphValidationError: the repository is not valid.
             AssetNotFoundError: the selection names an unknown asset.
         """
-        return self._find_plan(selection, include_upstream, check_executor(executor, "executor"), None, None)
+        checked = check_executor(executor, "executor")
+        return self._planner.plan(selected_names(selection), include_upstream, checked, None, None)
 
     def get_job(self, name: str) -> BoundJob:
         """Return the job of that name; its `execute` runs it.
@@ -195,7 +194,7 @@ class CodeRepository:
             NodeNotFoundError: there is no asset, output or task of that name.
             InputLoadError: it has no stored value, or the value cannot be read.
         """
-        return load(self._get_graph(), self._resources, name, type_hint)
+        return load(self._planner.graph, self._resources, name, type_hint)
 
     def io_handler_for_output(self, name: str) -> BaseIOHandler:
         """Return the IO handler that stores the value of an asset, an output or a task.
@@ -203,7 +202,7 @@ class CodeRepository:
         Raises:
             NodeNotFoundError: there is no asset, output or task of that name.
         """
-        return handler_of(self._get_graph(), self._resources, name)
+        return handler_of(self._planner.graph, self._resources, name)
 
     # ── run ──
 
@@ -304,88 +303,6 @@ class CodeRepository:
         loop = self._make_loop(list(job.selection), merged, config, False, None, None, on_event, job)
         return _run(loop, raise_on_error)
 
-    def _build_graph(self) -> AssetGraph:
-        graph = build_graph(self._assets, self._tasks, self._resources, self._default_handler)
-        placement = self._placement(None)
-        placement.check(graph)
-        check_retries(graph, self._jobs, self._default_retry, self._retries)
-        check_handlers(graph)
-        check_reach(graph, make_plan(graph, select(graph, None, False), placement), self._default_store)
-        for executor, nodes in check_jobs(graph, self._jobs).items():
-            check_reach(graph, make_plan(graph, nodes, self._placement(executor)), self._default_store)
-        if graph.problems:
-            raise GraphValidationError(graph.problems)
-        return graph
-
-    def _get_graph(self) -> AssetGraph:
-        self.resolve()
-        assert self._graph is not None
-        return self._graph
-
-    def _placement(self, executor: Executor | None) -> Placement:
-        makers: dict[str, Callable[[], Executor]] = {
-            job.executor.kind: type(job.executor) for job in self._jobs if job.executor is not None
-        }
-        makers |= {kind: partial(default_of, kind) for kind in installed() if kind not in BUILT_IN}
-        return Placement(executor, self._default_executor, self._executors, makers)
-
-    def _find_plan(
-        self,
-        selection: Selection,
-        include_upstream: bool,
-        executor: Executor | None,
-        job: Job | None,
-        retry: RetryPolicy | str | None,
-    ) -> Plan:
-        graph = self._get_graph()
-        names = None if selection is None else selected_names(selection)
-        key = (names, include_upstream, executor, job.name if job is not None else None, retry)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._make_plan(graph, names, include_upstream, self._placement(executor), job, retry)
-            with self._lock:
-                if len(self._plans) >= PLANS_KEPT:
-                    self._plans.clear()
-                self._plans[key] = plan
-        return plan
-
-    def _make_plan(
-        self,
-        graph: AssetGraph,
-        selection: Any,
-        include_upstream: bool,
-        placement: Placement,
-        job: Job | None,
-        retry: RetryPolicy | str | None,
-    ) -> Plan:
-        fallback = next(
-            (
-                self._find_policy(given)
-                for given in (job.retry if job else None, retry, self._default_retry)
-                if given is not None
-            ),
-            None,
-        )
-
-        def retry_of(node: Node) -> RetryPolicy | None:
-            own = node.definition.retry
-            if own is None and node.owner is not node.definition:
-                own = node.owner.retry
-            return self._find_policy(own) if own is not None else fallback
-
-        return make_plan(graph, select(graph, selection, include_upstream), placement, retry_of)
-
-    def _find_policy(self, given: RetryPolicy | str) -> RetryPolicy:
-        if isinstance(given, RetryPolicy):
-            return given
-        found = self._retries.get(given)
-        if found is None:
-            raise ConfigurationError(
-                f"invalid retry={given!r}: expected the name of a policy{did_you_mean(given, self._retries)}",
-                hint=f"CodeRepository(retries=...) has {', '.join(self._retries) or 'none'}",
-            )
-        return found
-
     def _make_loop(
         self,
         selection: Selection,
@@ -402,8 +319,8 @@ class CodeRepository:
             raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
         checked = check_executor(executor, "executor") or (job.executor if job is not None else None)
         check_retry(retry, "retry", "", ConfigurationError)
-        plan = self._find_plan(selection, include_upstream, checked, job, retry)
-        graph = self._get_graph()
+        plan = self._planner.plan(selected_names(selection), include_upstream, checked, job, retry)
+        graph = self._planner.graph
         problems = check_reach(graph, plan, self._default_store, collect=True) if executor is not None else ()
         if problems:
             raise GraphValidationError(problems)

@@ -90,14 +90,18 @@ def check_retry_names(retries: object) -> dict[str, RetryPolicy]:
     return check_dict("retries", retries, (RetryPolicy,), "an rs.RetryPolicy", hint_of)
 
 
-def selected_names(selection: Any) -> tuple[Any, ...]:
-    """Return the names in a selection: one asset, task or name, or several.
+def selected_names(selection: Any) -> tuple[str, ...] | None:
+    """Return the names in a selection, which is one asset, task or name, or several; None for None.
 
     Raises:
         ConfigurationError: it holds something else.
     """
-    if isinstance(selection, str | Asset | Task | BashTask):
-        return (getattr(selection, "name", plain_text(selection)),)
+    if selection is None:
+        return None
+    if isinstance(selection, Asset | Task | BashTask):
+        return (selection.name,)
+    if isinstance(selection, str):
+        return (plain_text(selection) or "",)
     if not isinstance(selection, Iterable):
         hint = f"write repository.get_job({selection.name!r}).execute()" if isinstance(selection, Job) else None
         raise argument_error("selection", selection, "assets, their names or a list of them", hint)
