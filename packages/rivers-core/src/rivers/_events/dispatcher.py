@@ -34,6 +34,7 @@ class EventDispatcher:
 
     def emit(self, event: Event) -> None:
         """Call all sinks with an event; raise nothing for what they do."""
+        # A copy, as a sink that raises is removed meanwhile.
         for sink in tuple(self._sinks):
             try:
                 sink(event)

@@ -60,6 +60,7 @@ class JsonLinesSink:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
+        # Unbuffered and appending: a line is whole on the disk when the process is killed, and runs share a file.
         self._file: IO[bytes] = self.path.open("ab", buffering=0)
         self._encoder = msgspec.json.Encoder()
 

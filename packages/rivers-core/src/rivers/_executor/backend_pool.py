@@ -46,6 +46,7 @@ class BackendPool:
                     keep = not self._closed
                     if keep:
                         self._idle.setdefault(backend.executor, []).append(backend)
+                # Without the lock: ending worker processes may take seconds.
                 if not keep:
                     backend.shutdown(SHUTDOWN_DEADLINE)
 

@@ -66,6 +66,7 @@ class Backends:
     def open(self, open_one: Callable[[int, ExecutorBackend], None]) -> None:
         """Open the backends in order; one that raises refuses the run, and `close` also closes that one."""
         for index, backend in enumerate(self.all):
+            # Before it is opened: one that was interrupted half-way has something to close.
             self._opened.append(backend)
             open_one(index, backend)
 

@@ -114,6 +114,7 @@ class RunLoop:
         except KeyboardInterrupt:
             self._interrupts.note()
         finally:
+            # Backends report while they close; the pump handles that before RunFinished, the last event of a run.
             self._backends.close()
             if state.pump is not None:
                 state.pump.stop()
@@ -125,6 +126,7 @@ class RunLoop:
         """Run local steps until the run is over; in between wait for them, for the clock and for the pump."""
         frontier, state = self.frontier, self._state
         while not frontier.over:
+            # The first test spares runs without a pump a call per step.
             if self._interrupts.pending or state.pump is not None:
                 self._check_interrupts()
             unit = state.local.pop()
@@ -157,6 +159,7 @@ class RunLoop:
             return
         end: Callable[[Unit], StepResult] = cancelled_result
         try:
+            # Inside the `try`: Ctrl-C may come between any two instructions from here on.
             self._interrupts.enter_body()
             self._backends[unit.step.executor_index].submit(spec)
             end = no_result
@@ -166,7 +169,8 @@ class RunLoop:
             end = partial(refused_result, error=error)
         finally:
             self._interrupts.leave_body()
-        if self.frontier.running.get(attempt_id) is unit:  # it was not reported; a retry would have another id
+        # Still running: the backend has reported no result. A retry of the unit would have another attempt id.
+        if self.frontier.running.get(attempt_id) is unit:
             state.handle(end(unit))
 
     # ── begin and end ──
@@ -182,7 +186,8 @@ class RunLoop:
             key=options.key,
             folders=options.folders,
         )
-        self._interrupts.enter_body()  # opening may take long, and Ctrl-C ends it
+        # Opening may take long (it connects, it starts processes), so Ctrl-C interrupts it as it does a body.
+        self._interrupts.enter_body()
         try:
             backend.open(run, self._state.router.emit_for(self._backends.can[placed]))
         finally:

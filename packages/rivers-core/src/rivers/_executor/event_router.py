@@ -46,6 +46,7 @@ class EventRouter:
         """Handle an event in the calling thread, in which its attempt runs."""
         if type(event) is StepStarted and self._pump is None and not self._observed:
             return  # nobody listens, and no timeout begins
+        # KeyboardInterrupt between two lines of `handle` would leave the frontier half changed.
         self._interrupts.shield()
         try:
             self._handle(event)
@@ -56,6 +57,7 @@ class EventRouter:
         """Handle an event in a backend's own thread, and start from there what is ready: it saves a hop of threads."""
         assert self._pump is not None
         if self.applying:
+            # The lock is reentrant, so that this event would be handled in the middle of the change.
             self._pump.put(event)
             return
         try:

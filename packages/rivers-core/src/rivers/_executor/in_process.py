@@ -62,12 +62,14 @@ class InProcessBackend(ExecutorBackend):
             result = self._runner.run_step(spec)
         except KeyboardInterrupt as error:
             self._emit(interrupted_result(spec.attempt_id, error, self._runner.worker))
+            # The loop notes it as Ctrl-C, whether it was one or the body raised it.
             raise
         self._emit(result)
 
     def cancel(self, attempt_id: str, grace: float) -> None:
         if self._runner is not None:
-            self._runner.stop(attempt_id, interrupt=False)  # core calls this in the midst of its own work
+            # No interrupt: core calls this in the midst of its own work, in the very thread that runs the body.
+            self._runner.stop(attempt_id, interrupt=False)
 
     def close(self, deadline: float) -> None:
         if self._runner is not None and self._emit is not None:

@@ -82,10 +82,12 @@ class Interrupts:
         if self.pending:
             if hasattr(sys, "ps1"):
                 raise KeyboardInterrupt
+            # Not sys.exit: whatever kept the first signal from ending the run may keep SystemExit from it as well.
             os._exit(128 + number)
         self.pending = True
         self._terminated = number == signal.SIGTERM
         self._wake()
+        # Outside a body the loop looks at `pending` by itself, and must not lose its place to an exception.
         if self._in_body:
             self._deferred = self._shielded > 0
             if not self._deferred:

@@ -51,7 +51,8 @@ class LiveStreams:
                     feeders = state.frontier.feeders(attempt_id, parameter)
                     lent = state.local.pop_of(feeders) or state.frontier.lend(attempt_id, feeders)
                     if lent is not None:
-                        state.local.put_first(lent)  # should Ctrl-C come now, it is not lost
+                        # Back into the queue until `_run_local`: should Ctrl-C come in between, it is not lost.
+                        state.local.put_first(lent)
                     else:
                         state.stream_waiters.append(state.local.incoming)
                 if lent is None:
@@ -79,4 +80,5 @@ class LiveStreams:
                 if item.is_known:
                     return item.key_or_end(parameter)
                 state.stream_waiters.append(changed)
-            changed.get()  # returns in the end: instances end, and so does the run
+            # It returns in the end: instances end, and a cancel wakes all waiters, too.
+            changed.get()

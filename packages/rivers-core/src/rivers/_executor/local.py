@@ -63,7 +63,8 @@ class LocalQueue:
         return None
 
     def _gather(self) -> None:
-        while not self.incoming.empty():  # reliable, as only this thread empties it
+        # `empty` is reliable here, as only this thread removes.
+        while not self.incoming.empty():
             unit = self.incoming.get_nowait()
             if unit is not None:
                 self._ready.append(unit)

@@ -75,6 +75,7 @@ class Pump:
                 self._handle(event)
                 if self._stopping and self._inbox.empty():
                     return
+        # A bug in core: without `bug` the calling thread would wait for ever.
         except BaseException as error:  # noqa: BLE001 - raised in the calling thread, which would wait forever otherwise
             self.bug = error
             self._on_crash()

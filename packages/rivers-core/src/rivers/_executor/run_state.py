@@ -42,6 +42,7 @@ class RunState:
         self, plan: Plan, backends: Backends, specifier: Specifier, options: RunOptions, dispatcher: EventDispatcher
     ) -> None:
         observed = bool(options.sinks)
+        # Reentrant: a backend may report from within `submit` or `cancel`, which are called with the lock held.
         self.lock = threading.RLock()
         self.frontier = Frontier(
             plan, options.run_id, backends.places, random=options.random, observed=observed, grace=options.grace
@@ -74,6 +75,7 @@ class RunState:
             if self.begun:
                 self._apply(self.frontier.cancel(time.monotonic(), time.time()))
             else:
+                # `_begin` has not emitted RunStarted yet, and it must come before the ends of steps.
                 self._cancelled_early = True
         self.wake()
 
@@ -102,6 +104,7 @@ class RunState:
                 effects = self.frontier.on_timer(now, time.time())
                 silent = effects.silent
                 self._apply(effects)
+        # Without the lock: the stores are asked first whether such an attempt was committed, which may take seconds.
         for result in silent:
             self.handle(result)
 
@@ -141,12 +144,14 @@ class RunState:
             unit = self.frontier.running.get(result.attempt_id)
             if not self.frontier.cancelling and is_interrupt_of_body(unit, result):
                 self.interrupts.note()
-            if self.interrupts.pending:  # so that what depends on it counts as cancelled, too
+            if self.interrupts.pending:
+                # Before `ended`: what depends on this step then counts as cancelled, and not as skipped.
                 self._apply(self.frontier.cancel(time.monotonic(), time.time()))
             self._apply(self.frontier.on_ended(result, time.monotonic(), time.time()))
 
     def _recover(self, result: StepResult) -> StepResult:
         """Turn the loss of a worker that had committed its outputs before into a success."""
+        # The lock is not held while a store is asked, as that may be a bucket far away.
         with self.lock:
             unit = self.frontier.running.get(result.attempt_id)
         if unit is None or is_of_first_body(unit, result):
@@ -167,6 +172,7 @@ class RunState:
                 self.local.put(unit)
             else:
                 self._submit(unit)
+        # The pump sleeps until `_waits_until`; a timer that is due earlier is one it does not know of yet.
         if self.pump is not None and self.frontier.next_due is not None and self.frontier.next_due < self._waits_until:
             self.pump.wake()
         for queue in self.stream_waiters:

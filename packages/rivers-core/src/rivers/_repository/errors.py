@@ -36,6 +36,7 @@ def make_exception(
     assert failure is not None
     own = rebuild(failure) if live is None else live
     notes = _notes(report, failure, run_id, others)
+    # An ExecutionError of rivers gets the fields of its attempt here: the runner knows neither run nor executor.
     if isinstance(own, ExecutionError) and own.step is None:
         own.run_id, own.step, own.attempt, own.executor = run_id, report.step, report.attempts, report.executor
     if isinstance(own, StepFailedError) and own.failure is None:

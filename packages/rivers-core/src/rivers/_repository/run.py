@@ -110,6 +110,7 @@ class RunHandle:
         self._result: RunResult | None = None
         self._error: BaseException | None = None
         self._done = threading.Event()
+        # A daemon: a program that ends without waiting must not hang on its run.
         self._thread = threading.Thread(target=self._work, name=f"rivers-submit-{run_id[:8]}", daemon=True)
         self._thread.start()
         renew_in_children(self, RunHandle._renew)

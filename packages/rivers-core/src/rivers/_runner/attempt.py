@@ -70,7 +70,7 @@ class Attempt:
         if timeout is not None and self.called - self.loaded > timeout:
             raise OverdueError
         if stopped:
-            raise StoppedError
+            raise StoppedError("its body returned before it could be stopped")
         for stream in streams:
             if stream.broken is not None:
                 raise stream.broken

@@ -127,8 +127,10 @@ class _Writer:
     def _text(self, text: str) -> str | dict[str, str]:
         self._take(len(text))
         try:
-            self._take(len(msgspec.json.encode(text)) - len(text))  # control characters take six bytes each
-        except UnicodeEncodeError:  # a file's name of undecodable bytes has surrogates, which are no Unicode text
+            # A control character takes six bytes in JSON.
+            self._take(len(msgspec.json.encode(text)) - len(text))
+        except UnicodeEncodeError:
+            # A file's name of undecodable bytes has surrogates, which are no Unicode text.
             data = base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
             self._take(len(data) - len(text))
             return {"str": data}
@@ -192,6 +194,7 @@ def _rebuild(
     cls = _class(name)
     attributes = {str(key): _read(value) for key, value in state.get("attributes", {}).items()}
     given = (message,) if args is None else tuple(args)
+    # With all attributes at hand no code of the class need run; else only its constructor may know the others.
     makers = (_make_without_init, _make_by_class) if not state.get("omitted") else (_make_by_class, _make_without_init)
     for make in makers:
         try:
@@ -225,7 +228,8 @@ def _set(error: BaseException, attributes: dict[str, Any]) -> None:
             continue
         found = inspect.getattr_static(type(error), name, None)
         if isinstance(found, MemberDescriptorType | GetSetDescriptorType):
-            with contextlib.suppress(AttributeError):  # read-only, such as a group's message: `args` have set it
+            # Read-only ones, such as a group's message, were set by `args`.
+            with contextlib.suppress(AttributeError):
                 object.__setattr__(error, name, value)
         else:
             error.__dict__[name] = value
@@ -242,7 +246,8 @@ def _class(name: str) -> type[BaseException]:
         module = module.rpartition(".")[0]
     found: Any = sys.modules[module] if module else builtins
     for part in name[len(module) + 1 if module else 0 :].split("."):
-        found = vars(found).get(part)  # getattr would run a module's __getattr__, which may import
+        # Not getattr: it would run a module's `__getattr__`, which may import.
+        found = vars(found).get(part)
     if not (isinstance(found, type) and issubclass(found, BaseException) and type_name(found) == name):
         raise UnplainError(name)
     return found

@@ -42,7 +42,8 @@ def make_failure(
 
 def _notes(error: BaseException) -> tuple[str, ...]:
     notes: list[str] = []
-    room = 2 * MAX_TEXT  # so that a result with many long notes still fits into one message
+    # Message, traceback, state and notes together must stay below the protocol's 1 MiB.
+    room = 2 * MAX_TEXT
     try:
         for note in list(error.__notes__)[:MAX_CHAIN]:
             text = clip(str(note))

@@ -90,6 +90,7 @@ def classify(evidence: Evidence) -> FailureReason:
         return FailureReason.TIMEOUT
     if evidence.cancelled:
         return FailureReason.CANCELLED
+    # Before OOMKilled: an eviction may kill the container for memory, and the node is what is to blame.
     if evidence.container_reason in _LOST_POD_REASONS:
         return FailureReason.INFRASTRUCTURE
     if evidence.container_reason == "OOMKilled" or (evidence.oom_kills or 0) > 0:

@@ -213,12 +213,14 @@ class Script:
             self.attempts.append(attempt)
             act = self._act(attempt.spec.step)
             self._changed.notify_all()
+        # Without the lock: an act may wait for another attempt, or end this one and so call back into core.
         act(attempt)
 
     def _of(self, step: str) -> list[Attempt]:
         return [attempt for attempt in self.attempts if attempt.spec.step == step]
 
     def _act(self, step: str) -> Act:
+        # A mapping is no callable, so that one act and a mapping of acts are distinguished without a type of their own.
         if callable(self.acts):
             return self.acts
         acts = self.acts or {}
