@@ -193,6 +193,10 @@ MISTAKES: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: rs.Job("j", [one], tags={"a": 1}), "job 'j': invalid tags=", "write {'a': '1'}"),
     (lambda: repository().materialize(JOB), "invalid selection=", "get_job('j').execute()"),
     (lambda: repository().materialize([plain]), "invalid selection[0]=", "write 'plain'"),
+    (lambda: repository().materialize("one", "two"), "invalid tags='two'", "several assets as one list"),
+    (lambda: repository().materialize(one, one), "invalid tags=", "several assets as one list"),
+    (lambda: repository().load_node(3), "invalid name=3: expected an asset, a task or the name of one", ""),
+    (lambda: repository().get_job(one), "invalid name=<Asset 'one'>", ""),
     (lambda: repository().materialize(on_event=[print]), "invalid on_event=", "a function that calls each"),
     (lambda: repository().materialize(on_event=rs.ListSink), "invalid on_event=", "rs.ListSink(...)"),
     (lambda: rs.DynamicOutput(3, 1), "DynamicOutput: invalid key=3", "write key=str(...)"),
@@ -232,6 +236,15 @@ def test_staticmethod() -> None:
     repo.materialize()
 
     assert (1, 2) == (repo.load_node("first"), repo.load_node("second"))
+
+
+def test_objects_for_names() -> None:
+    """Where a name is expected, the asset or the job itself is as good."""
+    repo = repository(jobs=[JOB])
+    repo.get_job(JOB).execute()
+
+    assert 1 == repo.load_node(one)
+    assert repo.io_handler_for_output(one) is repo.io_handler_for_output("one")
 
 
 @pytest.mark.parametrize("timeout", [90, 90.0, timedelta(minutes=1.5)], ids=repr)

@@ -109,6 +109,8 @@ def check_tags(tags: Any, owner: str = "") -> dict[str, str]:
     if tags is None:
         return {}
     hint = 'write tags={"name": "value"}'
+    if isinstance(tags, str | Asset | Task | BashTask):
+        hint += ", and several assets as one list: [first, second]"
     expected = "a dict of str to str, or pairs of them"
     try:
         pairs: dict[Any, Any] = dict(tags)

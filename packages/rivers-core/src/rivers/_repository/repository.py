@@ -35,8 +35,10 @@ from rivers._repository.validation import (
     check_assets,
     check_default_handler,
     check_executors,
+    check_job_name,
     check_jobs_argument,
     check_listener,
+    check_node_name,
     check_resources,
     check_retry_names,
     check_tasks,
@@ -166,43 +168,43 @@ class CodeRepository:
         checked = check_executor(executor, "executor")
         return self._planner.plan(selected_names(selection), include_upstream, checked, None, None)
 
-    def get_job(self, name: str) -> BoundJob:
-        """Return the job of that name; its `execute` runs it.
+    def get_job(self, name: str | Job) -> BoundJob:
+        """Return the job of that name, or the given one; its `execute` runs it.
 
         Raises:
             NodeNotFoundError: there is no such job; names the closest one.
         """
-        names = [job.name for job in self._jobs]
+        wanted, names = check_job_name(name), [job.name for job in self._jobs]
         for job in self._jobs:
-            if job.name == name:
+            if job.name == wanted:
                 return BoundJob(job, self._execute_job)
         raise NodeNotFoundError(
-            f"no job {name!r} in the repository{did_you_mean(name, names)}",
+            f"no job {wanted!r} in the repository{did_you_mean(wanted, names)}",
             hint=f"it has {', '.join(names) or 'no jobs'}",
         )
 
-    def load_node(self, name: str, *, type_hint: Any = None) -> Any:
+    def load_node(self, name: str | Asset | Task | BashTask, *, type_hint: Any = None) -> Any:
         """Load the latest stored value of an asset, an output of a multi-asset, or a task.
 
         Args:
-            name: The name of an asset or an output; `graph/task` for a task of a graph asset, `graph/task[key]` for
-                one instance of a mapped task. Without a key, a task that is mapped or mapped over gives the list of
-                all its elements.
+            name: An asset, or the name of an asset or an output; `graph/task` for a task of a graph asset,
+                `graph/task[key]` for one instance of a mapped task. Without a key, a task that is mapped or mapped over
+                gives the list of all its elements.
             type_hint: A type that the IO handler gets as `context.type_hint`, in place of the definition's own.
 
         Raises:
             NodeNotFoundError: there is no asset, output or task of that name.
             InputLoadError: it has no stored value, or the value cannot be read.
         """
-        return load(self._planner.graph, self._resources, name, type_hint)
+        return load(self._planner.graph, self._resources, check_node_name(name), type_hint)
 
-    def io_handler_for_output(self, name: str) -> BaseIOHandler:
+    def io_handler_for_output(self, name: str | Asset | Task | BashTask) -> BaseIOHandler:
         """Return the IO handler that stores the value of an asset, an output or a task.
 
         Raises:
             NodeNotFoundError: there is no asset, output or task of that name.
         """
-        return handler_of(self._planner.graph, self._resources, name)
+        return handler_of(self._planner.graph, self._resources, check_node_name(name))
 
     # ── run ──
 

@@ -24,8 +24,10 @@ __all__ = [
     "check_assets",
     "check_default_handler",
     "check_executors",
+    "check_job_name",
     "check_jobs_argument",
     "check_listener",
+    "check_node_name",
     "check_resources",
     "check_retry_names",
     "check_tasks",
@@ -113,6 +115,30 @@ def selected_names(selection: Any) -> tuple[str, ...] | None:
             raise argument_error(f"selection[{position}]", item, "an asset or the name of one", hint)
         found.append(name)
     return tuple(found)
+
+
+def check_node_name(name: object) -> str:
+    """Return the name of an asset or a task, given itself or by name.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    text = name.name if isinstance(name, Asset | Task | BashTask) else plain_text(name)
+    if text is None:
+        raise argument_error("name", name, "an asset, a task or the name of one")
+    return text
+
+
+def check_job_name(name: object) -> str:
+    """Return the name of a job, given itself or by name.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    text = name.name if isinstance(name, Job) else plain_text(name)
+    if text is None:
+        raise argument_error("name", name, "a job or the name of one")
+    return text
 
 
 def check_listener(on_event: object) -> EventSink | None:
