@@ -6,6 +6,7 @@ The one home of this for all packages' tests. It is no part of `rivers.testing`:
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ import pytest
 
 from rivers_process.processes import command_line, find_marked_processes
 
-__all__ = ["OF_GRPC", "VARIABLE", "marked", "nothing_left", "open_files", "strangers", "wait_for_none"]
+__all__ = ["OF_GRPC", "VARIABLE", "marked", "new_threads", "nothing_left", "open_files", "wait_for_none"]
 
 VARIABLE = "RIVERS_TEST_MARK"
 OF_GRPC = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]")
@@ -35,8 +36,10 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch, *, files: bool = False) -> Ite
     monkeypatch.setenv(VARIABLE, mark)
     threads, opened = set(threading.enumerate()), open_files()
     yield mark
-    assert [] == wait_for_none(lambda: strangers(threads))
+    assert [] == wait_for_none(lambda: new_threads(threads))
     # What earlier tests have left is closed whenever that is collected, so that less may be open than before.
+    # A multiprocessing.Pool that was left holds its pipes in a cycle, until the next collection.
+    gc.collect()
     assert not files or not open_files() - opened
     assert [] == wait_for_none(lambda: marked(mark))
 
@@ -49,22 +52,22 @@ def marked(mark: str) -> list[str]:
 
 
 def wait_for_none(find: Callable[[], list[Any]], patience: float = 5.0) -> list[Any]:
-    """What is still found when the patience is over: nothing, as a rule at once."""
+    """Return what is still found when the patience is over: nothing, as a rule at once."""
     until = time.monotonic() + patience
     while (left := find()) and time.monotonic() < until:
         time.sleep(0.02)
     return left
 
 
-def strangers(known: set[threading.Thread]) -> list[threading.Thread]:
-    """New threads, but for the one that grpc.aio keeps for as long as a process lives."""
+def new_threads(known: set[threading.Thread]) -> list[threading.Thread]:
+    """Return new threads, but for the one that grpc.aio keeps for as long as a process lives."""
     return [thread for thread in threading.enumerate() if thread not in known and "_poll_wrapper" not in thread.name]
 
 
 def open_files(but: Collection[str] = ()) -> Counter[str]:
-    """What descriptors lead to: `socket:[…]`, `pipe:[…]` and paths, but for these.
+    """Count what descriptors lead to: `socket:[…]`, `pipe:[…]` and paths, but for these.
 
-    To be compared by `-`: what earlier tests have left open is closed whenever that is collected.
+    Compare counts by `-`: what earlier tests have left open is closed whenever that is collected.
     """
     found = []
     for descriptor in os.listdir("/proc/self/fd"):
