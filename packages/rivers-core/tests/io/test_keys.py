@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rivers._io.files.key import flat_name, object_path
@@ -44,12 +44,14 @@ KEYS = st.one_of(TRICKY, st.text(PRINTABLE, max_size=60), st.text("a/.", min_siz
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no fault of the keys
 @given(st.lists(KEYS, min_size=2, max_size=6, unique=True))
 def test_injective(keys: list[str]) -> None:
     """Different keys never share a name, neither the readable nor the flat one."""
     assert len(keys) == len({object_path(key) for key in keys}) == len({flat_name(key) for key in keys})
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no fault of the keys
 @given(st.lists(KEYS, min_size=2, max_size=6, unique=True))
 def test_no_value_is_a_folder(keys: list[str]) -> None:
     """No key's file is a folder on the way to another key's file."""
