@@ -70,15 +70,15 @@ async def planes(source: Source) -> pd.DataFrame:
 
 
 @rs.Asset(group="tables")
-def weather(source: Source) -> pd.DataFrame:
+async def weather(source: Source) -> pd.DataFrame:
     """Hourly weather at EWR, JFK and LGA (°F, mph, inches, miles, millibars)."""
-    return source.read("weather.csv")
+    return await asyncio.to_thread(source.read, "weather.csv")
 
 
 @rs.Asset(group="tables")
-def flights(context: rs.AssetExecutionContext, source: Source) -> pd.DataFrame:
+async def flights(context: rs.AssetExecutionContext, source: Source) -> pd.DataFrame:
     """Every flight scheduled to leave New York in 2013; times as local HHMM, delays in minutes."""
-    table = source.read("flights.csv.zip")
+    table = await asyncio.to_thread(source.read, "flights.csv.zip")
     context.log.info("%d flights, %s to %s", len(table), table["time_hour"].min(), table["time_hour"].max())
     context.add_output_metadata({"rows": len(table)})
     return table

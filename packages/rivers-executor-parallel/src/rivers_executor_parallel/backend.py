@@ -28,7 +28,7 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
         self._loop: AsyncRunner | None = None
         self._run: Run | None = None
         self._emit: Sink | None = None
-        self._serves = False
+        self._serves = self._has_work = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -51,15 +51,21 @@ class ParallelBackend(ExecutorBackend[Executor.Parallel]):
         if functions and platform.system() != "Linux":
             needs = "pipes in packet mode, pidfds and parent-death signals, which Linux has"
             return [Problem(f"{self.executor!r} does not run on {platform.system()}: it needs {needs}")]
-        self._inheritance.modules = {ref.module for ref in functions if isinstance(ref, ImportRef)}
+        # In the order of the plan: what its first steps need is imported first.
+        self._inheritance.modules = list(dict.fromkeys(ref.module for ref in functions if isinstance(ref, ImportRef)))
+        self._has_work = bool(functions)
         return ()
 
     def open(self, run: Run, emit: Sink) -> None:
-        """Get ready for a run; neither the loop nor a worker is started before it has work."""
+        """Get ready for a run: the loop starts with its first step, and a worker now if there will be work for one."""
         self._run, self._emit = run, emit
         self._loop = AsyncRunner(emit, local=run.local, keep_error=run.keep_error, grace=run.grace)
         if not self._inheritance.renew() and self._keeper is not None:
             self._keeper.lanes.retire()
+        if self._has_work:
+            # A worker takes most of a second to import pandas and the like: it boots while what the first of its steps
+            # need is made elsewhere.
+            self._serve()
 
     def submit(self, spec: StepSpec) -> None:
         """Hand an attempt to a lane, or to the loop."""

@@ -67,6 +67,7 @@ class Lanes:
         self._run = _NO_RUN
         self._encoded_run = b""
         self._closing = False
+        self._is_expecting = False
         self._failed_boots = 0
         self._memory = MemoryCgroup()
         self._oom_kills = 0
@@ -83,6 +84,9 @@ class Lanes:
             self.idle_since = None
             self._failed_boots = 0
             self._oom_kills = self._memory.oom_kills() or 0
+            self._is_expecting = not self.all
+            if self._is_expecting:
+                self._nudge()
 
     def submit(self, spec: StepSpec) -> None:
         """Take an attempt.
@@ -127,6 +131,7 @@ class Lanes:
         """Nothing is to run any more: kill what does, let every worker end the run, by the deadline at the latest."""
         with self.lock:
             self._closing = True
+            self._is_expecting = False
             self._backlog.clear()
             for lane in self.all:
                 if lane.flight:
@@ -153,6 +158,9 @@ class Lanes:
     def quit(self, until: float) -> None:
         """Let every worker go; those that do not are killed."""
         with self.lock:
+            for lane in self.all:
+                if not lane.ready:  # it has begun nothing
+                    lane.kill()
             self.retire()
             self._nudge()
             self._wait_until(lambda: not self.all, until)
@@ -169,7 +177,7 @@ class Lanes:
     def wanted(self) -> int:
         """How many more workers there is work for."""
         serving = sum(not lane.leaving and not lane.spare for lane in self.all)
-        return max(0, min(self.most, len(self._tasks)) - serving)
+        return max(0, min(self.most, max(len(self._tasks), self._is_expecting)) - serving)
 
     @property
     def busy(self) -> bool:
@@ -204,6 +212,7 @@ class Lanes:
     def add(self, lane: Lane) -> None:
         """A worker was started."""
         with self.lock:
+            self._is_expecting = False
             self.all.append(lane)
 
     def said_hello(self, lane: Lane) -> None:

@@ -40,7 +40,7 @@ class Inheritance:
         self._path: list[str] = []
         self._env: dict[str, str] = {}
         self._started = itertools.count()
-        self.modules: set[str] = set()
+        self.modules: list[str] = []
         self.family = new_pool_id(os.environ)
 
     def renew(self) -> bool:
@@ -69,7 +69,7 @@ class Inheritance:
         env = {**dict.fromkeys(THREADS, share), **self._env}
         env[DEPTH] = str(int(self._env.get(DEPTH, "0")) + 1)
         env[VARIABLE] = f"{self.family}.{next(self._started)}"
-        return Settings(os.getpid(), self._cwd, self._path, env, sorted(self.modules))
+        return Settings(os.getpid(), self._cwd, self._path, env, self.modules)
 
 
 def _cwd() -> str:

@@ -72,6 +72,10 @@ class Inbox:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
 
+    def holds_one(self) -> bool:
+        """Return whether a packet waits, or nobody will write one any more."""
+        return bool(self._poll.poll(0))
+
     def next(self) -> tuple[int, bytes, bytes]:
         """Wait for the next packet and take it; EOFError when nobody will write one any more."""
         while True:

@@ -43,10 +43,10 @@ __all__ = ["Settings", "serve"]
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What a worker is started with, and keeps for its life.
+    """The settings of a worker for its life.
 
-    `controller` is a process id; `modules` are imported at once; a worker whose own memory has grown by `memory_growth`
-    bytes since its first step is replaced.
+    `controller` is a process id; `modules` are imported while there is nothing to do; a worker whose own memory has
+    grown by `memory_growth` bytes since its first step is replaced.
     """
 
     controller: int
@@ -98,25 +98,35 @@ class Worker:
         """Say hello, then do what the packets say."""
         self._outbox.write(wire.HELLO)
         for name in self._settings.modules:
+            # A step that waits imports what it needs; what others need is imported while there is nothing to do.
+            while self._inbox.holds_one() and not self._is_over():
+                self._take()
             with contextlib.suppress(Exception, SystemExit):  # a step that needs it will tell
                 importlib.import_module(name)
-        while not (self._spent or self._memory.is_too_much()):
-            seq, kind, payload = self._inbox.next()
-            if kind == wire.SPEC:
-                self._run(seq, payload)
-            elif kind == wire.LARGE_SPEC:
-                self._run(seq, self._page.take(payload))
-            elif kind == wire.BEGIN_RUN:
-                self._begin(msgspec.msgpack.decode(payload, type=RunSettings))
-            elif kind == wire.END_RUN:
-                self._end()
-                self._spent = not _is_clean()
-                if not self._spent:
-                    self._outbox.write(wire.RUN_ENDED)
-            else:
-                self._spent = True
+        while not self._is_over():
+            self._take()
         self._end()
         self._outbox.write(wire.LEAVING)
+
+    def _is_over(self) -> bool:
+        return self._spent or self._memory.is_too_much()
+
+    def _take(self) -> None:
+        """Do what the next packet says."""
+        seq, kind, payload = self._inbox.next()
+        if kind == wire.SPEC:
+            self._run(seq, payload)
+        elif kind == wire.LARGE_SPEC:
+            self._run(seq, self._page.take(payload))
+        elif kind == wire.BEGIN_RUN:
+            self._begin(msgspec.msgpack.decode(payload, type=RunSettings))
+        elif kind == wire.END_RUN:
+            self._end()
+            self._spent = not _is_clean()
+            if not self._spent:
+                self._outbox.write(wire.RUN_ENDED)
+        else:
+            self._spent = True
 
     def asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         """SIGTERM: stop the running attempt, if it is the one that is meant."""
