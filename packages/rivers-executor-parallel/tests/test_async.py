@@ -60,12 +60,22 @@ def test_a_blocking_async_step_is_named(repository: Callable[..., rs.CodeReposit
     assert "lane_async.py" in warning.message
 
 
+def test_a_value_that_is_stored_slowly_blames_no_body(repository: Callable[..., rs.CodeRepository]) -> None:
+    """An async step whose value takes long to be stored gets no advice to await: its body is over."""
+    sink = rs.ListSink()
+    repo = repository(steps.stored_slowly, steps.after_stored_slowly)
+    repo.materialize(on_event=sink)
+
+    assert "SlowToPickle" == repo.load_node("after_stored_slowly")
+    assert [] == [event.message for event in sink.events if isinstance(event, rs.events.StepLog)]
+
+
 def test_a_cancel_reaches_an_async_body(
     repository: Callable[..., rs.CodeRepository], notes: Callable[[], list[str]]
 ) -> None:
     """The end of a run is raised in the bodies that wait, and their `finally` runs."""
     repo = repository(steps.waits)
-    handle = repo.submit(on_event=lambda event: isinstance(event, rs.events.StepStarted) and handle.cancel())
+    handle = repo.submit(on_event=lambda event: isinstance(event, rs.events.StepLog) and handle.cancel())
 
     assert "cancelled" == handle.wait(30).status
     assert ["ended"] == notes()

@@ -74,8 +74,27 @@ async def blocks() -> int:
 
 @rs.Asset
 async def waits() -> int:
+    print("waits")
     try:
         await asyncio.sleep(60)
     finally:
         lane_steps.note("ended")
     return 1
+
+
+class SlowToPickle:
+    """A value that takes longer to be stored than a body may hold the loop."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        time.sleep(3.0)
+        return SlowToPickle, ()
+
+
+@rs.Asset
+async def stored_slowly() -> SlowToPickle:
+    return SlowToPickle()
+
+
+@rs.Asset
+def after_stored_slowly(stored_slowly: SlowToPickle) -> str:
+    return type(stored_slowly).__name__

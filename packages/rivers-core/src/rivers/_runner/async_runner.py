@@ -384,7 +384,8 @@ class AsyncRunner:
         """In the watchdog's thread: a task does not give the loop back."""
         assert self._thread is not None
         for step in [*self._running.values()]:
-            if (task is step.task or task in step.tasks) and not step.named:
+            # A body that has returned cannot await any more: then it is the value that takes long to be stored.
+            if (task is step.task or task in step.tasks) and step.attempt.open and not step.named:
                 step.named = True
                 self._warn(
                     step,
