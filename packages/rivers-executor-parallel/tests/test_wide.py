@@ -54,7 +54,7 @@ def test_keys_that_no_store_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asset", "problem"),
     [
-        (wide.too_many, "inputs is a tuple of 10001"),
+        (wide.too_many, "invalid inputs=<tuple of 10001>"),
         (rs.Asset(wide.seven, name="labelled", metadata={"label": "x" * 300_000}), "metadata"),
     ],
     ids=["inputs", "metadata"],

@@ -117,7 +117,7 @@ class TestSize:
         """A spec above the size limit is refused before it is sent, with the field that is to blame."""
         literals = tuple(LiteralInput(parameter=f"p{n}", json=f'"{"x" * 200_000}"') for n in range(21))
         with pytest.raises(
-            SpecTooLargeError, match=r"allowed are 4128768; the biggest field is inputs with 4200\d+ bytes"
+            SpecTooLargeError, match=r"expected at most 4128768; the biggest field is inputs with 4200\d+ bytes"
         ):
             encode(replace(spec, inputs=literals, config='{"a": 1}'))
 
@@ -173,55 +173,61 @@ class TestSize:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"run_id": ""}, "run_id is ''"),
-    ({"step": "a\x1bb"}, "step is 'a"),
-    ({"step": "s" * 513}, r"step is 's+'… \(513 long\); allowed is 1 to 512 bytes"),
-    ({"attempt": 0}, "attempt is 0; allowed is an int from 1 to 1000"),
-    ({"attempt": True}, "attempt is True"),
-    ({"attempt": 1.5}, "attempt is 1.5"),
-    ({"attempt_id": 5}, "attempt_id is 5"),
-    ({"epoch": 2**63}, "epoch is 9223372036854775808"),
-    ({"epoch": 10**5000}, "epoch is an int of more than 64 bits"),
-    ({"node": "asset"}, "node is 'asset'; allowed is a NodeKind"),
-    ({"function": None}, "function is None"),
-    ({"function": "shop.assets"}, "function is 'shop.assets'; allowed is one of ImportRef, ConfiguredRef, PickledRef"),
-    ({"function": LocalRef(token="t")}, "function is a LocalRef.*\n.*never leaves its process"),
-    ({"function": ImportRef(module="__main__", qualname="f")}, "function.module is '__main__'"),
-    ({"function": ImportRef(module="a..b", qualname="f")}, "function.module is 'a..b'"),
-    ({"function": ImportRef(module="a.1", qualname="f")}, "function.module is 'a.1'"),
-    ({"function": ImportRef(module="m", qualname="f.<locals>.g")}, "function.qualname is.*\n.*module scope"),
-    ({"function": ImportRef(module="m", qualname="f.____")}, "function.qualname is 'f.____'"),
-    ({"function": ImportRef(module="m", qualname="f\n")}, r"function.qualname is 'f.n'"),
-    ({"function": ImportRef(module=None, qualname="f")}, "function.module is None"),  # type: ignore[arg-type]
-    ({"inputs": [LiteralInput(parameter="p", json="1")]}, "inputs is a list of 1; allowed is a tuple"),
-    ({"inputs": (LiteralInput(parameter="p", json="1"), 5)}, r"inputs\[1\] is 5; allowed is one of StoredInput, Coll"),
+    ({"run_id": ""}, "invalid run_id=''"),
+    ({"step": "a\x1bb"}, "invalid step='a"),
+    ({"step": "s" * 513}, r"invalid step='s+'… \(513 long\): expected 1 to 512 bytes"),
+    ({"attempt": 0}, "invalid attempt=0: expected an int from 1 to 1000"),
+    ({"attempt": True}, "invalid attempt=True"),
+    ({"attempt": 1.5}, "invalid attempt=1.5"),
+    ({"attempt_id": 5}, "invalid attempt_id=5"),
+    ({"epoch": 2**63}, "invalid epoch=9223372036854775808"),
+    ({"epoch": 10**5000}, "invalid epoch=<int of more than 64 bits>"),
+    ({"node": "asset"}, "invalid node='asset': expected a NodeKind"),
+    ({"function": None}, "invalid function=None"),
+    (
+        {"function": "shop.assets"},
+        "invalid function='shop.assets': expected one of ImportRef, ConfiguredRef",
+    ),
+    ({"function": LocalRef(token="t")}, "invalid function=<LocalRef>.*\n.*never leaves its process"),
+    ({"function": ImportRef(module="__main__", qualname="f")}, "invalid function.module='__main__'"),
+    ({"function": ImportRef(module="a..b", qualname="f")}, "invalid function.module='a..b'"),
+    ({"function": ImportRef(module="a.1", qualname="f")}, "invalid function.module='a.1'"),
+    ({"function": ImportRef(module="m", qualname="f.<locals>.g")}, "invalid function.qualname=.*\n.*module scope"),
+    ({"function": ImportRef(module="m", qualname="f.____")}, "invalid function.qualname='f.____'"),
+    ({"function": ImportRef(module="m", qualname="f\n")}, r"invalid function.qualname='f.n'"),
+    ({"function": ImportRef(module=None, qualname="f")}, "invalid function.module=None"),  # type: ignore[arg-type]
+    ({"inputs": [LiteralInput(parameter="p", json="1")]}, "invalid inputs=<list of 1>: expected a tuple"),
+    (
+        {"inputs": (LiteralInput(parameter="p", json="1"), 5)},
+        r"invalid inputs\[1\]=5: expected one of StoredInput,",
+    ),
     (
         {"inputs": (LiteralInput(parameter="p", json="NaN"),)},
-        r"inputs\[0\].json is not acceptable; allowed is the text",
+        r"invalid inputs\[0\].json: expected the text",
     ),
-    ({"inputs": (ObjectInput(parameter="p", ref=LocalRef(token="t")),)}, r"inputs\[0\].ref is a LocalRef"),
+    ({"inputs": (ObjectInput(parameter="p", ref=LocalRef(token="t")),)}, r"invalid inputs\[0\].ref=<LocalRef>"),
     (
         {"outputs": (Output(name="o", key="o", io_handler=ConfiguredRef(cls=REF, json="[]")),)},
-        r"outputs\[0\].io_handler.json is not acceptable; allowed is the text of a JSON object",
+        r"invalid outputs\[0\].io_handler.json: expected the text of a JSON object",
     ),
-    ({"config": {"a": 1}}, "config is a dict of 1; allowed is the text of a JSON object"),
-    ({"config": '{"a": NaN}'}, "config is not acceptable"),
-    ({"metadata": {"k": "x" * 262_145}}, r"metadata\['k'\] is 'x+'… \(262145 long\)"),
+    ({"config": {"a": 1}}, "invalid config=<dict of 1>: expected the text of a JSON object"),
+    ({"config": '{"a": NaN}'}, "invalid config: expected"),
+    ({"metadata": {"k": "x" * 262_145}}, r"invalid metadata\['k'\]='x+'… \(262145 long\)"),
     (
         {"metadata": {str(n): "x" * 70_000 for n in range(4)}},
-        "metadata is a dict of 4; allowed is at most 262144 bytes",
+        "invalid metadata=<dict of 4>: expected at most 262144 bytes",
     ),
-    ({"metadata": {"k": 5}}, r"metadata\['k'\] is 5"),
-    ({"metadata": {5: "v"}}, "metadata is 5"),
-    ({"metadata": []}, "metadata is a list of 0; allowed is a dict"),
-    ({"tags": ("a", "b\ud800")}, r"tags\[1\] is 'b.ud800'; allowed is Unicode text"),
-    ({"group": object()}, "group is a object"),
-    ({"compute": {"cpu": "1"}}, "compute is a dict of 1; allowed is a Compute"),
-    ({"timeout": float("nan")}, "timeout is nan"),
-    ({"timeout": float("inf")}, "timeout is inf; allowed is more than 0 and at most 2592000 seconds"),
-    ({"timeout": -0.0}, "timeout is -0.0"),
-    ({"timeout": 2_592_000.5}, "timeout is 2592000.5"),
-    ({"is_async": 1}, "is_async is 1; allowed is a bool"),
+    ({"metadata": {"k": 5}}, r"invalid metadata\['k'\]=5"),
+    ({"metadata": {5: "v"}}, "invalid metadata=5"),
+    ({"metadata": []}, "invalid metadata=<list of 0>: expected a dict"),
+    ({"tags": ("a", "b\ud800")}, r"invalid tags\[1\]='b.ud800': expected Unicode text"),
+    ({"group": object()}, "invalid group=<object>"),
+    ({"compute": {"cpu": "1"}}, "invalid compute=<dict of 1>: expected a Compute"),
+    ({"timeout": float("nan")}, "invalid timeout=nan"),
+    ({"timeout": float("inf")}, "invalid timeout=inf: expected more than 0 and at most 2592000 seconds"),
+    ({"timeout": -0.0}, "invalid timeout=-0.0"),
+    ({"timeout": 2_592_000.5}, "invalid timeout=2592000.5"),
+    ({"is_async": 1}, "invalid is_async=1: expected a bool"),
 ]
 
 
@@ -231,7 +237,7 @@ class TestLimits:
     def test_field(
         self, spec: StepSpec, fields: dict[str, Any], message: str, encode: Callable[[StepSpec], bytes]
     ) -> None:
-        """A field outside its limit is named before it is sent, with its value shortened and what is allowed."""
+        """A field outside its limit is named before it is sent, with its value shortened and what is expected."""
         with pytest.raises(SpecLimitError, match=message):
             encode(replace(spec, **fields))
 
@@ -266,7 +272,7 @@ class TestLimits:
 
     def test_more_than_10_000_inputs(self, spec: StepSpec) -> None:
         """A list of inputs has at most 10,000 elements: told by the field, not only by the number of values."""
-        with pytest.raises(SpecLimitError, match="inputs is a tuple of 10001"):
+        with pytest.raises(SpecLimitError, match="invalid inputs=<tuple of 10001>"):
             encode_spec(replace(spec, inputs=(LiteralInput(parameter="p", json="1"),) * 10_001))
 
 
@@ -282,7 +288,7 @@ class TestEvents:
 
     def test_long_message(self) -> None:
         """A log message of more than 16 KiB is refused: whoever captures it cuts it before."""
-        with pytest.raises(SpecLimitError, match=r"message is 'm+'… \(16385 long\)"):
+        with pytest.raises(SpecLimitError, match=r"invalid message='m+'… \(16385 long\)"):
             encode_event(LogRecord(attempt_id="a", message="m" * 16_385))
 
     def test_a_spec_is_no_event(self, spec: StepSpec) -> None:

@@ -41,21 +41,21 @@ def test_wrong_types(spec: StepSpec) -> None:
         pb.encode_event_protobuf(spec)  # type: ignore[arg-type]
 
 
-def test_errors_name_the_place(spec: StepSpec) -> None:
+def test_errors_name_the_field(spec: StepSpec) -> None:
     """A message that lacks what it must have is refused with the way to it."""
     message = pb.to_protobuf(spec)
     assert isinstance(message, step_pb2.StepSpec)
     message.inputs.add().literal.json = "1"
     message.inputs.add()
-    with pytest.raises(SpecDecodeError, match=r"inputs\[1\] is missing; allowed is one of stored, collect, stream"):
+    with pytest.raises(SpecDecodeError, match=r"missing inputs\[1\]: expected one of stored, collect, stream"):
         pb.from_protobuf(message)
     del message.inputs[:]
     message.outputs.add(name="o", key="o")
-    with pytest.raises(SpecDecodeError, match=r"outputs\[0\].io_handler is missing; allowed is a value"):
+    with pytest.raises(SpecDecodeError, match=r"missing outputs\[0\].io_handler: expected a value"):
         pb.from_protobuf(message)
     del message.outputs[:]
     message.node = 9  # type: ignore[assignment]
-    with pytest.raises(SpecDecodeError, match=r"node is 9; allowed is one of 1 \(ASSET\), 2 \(MULTI\)"):
+    with pytest.raises(SpecDecodeError, match=r"invalid node=9: expected one of 1 \(ASSET\), 2 \(MULTI\)"):
         pb.from_protobuf(message)
 
 

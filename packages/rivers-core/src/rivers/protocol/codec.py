@@ -1,9 +1,9 @@
-"""Specs and events as bytes: msgpack, with a gate for the version and limits on both sides.
+"""The msgpack codec of specs and events, with checks of version and limits on both sides.
 
     bytes ──▶ size ──▶ scan ──▶ version ──▶ typed decode ──▶ limits of fields ──▶ StepSpec
                        depth, number of values: before an object is built
 
-Whatever the bytes hold, decoding raises nothing but `SpecDecodeError` and its children and imports nothing.
+Decoding raises only `SpecDecodeError` and its children, whatever the bytes hold, and imports nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = [
     "Limits",
     "check_size",
     "check_version",
+    "decode_error",
     "decode_event",
     "decode_spec",
     "encode_event",
     "encode_spec",
-    "malformed",
     "too_many_values",
 ]
 
@@ -42,16 +42,17 @@ _SPEC = msgspec.msgpack.Decoder(StepSpec)
 _EVENT: msgspec.msgpack.Decoder[StepEvent] = msgspec.msgpack.Decoder(StepEvent)
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MemoryError, OverflowError)
-"""All that msgspec was seen to raise on hostile bytes; a third of mutants end in UnicodeDecodeError."""
+"""The errors of msgspec on hostile bytes, found by fuzzing; a third of the mutants end in UnicodeDecodeError."""
 
 
 def encode_spec(spec: StepSpec) -> bytes:
     """Encode a spec as msgpack, within the limits that `decode_spec` enforces.
 
     Raises:
-        SpecTooLargeError: more than `LIMITS.size` bytes or `LIMITS.nodes` values; the biggest field is named.
+        SpecTooLargeError: more than `LIMITS.size` bytes or `LIMITS.nodes` values; the message names the
+            biggest field.
         SpecLimitError: a field is outside its limit, or holds a LocalRef.
-        SpecDecodeError: a field holds what its type does not allow.
+        SpecDecodeError: the value of a field is not of its type.
     """
     if not isinstance(spec, StepSpec):
         raise TypeError(f"encode_spec takes a StepSpec, not {type(spec).__name__}")
@@ -64,10 +65,10 @@ def decode_spec(data: bytes) -> StepSpec:
     """Decode a spec from msgpack; unknown fields are ignored, left-out ones take their defaults.
 
     Raises:
-        SpecVersionError: the other side speaks another major version of the protocol.
-        SpecTooLargeError, SpecTooDeepError: it measures more than `LIMITS` allows; found before anything is built.
-        SpecLimitError: a field is outside its limit; it is named, with what is allowed.
-        SpecDecodeError: it is no msgpack, or no spec.
+        SpecVersionError: the peer speaks another major version of the protocol.
+        SpecTooLargeError, SpecTooDeepError: it exceeds `LIMITS`; found before any object is built.
+        SpecLimitError: a field is outside its limit; the message names it, and what is expected.
+        SpecDecodeError: the bytes are no msgpack, or no spec.
     """
     check_size(len(data))
     _scan(data)
@@ -75,7 +76,7 @@ def decode_spec(data: bytes) -> StepSpec:
         check_version(_VERSION.decode(data).protocol_version)
         spec = _SPEC.decode(data)
     except DECODE_ERRORS as error:
-        raise malformed("StepSpec", error) from None
+        raise decode_error("StepSpec", error) from None
     if spec.refs:
         spec = restore_refs(spec)
     check_limits(spec)
@@ -96,31 +97,31 @@ def decode_event(data: bytes) -> StepEvent:
     try:
         event = _EVENT.decode(data)
     except DECODE_ERRORS as error:
-        raise malformed("StepEvent", error) from None
+        raise decode_error("StepEvent", error) from None
     check_limits(event)
     return event
 
 
 def check_size(size: int, value: StepSpec | StepEvent | None = None) -> None:
-    """Raise SpecTooLargeError above `LIMITS.size` bytes, naming the biggest field of `value` where it is at hand."""
+    """Raise SpecTooLargeError above `LIMITS.size` bytes; the message names the biggest field of a given `value`."""
     if size <= LIMITS.size:
         return
     raise SpecTooLargeError(
-        f"{size} bytes, allowed are {LIMITS.size}{_biggest_field(value)}",
-        hint="hand large values over as assets or files: only names and settings travel in a spec or a result",
+        f"{size} bytes: expected at most {LIMITS.size}{_name_biggest_field(value)}",
+        hint="pass large values as assets or files: a spec or a result has only names and settings",
     )
 
 
 def too_many_values(value: StepSpec | StepEvent | None = None) -> SpecTooLargeError:
-    """The error for more values than `LIMITS.nodes`; names the biggest field of `value` where it is at hand."""
+    """Return the error for more than `LIMITS.nodes` values; the message names the biggest field of a given `value`."""
     return SpecTooLargeError(
-        f"more than {LIMITS.nodes} values{_biggest_field(value)}",
+        f"more than {LIMITS.nodes} values{_name_biggest_field(value)}",
         hint="split the step, or collect fewer mapping keys at once",
     )
 
 
 def check_version(version: int) -> None:
-    """Raise SpecVersionError if the other side's major version is not ours."""
+    """Raise SpecVersionError if the peer's major version is not ours."""
     if version == PROTOCOL_VERSION:
         return
     older = "this side" if version > PROTOCOL_VERSION else "the other side"
@@ -130,8 +131,9 @@ def check_version(version: int) -> None:
     )
 
 
-def malformed(what: str, error: BaseException) -> SpecDecodeError:
-    """The error for bytes that a decoder refused: its own words, shortened, as they may quote a megabyte."""
+def decode_error(what: str, error: BaseException) -> SpecDecodeError:
+    """Return the error for bytes that a decoder refused, with its message."""
+    # msgspec may quote a megabyte of the bytes.
     text = str(error) or type(error).__name__
     return SpecDecodeError(f"no {what}: {text if len(text) <= 300 else text[:200] + '…' + text[-80:]}")
 
@@ -140,8 +142,8 @@ def _encode(value: StepSpec | StepEvent) -> bytes:
     try:
         data = encode_with_table(value, _encode_plain, len) if isinstance(value, StepSpec) else _encode_plain(value)
     except (AttributeError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        check_limits(value)  # a value of a wrong type fails somewhere in there; this names it
-        raise malformed(type(value).__name__, error) from None
+        check_limits(value)  # names a field of a wrong type, which the encoder does not
+        raise decode_error(type(value).__name__, error) from None
     check_size(len(data), value)
     check_limits(value)
     try:
@@ -151,7 +153,7 @@ def _encode(value: StepSpec | StepEvent) -> bytes:
     return data
 
 
-def _biggest_field(value: StepSpec | StepEvent | None) -> str:
+def _name_biggest_field(value: StepSpec | StepEvent | None) -> str:
     if value is None:
         return ""
     sizes = {name: len(_ENCODER.encode(getattr(value, name))) for name in value.__struct_fields__}
@@ -160,7 +162,7 @@ def _biggest_field(value: StepSpec | StepEvent | None) -> str:
 
 
 def _fixed_sizes() -> list[int]:
-    """How many bytes a msgpack value takes, by its first byte; 0 where the following bytes decide."""
+    """Return the size of a msgpack value by its first byte, 0 where the following bytes say it."""
     sizes = [1] * 256
     sizes[0x80:0xA0] = [0] * 32  # fixmap, fixarray
     sizes[0xA0:0xC0] = range(1, 33)  # fixstr
@@ -179,11 +181,8 @@ _NO_CONTAINER = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F o
 
 
 def _scan(data: bytes) -> None:
-    """Hold depth and number of values to `LIMITS` without recursion and without building anything.
-
-    Most specs pass at the first look: no value takes less than a byte, and no more containers can be nested than there
-    are bytes that could open one. The others are walked value by value.
-    """
+    """Raise if the bytes nest deeper or hold more values than `LIMITS`; recurse nowhere and build no object."""
+    # Most specs pass here: a value takes at least a byte, and a container at least a byte that can open one.
     if len(data) <= LIMITS.nodes and len(data.translate(None, _NO_CONTAINER)) <= LIMITS.depth:
         return
     try:

@@ -1,4 +1,4 @@
-"""Checks of single values: text, keys, numbers, JSON, maps and lists, each held to its limit."""
+"""Checks of single values against the limits: text, keys, numbers, JSON, maps and lists."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 MISSING = object()
-"""Stands for the value of a required field that was left out."""
+"""The value of a required field that was left out."""
 
 Check: TypeAlias = Callable[[Any], None]
 INT64 = 1 << 63
@@ -47,42 +47,42 @@ _BITS = bytes.maketrans(b"[{]}", b"1100")
 _NO_BRACKET = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = [[1 if byte >> shift & 1 else -1 for shift in range(7, -1, -1)] for byte in range(256)]
 _RISES = [(max(accumulate(steps)), sum(steps)) for steps in _STEPS]
-"""For eight brackets: how far they rise at most, and by how much they end higher."""
+"""For each group of eight brackets, the highest rise of the depth, and the rise at its end."""
 _SEGMENT = r"(?!__\w*__(?:\.|\Z))[^\W\d]\w*"
 _DOTTED = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
 
 
 class Refused(Exception):
-    """A value that is not allowed where it stands; gathers the way to it while it rises, then becomes an error."""
+    """A value outside its limits. Each caller adds its part of the field's path, then `to_error` makes the error."""
 
     def __init__(
-        self, value: object, allowed: str, *, hint: str | None = None, error: type[SpecDecodeError] = SpecLimitError
+        self, value: object, expected: str, *, hint: str | None = None, error: type[SpecDecodeError] = SpecLimitError
     ) -> None:
-        super().__init__(allowed)
+        super().__init__(expected)
         self.value = value
-        self.allowed = allowed
+        self.expected = expected
         self.hint = hint
         self.error = error
         self.path: list[str] = []
 
     def to_error(self) -> SpecDecodeError:
-        """The error to raise instead: it names the field, the value shortened, and what is allowed."""
-        where = ".".join(reversed(self.path)).replace(".[", "[")
-        return self.error(f"{where} {_shown(self.value)}; allowed is {self.allowed}", hint=self.hint)
+        """Return the error to raise: it names the field, the shortened value, and the expected values."""
+        field = ".".join(reversed(self.path)).replace(".[", "[")
+        if self.value is MISSING:
+            return self.error(f"missing {field}: expected {self.expected}", hint=self.hint)
+        value = "" if self.value is _UNSHOWN else f"={_short_repr(self.value)}"
+        return self.error(f"invalid {field}{value}: expected {self.expected}", hint=self.hint)
 
 
-def _shown(value: object) -> str:
-    if value is _UNSHOWN or value is MISSING:
-        return "is missing" if value is MISSING else "is not acceptable"
+def _short_repr(value: object) -> str:
     if isinstance(value, str | bytes):
-        cut = f"{value[:60]!r}… ({len(value)} long)" if len(value) > 60 else repr(value)
-        return f"is {cut}"
+        return f"{value[:60]!r}… ({len(value)} long)" if len(value) > 60 else repr(value)
     if isinstance(value, int) and abs(value) > 2 * INT64:
-        return "is an int of more than 64 bits"
+        return "<int of more than 64 bits>"
     if value is None or isinstance(value, int | float | enum.Enum):
-        return f"is {value}"
+        return str(value)
     size = f" of {len(value)}" if isinstance(value, tuple | list | dict) else ""
-    return f"is a {type(value).__name__}{size}"
+    return f"<{type(value).__name__}{size}>"
 
 
 def _fits(text: str, limit: int) -> bool:
@@ -95,7 +95,7 @@ def _fits(text: str, limit: int) -> bool:
 
 
 def are_short_ascii(texts: Collection[Any], limit: int) -> bool:
-    """Return whether all of these are ASCII and together at most `limit` long: so are nearly all, and it is quick."""
+    """Return whether all texts are ASCII, and together at most `limit` long, as in nearly all specs."""
     try:
         whole = "".join(texts)
     except TypeError:  # one of them is no text
@@ -120,7 +120,7 @@ def check_key(value: Any) -> None:
 
 
 def are_ascii_keys(values: Collection[Any]) -> bool:
-    """Return whether all of these are keys in ASCII: so are nearly all, and a loop in C finds out."""
+    """Return whether all values are keys in ASCII, as in nearly all specs; the loops run in C."""
     try:
         whole = "".join(values)
         return (
@@ -180,7 +180,7 @@ def check_timeout(value: Any) -> None:
 def check_no_table(value: Any) -> None:
     """Check that a spec has no table of refs: the codec makes it, and takes it apart again."""
     if value != ():
-        raise Refused(value, "no table of refs, as only the codec makes one")
+        raise Refused(value, "no table of refs, which only the codec makes")
 
 
 def octets(low: int, high: int) -> Check:
@@ -206,9 +206,9 @@ def json_text(limit: int, kind: str = "value", opening: str = "") -> Check:
         except RecursionError:
             raise _too_deep() from None
         except (msgspec.DecodeError, UnicodeError) as error:
-            raise Refused(_UNSHOWN, f"the text of a JSON {kind}, and this is none: {error}") from None
+            raise Refused(_UNSHOWN, f"the text of a JSON {kind}, but {error}") from None
         if opening and not value.lstrip(" \t\r\n").startswith(opening):
-            raise Refused(_UNSHOWN, f"the text of a JSON {kind}, and this is another JSON value")
+            raise Refused(_UNSHOWN, f"the text of a JSON {kind}, not of another JSON value")
         if value.count("[") + value.count("{") > LIMITS.depth:
             _check_nesting(value)
 
@@ -216,7 +216,8 @@ def json_text(limit: int, kind: str = "value", opening: str = "") -> Check:
 
 
 def _check_nesting(text: str) -> None:
-    """Find how deep a well-formed JSON text nests: its brackets as bits, 1 opens and 0 closes, eight at a time."""
+    """Raise if a well-formed JSON text nests deeper than the limit."""
+    # Its brackets become bits, 1 opens and 0 closes, which are counted eight at a time.
     plain = text.encode().replace(b"\\\\", b"").replace(b'\\"', b"")
     bits = b"".join(plain.split(b'"')[::2]).translate(_BITS, _NO_BRACKET)
     bits += b"0" * (-len(bits) % 8)

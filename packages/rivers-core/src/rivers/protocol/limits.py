@@ -9,7 +9,7 @@ __all__ = ["LIMITS", "Limits"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The most that a spec, a result or an event may measure (the table "input validation limits" of the design).
+    """The largest size of a spec, a result or an event, and of their parts.
 
     `size` is bytes of a whole encoded value, `depth` how far its containers (and those of a JSON text in it) nest,
     `nodes` how many values it holds. `inputs` is the length of a list of inputs, outputs or inner steps. In bytes of

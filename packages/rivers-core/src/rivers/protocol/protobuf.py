@@ -1,4 +1,4 @@
-"""Specs and events as protobuf, for the wire and for other languages (extra `[protobuf]`).
+"""The protobuf codec of specs and events, for gRPC and for other languages (extra `[protobuf]`).
 
 One converter for all messages: a struct and its message have the same name and the same fields (the rules are in
 proto/rivers/protocol/v1/step.proto), so it goes by name. Limits, version gate and errors are those of the codec.
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from rivers.exceptions import SpecDecodeError, SpecTooLargeError
-from rivers.protocol.codec import DECODE_ERRORS, check_size, check_version, malformed, too_many_values
+from rivers.protocol.codec import DECODE_ERRORS, check_size, check_version, decode_error, too_many_values
 from rivers.protocol.failure import FailureReason
 from rivers.protocol.field_checks import MISSING, Refused
 from rivers.protocol.limits import LIMITS
@@ -50,7 +50,7 @@ def to_protobuf(value: StepSpec | StepEvent) -> Message:
 
     Raises:
         SpecLimitError: a field is outside its limit, or holds a LocalRef.
-        SpecTooLargeError: more than `LIMITS.size` bytes; the biggest field is named.
+        SpecTooLargeError: more than `LIMITS.size` bytes; the message names the biggest field.
     """
     try:
         if isinstance(value, StepSpec):
@@ -60,7 +60,7 @@ def to_protobuf(value: StepSpec | StepEvent) -> Message:
             _fill(message, value)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         check_limits(value)  # a value of a wrong type fails somewhere in there; this names it
-        raise malformed(type(value).__name__, error) from None
+        raise decode_error(type(value).__name__, error) from None
     check_size(message.ByteSize(), value)
     check_limits(value)
     if isinstance(value, StepSpec):
@@ -124,12 +124,12 @@ def _decode(data: bytes, kind: type[Message]) -> StepSpec | StepEvent:
     try:
         message = kind.FromString(data)
     except (DecodeError, *DECODE_ERRORS) as error:
-        raise malformed(kind.__name__, error) from None
+        raise decode_error(kind.__name__, error) from None
     return from_protobuf(message)
 
 
 def _enum_numbers(cls: type[enum.Enum]) -> dict[enum.Enum, int]:
-    """The numbers of an enum's members: `NodeKind.ASSET` is NODE_KIND_ASSET there."""
+    """Return the numbers of an enum's members: `NodeKind.ASSET` is NODE_KIND_ASSET in the .proto."""
     prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).upper()
     numbers = getattr(step_pb2, cls.__name__)
     return {member: numbers.Value(f"{prefix}_{member.name}") for member in cls}
@@ -147,7 +147,7 @@ def _spec_message(spec: StepSpec) -> Message:
 
 
 def _fill(message: Any, value: msgspec.Struct) -> None:
-    """Write a struct into its message, or into its place in the message of its union."""
+    """Write a struct into its message, or into its field in the message of its union."""
     if message.DESCRIPTOR.name != type(value).__name__:
         message = getattr(message, cast(str, value.__struct_config__.tag))
     message.SetInParent()
@@ -180,7 +180,7 @@ def _fill_all(target: Any, items: tuple[Any, ...]) -> None:
 
 
 def _reader(kind: inspect.Type) -> Reader | None:
-    """What turns a field of this Python type back from its message; None where it is the same on both sides."""
+    """Return the function that reads a field of this type from its message, or None if both sides are the same."""
     match kind:
         case inspect.StructType():
             return _struct_reader(kind)
@@ -256,14 +256,14 @@ def _tuple_reader(convert: Reader | None) -> Reader:
 
 
 def _union_reader(kinds: Iterable[inspect.Type]) -> Reader:
-    """The one field of the oneof that is set; LocalRef has none."""
+    """Return the reader of a oneof; LocalRef has no field in it."""
     structs = [kind for kind in kinds if isinstance(kind, inspect.StructType) and kind.cls is not LocalRef]
     readers = {str(kind.tag): _struct_reader(kind) for kind in structs}
 
     def read(message: Message) -> Any:
         for field, item in message.ListFields():
             return readers[field.name](item)
-        hint = "it may be of a kind that only a newer rivers knows"
+        hint = "a newer rivers may know its kind"
         raise Refused(MISSING, "one of " + ", ".join(readers), hint=hint, error=SpecDecodeError)
 
     return read
@@ -276,7 +276,7 @@ _READERS: dict[type[Message], Reader] = {
 
 
 def _table(descriptor: Any) -> Table:
-    """Which fields of a message hold messages, by number; what the scan needs to know of the schema."""
+    """Return the fields of a message that hold messages, by number, for `_scan`."""
     return {field.number: _table(field.message_type) if field.message_type else None for field in descriptor.fields}
 
 
@@ -284,7 +284,7 @@ _TABLES = {kind: _table(kind.DESCRIPTOR) for kind in _READERS}
 
 
 def _scan(data: bytes, kind: type[Message]) -> None:
-    """Hold the number of fields to `LIMITS.nodes` before protobuf builds them; the schema itself bounds the depth.
+    """Raise if there are more fields than `LIMITS.nodes`, before protobuf builds them; the schema bounds the depth.
 
     No field takes less than two bytes, so most specs pass at the first look.
     """

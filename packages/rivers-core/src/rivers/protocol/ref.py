@@ -1,4 +1,4 @@
-"""Refs: how a function, an IO handler or a resource travels to a worker, as a name and JSON, never as code.
+"""References to functions, IO handlers and resources, as names and JSON, never as code.
 
 One union for all three. Making a ref (`rivers._plan.refs`) looks at the live object; following one is
 `rivers._runner.refs`. How a pickle is signed and how its signature is judged stand here, side by side.
@@ -16,7 +16,7 @@ __all__ = ["ConfiguredRef", "ImportRef", "LocalRef", "PickledRef", "Ref", "Table
 
 
 class ImportRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="import", tag_field="kind"):
-    """An object that lives at module scope: import `module`, then walk the attributes of `qualname`."""
+    """An object at module scope: import `module`, then walk the attributes of `qualname`."""
 
     module: str
     qualname: str
@@ -42,7 +42,7 @@ class PickledRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="pickl
 
 
 class LocalRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="local", tag_field="kind"):
-    """An object that only this process holds, under `token` in the run's table; it never leaves the process.
+    """An object of this process, under `token` in the run's table; the ref never leaves the process.
 
     Closures, in-memory stores and live resources on a backend with `isolation="none"`. Both codecs refuse it.
     """
@@ -60,7 +60,7 @@ Ref: TypeAlias = ImportRef | ConfiguredRef | PickledRef | LocalRef | TableRef
 
 
 def sign(payload: bytes, key: bytes) -> PickledRef:
-    """The ref of a payload that was pickled here, signed with the key of the run."""
+    """Return the ref of a pickled payload, signed with the key of the run."""
     return PickledRef(
         payload=payload,
         sha256=hashlib.sha256(payload).digest(),
@@ -69,6 +69,6 @@ def sign(payload: bytes, key: bytes) -> PickledRef:
 
 
 def is_signed(ref: PickledRef, key: bytes) -> bool:
-    """Whether the payload is the one that a holder of this key has signed; nothing is unpickled for it."""
+    """Return whether a holder of this key has signed the payload; unpickle nothing."""
     expected = hmac.new(key, ref.payload, hashlib.sha256).digest()
     return hmac.compare_digest(expected, ref.hmac) and hashlib.sha256(ref.payload).digest() == ref.sha256

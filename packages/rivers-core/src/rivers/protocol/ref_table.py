@@ -1,4 +1,4 @@
-"""The table of refs in an encoded spec: a ref that occurs many times is written once.
+"""The table of refs in an encoded spec, so that a repeated ref is written once.
 
 An asset with 10,000 inputs has few IO handlers, and each of their refs takes about 200 bytes. In an encoded spec the
 inputs, outputs and inner steps hold a `TableRef` instead, and `StepSpec.refs` the refs themselves. Only the codecs use
@@ -35,32 +35,32 @@ def encode_with_table(spec: StepSpec, encode: Callable[[StepSpec], T], size: Cal
 
 
 def share_refs(spec: StepSpec) -> StepSpec:
-    """Return the spec in its form for the wire: each ref in the table once, a `TableRef` in its places."""
-    places: dict[Ref, TableRef] = {}
+    """Return the spec with each ref once in its table, and a `TableRef` where it was."""
+    entries: dict[Ref, TableRef] = {}
 
-    def to_place(ref: Ref) -> Ref:
-        place = places.get(ref)
-        if place is None:
-            place = places[ref] = TableRef(index=len(places))
-        return place
+    def to_entry(ref: Ref) -> Ref:
+        entry = entries.get(ref)
+        if entry is None:
+            entry = entries[ref] = TableRef(index=len(entries))
+        return entry
 
-    shared = _with_refs(spec, to_place)
-    return replace(shared, refs=tuple(places))
+    shared = _with_refs(spec, to_entry)
+    return replace(shared, refs=tuple(entries))
 
 
 def restore_refs(spec: StepSpec) -> StepSpec:
-    """Return the spec with the refs of its table in place; a `TableRef` that leads nowhere stays, for the limits."""
+    """Return the spec without its table; a `TableRef` to no entry stays, and `check_limits` refuses it."""
     table = spec.refs
 
-    def from_place(ref: Ref) -> Ref:
+    def from_entry(ref: Ref) -> Ref:
         known = type(ref) is TableRef and 0 <= ref.index < len(table)
         return table[ref.index] if known else ref  # type: ignore[union-attr]  # a TableRef has one
 
-    return replace(_with_refs(spec, from_place), refs=())
+    return replace(_with_refs(spec, from_entry), refs=())
 
 
 def _with_refs(spec: StepSpec, change: Callable[[Ref], Ref]) -> StepSpec:
-    """Return the spec with every ref changed but its function's own, which occurs once."""
+    """Return the spec with every ref changed, except that of its function, which occurs once."""
     return replace(
         spec,
         inputs=tuple([_input_with_refs(given, change) for given in spec.inputs]),

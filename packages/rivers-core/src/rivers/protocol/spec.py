@@ -1,4 +1,4 @@
-"""StepSpec: one attempt of one step, as a value that crosses a process.
+"""The StepSpec: one attempt of one step, as a value that can cross processes.
 
 A spec is enough: the worker's side never sees the plan, the repository or the controller's memory. To add a field, add
 it here with a default, to `proto/rivers/protocol/v1/step.proto` under the next free number, and to the golden corpus;
@@ -36,11 +36,11 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
-"""The major version. Another major is refused before anything is imported; fields are added under the same major."""
+"""The major version. A peer of another major is refused before anything is imported; new fields keep the major."""
 
 
 class NodeKind(enum.Enum):
-    """Which definition the step comes from; it decides the context type and how return values are read."""
+    """The kind of a step's definition; it decides the type of the context and the reading of return values."""
 
     ASSET = "asset"
     MULTI = "multi"
@@ -50,7 +50,10 @@ class NodeKind(enum.Enum):
 
 
 class OutputMode(enum.Enum):
-    """VALUE stores the value under `key`; DYNAMIC stores each element under `key[mapping key]` and reports the keys."""
+    """The way an output is stored.
+
+    VALUE stores the value under `key`. DYNAMIC stores each element under `key[mapping key]` and reports the keys.
+    """
 
     VALUE = "value"
     DYNAMIC = "dynamic"
@@ -71,7 +74,7 @@ class StoredInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="stor
 
 
 class CollectInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="collect", tag_field="kind"):
-    """A parameter that gets the list of all mapped instances' values, in the order of `map_keys`."""
+    """A parameter that gets the list of the values of all mapped instances, in the order of `map_keys`."""
 
     parameter: str
     key: str
@@ -81,7 +84,7 @@ class CollectInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="col
 
 
 class StreamInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="stream", tag_field="kind"):
-    """A parameter that gets an iterator over mapped instances' values as they finish.
+    """A parameter that gets an iterator over the values of mapped instances as they finish.
 
     `map_keys` are the instances known to be done when the spec was made (all of them where the backend has no live
     streams: `live` is False); further ones are asked of the run by position.
@@ -96,7 +99,7 @@ class StreamInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="stre
 
 
 class GroupInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="group", tag_field="kind"):
-    """A parameter that gets the values of all instances of a large group: a reference, however many they are.
+    """A parameter that gets the values of all instances of a large group, by a reference to their stored keys.
 
     `keys` is the storage key under which the group's mapping keys are stored, with the same IO handler as its values.
     `how` is `collect`, a list, or `stream`, an iterator; both in the order of the keys.
@@ -118,14 +121,14 @@ class LiteralInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="lit
 
 
 class ObjectInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="object", tag_field="kind"):
-    """A parameter given as an object that is no JSON constant."""
+    """A parameter given as an object that JSON cannot represent."""
 
     parameter: str
     ref: Ref
 
 
 class ResourceInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="resource", tag_field="kind"):
-    """A parameter that gets a resource of the repository, set up before its first use; `name` is its name there."""
+    """A parameter that gets the resource `name` of the repository, set up before its first use."""
 
     parameter: str
     name: str
@@ -133,7 +136,7 @@ class ResourceInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="re
 
 
 class ElementInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="inner", tag_field="kind"):
-    """Inside a fused graph only: the value of inner step `step`, kept in the worker's memory.
+    """A parameter, in a fused graph, that gets the value of inner step `step` from the worker's memory.
 
     `how` is `value`, `element` (this instance's element), `collect` or `stream`.
     """
@@ -149,7 +152,7 @@ Input: TypeAlias = (
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One output of a step: its `name` for the body, the storage `key`, the handler that stores it, its metadata."""
+    """One output of a step: its `name` for the body, its storage `key`, the IO handler that stores it, its metadata."""
 
     name: str
     key: str
@@ -159,7 +162,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class InnerStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A task of a graph asset that runs inside one worker; in order, so that inputs come before their use."""
+    """A task of a graph asset that runs in one worker, after the tasks whose values it takes."""
 
     key: str
     node: NodeKind
@@ -170,7 +173,7 @@ class InnerStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Compute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the attempt asks of an executor that provisions: Kubernetes quantities; None is the executor's default."""
+    """The resources of an attempt as Kubernetes quantities; None is the executor's default."""
 
     cpu: str | None = None
     memory: str | None = None

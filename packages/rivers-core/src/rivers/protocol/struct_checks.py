@@ -48,7 +48,7 @@ def check_limits(value: StepSpec | StepStarted | LogRecord | StepResult) -> None
     """Hold every field of a spec or event to its type, limit and pattern.
 
     Raises:
-        SpecLimitError: a field is outside its limit or is a LocalRef; it is named, with what is allowed.
+        SpecLimitError: a field is outside its limit or is a LocalRef; the message names it, and what is expected.
         SpecTooDeepError: a JSON text is nested deeper than `LIMITS.depth`.
     """
     if not isinstance(value, _ROOTS):
@@ -93,7 +93,7 @@ _RULES: dict[str, Check] = {
     "run_id": check_key,
     "step": check_key,
 }
-"""Where a field is narrower than its type: by struct and field, or by the field's name in every struct."""
+"""The fields that are narrower than their type, by struct and field, or by the name of the field in any struct."""
 
 _CHECKS: dict[type, Check] = {}
 
@@ -134,7 +134,7 @@ def _exact(cls: type, checks: dict[str, Check], defaults: dict[str, object]) -> 
 
 
 def _remembered(check: Check) -> Check:
-    """The same for values that come again and again, as a repository has few handlers: those found good are known."""
+    """Return the check with a cache of values that passed: a repository has few handlers, in many specs."""
     known = lru_cache(maxsize=1024)(check)
 
     def checked(value: Any) -> None:
