@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from rivers._io.files.sweep import MOST_MARKS
 from rivers.exceptions import ConfigurationError, InputLoadError, OutputCommitError
@@ -185,6 +186,17 @@ class TestEveryStore:
 
 
 class TestPickleIOHandler:
+    @pytest.mark.parametrize("given", [90, 90.0, timedelta(minutes=1.5), "90"], ids=repr)
+    def test_sweep_after(self, tmp_path: Path, given: Any) -> None:
+        """`sweep_after` is seconds, a timedelta, or text from the environment."""
+        assert 90.0 == PickleIOHandler(tmp_path, sweep_after=given).sweep_after
+
+    @pytest.mark.parametrize("given", [True, 0, -1, timedelta(0), "soon"], ids=repr)
+    def test_wrong_sweep_after(self, tmp_path: Path, given: Any) -> None:
+        """A bool, and what is not above 0, is refused."""
+        with pytest.raises(ValidationError, match="sweep_after"):
+            PickleIOHandler(tmp_path, sweep_after=given)
+
     def test_end_run_leaves_values_only(self, tmp_path: Path, out: Out) -> None:
         """After a run's end the folder holds the latest values and the mark of the end."""
         handler = PickleIOHandler(tmp_path, prefix="p")

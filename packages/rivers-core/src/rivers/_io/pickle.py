@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 from pydantic import Field, ValidationError, field_serializer, field_validator
@@ -151,6 +152,13 @@ class PickleIOHandler(AtomicIOHandler):
     @classmethod
     def _check_store(cls, value: object) -> object:
         return store_address.normalize(value)
+
+    @field_validator("sweep_after", mode="before")
+    @classmethod
+    def _to_seconds(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("expected a number of seconds or a timedelta")
+        return value.total_seconds() if isinstance(value, timedelta) else value
 
     @field_validator("prefix")
     @classmethod
