@@ -277,7 +277,7 @@ class TestDeps:
         assert [("plain", {"as": "table"})] == seen
 
     def test_wrong(self) -> None:
-        """Deps that are no assets, inputs without a parameter and an asset that comes after itself are all told."""
+        """Deps that are no assets, inputs without a parameter and an asset that comes after itself are all reported."""
 
         def reader(plain: int = 0) -> int:
             return plain
@@ -292,15 +292,15 @@ class TestDeps:
         with pytest.raises(GraphValidationError) as caught:
             rs.CodeRepository(assets).resolve()
 
-        told = {problem.asset: problem for problem in caught.value.problems}
-        assert ["a", "b", "c", "d"] == list(told)
-        assert "plain" == told["a"].closest
-        assert "plain" == told["b"].closest
-        assert "after itself" in told["c"].message
-        assert "'nothing'" in told["d"].message
+        problems = {problem.asset: problem for problem in caught.value.problems}
+        assert ["a", "b", "c", "d"] == list(problems)
+        assert "plain" == problems["a"].closest
+        assert "plain" == problems["b"].closest
+        assert "after itself" in problems["c"].message
+        assert "'nothing'" in problems["d"].message
 
     def test_input_of_nothing(self) -> None:
-        """An explicit input that is no asset is told, though its parameter has a default."""
+        """An explicit input that is no asset is reported, though its parameter has a default."""
 
         def reader(gone: int = 0) -> int:
             return gone
@@ -324,7 +324,7 @@ class TestHandlers:
         assert True is repository.load_node("body")
 
     def test_wrong_name(self) -> None:
-        """A name that is no resource, and one of a resource that is no IO handler, are told with the ones that are."""
+        """An unknown name, and one of a resource that is no IO handler, are reported with the names that are."""
 
         class Settings(rs.Resource):
             pass
@@ -370,7 +370,7 @@ class TestExternal:
             repository.materialize("outside")
 
     def test_wrong(self) -> None:
-        """An external asset needs a handler and a name; one without a function is placed where it was made."""
+        """An external asset needs a handler and a name; one without a function has the location of its call."""
         with pytest.raises(AssetDefinitionError, match="io_handler"):
             rs.Asset.external(name="x", io_handler=None)  # type: ignore[arg-type]
         nameless = rs.Asset.external(io_handler=rs.InMemoryIOHandler())

@@ -360,7 +360,7 @@ class TestUsableCpus:
 
         assert expected == usable_cpus(write(tmp_path, files))
 
-    @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs to tell rounding up from down")
+    @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs to distinguish rounding up from down")
     def test_rounds_up(self, tmp_path: Path) -> None:
         """A quota of one and a half CPUs is worth two workers."""
         files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}

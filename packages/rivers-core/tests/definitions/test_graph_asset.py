@@ -116,7 +116,7 @@ class TestWiring:
         assert [1, 2, 3] == repository.load_node("first/load")
 
     def test_unused_upstream(self) -> None:
-        """An upstream that no task takes still comes first; one that does not exist is told."""
+        """An upstream that no task takes still comes first; one that does not exist is reported."""
         order: list[str] = []
 
         @rs.Task
@@ -231,7 +231,7 @@ class TestMap:
         assert [1, 2, 3] == value_of(source_is_the_value)
 
     @pytest.mark.parametrize(
-        ("body", "said"),
+        ("body", "message"),
         [
             pytest.param(lambda: load().map(lambda x: x).collect(), "takes a rs.Task", id="function"),
             pytest.param(lambda: load().map(rs.BashTask("b", "true")).collect(), "takes a rs.Task", id="bash"),
@@ -241,16 +241,16 @@ class TestMap:
             pytest.param(lambda: load().map(double, max_concurrency=1.5).collect(), "max_concurrency=1.5", id="1.5"),
             pytest.param(lambda: load().map(double, x=3).collect(), "first parameter gets the element", id="element"),
             pytest.param(lambda: load().map(scale, by=3).collect(), "no parameter 'by'.*factor", id="unknown"),
-            pytest.param(lambda: load().map(scale).collect(), "not given its parameter 'factor'", id="missing"),
+            pytest.param(lambda: load().map(scale).collect(), "gets no value for its parameter 'factor'", id="missing"),
             pytest.param(lambda: load().map(double), "mapped output of 'double', which needs .collect", id="returned"),
             pytest.param(lambda: total(load().map(double)), "end the fan-out with .collect", id="given on"),
             pytest.param(lambda: [x for x in load().map(double)], "iterated.*map", id="iterated"),  # noqa: C416
             pytest.param(lambda: load().map(double).map(double).map(total), "needs .collect", id="chain"),
         ],
     )
-    def test_wrong(self, body: Any, said: str) -> None:
-        """A fan-out that is not ended, or ended wrongly, is told with what to write."""
-        with pytest.raises(GraphValidationError, match=f"(?s){said}"):
+    def test_wrong(self, body: Any, message: str) -> None:
+        """A fan-out that is not ended, or ended wrongly, is reported with what to write."""
+        with pytest.raises(GraphValidationError, match=f"(?s){message}"):
             value_of(body)
 
 
@@ -272,7 +272,7 @@ def yielding() -> Any:
 
 class TestMistakes:
     @pytest.mark.parametrize(
-        ("body", "said"),
+        ("body", "message"),
         [
             pytest.param(lambda: [x for x in load()], "cannot be iterated.*use .map", id="iterated"),  # noqa: C416
             pytest.param(lambda: double(*load()), "cannot be iterated", id="unpacked"),
@@ -292,7 +292,7 @@ class TestMistakes:
             pytest.param(lambda: total(load), "given the task 'load' itself.*call it", id="task given"),
             pytest.param(lambda: total([load(), 3]), "what is in it is not known", id="list"),
             pytest.param(lambda: total({"a": (load(),)}), "what is in it is not known", id="nested"),
-            pytest.param(lambda: double(), "not given its parameter 'x'", id="missing"),
+            pytest.param(lambda: double(), "gets no value for its parameter 'x'", id="missing"),
             pytest.param(lambda: double(1, 2), "takes 1 arguments by position, 2 were given", id="too many"),
             pytest.param(lambda: pair(1, 2, 3), "takes 2 arguments by position.*by name: c", id="keyword only"),
             pytest.param(lambda: double(1, x=2), "'x' is given twice", id="twice"),
@@ -306,9 +306,9 @@ class TestMistakes:
             pytest.param(lambda: rs.BashTask("b", "true")("x"), "'x' by position.*give it by name", id="bash constant"),
         ],
     )
-    def test_told(self, body: Any, said: str) -> None:
-        """A mistake in a composition is one problem of `resolve`, with the asset, the place and what to do instead."""
-        with pytest.raises(GraphValidationError, match=f"(?s){said}") as caught:
+    def test_problem(self, body: Any, message: str) -> None:
+        """A mistake in a composition is one problem, with the asset, the source location and a remedy."""
+        with pytest.raises(GraphValidationError, match=f"(?s){message}") as caught:
             value_of(body)
 
         (problem,) = caught.value.problems
@@ -316,7 +316,7 @@ class TestMistakes:
         assert str(problem.where).startswith(__file__)
 
     def test_place(self) -> None:
-        """The line of the mistake is told, not only the function it is in."""
+        """The location is the line of the mistake, not only its function."""
 
         def body() -> Any:
             values = load()
@@ -365,8 +365,8 @@ class TestMistakes:
 
         assert [1, 2, 3] == load()
 
-    def test_told_once(self) -> None:
-        """A handler that is none is told once, however many tasks would use it."""
+    def test_problem_once(self) -> None:
+        """A handler that is none is reported once, however many tasks would use it."""
         with pytest.raises(GraphValidationError) as caught:
             value_of(lambda: double(double(double(1))), node_io_handler="nothing")
 

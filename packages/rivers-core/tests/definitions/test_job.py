@@ -73,7 +73,7 @@ class TestSelection:
             rs.Job("j", assets)
 
     def test_unknown(self) -> None:
-        """All names of all jobs that are none are told together, with the closest and where the job was made."""
+        """All names of all jobs that are none are reported together, with the closest and where the job was made."""
         jobs = [rs.Job("j", ["frist", "first", "secnd"]), rs.Job("k", ["grap"])]
 
         with pytest.raises(GraphValidationError) as caught:
@@ -83,14 +83,14 @@ class TestSelection:
         assert all(str(problem.where).startswith(f"{__file__}:") for problem in caught.value.problems)
 
     def test_external(self) -> None:
-        """An external asset in a job is told by `resolve`: no step makes it."""
+        """An external asset in a job is reported by `resolve`: no step makes it."""
         outside = rs.Asset.external(name="outside", io_handler=rs.InMemoryIOHandler())
 
         with pytest.raises(GraphValidationError, match="job 'j': asset 'outside' is external"):
             rs.CodeRepository([outside], jobs=[rs.Job("j", [outside])]).resolve()
 
     def test_same_name(self) -> None:
-        """Two jobs of one name are told, both with their places."""
+        """Two jobs of one name are reported, both with their source locations."""
         jobs = [rs.Job("j", [first]), rs.Job("j", [second])]
 
         with pytest.raises(GraphValidationError, match="two jobs are called 'j'") as caught:
@@ -101,7 +101,7 @@ class TestSelection:
 
 class TestSettings:
     @pytest.mark.parametrize(
-        ("settings", "said"),
+        ("settings", "message"),
         [
             ({"name": ""}, "job name"),
             ({"name": 3}, "job name"),
@@ -112,13 +112,13 @@ class TestSettings:
         ],
         ids=repr,
     )
-    def test_wrong(self, settings: Any, said: str) -> None:
+    def test_wrong(self, settings: Any, message: str) -> None:
         """A wrong setting is refused where it is written."""
-        with pytest.raises(ConfigurationError, match=said):
+        with pytest.raises(ConfigurationError, match=message):
             rs.Job(**{"name": "j", "assets": [first], **settings})
 
     def test_retry_name(self) -> None:
-        """A retry policy's name that is none is told by `resolve`, with the ones that are."""
+        """A retry policy's name that is none is reported by `resolve`, with the ones that are."""
         bad = rs.CodeRepository(
             [first], jobs=[rs.Job("j", [first], retry="oftn")], retries={"often": rs.RetryPolicy(1)}
         )

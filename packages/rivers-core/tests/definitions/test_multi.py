@@ -95,7 +95,7 @@ class TestDefinition:
             rs.Asset.from_multi(base, output_defs=[rs.AssetDef("a", deps=deps)])
 
     def test_placement_of_an_output(self) -> None:
-        """An output cannot be placed by itself: its key would be without effect, and is refused."""
+        """An output has no executor of its own: the key would have no effect, and is refused."""
         with pytest.raises(AssetDefinitionError, match="one step"):
             rs.Asset.from_multi(base, output_defs=[rs.AssetDef("a", metadata={"rivers/executor": "parallel"})])
 
@@ -126,7 +126,7 @@ class TestUpstreams:
         assert [50, 51] == [repository.load_node(name) for name in "ab"]
 
     def test_own_handlers_and_metadata(self) -> None:
-        """Each output has its own handler, else the multi-asset's; who loads an output is told its metadata."""
+        """Each output has its own handler, else the multi-asset's; who loads an output is reported its metadata."""
         seen: dict[str, Any] = {}
 
         class Noting(rs.InMemoryIOHandler):

@@ -27,7 +27,7 @@ class TestOutput:
             rs.Output(1, **{field: 3})  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
-        ("metadata", "said"),
+        ("metadata", "message"),
         [
             ({"f": open}, r"invalid metadata\['f'\]=.*: expected a JSON value"),
             ({1: "x"}, "invalid metadata key 1"),
@@ -36,9 +36,9 @@ class TestOutput:
         ],
         ids=["function", "key", "list", "large"],
     )
-    def test_metadata(self, metadata: Any, said: str) -> None:
+    def test_metadata(self, metadata: Any, message: str) -> None:
         """Metadata is JSON under str keys, at most 256 KiB; the error names the key."""
-        with pytest.raises(InvalidMetadataError, match=said):
+        with pytest.raises(InvalidMetadataError, match=message):
             rs.Output(1, metadata=metadata)
 
     def test_recursive_metadata(self) -> None:

@@ -284,7 +284,7 @@ class TestAlways:
 
     @pytest.mark.parametrize("name", sorted(RESERVED_ENV))
     def test_reserved_variables(self, name: str, allow_insecure: bool) -> None:
-        """A template cannot tell a worker what its controller tells it."""
+        """A template cannot set the variables that rivers sets for a worker."""
         template = worker(env=[{"name": "A"}, {"name": name, "value": "x"}])
 
         assert (
@@ -381,7 +381,7 @@ class TestExecutor:
 
     @pytest.mark.parametrize("name", sorted(RESERVED_ENV))
     def test_env(self, name: str) -> None:
-        """`env` cannot tell a worker what its controller tells it either."""
+        """Nor can `env`."""
         with pytest.raises(ConfigurationError, match=f"'{name}': expected a name that rivers does not set"):
             Executor.kubernetes(env={name: "x"})
 

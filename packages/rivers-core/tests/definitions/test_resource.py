@@ -175,7 +175,7 @@ class TestNames:
         rs.CodeRepository([warehouse], resources={"warehouse": Warehouse()}).materialize()
 
     def test_closest(self) -> None:
-        """A mistyped resource is told with the closest name, among assets and resources."""
+        """A mistyped resource is reported with the closest name, among assets and resources."""
 
         def mistyped(warehose: Any) -> Any:
             return warehose

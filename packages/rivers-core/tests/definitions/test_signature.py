@@ -161,18 +161,18 @@ class TestContext:
         assert 4 == repository.load_node("local")
 
     @pytest.mark.parametrize(
-        ("annotation", "said"),
+        ("annotation", "message"),
         [
             ("rs.AssetExecutionContext[Missing]", "cannot be resolved"),
             ("rs.AssetExecutionContext[Plain]", "Plain .* is no pydantic model"),
         ],
     )
-    def test_no_model(self, annotation: str, said: str) -> None:
-        """A model that cannot be found, or is none, is told by resolve(): the config could not be checked."""
+    def test_no_model(self, annotation: str, message: str) -> None:
+        """A model that cannot be found, or is none, is reported by resolve(): the config could not be checked."""
         names: dict[str, Any] = {"rs": rs, "Plain": type("Plain", (), {})}
         exec(f"from __future__ import annotations\ndef body(ctx: {annotation}): pass", names)
 
-        with pytest.raises(GraphValidationError, match=said):
+        with pytest.raises(GraphValidationError, match=message):
             rs.CodeRepository([rs.Asset(names["body"])]).resolve()
 
     @pytest.mark.parametrize("inner", ["dict", "dict[str, int]", "Any"])
@@ -184,7 +184,7 @@ class TestContext:
         assert {"rows": 5} == value_of(names["body"], config={"made": {"rows": 5}})
 
     def test_not_first(self) -> None:
-        """A context that is not the first parameter is told as that, by name and by annotation."""
+        """A context that is not the first parameter is reported as that, by name and by annotation."""
 
         def by_name(one: int, context: Any) -> None: ...
 
@@ -297,7 +297,7 @@ class TestCallables:
         assert rs.Asset(function, name="x").signature.is_async  # type: ignore[union-attr]
 
     def test_where(self) -> None:
-        """The place of a wrapped function, a partial and an instance is where their code is."""
+        """The location of a wrapped function, a partial and an instance is that of their code."""
         line = added.__code__.co_firstlineno
 
         for function in (functools.partial(added, amount=1), wrapped(added)):
@@ -316,7 +316,7 @@ class TestCallables:
             rs.CodeRepository([ONE, Holder.body]).resolve()
 
     def test_builtin(self) -> None:
-        """A builtin is placed where the asset was made."""
+        """The location of a builtin is the call that makes the asset."""
         line = sys._getframe().f_lineno + 1
         made = rs.Asset(len, name="x")
 

@@ -119,11 +119,11 @@ class TestAlone:
 
         assert ["g/source", "g/step"] == [found.key for found in repository.plan().steps]
         assert ["source"] == list(repository.get_job("j").execute().steps)
-        with pytest.raises(ConfigurationError, match="within graph assets only"):
+        with pytest.raises(ConfigurationError, match="runs only within graph assets"):
             repository.plan("step")
 
     def test_no_function(self) -> None:
-        """A task that decorated nothing is told."""
+        """A task that decorated nothing is reported."""
         with pytest.raises(GraphValidationError, match="decorated nothing"):
             rs.CodeRepository([], tasks=[rs.Task(name="x")]).resolve()
 
@@ -196,7 +196,7 @@ class TestBash:
             rs.BashTask("a", **{"command": "true", setting: value})
 
     def test_where(self) -> None:
-        """A bash task has no function; it is placed where it was made, so that two of one name are both found."""
+        """The location of a bash task is the call that makes it, so that two of one name are both found."""
         line = sys._getframe().f_lineno + 1
         first, second = rs.BashTask("a", "true"), rs.BashTask("a", "false")
 

@@ -1,4 +1,4 @@
-"""An executor package as a stranger would publish it: a module and the metadata of an installed distribution."""
+"""An executor package as a third party would publish it: a module and the metadata of an installed distribution."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class TestGiven:
 
 class TestRefused:
     @pytest.mark.parametrize(
-        ("config", "said"),
+        ("config", "message"),
         [
             ({}, r"config\['windowed'\].*days"),
             ({"windowed": {}}, r"config\['windowed'\].*Window.*days"),
@@ -109,15 +109,15 @@ class TestRefused:
             ({"windowed": {"days": 1}, "graph": {"limit": 3}}, "only composes(?s:.*)tasks"),
         ],
     )
-    def test_values(self, config: Any, said: str) -> None:
+    def test_values(self, config: Any, message: str) -> None:
         """What is missing, wrong, no JSON or nobody's is refused before anything starts, naming asset and field."""
-        with pytest.raises(ConfigurationError, match=said):
+        with pytest.raises(ConfigurationError, match=message):
             repository().materialize(config=config)
 
         assert [] == RAN
 
     def test_names(self) -> None:
-        """A name that is none is told with the closest; one that is not part of the run, too."""
+        """A name that is none is reported with the closest; one that is not part of the run, too."""
         with pytest.raises(AssetNotFoundError, match="did you mean 'windowed'"):
             repository().materialize("free", config={"windwed": {"days": 1}})
         with pytest.raises(ConfigurationError, match="not part of this run"):

@@ -22,7 +22,7 @@ class Picky(rs.BaseIOHandler):
 
 
 def test_a_handler_that_cannot_work_is_found() -> None:
-    """What a handler's preflight says is a problem of the repository, told once, with the first asset that uses it."""
+    """A handler's preflight message is a problem of the repository, once, with the first asset that uses it."""
     handler = Picky()
     assets = [rs.Asset(lambda: 1, name=name, io_handler=handler) for name in ("first", "second")]
 

@@ -50,7 +50,7 @@ def graph(metadata: dict[str, str] | None = None, task: dict[str, str] | None = 
     return rs.Asset.from_graph(body, name=name, metadata=metadata, io_handler=ANYWHERE)
 
 
-def placed(repository: rs.CodeRepository, **settings: Any) -> dict[str, rs.Executor]:
+def executors_of(repository: rs.CodeRepository, **settings: Any) -> dict[str, rs.Executor]:
     return {step.key: step.executor for step in repository.plan(**settings).steps}
 
 
@@ -66,7 +66,7 @@ class TestAsset:
 
         expected = next(kind for kind in kinds if kind)
 
-        assert expected == placed(repository, executor=job)["one"].kind
+        assert expected == executors_of(repository, executor=job)["one"].kind
 
     def test_kind_is_the_configured_one(self) -> None:
         """A kind's name means the configured executor of that kind: the job's, else the default, else a named one."""
@@ -77,10 +77,10 @@ class TestAsset:
         only_named = rs.CodeRepository([one], executors={"wide": named})
         nothing = rs.CodeRepository([one])
 
-        assert {"one": PARALLEL} == placed(everything, executor=PARALLEL)
-        assert {"one": default} == placed(everything)
-        assert {"one": named} == placed(only_named)
-        assert {"one": rs.Executor.parallel()} == placed(nothing)
+        assert {"one": PARALLEL} == executors_of(everything, executor=PARALLEL)
+        assert {"one": default} == executors_of(everything)
+        assert {"one": named} == executors_of(only_named)
+        assert {"one": rs.Executor.parallel()} == executors_of(nothing)
 
     def test_kind_as_a_key(self) -> None:
         """A kind's name as a key of `executors` is the first of the named ones, but the job's own is nearer."""
@@ -88,15 +88,15 @@ class TestAsset:
         named = {"wide": rs.Executor.parallel(7), "parallel": rs.Executor.parallel(9)}
         repository = rs.CodeRepository([one], executors=named)
 
-        assert {"one": named["parallel"]} == placed(repository)
-        assert {"one": PARALLEL} == placed(repository, executor=PARALLEL)
+        assert {"one": named["parallel"]} == executors_of(repository)
+        assert {"one": PARALLEL} == executors_of(repository, executor=PARALLEL)
 
     def test_key(self) -> None:
         """A key of `executors` is a value of `rivers/executor`, whatever the job's executor is."""
         one = asset(metadata={"rivers/executor": "gpu"})
         repository = rs.CodeRepository([one], executors={"gpu": KUBERNETES})
 
-        assert {"one": KUBERNETES} == placed(repository, executor=PARALLEL)
+        assert {"one": KUBERNETES} == executors_of(repository, executor=PARALLEL)
 
     def test_key_that_misnames_a_kind(self) -> None:
         """A key that is a kind's name for an executor of another kind is refused: it would mean two things."""
@@ -109,10 +109,10 @@ class TestAsset:
         """`rivers/node/executor` says nothing of an asset that is no graph."""
         repository = rs.CodeRepository([asset(metadata={"rivers/node/executor": "parallel"})])
 
-        assert {"one": IN_PROCESS} == placed(repository)
+        assert {"one": IN_PROCESS} == executors_of(repository)
 
     def test_multi_asset(self) -> None:
-        """A multi-asset is one step, placed by its own metadata."""
+        """A multi-asset is one step; its own metadata chooses the executor."""
 
         @rs.Asset.from_multi(
             output_defs=[rs.AssetDef("a", io_handler=ANYWHERE), rs.AssetDef("b", io_handler=ANYWHERE)],
@@ -121,7 +121,7 @@ class TestAsset:
         def both() -> tuple[int, int]:
             return 1, 2
 
-        assert {"both": rs.Executor.kubernetes()} == placed(rs.CodeRepository([both]))
+        assert {"both": rs.Executor.kubernetes()} == executors_of(rs.CodeRepository([both]))
 
 
 class TestTask:
@@ -147,17 +147,17 @@ class TestTask:
 
         expected = next((named[v] for v in (task_node, task_own, graph_node, graph_own) if v), PARALLEL)
 
-        assert {"g/only": expected} == placed(repository, executor=PARALLEL)
+        assert {"g/only": expected} == executors_of(repository, executor=PARALLEL)
 
     def test_default_is_last(self) -> None:
-        """A task that nothing is said of runs on the job's executor, else on the default."""
+        """A task that names no executor runs on the job's, else on the default."""
         repository = rs.CodeRepository([graph()], default_executor=KUBERNETES)
 
-        assert {"g/only": KUBERNETES} == placed(repository)
-        assert {"g/only": PARALLEL} == placed(repository, executor=PARALLEL)
+        assert {"g/only": KUBERNETES} == executors_of(repository)
+        assert {"g/only": PARALLEL} == executors_of(repository, executor=PARALLEL)
 
     def test_bash_task(self) -> None:
-        """A bash task is placed like any other."""
+        """The executor of a bash task is found like any other's."""
         hello = rs.BashTask("hello", "true", metadata={"rivers/node/executor": "parallel"})
 
         def body() -> Any:
@@ -165,16 +165,16 @@ class TestTask:
 
         repository = rs.CodeRepository([rs.Asset.from_graph(body, name="g", io_handler=ANYWHERE)])
 
-        assert {"g/hello": "parallel"} == {key: found.kind for key, found in placed(repository).items()}
+        assert {"g/hello": "parallel"} == {key: found.kind for key, found in executors_of(repository).items()}
 
     def test_standalone_task(self) -> None:
-        """A task that runs by itself is placed by its own two keys."""
+        """A task that runs by itself has the executor of its own two keys."""
 
         @rs.Task(metadata={"rivers/node/executor": "parallel", "rivers/executor": "kubernetes"}, io_handler=ANYWHERE)
         def alone() -> int:
             return 1
 
-        assert "parallel" == placed(rs.CodeRepository([], tasks=[alone]))["alone"].kind
+        assert "parallel" == executors_of(rs.CodeRepository([], tasks=[alone]))["alone"].kind
 
 
 class TestFused:
@@ -193,7 +193,7 @@ class TestFused:
         """It is the same when the tasks say in_process themselves."""
         one = graph({"rivers/executor": "parallel"}, {"rivers/executor": "in_process"})
 
-        assert {"g": "parallel"} == {k: v.kind for k, v in placed(rs.CodeRepository([one])).items()}
+        assert {"g": "parallel"} == {k: v.kind for k, v in executors_of(rs.CodeRepository([one])).items()}
 
     def test_not_in_process(self) -> None:
         """With one task elsewhere, all tasks are steps; so they are when the graph itself is in_process."""
@@ -201,7 +201,7 @@ class TestFused:
         here = graph({"rivers/executor": "in_process", "rivers/node/executor": "in_process"}, name="h")
 
         assert {"g/only": "kubernetes", "h/only": "in_process"} == {
-            key: found.kind for key, found in placed(rs.CodeRepository([apart, here])).items()
+            key: found.kind for key, found in executors_of(rs.CodeRepository([apart, here])).items()
         }
 
     def test_with_upstream_selected(self) -> None:
@@ -234,7 +234,7 @@ class TestFused:
 
 class TestWrong:
     def test_all_at_once(self) -> None:
-        """Every wrong value is told in one error, each with asset, file:line, value, the valid ones and the closest."""
+        """One error names every wrong value, with asset, file:line, the valid values and the closest."""
         assets = [
             asset("a", {"rivers/executor": "paralel"}),
             asset("b", {"rivers/executor": "kubernets"}),
@@ -245,8 +245,8 @@ class TestWrong:
         with pytest.raises(GraphValidationError) as caught:
             repository.validate()
 
-        told = [(problem.asset, problem.closest) for problem in caught.value.problems]
-        assert [("a", "parallel"), ("b", "kubernetes"), ("g", "gpu"), ("g", "in_process")] == told
+        problems = [(problem.asset, problem.closest) for problem in caught.value.problems]
+        assert [("a", "parallel"), ("b", "kubernetes"), ("g", "gpu"), ("g", "in_process")] == problems
         for problem, value in zip(caught.value.problems, ["paralel", "kubernets", "gpus", "in-process"], strict=True):
             assert repr(value) in problem.message
             assert {"gpu", "in_process", "kubernetes", "parallel"} <= set(problem.allowed)
@@ -316,6 +316,6 @@ class TestNotInstalled:
 
         repository = rs.CodeRepository([asset()], default_executor=Nowhere())
 
-        assert "nowhere" == placed(repository)["one"].kind
+        assert "nowhere" == executors_of(repository)["one"].kind
         with pytest.raises(ExecutorNotInstalledError, match="nowhere"):
             repository.materialize()

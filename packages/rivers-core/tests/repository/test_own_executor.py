@@ -51,7 +51,7 @@ async def one_async() -> int:
     return 1
 
 
-def placed(repository: rs.CodeRepository) -> dict[str, rs.Executor]:
+def executors_of(repository: rs.CodeRepository) -> dict[str, rs.Executor]:
     return {step.key: step.executor for step in repository.plan().steps}
 
 
@@ -102,7 +102,7 @@ class TestNotInstalled:
             with pytest.raises(ExecutorNotInstalledError, match="rivers-slurm"):
                 repository.get_job("j").execute()
         else:
-            assert {"one": Slurm(where)} == placed(repository)
+            assert {"one": Slurm(where)} == executors_of(repository)
 
     def test_name_of_another_kind(self) -> None:
         """A configured kind's name cannot be the key of an executor of another kind."""
@@ -130,10 +130,10 @@ class TestInline:
         """Tasks on an inline executor run inside the step of their graph asset."""
         repository = rs.CodeRepository([self.graph(node)], executors={"a": Slurm(), "b": Here()})
 
-        assert {"g": Slurm()} == placed(repository)
+        assert {"g": Slurm()} == executors_of(repository)
 
     def test_apart(self) -> None:
         """Tasks on another executor are steps of their own."""
         repository = rs.CodeRepository([self.graph("slurm")], executors={"a": Slurm()})
 
-        assert {"g/one": Slurm()} == placed(repository)
+        assert {"g/one": Slurm()} == executors_of(repository)

@@ -1,4 +1,4 @@
-"""Executors by strangers: found by their entry point, chosen by their kind, in jobs and in runs (contract.md §2)."""
+"""Executors of third parties: found by entry point, chosen by kind, in jobs and in runs (contract.md §2)."""
 
 from __future__ import annotations
 
@@ -117,19 +117,19 @@ class TestPlugin:
         assert {"one": "Executor.Kubernetes(worker_image='image:1')"} == ran_on(result)
 
     @pytest.mark.parametrize(
-        ("source", "said"),
+        ("source", "message"),
         [
             ("import nothing_of_that_name", "nothing_of_that_name"),
             ("Backend = 3", "no rivers.spi.ExecutorBackend"),
             ("raise OSError('no scheduler here')", "no scheduler here"),
         ],
     )
-    def test_broken_package(self, install: Install, source: str, said: str) -> None:
+    def test_broken_package(self, install: Install, source: str, message: str) -> None:
         """A package that cannot be used is a problem like any other, and only for who names it."""
         install("bad", source=source)
         named = rs.CodeRepository([asset("a", {"rivers/executor": "bad"}), asset("b", {"rivers/executor": "wrong"})])
 
-        with pytest.raises(GraphValidationError, match=said) as caught:
+        with pytest.raises(GraphValidationError, match=message) as caught:
             named.resolve()
 
         assert ["a", "b"] == [problem.asset for problem in caught.value.problems]

@@ -123,14 +123,14 @@ class TestSelection:
 class TestRefused:
     @pytest.mark.parametrize("selection", ["reprot", ["raw", "reprot"]], ids=str)
     def test_unknown(self, selection: Any) -> None:
-        """A name that is none is told with the closest one; nothing is run."""
+        """A name that is none is reported with the closest one; nothing is run."""
         for use in (repository().plan, repository().materialize):
             with pytest.raises(AssetNotFoundError, match="did you mean 'report'"):
                 use(selection)
 
     @pytest.mark.parametrize("selection", [3, [3], [None], [["raw"]], [{}], 1.5], ids=str)
     def test_no_names(self, selection: Any) -> None:
-        """What is no asset and no name is told as that."""
+        """What is no asset and no name is reported as that."""
         for use in (repository().plan, repository().materialize, repository().submit):
             with pytest.raises(ConfigurationError, match="selection"):
                 use(selection)

@@ -38,8 +38,8 @@ class TestReach:
 
         assert "one" == problem.asset
         assert str(problem.where).startswith(__file__)
-        for said in ("'one'", "InMemoryIOHandler", repr(kind), "io_handler=rs.PickleIOHandler("):
-            assert said in problem.message
+        for part in ("'one'", "InMemoryIOHandler", repr(kind), "io_handler=rs.PickleIOHandler("):
+            assert part in problem.message
 
     def test_default_store(self) -> None:
         """D5: nothing set at all is good for every executor of this machine, and refused on kubernetes."""
@@ -175,7 +175,7 @@ class Connection(rs.Resource):
 
 class TestRetries:
     def test_names(self) -> None:
-        """Every name of a policy that is none is told, with the closest: of assets, tasks, jobs and the repository."""
+        """Every unknown policy name of assets, tasks, jobs and the repository is reported, with the closest."""
 
         @rs.Task(retry="oftne")
         def task() -> int:
