@@ -68,7 +68,7 @@ def begun(fake: FakeCluster, seconds: float = 30.0, *, befalls: Callable[[str], 
 
 def note(fake: FakeCluster, pod: str, reason: str, message: str) -> None:
     """Have a component note something about a pod."""
-    fake._do(lambda: fake._kubelet._notes.add(fake._store.get(fake._find(pod)) or {}, "Warning", reason, message))
+    fake._do(lambda: fake._kubelet._recorder.record(fake._store.get(fake._find(pod)) or {}, "Warning", reason, message))
 
 
 def test_quick(fake: FakeCluster) -> None:

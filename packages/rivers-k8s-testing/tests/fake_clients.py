@@ -18,7 +18,7 @@ import yaml
 from running.left_behind import OF_GRPC, open_files
 
 from rivers_k8s_testing import FakeCluster
-from rivers_k8s_testing.node.guard import marked
+from rivers_k8s_testing.node.guard import find_marked
 
 PODS = "/api/v1/namespaces/default/pods"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
@@ -164,7 +164,7 @@ def passing(**settings: Any) -> Iterator[FakeCluster]:
     with FakeCluster(**{"command": [sys.executable, "-c", PROGRAM], "bookmarks": 0.1, **settings}) as cluster:
         yield cluster
         mark = cluster._mark
-    assert [] == marked(mark)
+    assert [] == find_marked(mark)
     assert not cluster.folder.exists()
     assert set() == set(threading.enumerate()) - threads
     left = open_files(but=OF_GRPC) - files

@@ -12,7 +12,7 @@ import pytest
 from fake_clients import BRINGS_UP, DEAF, HEARS, PODS, WAITS, Client, passing, reasons, started, state, until
 
 from rivers_k8s_testing import FakeCluster
-from rivers_k8s_testing.node.guard import marked
+from rivers_k8s_testing.node.guard import find_marked
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ def test_a_pod_takes_all_its_processes_along(cluster: FakeCluster, start: Callab
     """What a container has started ends with it, also in a session of its own, whether killed or at its own end."""
     uid = start(BRINGS_UP)["metadata"]["uid"]
     mark = f"{cluster._mark}/{uid}"
-    before = len(marked(mark))
+    before = len(find_marked(mark))
     cluster.kill("p", signal.SIGTERM)  # for the first process alone
     cluster.wait_for("p", "Failed")
 
-    assert (2, []) == (before, marked(mark))
+    assert (2, []) == (before, find_marked(mark))
 
 
 def test_a_graceful_delete(cluster: FakeCluster, client: Client, start: Callable[..., Any]) -> None:
@@ -118,7 +118,7 @@ def test_a_forced_delete(cluster: FakeCluster, start: Callable[..., Any]) -> Non
     cluster.delete("p", force=True)
 
     assert [] == cluster.pods()
-    until(lambda: not marked(f"{cluster._mark}/{uid}"))
+    until(lambda: not find_marked(f"{cluster._mark}/{uid}"))
 
 
 def test_a_drain(cluster: FakeCluster, client: Client, start: Callable[..., Any]) -> None:
@@ -154,9 +154,9 @@ def test_a_pod_outlives_its_object_on_a_lost_node(cluster: FakeCluster, start: C
     cluster.lose_node("p", frozen=False)
     cluster.delete("p", force=True)
 
-    assert 1 == len(marked(f"{cluster._mark}/{uid}"))
+    assert 1 == len(find_marked(f"{cluster._mark}/{uid}"))
     cluster.restore_nodes()
-    until(lambda: not marked(f"{cluster._mark}/{uid}"))
+    until(lambda: not find_marked(f"{cluster._mark}/{uid}"))
 
 
 def test_a_pods_deadline(cluster: FakeCluster, start: Callable[..., Any]) -> None:

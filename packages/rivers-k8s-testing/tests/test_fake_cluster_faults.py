@@ -153,7 +153,7 @@ def test_a_share_of_requests(cluster: FakeCluster, client: Client) -> None:
 
 def test_no_fault() -> None:
     """A rule without a fault is a mistake."""
-    with FakeCluster() as cluster, pytest.raises(ValueError, match="pass at least one Fault"):
+    with FakeCluster() as cluster, pytest.raises(ValueError, match="expected at least one Fault"):
         cluster.faults.add(verb="create")
 
 

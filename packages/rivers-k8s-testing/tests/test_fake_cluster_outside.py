@@ -20,7 +20,7 @@ from kubernetes import client as kubernetes_client
 from kubernetes import config, stream, watch
 
 from rivers_k8s_testing import FakeCluster
-from rivers_k8s_testing.node.guard import marked
+from rivers_k8s_testing.node.guard import find_marked
 
 
 @pytest.fixture
@@ -132,12 +132,12 @@ def test_a_killed_test_leaves_nothing() -> None:
         assert holder.stdout is not None
         try:
             mark, folder = holder.stdout.readline().split()
-            running = marked(mark)
+            running = find_marked(mark)
         finally:
             holder.kill()
 
     assert 2 == len(running)
-    until(lambda: not marked(mark) and not Path(folder).exists())
+    until(lambda: not find_marked(mark) and not Path(folder).exists())
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""For tests of what runs on Kubernetes: a cluster in this process, whose pods are processes of this machine.
+"""Test programs that run on Kubernetes with a cluster in this process, whose pods are processes of this machine.
 
 ```python
 from rivers_k8s_testing import FakeCluster, Fault

@@ -1,4 +1,4 @@
-"""A fake cluster in a process of its own: prints its kubeconfig and serves until Ctrl-C.
+"""Serve a fake cluster from a process of its own: print its kubeconfig and run until Ctrl-C.
 
 export KUBECONFIG=$(python -m rivers_k8s_testing &)   # or read the line from a pipe
 python -m rivers_k8s_testing --stub my_tests.stubs:outcome
@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM; 0."""
+    """Serve until SIGINT or SIGTERM and return 0."""
     about = "Serve a fake Kubernetes whose pods are processes of this machine. Prints the path of its kubeconfig."
     parser = argparse.ArgumentParser(prog="python -m rivers_k8s_testing", description=about)
     parser.add_argument("--namespace", default="default")
@@ -28,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", nargs="*", default=WORKER, help="what containers run: rivers-worker")
     given = parser.parse_args(arguments)
     stub = pkgutil.resolve_name(given.stub) if given.stub else None
-    asked = threading.Event()  # signals are not blocked, as pods would inherit that
+    stopped = threading.Event()  # signals are not blocked, as pods would inherit the mask
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, lambda *_: stopped.set())
     with FakeCluster(namespace=given.namespace, command=given.command, stub=stub) as cluster:
         cluster.start_delay = given.start_delay
         sys.stdout.write(f"{cluster.kubeconfig}\n")
         sys.stdout.flush()
-        asked.wait()
+        stopped.wait()
     return 0
 
 

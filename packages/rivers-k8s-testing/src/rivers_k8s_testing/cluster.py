@@ -1,4 +1,4 @@
-"""The cluster that a test holds: a thread with the server in it, a folder, and what may befall pods."""
+"""Run a fake cluster in a thread, and let a test inject faults into it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ import msgspec
 
 from rivers_k8s_testing.api_server.admission import Quota
 from rivers_k8s_testing.api_server.calls import Request
-from rivers_k8s_testing.api_server.connection import Connections
-from rivers_k8s_testing.api_server.server import Server
+from rivers_k8s_testing.api_server.connection import HttpConnections
+from rivers_k8s_testing.api_server.server import ApiServer
 from rivers_k8s_testing.faults import Faults
 from rivers_k8s_testing.node import guard, statuses
 from rivers_k8s_testing.node.kubelet import Kubelet
@@ -35,7 +35,7 @@ from rivers_k8s_testing.store import Key, Store
 __all__ = ["FakeCluster"]
 
 T = TypeVar("T")
-# Seconds for the server's thread to do what it is asked
+# Seconds that the server's thread gets for one call
 PATIENCE = 20.0
 WORKER = (sys.executable, "-m", "rivers_worker", "serve")
 
@@ -43,18 +43,18 @@ WORKER = (sys.executable, "-m", "rivers_worker", "serve")
 class FakeCluster:
     """A Kubernetes API server in a thread of this process; its pods are processes of this machine.
 
-    `kubeconfig` is what a client needs. Pods, their logs and events, leases, access reviews, watches and port-forward
-    behave as a real server's do. The container of a pod that is called `rivers-step` is started as `command`, whatever
-    its image, with the environment of its manifest; `env` is added to every container's. With `stub` nothing is
-    started: a pod has succeeded at once, with the termination message that `stub(pod)` returns. Idle watches get a
-    bookmark every `bookmarks` seconds.
+    Clients connect by the file `kubeconfig`. Pods, their logs and events, leases, access reviews, watches and
+    port-forward behave as those of a real server. The container `rivers-step` of a pod is started as `command`,
+    whatever its image, with the environment of its manifest and `env`. With `stub` no process is started: a pod
+    succeeds at once with the termination message that `stub(pod)` returns. Idle watches get a bookmark every
+    `bookmarks` seconds.
 
-    It runs from its making until `close()`, or as a context manager; when this process ends without, nothing of it is
-    left all the same. Linux only.
+    The cluster runs until `close()`, or for a `with` block; if this process is killed, nothing of it is left either.
+    Linux only.
     """
 
     faults: Faults
-    """What is to go wrong with requests: `cluster.faults.add(Fault.status(503), verb="create", times=2)`."""
+    """The faults of requests: `cluster.faults.add(Fault.status(503), verb="create", times=2)`."""
 
     def __init__(
         self,
@@ -77,11 +77,12 @@ class FakeCluster:
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._store = Store()
         self._kubelet = Kubelet(self._store, self.folder, self._mark, command, env or {})
-        self._server = Server(self._store, self._kubelet, stub, bookmarks)
-        self._connections = Connections(self._server, self.faults, self._tokens)
+        self._server = ApiServer(self._store, self._kubelet, stub, bookmarks)
+        self._connections = HttpConnections(self._server, self.faults, self._tokens)
         for name in {namespace, "default"}:
             self._store.put(("namespaces", "", name), _namespace(name))
         self.renew_token()
+        # -I -S: without site-packages the guard starts in milliseconds.
         self._guard = subprocess.Popen(  # noqa: S603 – this interpreter, a file of ours
             [sys.executable, "-I", "-S", guard.__file__, self._mark, str(self.folder), str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -105,7 +106,7 @@ class FakeCluster:
         return f"FakeCluster({self.url!r}, namespace={self.namespace!r})"
 
     def close(self) -> None:
-        """End every pod and connection; no process, thread, socket or file is left. Again: does nothing."""
+        """Kill every pod and close every connection; no process, thread, socket or file is left. Idempotent."""
         if self._closed:
             return
         self._await(self._end())
@@ -117,30 +118,30 @@ class FakeCluster:
         self._guard.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    # ---- what is there ----------------------------------------------------------------------------------------------
+    # ---- state ----------------------------------------------------------------------------------------------
 
     @property
     def requests(self) -> list[Request]:
-        """What clients have asked so far, in order."""
+        """The requests so far, in order."""
         return self._do(lambda: list(self._connections.requests))
 
     def pods(self) -> list[dict[str, Any]]:
-        """All pods as they are now, as objects of the API."""
+        """Return all pods as objects of the API."""
         return self._do(lambda: [_copy(pod) for pod in self._store.objects("pods")])
 
     def pod(self, name: str) -> dict[str, Any]:
-        """One pod as it is now.
+        """Return one pod as an object of the API.
 
         Raises:
-            LookupError: there is none of this name.
+            LookupError: no pod has this name.
         """
         return self._do(lambda: _copy(self._store.get(self._find(name)) or {}))
 
     def wait_for(self, pod: str, phase: str, timeout: float = 30.0) -> dict[str, Any]:
-        """The pod once it is in this phase (Pending, Running, Succeeded, Failed), or as it is gone with phase `Gone`.
+        """Wait until the pod has this phase (Pending, Running, Succeeded, Failed, or Gone when deleted) and return it.
 
         Raises:
-            TimeoutError: it is not, after `timeout` seconds; says what it is.
+            TimeoutError: it has another phase after `timeout` seconds; the message has its status.
         """
         until = time.monotonic() + timeout
         seen: dict[str, Any] = {}
@@ -155,52 +156,54 @@ class FakeCluster:
         raise TimeoutError(f"pod {pod!r} is not {phase} after {timeout:g} s; its status: {seen.get('status')}")
 
     def log(self, pod: str) -> str:
-        """What the pod's container has printed so far."""
-        life = self._do(lambda: self._kubelet.lives.get(self._uid(self._find(pod))))
-        return life.log.read_text(errors="replace") if life is not None and life.log.exists() else ""
+        """Return the output of the pod's container so far."""
+        runtime = self._do(lambda: self._kubelet.runtimes.get(self._uid(self._find(pod))))
+        return runtime.log.read_text(errors="replace") if runtime is not None and runtime.log.exists() else ""
 
-    # ---- what befalls pods ------------------------------------------------------------------------------------------
+    # ---- faults of pods ------------------------------------------------------------------------------------------
 
     def kill(self, pod: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the container's first process; SIGKILL, SIGSTOP and SIGCONT to all of its processes."""
+        """Send a signal to the container's first process; SIGKILL, SIGSTOP and SIGCONT go to all of its processes."""
         self._do(lambda: self._kubelet.kill(self._uid(self._find(pod)), number))
 
     def oom(self, pod: str) -> None:
-        """Kill the container as the kernel does for memory: all of its processes, and the reason is OOMKilled."""
+        """Kill the container as the kernel does when its memory is exhausted, with the reason OOMKilled."""
         self._do(lambda: self._kubelet.kill(self._uid(self._find(pod)), signal.SIGKILL, "OOMKilled"))
 
     def evict(self, pod: str, message: str = "The node was low on resource: memory.", reason: str = "Evicted") -> None:
-        """End the pod as a kubelet does whose node is short of something (or by `reason` Preempting, Terminated …)."""
+        """Evict the pod as a kubelet does whose node lacks a resource (or with `reason` Preempting, Terminated …)."""
         self._do(lambda: self._kubelet.fail(self._uid(self._find(pod)), reason, message, "TerminationByKubelet"))
 
     def lose_node(self, pod: str, *, frozen: bool = True, toleration: float = 0.5) -> None:
-        """Lose the pod's node: nothing is told of it any more, and `toleration` seconds later it is to be deleted.
+        """Lose the pod's node: its status is not updated, and after `toleration` seconds it is marked for deletion.
 
-        Its processes are stopped, as nothing reaches them; with `frozen=False` they go on: only the kubelet is dead.
+        Its processes are stopped, as if unreachable; with `frozen=False` they run on, as if only the kubelet had died.
         """
         lose = self._kubelet.lose
         self._do(lambda: lose(self._uid(self._find(pod)), frozen=frozen, toleration=toleration))
 
     def restore_nodes(self) -> None:
-        """Have all lost nodes back: what runs there goes on, or is ended if that was asked for meanwhile."""
+        """Restore all lost nodes: their pods run on, or are stopped if that was requested meanwhile."""
         self._do(self._kubelet.restore)
 
     def drain(self, pod: str) -> None:
-        """End the pod as `kubectl drain` does, by the eviction API: marked as disrupted, and deleted with its grace."""
+        """Evict the pod by the eviction API as `kubectl drain` does: marked as disrupted, deleted with its grace."""
 
         def drain() -> None:
             key = self._find(pod)
-            told = statuses.disrupted(self._store.get(key) or {}, "EvictionByEvictionAPI", "Eviction API: evicting")
-            self._store.put(key, told)
+            disrupted = statuses.mark_disrupted(
+                self._store.get(key) or {}, "EvictionByEvictionAPI", "Eviction API: evicting"
+            )
+            self._store.put(key, disrupted)
             self._server.delete_pod(key, None)
 
         self._do(drain)
 
     def delete(self, pod: str, *, force: bool = False) -> None:
-        """Delete the pod as a person does by kubectl; `force` removes the object at once."""
+        """Delete the pod as kubectl does; `force` removes the object at once."""
         self._do(lambda: self._server.delete_pod(self._find(pod), 0 if force else None))
 
-    # ---- what is wrong with the cluster -----------------------------------------------------------------------------
+    # ---- faults of the cluster -----------------------------------------------------------------------------
 
     @property
     def start_delay(self) -> float:
@@ -212,7 +215,7 @@ class FakeCluster:
         self._kubelet.start_delay = seconds
 
     def unschedulable(self, words: str = "0/1 nodes are available: 1 Insufficient cpu.") -> None:
-        """Schedule no pod from now on, with these words of the scheduler; "" schedules all that wait."""
+        """Schedule no pod from now on, with this message of the scheduler; "" schedules all that wait."""
         self._set(self._kubelet, "unschedulable", words)
 
     def image_error(self, reason: str = "", message: str = "") -> None:
@@ -232,28 +235,29 @@ class FakeCluster:
         self._do(lambda: self._server.denied.discard((verb, resource)))
 
     def expire_token(self) -> None:
-        """Let the token of the kubeconfig be none any more: 401 from now on, until `renew_token`."""
+        """Invalidate the token of the kubeconfig: requests get 401 until `renew_token`."""
         self._tokens.clear()
 
     def renew_token(self) -> None:
-        """Write a new token to the kubeconfig; older ones stay as they are."""
+        """Write a new token to the kubeconfig; older tokens keep their state."""
         token = secrets.token_urlsafe(24)
         self._tokens[token] = self._user
+        # Clients read the file at any time, so it is replaced as a whole.
         written = self.kubeconfig.with_suffix(".new")
         written.touch(mode=0o600)
         written.write_text(json.dumps(_kubeconfig(self.url, self.namespace, self._user, token), indent=2))
         written.replace(self.kubeconfig)
 
     def compact(self) -> None:
-        """Forget history: watching or paging on from any resourceVersion so far is answered with 410."""
+        """Compact the history: watches and pages from any resourceVersion so far get 410."""
         self._do(self._store.compact)
 
     def missing_service_account(self, name: str) -> None:
-        """Refuse pods with this service account; all others are there."""
+        """Refuse pods with this service account; all others exist."""
         self._do(lambda: self._server.missing_accounts.add(name))
 
     def terminate_namespace(self, name: str | None = None) -> None:
-        """Delete a namespace (this one): its pods are deleted, and new ones are refused."""
+        """Delete a namespace, by default this cluster's: its pods are deleted and new ones are refused."""
 
         def terminate() -> None:
             ending = name or self.namespace
@@ -265,11 +269,12 @@ class FakeCluster:
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        """Within the block the API server is not there: connections are cut and refused. Pods go on."""
+        """Stop the API server for a `with` block: connections are aborted and refused, and pods run on."""
         self._await(self._unlisten())
         try:
             yield
         finally:
+            # The same port: clients know no other.
             self._socket = socket.create_server(("127.0.0.1", int(self.url.rpartition(":")[2])), backlog=512)
             self._await(self._listen())
 
@@ -293,7 +298,7 @@ class FakeCluster:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
     def _do(self, act: Callable[[], T]) -> T:
-        """Do something in the server's thread, which alone sees its objects."""
+        """Call a function in the server's thread, the only one that may use its objects."""
         if self._closed:
             raise RuntimeError(f"{self!r} is closed")
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -301,7 +306,7 @@ class FakeCluster:
         def run() -> None:
             try:
                 done.set_result(act())
-            except Exception as error:  # noqa: BLE001 – it is raised where it was asked for
+            except Exception as error:  # noqa: BLE001 – it is raised in the caller's thread
                 done.set_exception(error)
 
         self._loop.call_soon_threadsafe(run)
@@ -310,7 +315,7 @@ class FakeCluster:
     def _set(self, where: object, name: str, value: object) -> None:
         def change() -> None:
             setattr(where, name, value)
-            self._kubelet.changed()
+            self._kubelet.notify_changed()
 
         self._do(change)
 

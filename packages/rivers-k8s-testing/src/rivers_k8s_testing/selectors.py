@@ -1,4 +1,4 @@
-"""Label and field selectors, as far as a client of pods uses them."""
+"""Parse label and field selectors, as far as a client of pods uses them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rivers_k8s_testing.refusals import Refusal
+from rivers_k8s_testing.api_errors import ApiStatusError
 
-__all__ = ["Selector", "selector"]
+__all__ = ["Selector", "parse_selector"]
 
 Labels = Mapping[str, str]
 _SET = re.compile(r"^(?P<key>[\w./-]+)\s+(?P<word>in|notin)\s*\((?P<values>[^()]*)\)$")
@@ -35,22 +35,22 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Selector:
-    """Whether an object is meant: all of its requirements hold."""
+    """A selector of objects that meet all of its requirements."""
 
     labels: tuple[Callable[[Labels], bool], ...] = ()
     fields: tuple[Callable[[Mapping[str, Any]], bool], ...] = ()
 
     def matches(self, given: Mapping[str, Any]) -> bool:
-        """Whether this object is one of those selected."""
+        """Return True if this object is selected."""
         labels = given["metadata"].get("labels") or {}
         return all(holds(labels) for holds in self.labels) and all(holds(given) for holds in self.fields)
 
 
-def selector(labels: str = "", fields: str = "") -> Selector:
-    """The selector of a request's `labelSelector` and `fieldSelector`.
+def parse_selector(labels: str = "", fields: str = "") -> Selector:
+    """Parse the `labelSelector` and `fieldSelector` of a request.
 
     Raises:
-        Refusal: 400, it cannot be read, or names a field that cannot be selected by.
+        ApiStatusError: 400, one is malformed or names a field that selectors do not support.
     """
     return Selector(
         tuple(_label(part.strip()) for part in _COMMA.split(labels) if part.strip()),
@@ -72,14 +72,14 @@ def _label(text: str) -> Callable[[Labels], bool]:
     if found := _EXISTS.match(text):
         key = found["key"]
         return (lambda labels: key not in labels) if found["no"] else (lambda labels: key in labels)
-    raise Refusal(400, f"unable to parse requirement: {text!r}")
+    raise ApiStatusError(400, f"unable to parse requirement: {text!r}")
 
 
 def _field(text: str) -> Callable[[Mapping[str, Any]], bool]:
     key, sign, value = text.partition("!=") if "!=" in text else text.partition("=")
     path = _FIELDS.get(key)
     if path is None or not sign:
-        raise Refusal(400, f"field label not supported: {key}")
+        raise ApiStatusError(400, f"field label not supported: {key}")
     value = value.removeprefix("=")
 
     def holds(given: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Objects with their versions: what etcd and the watch cache are to an API server. Seen by one thread only."""
+"""Store objects with their versions, as etcd and the watch cache do. Used in one thread only."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any
 
 import msgspec
 
-from rivers_k8s_testing.refusals import Refusal, Where, status
+from rivers_k8s_testing.api_errors import ApiStatusError, ResourceRef, status
 from rivers_k8s_testing.selectors import Selector
 
-__all__ = ["Change", "Key", "Page", "Store", "Watcher", "now"]
+__all__ = ["Change", "Key", "ListPage", "Store", "Watcher", "now"]
 
 # Plural, namespace and name
 Key = tuple[str, str, str]
 
-# Changes that a watch can still begin from
+# Changes from which a watch can start
 HISTORY = 20_000
-# Lists whose further pages can still be asked for
+# Lists whose next pages are kept
 SNAPSHOTS = 100
 
 _encode = msgspec.json.Encoder().encode
@@ -36,13 +36,13 @@ TOO_OLD = (
 
 
 def now() -> str:
-    """The time as objects carry it, in whole seconds."""
+    """Return the time in the format of Kubernetes' objects, in whole seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An object was ADDED, MODIFIED or DELETED; `data` is the object's JSON after it."""
+    """An object that was ADDED, MODIFIED or DELETED; `data` is its JSON afterwards."""
 
     version: int
     type: str
@@ -57,8 +57,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a list: the objects' JSON, where a watch goes on from, the next page's token, and how many are left."""
+class ListPage:
+    """A page of a list: the objects' JSON, the version for a watch, the next page's token, the objects left."""
 
     version: int
     items: list[bytes]
@@ -67,7 +67,7 @@ class Page:
 
 
 class Watcher:
-    """One watch: the changes that it has not sent yet, as they come."""
+    """A watch with the changes that it has not sent yet."""
 
     def __init__(self, plural: str, namespace: str, selector: Selector) -> None:
         self.plural = plural
@@ -77,7 +77,7 @@ class Watcher:
         self.offered = asyncio.Event()
 
     def offer(self, change: Change) -> None:
-        """Take a change, if it is one of those that were asked for."""
+        """Queue a change if the watch selects its object."""
         plural, namespace, _ = change.key
         if plural == self.plural and self.namespace in {"", namespace} and self.selector.matches(change.object):
             self.changes.append(change)
@@ -85,7 +85,7 @@ class Watcher:
 
 
 class Store:
-    """All objects of a cluster. An object is replaced, never changed: `put` it anew."""
+    """The objects of a cluster; an object is replaced by `put`, never changed in place."""
 
     def __init__(self) -> None:
         self.version = 100
@@ -99,24 +99,24 @@ class Store:
     # ---- objects ----------------------------------------------------------------------------------------------------
 
     def get(self, key: Key) -> Mapping[str, Any] | None:
-        """The object as it is now."""
+        """Return the current object."""
         change = self._objects.get(key)
         return None if change is None else change.object
 
     def data(self, key: Key) -> bytes | None:
-        """Its JSON."""
+        """Return the object's JSON."""
         change = self._objects.get(key)
         return None if change is None else change.data
 
     def objects(self, plural: str, namespace: str = "") -> list[Mapping[str, Any]]:
-        """All of a kind, in a namespace or everywhere."""
+        """Return all objects of a kind, in one namespace or in all."""
         return [found.object for key, found in self._objects.items() if key[0] == plural and namespace in {"", key[1]}]
 
-    def create(self, where: Where, namespace: str, given: Mapping[str, Any]) -> Change:
-        """Keep a new object, with a uid and a creation time.
+    def create(self, where: ResourceRef, namespace: str, given: Mapping[str, Any]) -> Change:
+        """Store a new object with a uid and a creation time.
 
         Raises:
-            Refusal: the name is taken.
+            ApiStatusError: the name is taken.
         """
         key = (where.plural, namespace, where.name)
         if key in self._objects:
@@ -124,21 +124,22 @@ class Store:
         return self.put(key, {**given, "metadata": self.metadata(where, namespace, given)})
 
     @staticmethod
-    def metadata(where: Where, namespace: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What a server puts into a new object's metadata beside what was given."""
+    def metadata(where: ResourceRef, namespace: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a new object's metadata: those given, and those that the server adds."""
         own = {"name": where.name, "uid": str(uuid.uuid4()), "generation": 1, "creationTimestamp": now()}
         return {**given.get("metadata", {}), **own, **({"namespace": namespace} if namespace else {})}
 
     def put(self, key: Key, given: Mapping[str, Any]) -> Change:
-        """Keep a version of an object and tell whoever watches."""
-        return self._tell("MODIFIED" if key in self._objects else "ADDED", key, given)
+        """Store a new version of an object and send it to the watches."""
+        return self._publish("MODIFIED" if key in self._objects else "ADDED", key, given)
 
     def delete(self, key: Key) -> Change | None:
-        """Forget an object and tell; None where there is none."""
+        """Delete an object and send that to the watches; return None if it does not exist."""
         last = self._objects.get(key)
-        return None if last is None else self._tell("DELETED", key, last.object)
+        return None if last is None else self._publish("DELETED", key, last.object)
 
-    def _tell(self, kind: str, key: Key, given: Mapping[str, Any]) -> Change:
+    def _publish(self, kind: str, key: Key, given: Mapping[str, Any]) -> Change:
+        # One counter for all kinds, as in etcd: a watch can start at the version of any list.
         self.version += 1
         versioned = {**given, "metadata": {**given["metadata"], "resourceVersion": str(self.version)}}
         change = Change(self.version, kind, key, versioned, _encode(versioned))
@@ -146,6 +147,7 @@ class Store:
             del self._objects[key]
         else:
             self._objects[key] = change
+        # The deque drops its oldest change, from which no watch can start any more.
         if len(self._history) == HISTORY:
             self._oldest = self._history[0].version
         self._history.append(change)
@@ -155,8 +157,8 @@ class Store:
 
     # ---- lists ------------------------------------------------------------------------------------------------------
 
-    def page(self, plural: str, namespace: str, selector: Selector, limit: int) -> Page:
-        """The first part of a list; all of it where `limit` is 0."""
+    def page(self, plural: str, namespace: str, selector: Selector, limit: int) -> ListPage:
+        """Return the first page of a list; 0 is no limit."""
         found = [
             change.data
             for key, change in sorted(self._objects.items())
@@ -164,39 +166,43 @@ class Store:
         ]
         return self._cut(self.version, found, limit)
 
-    def next_page(self, token: str, limit: int) -> Page:
-        """A further part of a list, as it was when its first was asked for.
+    def next_page(self, token: str, limit: int) -> ListPage:
+        """Return the next page of a list, as it was at the time of its first page.
 
         Raises:
-            Refusal: 400, the token is none; 410, the list is forgotten.
+            ApiStatusError: 400, the token is malformed; 410, the list is no longer kept.
         """
         try:
             snapshot = json.loads(base64.urlsafe_b64decode(token + "=="))["list"]
         except (ValueError, KeyError, TypeError):
-            raise Refusal(400, "invalid continue token: continue key is not valid: illegal base64 data") from None
+            raise ApiStatusError(
+                400, "invalid continue token: continue key is not valid: illegal base64 data"
+            ) from None
         if snapshot not in self._snapshots:
-            raise Refusal(410, TOO_OLD)
+            raise ApiStatusError(410, TOO_OLD)
+        # A token is good for one page, as the snapshot moves to the next one.
         version, rest = self._snapshots.pop(snapshot)
         return self._cut(version, rest, limit)
 
-    def _cut(self, version: int, found: list[bytes], limit: int) -> Page:
+    def _cut(self, version: int, found: list[bytes], limit: int) -> ListPage:
         if not limit or len(found) <= limit:
-            return Page(version, found)
+            return ListPage(version, found)
         name = f"{version}-{next(self._numbers)}"
         self._snapshots[name] = (version, found[limit:])
+        # Dictionaries keep their order, so the first is the oldest.
         while len(self._snapshots) > SNAPSHOTS:
             del self._snapshots[next(iter(self._snapshots))]
         token = (
             base64.urlsafe_b64encode(json.dumps({"v": "meta.k8s.io/v1", "list": name}).encode()).decode().rstrip("=")
         )
-        return Page(version, found[:limit], token, len(found) - limit)
+        return ListPage(version, found[:limit], token, len(found) - limit)
 
     # ---- watches ----------------------------------------------------------------------------------------------------
 
     def watch(self, watcher: Watcher, since: int | None) -> dict[str, Any] | None:
-        """Let a watch see what changes from now, after all that has changed since a version; an ERROR's object if gone.
+        """Add a watch, which gets all changes since a version; return the object of an ERROR if that is compacted.
 
-        Without a version it begins with all objects as ADDED, as a server's does.
+        Without a version the watch starts with all objects as ADDED, as the API server does.
         """
         if since is None:
             for _, change in sorted(self._objects.items()):
@@ -210,12 +216,13 @@ class Store:
         self._watchers.add(watcher)
         return None
 
-    def leave(self, watcher: Watcher) -> None:
-        """A watch has ended."""
+    def remove_watcher(self, watcher: Watcher) -> None:
+        """Remove a watch that has ended."""
         self._watchers.discard(watcher)
 
     def compact(self) -> None:
-        """Forget all that was: no version that anybody has seen can be watched or paged from."""
+        """Drop the history: no earlier version can be watched or paged from."""
+        # The current version is too old as well, so that a client has to list again.
         self.version += 1
         self._oldest = self.version
         self._history.clear()

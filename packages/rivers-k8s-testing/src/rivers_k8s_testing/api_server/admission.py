@@ -1,4 +1,4 @@
-"""What the API server makes of a pod that is to be created: defaults, what is invalid, and the quota."""
+"""Admit pods as the API server does: defaults, validation, quota."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from rivers_k8s_testing.api_errors import ApiStatusError, ResourceRef
 from rivers_k8s_testing.node.statuses import is_over
-from rivers_k8s_testing.refusals import Refusal, Where
 
-__all__ = ["Quota", "admitted"]
+__all__ = ["Quota", "admit_pod"]
 
 Pod = Mapping[str, Any]
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -37,18 +37,21 @@ WRONG_LABEL = (
 WRONG_QUANTITY = f"quantities must match the regular expression '^{_QUANTITY.pattern}$'"
 
 
-def admitted(given: Mapping[str, Any], namespace: str) -> dict[str, Any]:
-    """The pod as it is kept, with a server's defaults; what is no pod is refused.
+def admit_pod(given: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    """Return the pod to store, with the server's defaults.
 
     Raises:
-        Refusal: 400 or 422, with the words of a server.
+        ApiStatusError: 400 or 422, with the API server's messages.
     """
     meta, spec = dict(given.get("metadata") or {}), dict(given.get("spec") or {})
     if meta.setdefault("namespace", namespace) != namespace:
-        raise Refusal(400, "the namespace of the provided object does not match the namespace sent on the request")
+        raise ApiStatusError(
+            400, "the namespace of the provided object does not match the namespace sent on the request"
+        )
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = meta["generateName"] + secrets.token_hex(3)[:5]
-    where = Where("pods", "Pod", name=meta.get("name", ""))
+    where = ResourceRef("pods", "Pod", name=meta.get("name", ""))
+    # Quantities fail when the body is decoded, so before everything else, and with 400.
     _check_quantities(spec)
     faults = [*_metadata_faults(meta), *_container_faults(spec)]
     if faults:
@@ -99,7 +102,7 @@ def _container_faults(spec: Mapping[str, Any]) -> Iterable[Fault]:
         resources = container.get("resources") or {}
         limits = resources.get("limits") or {}
         for name, asked in (resources.get("requests") or {}).items():
-            if name in limits and quantity(asked) > quantity(limits[name]):
+            if name in limits and parse_quantity(asked) > parse_quantity(limits[name]):
                 wrong = f'Invalid value: "{asked}": must be less than or equal to {name} limit of {limits[name]}'
                 yield f"{at}.resources.requests", "FieldValueInvalid", wrong
 
@@ -108,69 +111,75 @@ def _check_quantities(spec: Mapping[str, Any]) -> None:
     for container in spec.get("containers") or ():
         for amounts in (container.get("resources") or {}).values():
             for amount in amounts.values() if isinstance(amounts, Mapping) else ():
-                quantity(amount)
+                parse_quantity(amount)
 
 
-def quantity(text: Any) -> Decimal:
-    """The number that a quantity such as 100m or 2Gi stands for.
+def parse_quantity(text: Any) -> Decimal:
+    """Return the number for a quantity such as 100m or 2Gi.
 
     Raises:
-        Refusal: 400, it is none.
+        ApiStatusError: 400, it is malformed.
     """
     found = _QUANTITY.fullmatch(str(text))
     scale = _SCALES.get(found[2]) if found else None
     if found is None or scale is None:
-        raise Refusal(400, f'Pod in version "v1" cannot be handled as a Pod: {WRONG_QUANTITY}')
+        raise ApiStatusError(400, f'Pod in version "v1" cannot be handled as a Pod: {WRONG_QUANTITY}')
     return Decimal(found[1]) * scale
 
 
 @dataclass
 class Quota:
-    """A ResourceQuota: `hard` by resource – pods, requests.cpu, limits.memory – as quantities; empty is no limit."""
+    """A ResourceQuota; `hard` has a quantity for each resource, such as pods or requests.cpu, and empty is no limit."""
 
     name: str = "quota"
     hard: Mapping[str, str] = field(default_factory=dict)
 
-    def check(self, where: Where, pod: Pod, others: Iterable[Pod]) -> None:
-        """Refuse a pod that would be too much beside the others; ended ones do not count.
+    def check(self, where: ResourceRef, pod: Pod, others: Iterable[Pod]) -> None:
+        """Refuse a pod that would exceed the quota; pods that have ended do not count.
 
         Raises:
-            Refusal: 403.
+            ApiStatusError: 403.
         """
+        # A quota on a resource makes its request or limit mandatory in every container.
         lacks = []
         for resource in sorted(self.hard):
-            without = [one["name"] for one in pod["spec"]["containers"] if _asked(one, resource) is None]
+            without = [one["name"] for one in pod["spec"]["containers"] if _amount_of(one, resource) is None]
             if without:
                 lacks.append(f"{resource} for: {','.join(without)}")
         if lacks:
             raise where.forbidden(f"failed quota: {self.name}: must specify {'; '.join(lacks)}")
+        # A pod counts from its creation to its last phase.
         running = [other for other in others if not is_over(other)]
         requested = {resource: _total([pod], resource) for resource in self.hard}
         used = {resource: _total(running, resource) for resource in self.hard}
-        over = [name for name, hard in self.hard.items() if used[name] + requested[name] > quantity(hard)]
+        over = [name for name, hard in self.hard.items() if used[name] + requested[name] > parse_quantity(hard)]
         if over:
-            said = (("requested", requested), ("used", used), ("limited", self.hard))
-            words = [f"{word}: {','.join(f'{name}={_text(of[name])}' for name in sorted(over))}" for word, of in said]
+            amounts = (("requested", requested), ("used", used), ("limited", self.hard))
+            words = [
+                f"{word}: {','.join(f'{name}={_text(of[name])}' for name in sorted(over))}" for word, of in amounts
+            ]
             raise where.forbidden(f"exceeded quota: {self.name}, {', '.join(words)}")
 
 
-def _asked(container: Mapping[str, Any], resource: str) -> Decimal | None:
-    """What a container asks for of a resource such as requests.cpu; 0 for one that is counted by pod."""
+def _amount_of(container: Mapping[str, Any], resource: str) -> Decimal | None:
+    """Return a container's amount of a resource such as requests.cpu; 0 for one that is counted by pod."""
     kind, _, name = resource.partition(".")
     if not name:
         return Decimal(0)
     amount = ((container.get("resources") or {}).get(kind) or {}).get(name)
-    return None if amount is None else quantity(amount)
+    return None if amount is None else parse_quantity(amount)
 
 
 def _total(pods: Iterable[Pod], resource: str) -> Decimal:
     if resource in {"pods", "count/pods"}:
         return Decimal(len(list(pods)))
-    return sum((_asked(one, resource) or Decimal(0) for pod in pods for one in pod["spec"]["containers"]), Decimal(0))
+    return sum(
+        (_amount_of(one, resource) or Decimal(0) for pod in pods for one in pod["spec"]["containers"]), Decimal(0)
+    )
 
 
 def _text(amount: Decimal | str) -> str:
-    """A quantity as a server writes it."""
+    """Return a quantity as the API server writes it."""
     if isinstance(amount, str):
         return amount
     if amount == amount.to_integral_value():

@@ -1,4 +1,4 @@
-"""Requests and answers, and what a request means: verb and resource as RBAC names them."""
+"""Resolve requests to verb and resource as RBAC names them, and define the kinds of responses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from rivers_k8s_testing.refusals import Refusal, Where, no_route
+from rivers_k8s_testing.api_errors import ApiStatusError, ResourceRef, path_not_found
 
-__all__ = ["Answer", "Call", "Request", "Streamed", "Upgraded", "meaning"]
+__all__ = ["ApiCall", "Request", "Response", "StreamResponse", "UpgradeResponse", "resolve_call"]
 
-# By group and plural: what the fake knows; all of it is v1
+# The supported kinds by group and plural, all of them v1
 KINDS: Mapping[tuple[str, str], str] = {
     ("", "pods"): "Pod",
     ("", "events"): "Event",
@@ -26,7 +26,7 @@ _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete
 
 @dataclass(frozen=True)
 class Request:
-    """A request that a cluster has had. `status` is 0 where no answer was sent, `fault` the kind of one that it met."""
+    """A request that the cluster has received; `status` is 0 without a response, `fault` the kind of fault it met."""
 
     method: str
     path: str
@@ -40,8 +40,8 @@ class Request:
 
 
 @dataclass
-class Call:
-    """A request as it came, and what it means."""
+class ApiCall:
+    """A request with its verb, resource and user."""
 
     method: str
     path: str
@@ -50,50 +50,52 @@ class Call:
     body: bytes
     user: str = ""
     verb: str = ""
-    where: Where = field(default_factory=lambda: Where("", ""))
+    where: ResourceRef = field(default_factory=lambda: ResourceRef("", ""))
     subresource: str = ""
     namespace: str = ""
 
     @property
     def resource(self) -> str:
-        """Such as pods or pods/log."""
+        """The resource as RBAC names it, such as pods or pods/log."""
         return f"{self.where.plural}/{self.subresource}" if self.subresource else self.where.plural
 
     def flag(self, name: str) -> bool:
-        """Whether a boolean of the query is true."""
+        """Return True if a boolean query parameter is true."""
         return self.query.get(name, "") in {"1", "true", "True"}
 
     def number(self, name: str) -> int | None:
-        """A whole number of the query.
+        """Return an integer query parameter, or None if it is missing.
 
         Raises:
-            Refusal: 400, it is none.
+            ApiStatusError: 400, it is malformed.
         """
         given = self.query.get(name, "")
         try:
             return int(given) if given else None
         except ValueError:
-            raise Refusal(400, f'strconv.ParseInt: parsing "{given}": invalid syntax') from None
+            raise ApiStatusError(400, f'strconv.ParseInt: parsing "{given}": invalid syntax') from None
 
     def object(self, kind: str) -> dict[str, Any]:
-        """The body, an object of this kind.
+        """Return the body, an object of this kind.
 
         Raises:
-            Refusal: 400, it is none.
+            ApiStatusError: 400, it is another kind or malformed.
         """
         try:
             given = msgspec.json.decode(self.body)
         except msgspec.DecodeError as error:
             wrong = f"couldn't get version/kind; json parse error: {error}"
-            raise Refusal(400, f"the object provided is unrecognized (must be of type {kind}): {wrong}") from None
+            raise ApiStatusError(
+                400, f"the object provided is unrecognized (must be of type {kind}): {wrong}"
+            ) from None
         if not isinstance(given, dict) or given.get("kind", kind) != kind:
-            raise Refusal(400, f"the object provided is unrecognized (must be of type {kind})")
+            raise ApiStatusError(400, f"the object provided is unrecognized (must be of type {kind})")
         return given
 
 
 @dataclass
-class Answer:
-    """A whole answer."""
+class Response:
+    """A complete response."""
 
     code: int
     body: bytes
@@ -101,8 +103,8 @@ class Answer:
 
 
 @dataclass
-class Streamed:
-    """An answer that comes by and by, each piece a chunk."""
+class StreamResponse:
+    """A response that is sent in chunks as its pieces arrive."""
 
     pieces: AsyncIterator[bytes]
     content_type: str = "application/json"
@@ -110,19 +112,19 @@ class Streamed:
 
 
 @dataclass
-class Upgraded:
-    """The connection becomes another protocol's: it gets this head, then `run` has it."""
+class UpgradeResponse:
+    """A switch to another protocol: `head` is sent, then `run` gets the connection."""
 
     head: bytes
     run: Callable[..., Awaitable[None]]
     code: int = 101
 
 
-def meaning(call: Call) -> Call:
-    """Say what a request means.
+def resolve_call(call: ApiCall) -> ApiCall:
+    """Set verb, resource, name and namespace of a request by its method and path.
 
     Raises:
-        Refusal: 404, nothing is at its path.
+        ApiStatusError: 404, its path has no resource.
     """
     parts = [part for part in call.path.split("/") if part]
     if parts[:2] == ["api", "v1"]:
@@ -130,14 +132,14 @@ def meaning(call: Call) -> Call:
     elif parts[:1] == ["apis"] and parts[2:3] == ["v1"]:
         group, rest = parts[1], parts[3:]
     else:
-        raise no_route()
+        raise path_not_found()
     if len(rest) > 2 and rest[0] == "namespaces":
         call.namespace, rest = rest[1], rest[2:]
     kind = KINDS.get((group, rest[0] if rest else ""))
     if kind is None or len(rest) > 3:
-        raise no_route()
+        raise path_not_found()
     name, call.subresource = [*rest[1:], "", ""][:2]
-    call.where = Where(rest[0], kind, group, name)
+    call.where = ResourceRef(rest[0], kind, group, name)
     if call.method == "GET":
         call.verb = "get" if name else "watch" if call.flag("watch") else "list"
     elif call.method == "DELETE" and not name:

@@ -1,4 +1,4 @@
-"""Port-forward over a websocket, protocol v4.channel.k8s.io: to a process of this machine, as pods have its address.
+"""Forward ports over a WebSocket (v4.channel.k8s.io) to processes of this machine, whose address all pods have.
 
 GET …/pods/<name>/portforward?ports=<port>     each port has two channels: 2·n its data, 2·n + 1 its errors
 a frame: the channel's number, then data; the first on each channel is the port, little-endian
@@ -14,46 +14,47 @@ import struct
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from rivers_k8s_testing.api_server.calls import Call, Upgraded
+from rivers_k8s_testing.api_errors import ApiStatusError
+from rivers_k8s_testing.api_server.calls import ApiCall, UpgradeResponse
 from rivers_k8s_testing.node.statuses import ADDRESS
-from rivers_k8s_testing.refusals import Refusal
 
-__all__ = ["forwarded"]
+__all__ = ["open_forward"]
 
 PROTOCOL = "v4.channel.k8s.io"
 _SALT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455
 _BINARY, _CLOSE, _PING, _PONG = 2, 8, 9, 10
-# Bytes of a frame
+# The largest frame in bytes
 LARGEST = 1 << 20
 PIECE = 32 * 1024
 
 
-def forwarded(call: Call, pod: Mapping[str, Any]) -> Upgraded:
-    """The connection to a port of a pod.
+def open_forward(call: ApiCall, pod: Mapping[str, Any]) -> UpgradeResponse:
+    """Return the response that connects the client to ports of a pod.
 
     Raises:
-        Refusal: 400, the pod is on no node, or the request is no websocket's of this protocol.
+        ApiStatusError: 400, the pod has no node, or the request does not offer this protocol.
     """
     key = call.headers.get("sec-websocket-key", "")
     offered = [word.strip() for word in call.headers.get("sec-websocket-protocol", "").split(",")]
     if not key or PROTOCOL not in offered:
-        raise Refusal(400, "Upgrade request required")
+        raise ApiStatusError(400, "Upgrade request required")
     if not pod["spec"].get("nodeName"):
-        raise Refusal(400, f"pod {call.where.name} does not have a host assigned")
+        raise ApiStatusError(400, f"pod {call.where.name} does not have a host assigned")
     try:
         ports = [int(port) for port in call.query.get("ports", "").split(",")]
     except ValueError:
-        raise Refusal(400, 'query parameter "ports" must be a list of ports') from None
+        raise ApiStatusError(400, 'query parameter "ports" must be a list of ports') from None
+    # The handshake of RFC 6455, section 4.2.2.
     digest = hashlib.sha1((key + _SALT).encode(), usedforsecurity=False).digest()
     head = (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"
     )
-    return Upgraded(head.encode(), _Forward(call.where.name, ports).run)
+    return UpgradeResponse(head.encode(), _Forward(call.where.name, ports).run)
 
 
 class _Forward:
-    """The ports of one websocket."""
+    """The ports of one WebSocket."""
 
     def __init__(self, pod: str, ports: list[int]) -> None:
         self._pod = pod
@@ -68,6 +69,7 @@ class _Forward:
                 for channel in (2 * number, 2 * number + 1):
                     writer.write(_frame(bytes([channel]) + struct.pack("<H", port)))
                 carrying.append(asyncio.ensure_future(self._from_port(number, port, writer)))
+            # Let the connections to the ports start before the first data arrives.
             await asyncio.sleep(0)
             async for payload in _frames(reader, writer):
                 channel, data = payload[0] if payload else 255, payload[1:]
@@ -104,7 +106,7 @@ class _Forward:
                 await writer.drain()
             writer.write(_frame(b"\x03\xe8", _CLOSE))
         except ConnectionError:
-            pass  # one of the two is gone; the other is told by the end of the websocket
+            pass  # one side has gone; the end of the WebSocket reports that to the other
         finally:
             sink.transport.abort()
             with contextlib.suppress(OSError):
@@ -121,7 +123,7 @@ def _frame(payload: bytes, opcode: int = _BINARY) -> bytes:
 
 
 async def _frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncIterator[bytes]:
-    """The payloads of the client's messages; pings are answered."""
+    """Yield the payloads of the client's messages and answer its pings."""
     message = b""
     while True:
         first, second = await reader.readexactly(2)
@@ -129,10 +131,11 @@ async def _frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         if size >= 126:
             form, width = (">H", 2) if size == 126 else (">Q", 8)
             (size,) = struct.unpack(form, await reader.readexactly(width))
+        # A client that announces more than any message of the protocol holds is cut off.
         if size > LARGEST:
             return
         mask = await reader.readexactly(4) if second & 0x80 else bytes(4)
-        payload = _unmasked(await reader.readexactly(size), mask)
+        payload = _unmask(await reader.readexactly(size), mask)
         opcode = first & 0x0F
         if opcode == _CLOSE:
             writer.write(_frame(payload[:2], _CLOSE))
@@ -147,7 +150,8 @@ async def _frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
                 message = b""
 
 
-def _unmasked(data: bytes, mask: bytes) -> bytes:
-    """By whole numbers, as a loop over bytes would take longer than everything else."""
+def _unmask(data: bytes, mask: bytes) -> bytes:
+    """Remove a mask from a payload."""
+    # As integers: a loop over the bytes would take longer than everything else.
     repeated = (mask * (len(data) // 4 + 1))[: len(data)]
     return (int.from_bytes(data) ^ int.from_bytes(repeated)).to_bytes(len(data))

@@ -1,4 +1,4 @@
-"""The output of a pod's container, as `pods/log` serves it."""
+"""Serve the output of a pod's container, the subresource `pods/log`."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from rivers_k8s_testing.api_server.calls import Answer, Call, Streamed
-from rivers_k8s_testing.node.container import step_container
-from rivers_k8s_testing.node.kubelet import Life
-from rivers_k8s_testing.refusals import Refusal, Where
+from rivers_k8s_testing.api_errors import ApiStatusError, ResourceRef
+from rivers_k8s_testing.api_server.calls import ApiCall, Response, StreamResponse
+from rivers_k8s_testing.node.container import find_step_container
+from rivers_k8s_testing.node.kubelet import PodRuntime
 
-__all__ = ["log_of"]
+__all__ = ["read_log"]
 
 _TEXT = {"Content-Type": "text/plain"}
 PIECE = 64 * 1024
-# Seconds between two looks at a log that is followed
+# Seconds between two reads of a log that is followed
 LOOK = 0.005
 
 
-def log_of(call: Call, pod: Mapping[str, Any], life: Life | None) -> Answer | Streamed:
-    """The answer to a request for a log.
+def read_log(call: ApiCall, pod: Mapping[str, Any], runtime: PodRuntime | None) -> Response | StreamResponse:
+    """Return the response to a request for a log.
 
     Raises:
-        Refusal: the container is not there or has not started, the node does not answer, or an option is wrong.
+        ApiStatusError: the container does not exist or has not started, its node is lost, or an option is invalid.
     """
     tail, limit = _options(call)
-    container = call.query.get("container") or step_container(pod)["name"]
+    container = call.query.get("container") or find_step_container(pod)["name"]
     if container not in {known["name"] for known in pod["spec"]["containers"]}:
-        raise Refusal(400, f"container {container} is not valid for pod {call.where.name}")
-    if life is None:
-        return Answer(200, b"", _TEXT)  # a stubbed pod says nothing
-    if life.lost:
+        raise ApiStatusError(400, f"container {container} is not valid for pod {call.where.name}")
+    if runtime is None:
+        return Response(200, b"", _TEXT)  # a stubbed pod has no process
+    # The API server reads logs from the kubelet's port, which does not answer on a lost node.
+    if runtime.lost:
         url = f"https://127.0.0.1:10250/containerLogs/{call.namespace}/{call.where.name}/{container}"
-        raise Refusal(500, f'Get "{url}": dial tcp 127.0.0.1:10250: connect: no route to host', "")
-    if life.container is None:
-        raise Refusal(400, _not_started(container, call.where.name, pod))
-    if container != step_container(pod)["name"]:
-        return Answer(200, b"", _TEXT)
-    written = life.log.read_bytes() if life.log.exists() else b""
+        raise ApiStatusError(500, f'Get "{url}": dial tcp 127.0.0.1:10250: connect: no route to host', "")
+    if runtime.container is None:
+        raise ApiStatusError(400, _not_started(container, call.where.name, pod))
+    if container != find_step_container(pod)["name"]:
+        return Response(200, b"", _TEXT)
+    written = runtime.log.read_bytes() if runtime.log.exists() else b""
     begin = _tail_begin(written, tail)
     if call.flag("follow"):
-        return Streamed(_followed(life, begin, limit), "text/plain")
-    return Answer(200, written[begin:][:limit], _TEXT)
+        return StreamResponse(_follow(runtime, begin, limit), "text/plain")
+    return Response(200, written[begin:][:limit], _TEXT)
 
 
-def _options(call: Call) -> tuple[int | None, int | None]:
+def _options(call: ApiCall) -> tuple[int | None, int | None]:
     tail, limit = call.number("tailLines"), call.number("limitBytes")
-    where = Where("pods", "PodLogOptions", name=call.where.name)
+    where = ResourceRef("pods", "PodLogOptions", name=call.where.name)
     if tail is not None and tail < 0:
         wrong = f"Invalid value: {tail}: must be greater than or equal to 0"
         raise where.invalid(("tailLines", "FieldValueInvalid", wrong))
@@ -65,7 +66,7 @@ def _not_started(container: str, name: str, pod: Mapping[str, Any]) -> str:
 
 
 def _tail_begin(written: bytes, lines: int | None) -> int:
-    """Where the last so many lines begin."""
+    """Return the offset at which the last so many lines begin."""
     if lines is None:
         return 0
     if lines == 0:
@@ -78,15 +79,16 @@ def _tail_begin(written: bytes, lines: int | None) -> int:
     return begin + 1
 
 
-async def _followed(life: Life, begin: int, limit: int | None) -> AsyncIterator[bytes]:
-    """What is in the log and what comes, until the container has ended or the limit is reached."""
+async def _follow(runtime: PodRuntime, begin: int, limit: int | None) -> AsyncIterator[bytes]:
+    """Yield the log and its growth until the container has ended or the limit is reached."""
     left = float("inf") if limit is None else limit
-    if not life.log.exists():
+    if not runtime.log.exists():
         return  # the pod was removed between the answer's head and its body
-    with life.log.open("rb") as log:
+    with runtime.log.open("rb") as log:
         log.seek(begin)
         while left > 0:
-            ran = life.container is not None and life.container.runs
+            # Read the state before the file: output written in between is found by the last read.
+            ran = runtime.container is not None and runtime.container.runs
             while left > 0 and (piece := log.read(int(min(PIECE, left)))):
                 left -= len(piece)
                 yield piece

@@ -1,4 +1,4 @@
-"""What a fault does to a stream: from the lines that a watch would send, those that it sends."""
+"""Apply faults to streams: turn the lines that a watch would send into those that it sends."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 
 from rivers_k8s_testing.faults import Fault
 
-__all__ = ["CutError", "spoiled"]
+__all__ = ["CutError", "apply_fault"]
 
 
 class CutError(Exception):
-    """The connection is to end here, without the end of the stream."""
+    """Request to break the connection within the stream."""
 
 
-class _Pull:
-    """The lines one by one; waiting for the next may be given up and taken up again."""
+class _LineReader:
+    """A reader of single lines whose wait for the next one can be interrupted and resumed."""
 
     def __init__(self, lines: AsyncIterator[bytes]) -> None:
         self._lines = lines
         self._next: asyncio.Task[bytes | None] | None = None
 
     async def line(self, within: float | None = None) -> bytes | None:
-        """The next; b"" where none comes in time, None at the end."""
+        """Return the next line, b"" if none arrives in time, None at the end."""
+        # A wait that has timed out keeps its task, so that no line is lost.
         if self._next is None:
             self._next = asyncio.ensure_future(anext(self._lines, None))
         done, _ = await asyncio.wait({self._next}, timeout=within)
@@ -34,7 +35,7 @@ class _Pull:
         return task.result()
 
     async def close(self) -> None:
-        """Let the lines go."""
+        """Stop reading and close the lines."""
         task, self._next = self._next, None
         if task is not None:
             task.cancel()
@@ -42,13 +43,13 @@ class _Pull:
         await self._lines.aclose()  # type: ignore[attr-defined]
 
 
-async def spoiled(fault: Fault, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines with this fault in them.
+async def apply_fault(fault: Fault, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the lines of a stream with a fault.
 
     Raises:
-        CutError: after the last of them, when the connection is to end there.
+        CutError: after the last line, if the connection has to break there.
     """
-    pull = _Pull(lines)
+    pull = _LineReader(lines)
     try:
         async with contextlib.aclosing(_FAULTS[fault.kind](fault, pull)) as through:
             async for line in through:
@@ -57,7 +58,7 @@ async def spoiled(fault: Fault, lines: AsyncIterator[bytes]) -> AsyncIterator[by
         await pull.close()
 
 
-async def _cut(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
+async def _cut(fault: Fault, pull: _LineReader) -> AsyncIterator[bytes]:
     clock = asyncio.get_running_loop().time
     until = None if fault.seconds is None else clock() + fault.seconds
     count = 0
@@ -72,24 +73,24 @@ async def _cut(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
         raise CutError
 
 
-async def _some(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
+async def _some(fault: Fault, pull: _LineReader) -> AsyncIterator[bytes]:
     for _ in range(fault.events or 0):
         if line := await pull.line():
             yield line
 
 
-async def _rest(pull: _Pull) -> AsyncIterator[bytes]:
+async def _rest(pull: _LineReader) -> AsyncIterator[bytes]:
     while line := await pull.line():
         yield line
 
 
-async def _stall(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
+async def _stall(fault: Fault, pull: _LineReader) -> AsyncIterator[bytes]:
     async for line in _some(fault, pull):
         yield line
-    await asyncio.Event().wait()  # until the client or the cluster has enough
+    await asyncio.Event().wait()  # until the client closes, or the cluster
 
 
-async def _line(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
+async def _line(fault: Fault, pull: _LineReader) -> AsyncIterator[bytes]:
     async for line in _some(fault, pull):
         yield line
     yield fault.body + b"\n"
@@ -97,19 +98,19 @@ async def _line(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
         yield line
 
 
-async def _error(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
+async def _error(fault: Fault, pull: _LineReader) -> AsyncIterator[bytes]:
     async for line in _some(fault, pull):
         yield line
     yield fault.body + b"\n"
 
 
-async def _duplicate(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
+async def _duplicate(fault: Fault, pull: _LineReader) -> AsyncIterator[bytes]:
     async for line in _rest(pull):
         yield line
         yield line
 
 
-async def _replay(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
+async def _replay(fault: Fault, pull: _LineReader) -> AsyncIterator[bytes]:
     seen = []
     async for line in _some(fault, pull):
         seen.append(line)
@@ -120,7 +121,7 @@ async def _replay(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
         yield line
 
 
-async def _reorder(fault: Fault, pull: _Pull) -> AsyncIterator[bytes]:
+async def _reorder(fault: Fault, pull: _LineReader) -> AsyncIterator[bytes]:
     while first := await pull.line():
         second = await pull.line(fault.seconds)
         if second:

@@ -1,4 +1,4 @@
-"""The step's container of a pod, as a process of this machine."""
+"""Run the step's container of a pod as a process of this machine."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from typing import Any
 from rivers_k8s_testing.node.guard import MARK, kill
 from rivers_k8s_testing.node.statuses import ADDRESS, step_name
 
-__all__ = ["ConfigError", "Container", "environment", "step_container"]
+__all__ = ["ConfigError", "ContainerProcess", "build_environment", "find_step_container"]
 
 Pod = Mapping[str, Any]
-# Bytes of a termination message that a kubelet keeps: the last ones
+# The last bytes of a termination message, which the kubelet keeps
 LONGEST_MESSAGE = 4096
-# Seconds after which a process that was within its exec carries its mark
+# Seconds after which a process has passed its exec and carries its mark
 SETTLE = 0.005
-# Variables of this process that a container gets, as an image would set them
+# Variables of this process that a container inherits, as if its image had set them
 KEPT = re.compile(r"^(PATH|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|PYTHON\w+|COVERAGE_\w+)$")
 
 
 class ConfigError(Exception):
-    """A container cannot be made: its environment names what is not there. The text is the kubelet's."""
+    """A container's environment refers to a missing object; the message is the kubelet's."""
 
 
-def step_container(pod: Pod) -> Mapping[str, Any]:
-    """The container that is really started, as the manifest has it."""
+def find_step_container(pod: Pod) -> Mapping[str, Any]:
+    """Return the manifest's container that is started as a process."""
     name = step_name(pod)
     found: Mapping[str, Any] = next(one for one in pod["spec"]["containers"] if one["name"] == name)
     return found
 
 
-def environment(pod: Pod, folder: Path, mark: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """What the process sees: a little of this process, then the manifest's, then what a local process needs.
+def build_environment(pod: Pod, folder: Path, mark: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the process's environment: inherited variables, the manifest's, and those that a local process needs.
 
     Raises:
-        ConfigError: a Secret or ConfigMap is named that the cluster does not have (it has none).
+        ConfigError: the manifest refers to a Secret or ConfigMap; FakeCluster has none.
     """
-    container = step_container(pod)
+    container = find_step_container(pod)
     given = {name: value for name, value in os.environ.items() if KEPT.match(name)}
     given |= {"PYTHONPATH": os.pathsep.join(_import_path()), "PYTHONUNBUFFERED": "1", "HOME": str(folder)}
     given |= {"HOSTNAME": pod["metadata"]["name"], "TMPDIR": str(folder), **extra}
@@ -56,12 +56,13 @@ def environment(pod: Pod, folder: Path, mark: str, extra: Mapping[str, str]) -> 
         value = variable.get("value", "") if "valueFrom" not in variable else _value_from(pod, variable["valueFrom"])
         if value is not None:
             given[variable["name"]] = value
+    # Port 0, as all pods share one address: the worker announces the port that it gets.
     forced = {"RIVERS_LISTEN": f"{ADDRESS}:0", "RIVERS_TERMINATION_LOG": str(folder / "termination-log")}
     return {**given, **forced, MARK: mark}
 
 
 def _import_path() -> list[str]:
-    """Where this process imports from, but for what every interpreter knows by itself."""
+    """Return the import path of this process without the interpreter's own folders."""
     own = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     own |= {str(Path(path, "lib-dynload")) for path in own} | {str(Path(path).with_suffix("")) for path in own}
     return [path for path in (os.path.abspath(path or ".") for path in sys.path) if path not in own]
@@ -88,8 +89,8 @@ def _field(pod: Pod, path: str) -> str:
     return str(value)
 
 
-class Container:
-    """A process, and whatever it starts: found by a mark in their environment, ended together."""
+class ContainerProcess:
+    """A process with its descendants, which carry a mark in their environment and are killed together."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
         self.log = folder / "log"
@@ -108,22 +109,23 @@ class Container:
 
     @property
     def pid(self) -> int:
-        """Of its first process."""
+        """The id of the first process."""
         return self._process.pid
 
     @property
     def runs(self) -> bool:
-        """Whether its first process has not ended, as far as is known."""
+        """True until the first process is known to have ended."""
         return self._process.returncode is None
 
-    async def ended(self) -> int:
-        """Wait for its end, which is that of its first process; the others are killed, as a container's are.
+    async def wait(self) -> int:
+        """Wait for the end of the first process, then kill the others.
 
         Returns:
-            The exit code as a kubelet tells it: 128 and the signal where one has ended it.
+            The exit code as the kubelet reports it: 128 plus the number of a fatal signal.
         """
         loop = asyncio.get_running_loop()
         exited: asyncio.Future[None] = loop.create_future()
+        # A pidfd becomes readable at the end of the process; a child watcher would need the main thread.
         descriptor = os.pidfd_open(self.pid)
         try:
             loop.add_reader(descriptor, lambda: None if exited.done() else exited.set_result(None))
@@ -132,25 +134,27 @@ class Container:
             loop.remove_reader(descriptor)
             os.close(descriptor)
         code = self._process.wait()
+        # Twice: a descendant may be within its exec at the first time.
         kill(self._mark)
         await asyncio.sleep(SETTLE)
         kill(self._mark)
         return code if code >= 0 else 128 - code
 
     def signal(self, number: int) -> None:
-        """Send a signal to its first process; SIGKILL, SIGSTOP and SIGCONT go to all of them."""
+        """Send a signal to the first process; SIGKILL, SIGSTOP and SIGCONT go to all of them."""
         if self.runs:
-            self._process.send_signal(number)  # by its id: within its exec there is a moment without a mark
+            # By its id: a process that is within its exec has no mark for a moment.
+            self._process.send_signal(number)
         if number in {signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT}:
             kill(self._mark, number)
 
     def reap(self) -> None:
-        """End it without waiting in the loop."""
+        """Kill the processes without waiting in the loop."""
         self.signal(signal.SIGKILL)
         self._process.wait()
 
     def message(self, container: Mapping[str, Any], exit_code: int) -> str:
-        """Its termination message; where it has failed without one, the end of its log if the manifest says so."""
+        """Return the termination message, or the end of the log if the policy asks for that after a failure."""
         written = self._folder / "termination-log"
         text = written.read_bytes()[-LONGEST_MESSAGE:] if written.exists() else b""
         if not text and exit_code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":

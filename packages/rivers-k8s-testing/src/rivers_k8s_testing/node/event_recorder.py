@@ -1,4 +1,4 @@
-"""The Event objects that the parts of a cluster write about a pod."""
+"""Record the Event objects that a cluster's components write about a pod."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from rivers_k8s_testing.store import Store, now
 
-__all__ = ["Notes"]
+__all__ = ["EventRecorder"]
 
 
-class Notes:
-    """Writes events into a store."""
+class EventRecorder:
+    """A recorder of events in a store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._numbers = itertools.count(1)
 
-    def add(self, pod: Mapping[str, Any], kind: str, reason: str, message: str) -> None:
-        """Note something about a pod; `kind` is Normal or Warning."""
+    def record(self, pod: Mapping[str, Any], kind: str, reason: str, message: str) -> None:
+        """Record an event about a pod; `kind` is Normal or Warning."""
         about = pod["metadata"]
         name = f"{about['name']}.{next(self._numbers):x}"
         source = "default-scheduler" if reason in {"Scheduled", "FailedScheduling"} else "kubelet"
