@@ -41,7 +41,7 @@ def test_cancelled_body_cleans_up(loop: BodyLoop) -> None:
     with pytest.raises(OverdueError):
         run(loop, body(), 0.01)
     assert ["finally"] == done
-    assert [] == loop.told()
+    assert [] == loop.drain_warnings()
 
 
 def test_stop_reaches_a_waiting_body(loop: BodyLoop) -> None:
@@ -78,7 +78,7 @@ def test_swallowed_twice_is_abandoned(loop: BodyLoop) -> None:
     with pytest.raises(OverdueError):
         run(loop, stubborn(), 0.01)
     assert 2 == len(swallowed)
-    assert "swallowed its cancellation twice" in loop.told()[0]
+    assert "swallowed its cancellation twice" in loop.drain_warnings()[0]
     assert "ran" == run(loop, next_body())
 
 
@@ -102,7 +102,9 @@ def test_background_tasks_are_cancelled(loop: BodyLoop, caplog: pytest.LogCaptur
     run(loop, body())
 
     assert ["ended", "ended"] == ended
-    assert ["the async body left background tasks, which were cancelled: left False, left True"] == loop.told()
+    assert [
+        "the async body left background tasks, which were cancelled: left False, left True"
+    ] == loop.drain_warnings()
     task.clear()
     gc.collect()
     assert [] == caplog.records, "asyncio logs an exception that nobody has looked at"
@@ -146,7 +148,7 @@ def test_exits_leave_nothing_on_the_loop(loop: BodyLoop, error: BaseException) -
     with pytest.raises(type(error)):
         run(loop, ends())
     assert 3 == run(loop, next_body()), "the body, its supervisor, its stop signal"
-    assert [] == loop.told()
+    assert [] == loop.drain_warnings()
 
 
 def test_inside_a_running_loop() -> None:
@@ -188,7 +190,7 @@ def test_holds_is_true_for_bodies_alone(loop: BodyLoop) -> None:
     asked: dict[str, bool] = {}
 
     def ask(where: str) -> bool:
-        asked[where] = loop.holds()
+        asked[where] = loop.is_in_body()
         return False
 
     async def child() -> None:

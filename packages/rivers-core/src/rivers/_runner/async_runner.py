@@ -26,8 +26,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rivers._io.base import Reach
-from rivers._runner.async_task import AsyncStep, filed, settled
-from rivers._runner.attempt import Attempt, arguments_in_order, context_of, failed, invoke, succeeded
+from rivers._runner.async_task import AsyncStep, step_task_factory, wait_uncancelled
+from rivers._runner.attempt import (
+    RunningAttempt,
+    call_body,
+    failed_result,
+    make_context,
+    succeeded_result,
+    take_positional,
+)
 from rivers._runner.callee import Callee
 from rivers._runner.capture.step_output import StepOutput, outside
 from rivers._runner.capture.streams import Capture
@@ -36,15 +43,15 @@ from rivers._runner.event_loop.loop import (
     CANCEL_AGAIN,
     OverdueError,
     StoppedError,
-    collected,
+    collect_items,
     describe_abandoned,
-    seen,
-    uncalled_for,
+    retrieve_exception,
+    unexpected_cancellation,
 )
 from rivers._runner.event_loop.loop_thread import LoopThread
-from rivers._runner.inputs import Inputs, Stream
+from rivers._runner.inputs import Inputs, ValueStream
 from rivers._runner.iterators import list_iterators
-from rivers._runner.outputs import checked, store
+from rivers._runner.outputs import check_outputs, store
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
 from rivers._runner.results import warning_record
@@ -91,7 +98,7 @@ class AsyncRunner:
         self._setups: dict[str, asyncio.Future[Any]] = {}
         self._inputs = Inputs(self._resolver, self._resources, None)
         self._callees: dict[Ref, Callee] = {}
-        self._far: dict[Ref, bool] = {}
+        self._remote: dict[Ref, bool] = {}
         self._contexts = StepContexts()
         self._capturing = False
         self._inbox: deque[StepSpec | str] = deque()
@@ -113,7 +120,7 @@ class AsyncRunner:
                 if self._closed:
                     raise RuntimeError(f"attempt {spec.attempt_id!r} was submitted to a runner that is closed")
                 if self._thread is None:
-                    self._thread = LoopThread(filed, lambda: bool(self._running), self._blocked)
+                    self._thread = LoopThread(step_task_factory, lambda: bool(self._running), self._blocked)
         self._inbox.append(spec)
         self._wake(self._thread)
 
@@ -140,23 +147,23 @@ class AsyncRunner:
         if self._thread is not None:
             self._grace = min(self._grace, deadline / 5)
             problems += self._thread.close(self._finish, self._grace, deadline)
-            self._give_up()
+            self._cancel_rest()
         problems += self._resources.close()
         if self._capturing:
             self._capturing = False
             Capture.remove()
         return problems
 
-    def _give_up(self) -> None:
+    def _cancel_rest(self) -> None:
         """Tell the ends that the loop did not, as a body holds it; should it come back, it tells and stores nothing."""
         waiting, self._inbox = self._inbox, deque()
         for step in [*self._running.values()]:
             step.reason = StoppedError()
-            self._emit_result(step, failed(step.attempt, step.reason, self.worker, None))
+            self._emit_result(step, failed_result(step.attempt, step.reason, self.worker, None))
         for given in waiting:
             if not isinstance(given, str):
-                self._emit(failed(Attempt(given), StoppedError(), self.worker, None))
-        self._emit = _to_nobody
+                self._emit(failed_result(RunningAttempt(given), StoppedError(), self.worker, None))
+        self._emit = _discard
 
     # ── in the loop's thread ──
 
@@ -169,9 +176,9 @@ class AsyncRunner:
         """Let the loop look into the inbox; one call for all that comes until it does."""
         if not self._woken:
             self._woken = True
-            thread.loop.call_soon_threadsafe(self._take_in)
+            thread.loop.call_soon_threadsafe(self._drain_inbox)
 
-    def _take_in(self) -> None:
+    def _drain_inbox(self) -> None:
         self._woken = False
         for _ in range(min(len(self._inbox), AT_ONCE)):
             given = self._inbox.popleft()
@@ -181,19 +188,19 @@ class AsyncRunner:
                 self._end(self._running[given], StoppedError())
         if self._inbox and not self._woken:
             self._woken = True
-            self._loop.call_soon(self._take_in)
+            self._loop.call_soon(self._drain_inbox)
         if self._thread is not None and self._thread.watch.asleep:
             self._thread.watch.wake()
 
     def _begin(self, spec: StepSpec) -> None:
-        attempt = Attempt(spec)
+        attempt = RunningAttempt(spec)
         self._emit(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
-        step = self._running[spec.attempt_id] = AsyncStep(attempt, self._listen(spec))
+        step = self._running[spec.attempt_id] = AsyncStep(attempt, self._open_output(spec))
         scope = self._contexts.new()
         scope.run(step.enter)
         step.task = asyncio.Task(self._run(step), loop=self._loop, name=spec.step, context=scope)
 
-    def _listen(self, spec: StepSpec) -> StepOutput | None:
+    def _open_output(self, spec: StepSpec) -> StepOutput | None:
         if not spec.logs.capture:
             return None
         if not self._capturing:
@@ -204,11 +211,11 @@ class AsyncRunner:
     async def _run(self, step: AsyncStep) -> None:
         attempt = step.attempt
         try:
-            result = succeeded(attempt, await self._outputs(step), self.worker)
+            result = succeeded_result(attempt, await self._outputs(step), self.worker)
         except BaseException as error:  # noqa: BLE001 - a body may raise anything, and nothing of it may end the loop
             if self._running.get(attempt.spec.attempt_id) is not step:
                 return  # it was abandoned, and may be collected in the midst of whatever runs now
-            result = failed(attempt, error, self.worker, self._keep_error)
+            result = failed_result(attempt, error, self.worker, self._keep_error)
         self._emit_result(step, result)
         step.leave()
 
@@ -216,11 +223,11 @@ class AsyncRunner:
         spec, attempt = step.attempt.spec, step.attempt
         callee = self._callee_of(spec.function)
         try:
-            attempt.open = True
+            attempt.interruptible = True
             if step.reason is not None:
                 raise step.reason
             arguments, streams = await self._load(spec, callee)
-            context = context_of(spec, callee, arguments)
+            context = make_context(spec, callee, arguments)
             attempt.loaded = time.perf_counter()
             value = await self._value(step, callee, arguments)
         except GeneratorExit:  # of a task that was abandoned, and whose loop is gone
@@ -231,46 +238,48 @@ class AsyncRunner:
             if step.reason is not None:
                 raise step.reason from error  # its traceback says where the body was
             if isinstance(error, asyncio.CancelledError):
-                raise uncalled_for() from error
+                raise unexpected_cancellation() from error
             raise
         finally:
             if os.getpid() != self._pid:
                 end_forked_child(None)
-            attempt.open = False
-            step.next_by_the_clock(None)
+            attempt.interruptible = False
+            step.set_timer(None)
             if step.tasks and self._running.get(spec.attempt_id) is step:
                 await self._sweep(step)
             if attempt.loaded:
                 attempt.called = time.perf_counter()
         attempt.check_stored(step.reason is not None, streams)
-        outputs = checked(spec, callee, value)
+        outputs = check_outputs(spec, callee, value)
         extra, version = (context.output_metadata, context.data_version) if context is not None else (None, None)
         given = (spec, callee, outputs, self._resolver, extra, version)
         for declared in spec.outputs:
-            if self._is_far(declared.io_handler):
+            if self._is_remote(declared.io_handler):
                 return await self._stored(*given)
         return store(*given)
 
-    async def _load(self, spec: StepSpec, callee: Callee) -> tuple[dict[str, Any], list[Stream]]:
+    async def _load(self, spec: StepSpec, callee: Callee) -> tuple[dict[str, Any], list[ValueStream]]:
         far = False
         for given in spec.inputs:
             if isinstance(given, ResourceInput):
                 if not self._resources.is_ready(given.name):
                     await self._set_up(given)
             elif isinstance(given, StoredInput | CollectInput | GroupInput):
-                far = far or self._is_far(given.io_handler)
+                far = far or self._is_remote(given.io_handler)
         if far:
-            loaded: tuple[dict[str, Any], list[Stream]] = await self._in_pool(self._inputs.load, spec, callee.hints)
+            loaded: tuple[dict[str, Any], list[ValueStream]] = await self._in_pool(
+                self._inputs.load, spec, callee.hints
+            )
             return loaded
         return self._inputs.load(spec, callee.hints)
 
     async def _value(self, step: AsyncStep, callee: Callee, arguments: dict[str, Any]) -> Any:
         timeout = step.attempt.spec.timeout
         if timeout is not None:
-            step.next_by_the_clock(self._loop.call_later(timeout, self._end, step, OverdueError()))
-        value = invoke(callee, arguments_in_order(callee, arguments), arguments)
+            step.set_timer(self._loop.call_later(timeout, self._end, step, OverdueError()))
+        value = call_body(callee, take_positional(callee, arguments), arguments)
         if type(value) is types.AsyncGeneratorType:
-            value = collected(value)
+            value = collect_items(value)
         if type(value) is types.CoroutineType:
             value = list_iterators(await value)
             if step.task.cancelling():
@@ -290,14 +299,14 @@ class AsyncRunner:
 
     async def _stored(self, *given: Any) -> tuple[OutputRecord, ...]:
         storing = self._in_pool(store, *given)
-        await settled([storing])
+        await wait_uncancelled([storing])
         outputs: tuple[OutputRecord, ...] = storing.result()
         return outputs
 
     def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         assert self._thread is not None
         future = self._thread.in_pool(function, *arguments)
-        future.add_done_callback(seen)  # whoever waits for it may have been cancelled
+        future.add_done_callback(retrieve_exception)  # whoever waits for it may have been cancelled
         return future
 
     def _callee_of(self, ref: Ref) -> Callee:
@@ -306,11 +315,11 @@ class AsyncRunner:
             found = self._callees[ref] = Callee(self._resolver.resolve(ref))
         return found
 
-    def _is_far(self, ref: Ref) -> bool:
+    def _is_remote(self, ref: Ref) -> bool:
         """Whether this handler's values may take long to come and go; nearer ones are read faster than handed over."""
-        far = self._far.get(ref)
+        far = self._remote.get(ref)
         if far is None:
-            far = self._far[ref] = self._resolver.resolve(ref).reach >= Reach.ANYWHERE
+            far = self._remote[ref] = self._resolver.resolve(ref).reach >= Reach.ANYWHERE
         return far
 
     # ── the end of a step ──
@@ -330,19 +339,19 @@ class AsyncRunner:
         if again and not self._closed:
             return  # a second cancel, such as core's own for a timeout, would cut short the body's cleaning up
         step.reason = step.reason or reason
-        if step.attempt.open:  # else it has not begun, and will look, or its body is over
+        if step.attempt.interruptible:  # else it has not begun, and will look, or its body is over
             if not again:
                 step.task.cancel()
-            step.next_by_the_clock(self._loop.call_later(self._grace * CANCEL_AGAIN, self._end_again, step))
+            step.set_timer(self._loop.call_later(self._grace * CANCEL_AGAIN, self._end_again, step))
 
     def _end_again(self, step: AsyncStep) -> None:
-        if step.attempt.open:
+        if step.attempt.interruptible:
             step.task.cancel()
-            step.next_by_the_clock(self._loop.call_later(self._grace * (ABANDON - CANCEL_AGAIN), self._abandon, step))
+            step.set_timer(self._loop.call_later(self._grace * (ABANDON - CANCEL_AGAIN), self._abandon, step))
 
     def _abandon(self, step: AsyncStep) -> None:
         attempt = step.attempt
-        if not attempt.open or step.reason is None:
+        if not attempt.interruptible or step.reason is None:
             return
         step.reason.detail = describe_abandoned(step.task)
         self._warn(step, f"after the step: the async body {step.reason.detail}")
@@ -351,7 +360,7 @@ class AsyncRunner:
         self._abandoned.add(step.task)
         if attempt.loaded:
             attempt.called = time.perf_counter()
-        self._emit_result(step, failed(attempt, step.reason, self.worker, self._keep_error))
+        self._emit_result(step, failed_result(attempt, step.reason, self.worker, self._keep_error))
 
     async def _sweep(self, step: AsyncStep) -> None:
         """Background tasks that the body left are cancelled and awaited."""
@@ -360,9 +369,9 @@ class AsyncRunner:
             return
         for task in left:
             task.cancel()
-        done, stuck = await settled(left, self._grace)
+        done, stuck = await wait_uncancelled(left, self._grace)
         for task in done:
-            seen(task)
+            retrieve_exception(task)
         self._abandoned |= stuck
         names = ", ".join(sorted(task.get_name() for task in left))
         self._warn(step, f"after the step: the async body left background tasks, which were cancelled: {names}")
@@ -370,7 +379,7 @@ class AsyncRunner:
     async def _finish(self) -> set[asyncio.Task[Any]]:
         """End all that runs or waits in the inbox; returns what need not be waited for."""
         while self._inbox:
-            self._take_in()
+            self._drain_inbox()
         for step in [*self._running.values()]:
             self._end(step, StoppedError())
         tasks = [step.task for step in self._running.values()]
@@ -390,9 +399,9 @@ class AsyncRunner:
                 self._warn(
                     step,
                     f"the step has blocked the event loop, and all other async steps with it, for more than "
-                    f"{seconds:.1f} s, {self._thread.place()}; await there, or make the body a plain function",
+                    f"{seconds:.1f} s, {self._thread.position()}; await there, or make the body a plain function",
                 )
 
 
-def _to_nobody(event: StepEvent) -> None:
+def _discard(event: StepEvent) -> None:
     """Where events of a closed runner go."""

@@ -1,4 +1,4 @@
-"""One async step among many on a loop, and the tasks that its body makes: they are told by their context."""
+"""One of many async steps on a loop, and the tasks that its body creates."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import time
 from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
-from rivers._runner.attempt import Attempt
+from rivers._runner.attempt import RunningAttempt
 from rivers._runner.capture.step_output import StepOutput
 from rivers._runner.event_loop.loop import OverdueError, StoppedError
 
-__all__ = ["AsyncStep", "filed", "settled"]
+__all__ = ["AsyncStep", "step_task_factory", "wait_uncancelled"]
 
 FutureT = TypeVar("FutureT", bound=asyncio.Future[Any])
 
 
 class AsyncStep:
-    """One attempt on the loop: its task, the tasks that its body made, and why it is to end, once it is."""
+    """An attempt on the loop: its task, the tasks that its body created, and the reason to end it, if there is one."""
 
     __slots__ = ("attempt", "named", "output", "reason", "task", "tasks", "timer")
 
     task: asyncio.Task[None]
 
-    def __init__(self, attempt: Attempt, output: StepOutput | None) -> None:
+    def __init__(self, attempt: RunningAttempt, output: StepOutput | None) -> None:
         self.attempt = attempt
         self.output = output
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -33,17 +33,17 @@ class AsyncStep:
         self.named = False
 
     def enter(self) -> None:
-        """From here on, in this context, tasks and texts belong to this step."""
+        """Assign tasks and output of this context to this step from here on."""
         _step.set(self)
         if self.output is not None:
             self.output.enter()
 
     def leave(self) -> None:
-        """At its task's end: else task, context and step hold each other."""
+        """Release the step at the end of its task, as task, context and step refer to each other."""
         _step.set(None)
 
-    def next_by_the_clock(self, timer: asyncio.TimerHandle | None) -> None:
-        """Replace what is to happen by the clock."""
+    def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
+        """Replace the pending timer."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer = timer
@@ -52,23 +52,27 @@ class AsyncStep:
 _step: contextvars.ContextVar[AsyncStep | None] = contextvars.ContextVar("rivers_async_step", default=None)
 
 
-def filed(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
-    """A task factory: what a body makes is filed under its step."""
+def step_task_factory(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+) -> asyncio.Task[Any]:
+    """Create a task and record it with the step whose body creates it."""
     task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
     context = options.get("context")
     step = _step.get() if context is None else context.get(_step)
     if (
         step is not None
         and step.task.get_loop() is loop
-        and type(coroutine).__name__ != "async_generator_athrow"  # the loop closes a generator that nobody holds
+        and type(coroutine).__name__ != "async_generator_athrow"  # the loop itself closes an abandoned generator
     ):
         step.tasks.add(task)
         task.add_done_callback(step.tasks.discard)
     return task
 
 
-async def settled(futures: Collection[FutureT], seconds: float | None = None) -> tuple[set[FutureT], set[FutureT]]:
-    """Wait for these, whoever cancels this task meanwhile; returns those that are done and those that are not."""
+async def wait_uncancelled(
+    futures: Collection[FutureT], seconds: float | None = None
+) -> tuple[set[FutureT], set[FutureT]]:
+    """Wait for futures even if this task is cancelled; return those that are done and those that are not."""
     ends = None if seconds is None else time.monotonic() + seconds
     while True:
         try:

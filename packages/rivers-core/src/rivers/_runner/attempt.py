@@ -1,4 +1,4 @@
-"""One attempt: its clock, how its body is called, and the result that comes of it. What every runner does alike."""
+"""One attempt at a step: its clock, the call of its body, and its result, for every kind of runner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rivers._runner.callee import Callee
 from rivers._runner.event_loop.loop import OverdueError, StoppedError
 from rivers._runner.failures import make_failure
 from rivers._runner.hints import add_hint
-from rivers._runner.inputs import LoadFailedError, Stream
+from rivers._runner.inputs import LoadFailedError, ValueStream
 from rivers._runner.iterators import list_iterators
 from rivers._runner.outputs import StoreFailedError
 from rivers._runner.own_frames import is_full_traceback_wanted, skip_own_frames
@@ -30,42 +30,67 @@ from rivers.protocol.failure import Evidence, Failure, FailureReason
 from rivers.protocol.result import Ending, OutputRecord, StepResult, Timings
 from rivers.protocol.spec import NodeKind, StepSpec
 
-__all__ = ["Attempt", "StepInterrupted", "arguments_in_order", "context_of", "failed", "invoke", "succeeded"]
+__all__ = [
+    "RunningAttempt",
+    "StepInterrupted",
+    "call_body",
+    "failed_result",
+    "make_context",
+    "succeeded_result",
+    "take_positional",
+]
 
 
 class StepInterrupted(KeyboardInterrupt):
-    """Raised in a body to stop it; no `Exception`, so that a body does not take it for one of its own."""
+    """Raised in a body to stop it; no `Exception`, as bodies catch those."""
 
     def __str__(self) -> str:
         return "stopped"
 
 
-class Attempt:
-    """One attempt's clock, and whether it may be stopped just now.
+class RunningAttempt:
+    """The clock of an attempt that runs, and whether an interrupt may be raised in it now.
 
-    `began`, `loaded`, `called` are when it began, when its inputs were loaded, when its body had returned. `open` is
-    True while inputs are loaded or the body runs. `emitting` is True while an event is being emitted: an interrupt that
-    comes then is `due` after it. Once it was raised the attempt is `interrupted`, whatever its body makes of it.
+    `began`, `loaded` and `called` are the times of `time.perf_counter` when it began, had loaded its inputs and had
+    called its body; 0.0 until then. It is `interruptible` while it loads inputs or runs its body. An interrupt that
+    arrives while it is `emitting` an event is `interrupt_due` until the event is complete. Once one was raised the
+    attempt is `interrupted`, even if its body catches it.
     """
 
-    __slots__ = ("began", "called", "due", "emitting", "interrupted", "loaded", "open", "spec", "thread")
+    __slots__ = (
+        "began",
+        "called",
+        "emitting",
+        "interrupt_due",
+        "interrupted",
+        "interruptible",
+        "loaded",
+        "spec",
+        "thread",
+    )
 
     def __init__(self, spec: StepSpec) -> None:
         self.spec = spec
         self.thread = threading.get_ident()
-        self.open = self.emitting = self.due = self.interrupted = False
+        self.interruptible = self.emitting = self.interrupt_due = self.interrupted = False
         self.loaded = self.called = 0.0
         self.began = time.perf_counter()
 
     def timings(self) -> Timings:
-        """How long each phase took, the last one until now."""
+        """Return the seconds that each phase took, the last one up to now."""
         now = time.perf_counter()
         loaded = self.loaded or now
         called = self.called or now
         return Timings(load=loaded - self.began, run=called - loaded, store=now - called)
 
-    def check_stored(self, stopped: bool, streams: Sequence[Stream]) -> None:
-        """Raise where nothing may be stored: the body ran too long, was stopped, or a stream it read broke."""
+    def check_stored(self, stopped: bool, streams: Sequence[ValueStream]) -> None:
+        """Check that the outputs may be stored.
+
+        Raises:
+            OverdueError: the body ran longer than its timeout.
+            StoppedError: it was `stopped`.
+            StepCancelledError: a stream that it read broke.
+        """
         timeout = self.spec.timeout
         if timeout is not None and self.called - self.loaded > timeout:
             raise OverdueError
@@ -76,13 +101,10 @@ class Attempt:
                 raise stream.broken
 
 
-# ── the call ──
-
-
-def context_of(
+def make_context(
     spec: StepSpec, callee: Callee | None, arguments: dict[str, Any]
 ) -> AssetExecutionContext[Any] | TaskExecutionContext[Any] | None:
-    """The context object, put among the arguments; None where the body takes none."""
+    """Add the context object to the arguments and return it; None if the body takes none."""
     if callee is None or callee.context is None:
         return None
     config: Any = None
@@ -111,25 +133,22 @@ def context_of(
     return context
 
 
-def arguments_in_order(callee: Callee, arguments: dict[str, Any]) -> list[Any]:
-    """Take out what is given for positional-only parameters: context first, up to the first one left at its default."""
+def take_positional(callee: Callee, arguments: dict[str, Any]) -> list[Any]:
+    """Remove the positional-only arguments and return them in order: the context first, up to the first default."""
     if not callee.positional:
         return []
     names = (callee.context, *callee.positional) if callee.context is not None else callee.positional
     return [arguments.pop(name) for name in names if name in arguments]
 
 
-def invoke(callee: Callee, positional: list[Any], arguments: dict[str, Any]) -> Any:
-    """Call the body; a generator or another iterator runs to its end here, within the step's own context."""
+def call_body(callee: Callee, positional: list[Any], arguments: dict[str, Any]) -> Any:
+    """Call the body; run a generator or another iterator to its end, within the step's own context."""
     assert callee.function is not None
     return list_iterators(callee.function(*positional, **arguments))
 
 
-# ── the end ──
-
-
-def succeeded(attempt: Attempt, outputs: tuple[OutputRecord, ...], worker: str) -> StepResult:
-    """The result of an attempt whose outputs are committed."""
+def succeeded_result(attempt: RunningAttempt, outputs: tuple[OutputRecord, ...], worker: str) -> StepResult:
+    """Return the result of an attempt whose outputs are committed."""
     return StepResult(
         attempt_id=attempt.spec.attempt_id,
         ending=Ending.SUCCEEDED,
@@ -139,10 +158,10 @@ def succeeded(attempt: Attempt, outputs: tuple[OutputRecord, ...], worker: str) 
     )
 
 
-def failed(
-    attempt: Attempt, error: BaseException, worker: str, keep_error: Callable[[str, BaseException], None] | None
+def failed_result(
+    attempt: RunningAttempt, error: BaseException, worker: str, keep_error: Callable[[str, BaseException], None] | None
 ) -> StepResult:
-    """The result of an attempt that raised this; a controller in the same process is given the error itself."""
+    """Return the result of an attempt that raised `error`; `keep_error` takes the exception itself, in this process."""
     spec = attempt.spec
     ending = Ending.FAILED
     failure: Failure | None = None
@@ -165,7 +184,7 @@ def failed(
 
 
 def _cancelled(error: BaseException, interrupted: bool) -> Failure:
-    """Describe a cancelled attempt; the cause says where its body was, with a traceback."""
+    """Return the failure of a cancelled attempt; its traceback says where the body was."""
     evidence = Evidence(cancelled=True, detail=error.detail if isinstance(error, StoppedError) else None)
     if interrupted or isinstance(error, StoppedError):
         cause = error.__cause__ if isinstance(error, StoppedError) else error
@@ -174,8 +193,8 @@ def _cancelled(error: BaseException, interrupted: bool) -> Failure:
     return make_failure(error, FailureReason.CANCELLED, evidence=evidence)
 
 
-def _judge(error: BaseException, attempt: Attempt) -> tuple[BaseException, FailureReason, bool]:
-    """What to report, why, and whether another attempt may help. Only what the body raised is `error`."""
+def _judge(error: BaseException, attempt: RunningAttempt) -> tuple[BaseException, FailureReason, bool]:
+    """Return the exception to report, its reason, and whether another attempt may succeed."""
     if isinstance(error, OverdueError):
         ran = attempt.called - attempt.loaded
         limit = attempt.spec.timeout
@@ -184,7 +203,7 @@ def _judge(error: BaseException, attempt: Attempt) -> tuple[BaseException, Failu
         return overdue, FailureReason.TIMEOUT, True
     if isinstance(error, LoadFailedError | StoreFailedError | ResourceSetupError) and error.__cause__ is not None:
         cause = error.__cause__
-        if error.message not in getattr(cause, "__notes__", ()):  # steps side by side share a setup that failed
+        if error.message not in getattr(cause, "__notes__", ()):  # concurrent steps share one failed setup
             cause.add_note(error.message)
         return cause, FailureReason.INFRASTRUCTURE, True
     if isinstance(error, InputLoadError | OutputCommitError):

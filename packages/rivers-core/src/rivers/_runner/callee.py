@@ -1,4 +1,4 @@
-"""What is called: a function with its signature, the checks of its outputs, the way its context is made."""
+"""A function prepared for calls by specs: signature, type checks of its outputs, kind of context."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Callee"]
 
 
 class Callee:
-    """A function ready to be called by specs: made once per function and worker.
+    """A function prepared for calls by specs, once per function and worker.
 
-    `checks` and `output_hints` are by output name for a multi-asset's outputs, under "" for what the body returns.
+    `checks` and `output_hints` are keyed by the output names of a multi-asset, and by "" for the return value.
     """
 
     __slots__ = (

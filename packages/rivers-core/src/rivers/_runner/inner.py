@@ -1,4 +1,4 @@
-"""A graph asset as one step: its tasks in order, their values in the worker's memory, only the result stored."""
+"""Run a graph asset as one step: its tasks in order, with only the result stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rivers._definitions.elements import elements_of
 from rivers._io.one_shot import refuse_one_shot
 from rivers._runner.callee import Callee
 from rivers._runner.inputs import Inputs
-from rivers._runner.outputs import plain_value, single
+from rivers._runner.outputs import check_single, plain_value
 from rivers.protocol.ref import Ref
 from rivers.protocol.spec import ElementInput, InnerStep, NodeKind, StepSpec
 
@@ -29,13 +29,13 @@ def run_inner(
     A mapped step keeps a dict of its instances' values by mapping key; another step its value.
     """
     values: dict[str, Any] = {}
-    elements: dict[str, dict[str, Any]] = {}  # of what is mapped over, taken once: an iterator gives them only once
+    elements: dict[str, dict[str, Any]] = {}  # of mapped values; taken once, as an iterator can be read only once
     for inner in spec.inner:
         callee = None if inner.node is NodeKind.BASH else callee_of(inner.function)
         own = msgspec.structs.replace(spec, step=f"{spec.step}/{inner.key}", node=inner.node, inner=())
 
         def run_one(element: Any, inner: InnerStep = inner, callee: Callee | None = callee, own: StepSpec = own) -> Any:
-            return _checked(call(callee, own, _arguments(inner, own, inputs, values, element)), callee, inner, spec)
+            return _check_value(call(callee, own, _arguments(inner, own, inputs, values, element)), callee, inner, spec)
 
         source = inner.mapped_over
         if source is None:
@@ -68,8 +68,8 @@ def _arguments(
     return arguments
 
 
-def _checked(value: Any, callee: Callee | None, inner: InnerStep, spec: StepSpec) -> Any:
-    found = single(value, callee.checks[""] if callee is not None else None, inner.key).value
-    if inner is not spec.inner[-1]:  # the last one's is stored, and not kept here
+def _check_value(value: Any, callee: Callee | None, inner: InnerStep, spec: StepSpec) -> Any:
+    found = check_single(value, callee.checks[""] if callee is not None else None, inner.key).value
+    if inner is not spec.inner[-1]:  # the last value is stored instead
         refuse_one_shot(found, inner.key, spec.run_id, spec.step)
     return found

@@ -26,7 +26,7 @@ from rivers.protocol.spec import (
     StreamInput,
 )
 
-__all__ = ["Inputs", "LoadFailedError", "Stream"]
+__all__ = ["Inputs", "LoadFailedError", "ValueStream"]
 
 
 class LoadFailedError(InputLoadError):
@@ -35,7 +35,7 @@ class LoadFailedError(InputLoadError):
     retryable = True
 
 
-class Stream:
+class ValueStream:
     """An iterator over mapped instances' values, loaded one by one as it is asked for them.
 
     `broken` is set when an instance failed, so that the step cannot succeed even if its body went on.
@@ -46,7 +46,7 @@ class Stream:
         self._load = load
         self.broken: StepCancelledError | None = None
 
-    def __iter__(self) -> Stream:
+    def __iter__(self) -> ValueStream:
         return self
 
     def __next__(self) -> Any:
@@ -71,17 +71,17 @@ class Inputs:
         self._resources = resources
         self._next_item = next_item
 
-    def load(self, spec: StepSpec, hints: dict[str, Any]) -> tuple[dict[str, Any], list[Stream]]:
+    def load(self, spec: StepSpec, hints: dict[str, Any]) -> tuple[dict[str, Any], list[ValueStream]]:
         """The arguments of a step's call by parameter name, and the streams among them."""
         arguments: dict[str, Any] = {}
-        streams: list[Stream] = []
+        streams: list[ValueStream] = []
         for given in spec.inputs:
             kind = type(given)
             if kind is StoredInput:
                 arguments[given.parameter] = self.stored(given, spec.step, hints.get(given.parameter))  # type: ignore[arg-type]  # told apart by `kind`
             else:
                 value = arguments[given.parameter] = self.other(given, spec, hints)
-                if type(value) is Stream:
+                if type(value) is ValueStream:
                     streams.append(value)
         return arguments, streams
 
@@ -108,9 +108,9 @@ class Inputs:
             return [element(key) for key in given.map_keys]
         if isinstance(given, GroupInput):
             keys: Iterable[str] = self._load(given.io_handler, given.keys, spec.step, given.run_id, None, None)
-            return Stream(iter(keys), element) if given.how == "stream" else [element(key) for key in keys]
+            return ValueStream(iter(keys), element) if given.how == "stream" else [element(key) for key in keys]
         if isinstance(given, StreamInput):
-            return Stream(self._live_keys(spec.attempt_id, given) if given.live else iter(given.map_keys), element)
+            return ValueStream(self._live_keys(spec.attempt_id, given) if given.live else iter(given.map_keys), element)
         raise RefResolutionError(f"input {given.parameter!r} exists inside a fused graph only")
 
     def _live_keys(self, attempt_id: str, given: StreamInput) -> Iterator[str]:

@@ -22,14 +22,14 @@ from rivers.protocol.result import OutputRecord
 from rivers.protocol.spec import NodeKind, OutputMode, StepSpec
 from rivers.protocol.spec import Output as OutputSpec
 
-__all__ = ["StoreFailedError", "checked", "plain_value", "single", "store"]
+__all__ = ["StoreFailedError", "check_outputs", "check_single", "plain_value", "store"]
 
 
 class StoreFailedError(OutputCommitError):
     """An IO handler raised while it stored; the cause is what it raised."""
 
 
-def checked(spec: StepSpec, callee: Callee | None, value: Any) -> dict[str, Output]:
+def check_outputs(spec: StepSpec, callee: Callee | None, value: Any) -> dict[str, Output]:
     """What the body returned as one `Output` for each output of the spec, checked against the hints.
 
     Raises:
@@ -39,7 +39,7 @@ def checked(spec: StepSpec, callee: Callee | None, value: Any) -> dict[str, Outp
     whole = callee.checks[""] if callee is not None else None
     if spec.node is not NodeKind.MULTI:
         name = spec.outputs[0].name if spec.outputs else ""
-        return {name: single(value, whole, name)}
+        return {name: check_single(value, whole, name)}
     outputs = _by_name(spec, value, whole)
     for name, output in outputs.items():
         check = callee.checks.get(name) if callee is not None else None
@@ -48,7 +48,7 @@ def checked(spec: StepSpec, callee: Callee | None, value: Any) -> dict[str, Outp
     return outputs
 
 
-def single(value: Any, check: Check | None, name: str) -> Output:
+def check_single(value: Any, check: Check | None, name: str) -> Output:
     """The one output of a body that has one: what it returned, or the one `Output` it returned or yielded."""
     if type(value) is list and value and isinstance(value[0], Output):
         if len(value) > 1:

@@ -13,10 +13,10 @@ from locale import LC_ALL, setlocale
 from socket import getdefaulttimeout, setdefaulttimeout
 from typing import Any, NamedTuple
 
-__all__ = ["SETTINGS", "Setting", "read_settings", "read_umask"]
+__all__ = ["SETTINGS", "ProcessSetting", "read_settings", "read_umask"]
 
 
-class Setting(NamedTuple):
+class ProcessSetting(NamedTuple):
     """One value of the process. One that `imports_keep` stays where the step imported modules meanwhile."""
 
     name: str
@@ -24,8 +24,8 @@ class Setting(NamedTuple):
     imports_keep: bool = True
 
 
-def _attribute(module: Any, name: str) -> Setting:
-    return Setting(f"{module.__name__}.{name}", partial(setattr, module, name))
+def _attribute(module: Any, name: str) -> ProcessSetting:
+    return ProcessSetting(f"{module.__name__}.{name}", partial(setattr, module, name))
 
 
 def _cwd() -> str | None:
@@ -45,13 +45,13 @@ def _set_gc(enabled: bool) -> None:
 
 
 SETTINGS = (
-    Setting("the working directory", _set_cwd, imports_keep=False),
-    Setting("the locale", partial(setlocale, LC_ALL)),
-    Setting("the recursion limit", sys.setrecursionlimit),
-    Setting("the thread switch interval", sys.setswitchinterval),
-    Setting("the socket default timeout", setdefaulttimeout),
-    Setting("gc.enable", _set_gc),
-    Setting("the gc thresholds", lambda thresholds: gc.set_threshold(*thresholds)),
+    ProcessSetting("the working directory", _set_cwd, imports_keep=False),
+    ProcessSetting("the locale", partial(setlocale, LC_ALL)),
+    ProcessSetting("the recursion limit", sys.setrecursionlimit),
+    ProcessSetting("the thread switch interval", sys.setswitchinterval),
+    ProcessSetting("the socket default timeout", setdefaulttimeout),
+    ProcessSetting("gc.enable", _set_gc),
+    ProcessSetting("the gc thresholds", lambda thresholds: gc.set_threshold(*thresholds)),
     _attribute(sys, "excepthook"),
     _attribute(sys, "unraisablehook"),
     _attribute(threading, "excepthook"),

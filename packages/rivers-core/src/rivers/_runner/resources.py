@@ -1,4 +1,4 @@
-"""Resources in a worker: set up before their first use, torn down when the worker ends."""
+"""Set up the resources of a worker before their first use, and tear them down when it ends."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["ResourceSetupError", "Resources"]
 
 
 class ResourceSetupError(ExecutionError):
-    """A resource's `setup` raised; the cause is what it raised."""
+    """A resource's `setup` raised; the cause is its exception."""
 
 
 class Resources:
-    """The resources of one worker, by their name in the repository; safe to use from any thread.
+    """The resources of one worker, by their name in the repository; safe from any thread.
 
-    An object that several runs of one process use at the same time is set up by the first and torn down by the last.
+    An object that several runs of one process use at once is set up by the first and torn down by the last.
     """
 
     _lock = threading.Lock()
@@ -33,14 +33,14 @@ class Resources:
         self._ready: dict[str, Any] = {}
         self._getting: dict[str, threading.RLock] = {}
         self.setups = 0
-        """How often a resource was set up."""
+        """Number of setups so far."""
 
     def is_ready(self, name: str) -> bool:
-        """Whether `get` returns this one at once."""
+        """Return whether `get` returns this resource without a setup."""
         return name in self._ready
 
     def get(self, name: str, ref: Ref) -> Any:
-        """The resource, set up; who asks while it is being set up waits for that.
+        """Return a resource after its setup; callers wait while another one sets it up.
 
         Raises:
             ResourceSetupError: its `setup` raised; the next step that needs it tries again.
@@ -57,7 +57,7 @@ class Resources:
             return self._ready[name]
 
     def close(self) -> list[str]:
-        """Tear everything down, the last one set up first; what goes wrong is returned, one line each."""
+        """Tear down all resources in reverse order; return the problems, one line each."""
         problems: list[str] = []
         for name, found in reversed(self._ready.items()):
             if not isinstance(found, Resource):
@@ -86,7 +86,7 @@ class Resources:
 
     def _leave(self, found: Resource) -> None:
         use = self._uses[id(found)]
-        with use.changing:  # who comes meanwhile waits, and sets it up again
+        with use.changing:  # another user waits meanwhile, and sets it up again
             with self._lock:
                 use.users -= 1
             if use.users:
@@ -104,7 +104,10 @@ class Resources:
 
 
 class _Use:
-    """How many use an object, and whether it is set up; that changes under a lock of its own, as it may take long."""
+    """The number of users of an object, and whether it is set up.
+
+    Setup and teardown hold a lock of their own, as they may take long.
+    """
 
     __slots__ = ("changing", "ready", "users")
 

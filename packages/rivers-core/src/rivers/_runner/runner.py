@@ -18,23 +18,23 @@ from typing import Any
 
 from rivers._definitions.bash import run_bash
 from rivers._runner.attempt import (
-    Attempt,
+    RunningAttempt,
     StepInterrupted,
-    arguments_in_order,
-    context_of,
-    failed,
-    invoke,
-    succeeded,
+    call_body,
+    failed_result,
+    make_context,
+    succeeded_result,
+    take_positional,
 )
 from rivers._runner.callee import Callee
 from rivers._runner.capture.log_levels import AppliedLevels
 from rivers._runner.capture.step_output import StepOutput, outside
 from rivers._runner.capture.streams import Capture
-from rivers._runner.event_loop.loop import BodyLoop, OverdueError, StoppedError, collected
+from rivers._runner.event_loop.loop import BodyLoop, OverdueError, StoppedError, collect_items
 from rivers._runner.inner import run_inner
 from rivers._runner.inputs import Inputs
 from rivers._runner.iterators import list_iterators
-from rivers._runner.outputs import checked, store
+from rivers._runner.outputs import check_outputs, store
 from rivers._runner.process_snapshot import ProcessSnapshot
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
@@ -83,7 +83,7 @@ class Runner:
         self._resources = Resources(self._resolver)
         # Every attempt starts from the context variables of this moment, also one that runs inside another's stream.
         self._contexts = StepContexts()
-        self._inputs = Inputs(self._resolver, self._resources, self._outside(next_item) if next_item else None)
+        self._inputs = Inputs(self._resolver, self._resources, self._in_run_context(next_item) if next_item else None)
         self._callees: dict[Ref, Callee] = {}
         self._loop: BodyLoop | None = None
         self._capturing = False
@@ -91,7 +91,7 @@ class Runner:
         self._owns_process = owns_process
         self._stopped: set[str] = set()
         self._running: set[str] = set()
-        self._current: Attempt | None = None
+        self._current: RunningAttempt | None = None
         self._processes: dict[str, Callable[[], None]] = {}
         self._before = ProcessSnapshot() if guard else None
         self._last: ProcessSnapshot | None = None
@@ -99,20 +99,20 @@ class Runner:
 
     def run_step(self, spec: StepSpec) -> StepResult:
         """Run one attempt to its end; what the body raises is in the result, only KeyboardInterrupt is raised on."""
-        attempt = Attempt(spec)
+        attempt = RunningAttempt(spec)
         outer, self._current = self._current, attempt
         self._emit_whole(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
         self._running.add(spec.attempt_id)
-        output = self._listen(spec)
+        output = self._open_output(spec)
         scope = self._contexts.new()
         if output is not None:
             scope.run(Capture.begin, output)
         try:
-            return succeeded(attempt, scope.run(self._run, attempt), self.worker)
+            return succeeded_result(attempt, scope.run(self._run, attempt), self.worker)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and not attempt.interrupted:
                 raise
-            return failed(attempt, error, self.worker, self._keep_error)
+            return failed_result(attempt, error, self.worker, self._keep_error)
         finally:
             self._running.discard(spec.attempt_id)
             self._current = outer
@@ -184,40 +184,40 @@ class Runner:
             self._emit(event)
         finally:
             attempt.emitting = False
-        if attempt.due:
+        if attempt.interrupt_due:
             self._interrupt(attempt)
 
-    def _interrupt(self, attempt: Attempt) -> None:
+    def _interrupt(self, attempt: RunningAttempt) -> None:
         """Raise in what this attempt runs in this thread; elsewhere than in its inputs and its body nothing is cut."""
-        attempt.due = attempt.emitting
+        attempt.interrupt_due = attempt.emitting
         if attempt.emitting or attempt.interrupted:
             return
-        if attempt.open or (self._loop is not None and self._loop.holds()):
+        if attempt.interruptible or (self._loop is not None and self._loop.is_in_body()):
             attempt.interrupted = True
             raise StepInterrupted
 
     # ── the phases ──
 
-    def _run(self, attempt: Attempt) -> tuple[OutputRecord, ...]:
+    def _run(self, attempt: RunningAttempt) -> tuple[OutputRecord, ...]:
         spec = attempt.spec
-        attempt.open = True
+        attempt.interruptible = True
         try:
-            self._check_wanted(spec)
+            self._check_stopped(spec)
             self._resolver.check(spec)
             callee = self._callee(spec)
             arguments, streams = self._inputs.load(spec, callee.hints if callee is not None else {})
-            context = context_of(spec, callee, arguments)
+            context = make_context(spec, callee, arguments)
             self._apply_levels(spec)  # a module that was imported for it may have set others
             attempt.loaded = time.perf_counter()
-            value = self._guarded(attempt, callee, arguments)
+            value = self._call_guarded(attempt, callee, arguments)
         finally:
-            attempt.open = False
+            attempt.interruptible = False
         attempt.check_stored(spec.attempt_id in self._stopped, streams)
-        outputs = checked(spec, callee, value)
+        outputs = check_outputs(spec, callee, value)
         extra, version = (context.output_metadata, context.data_version) if context is not None else (None, None)
         return store(spec, callee, outputs, self._resolver, extra, version)
 
-    def _guarded(self, attempt: Attempt, callee: Callee | None, arguments: dict[str, Any]) -> Any:
+    def _call_guarded(self, attempt: RunningAttempt, callee: Callee | None, arguments: dict[str, Any]) -> Any:
         """Call the body; what it leaves behind is told and put back, whatever it does."""
         spec = attempt.spec
         guarded = self._before is not None and (callee is None or callee.can_change_process)
@@ -231,9 +231,9 @@ class Runner:
             raise
         finally:
             self._end_child(None)
-            attempt.open = False
+            attempt.interruptible = False
             attempt.called = time.perf_counter()
-            self._tidy(spec, before)
+            self._restore_process(spec, before)
 
     def _end_child(self, error: BaseException | None) -> None:
         """End here where the body forked and this is the child: the attempt has one result."""
@@ -249,13 +249,13 @@ class Runner:
         last.renew()
         return last
 
-    def _check_wanted(self, spec: StepSpec) -> None:
+    def _check_stopped(self, spec: StepSpec) -> None:
         if spec.attempt_id in self._stopped:
             raise StoppedError
 
-    def _tidy(self, spec: StepSpec, before: ProcessSnapshot | None) -> None:
+    def _restore_process(self, spec: StepSpec, before: ProcessSnapshot | None) -> None:
         """Tell what the body left behind, and put back what it changed."""
-        left = self._loop.told() if self._loop is not None else []
+        left = self._loop.drain_warnings() if self._loop is not None else []
         if before is not None:
             changes = before.restore()
             self._last = None if changes else before
@@ -263,7 +263,9 @@ class Runner:
         for message in left:
             self._emit_whole(warning_record(f"after the step: {message}", spec.attempt_id))
 
-    def _outside(self, next_item: Callable[[str, str, int], str | None]) -> Callable[[str, str, int], str | None]:
+    def _in_run_context(
+        self, next_item: Callable[[str, str, int], str | None]
+    ) -> Callable[[str, str, int], str | None]:
         """What a run does while a stream's consumer waits, other steps among it, is none of the consumer's."""
 
         def next_here(attempt_id: str, parameter: str, n: int) -> str | None:
@@ -287,28 +289,28 @@ class Runner:
 
     def _call(self, spec: StepSpec, callee: Callee | None, arguments: dict[str, Any]) -> Any:
         if callee is None:
-            return self._alone(self._bash, spec, arguments)
+            return self._call_uninterrupted(self._bash, spec, arguments)
         scope = contextvars.copy_context()
-        positional = arguments_in_order(callee, arguments)
-        value = scope.run(invoke, callee, positional, arguments)
+        positional = take_positional(callee, arguments)
+        value = scope.run(call_body, callee, positional, arguments)
         # What a body hands over is awaited, also where a plain wrapper hides an async function.
         if type(value) is types.AsyncGeneratorType:
-            value = collected(value)
+            value = collect_items(value)
         if type(value) is types.CoroutineType:
-            return scope.run(list_iterators, self._alone(self._await, spec, value, scope))
+            return scope.run(list_iterators, self._call_uninterrupted(self._await, spec, value, scope))
         return value
 
     def _call_inner(self, callee: Callee | None, spec: StepSpec, arguments: dict[str, Any]) -> Any:
-        self._check_wanted(spec)
+        self._check_stopped(spec)
         return self._call(spec, callee, arguments)
 
-    def _alone(self, run: Callable[..., Any], spec: StepSpec, *arguments: Any) -> Any:
+    def _call_uninterrupted(self, run: Callable[..., Any], spec: StepSpec, *arguments: Any) -> Any:
         """Run what has its own way to be stopped, so that an interrupt would only break it."""
         attempt = self._current
         assert attempt is not None
-        attempt.open = False
+        attempt.interruptible = False
         value = run(spec, *arguments)
-        attempt.open = True
+        attempt.interruptible = True
         return value
 
     def _await(self, spec: StepSpec, body: Coroutine[Any, Any, Any], scope: contextvars.Context) -> Any:
@@ -336,7 +338,7 @@ class Runner:
         finally:
             self._processes.pop(spec.attempt_id, None)
 
-    def _listen(self, spec: StepSpec) -> StepOutput | None:
+    def _open_output(self, spec: StepSpec) -> StepOutput | None:
         self._apply_levels(spec)
         if not spec.logs.capture:
             return None

@@ -119,7 +119,7 @@ def _literal(hint: Any, allowed: tuple[Any, ...]) -> Check:
     def check(value: Any) -> str | None:
         if any(type(value) is type(one) and value == one for one in allowed):
             return None
-        return f"expected {_shown(hint)}, got {value!r:.80}"
+        return f"expected {_describe_hint(hint)}, got {value!r:.80}"
 
     return check
 
@@ -140,7 +140,7 @@ def _annotated(hint: Any, arguments: tuple[Any, ...]) -> Check | None:
             try:
                 adapter.validate_python(value)
             except ValidationError as error:
-                problem = f"expected {_shown(hint)}: {error.errors(include_url=False)[0]['msg']}"
+                problem = f"expected {_describe_hint(hint)}: {error.errors(include_url=False)[0]['msg']}"
         return problem
 
     return check
@@ -149,8 +149,8 @@ def _annotated(hint: Any, arguments: tuple[Any, ...]) -> Check | None:
 def _a_class(hint: Any, base: Any) -> Check:
     def check(value: Any) -> str | None:
         fits = isinstance(value, type) and (not isinstance(base, type) or issubclass(value, base))
-        got = _shown(value) if isinstance(value, type) else f"{value!r:.80}"
-        return None if fits else f"expected {_shown(hint)}, got {got}"
+        got = _describe_hint(value) if isinstance(value, type) else f"{value!r:.80}"
+        return None if fits else f"expected {_describe_hint(hint)}, got {got}"
 
     return check
 
@@ -223,7 +223,7 @@ def _typed_dict(hint: Any) -> Check:
                 if problem is not None:
                     return _inside(hint, value, repr(name), problem)
             elif _is_required(hint, name, field):
-                return f"expected {_shown(hint)}, got dict without {name!r}"
+                return f"expected {_describe_hint(hint)}, got dict without {name!r}"
         return None
 
     return check
@@ -231,8 +231,8 @@ def _typed_dict(hint: Any) -> Check:
 
 def _is_required(hint: Any, name: str, field: Any) -> bool:
     # `__required_keys__` takes NotRequired for required where annotations are strings.
-    said = typing.get_origin(field)
-    return said is typing.Required or (said is not typing.NotRequired and name in hint.__required_keys__)
+    origin = typing.get_origin(field)
+    return origin is typing.Required or (origin is not typing.NotRequired and name in hint.__required_keys__)
 
 
 def _problem(check: Check | None, value: Any) -> str | None:
@@ -241,7 +241,7 @@ def _problem(check: Check | None, value: Any) -> str | None:
 
 def _wrong(hint: Any, value: Any) -> str:
     cls = type(value)
-    expected, got = _shown(hint), _shown(cls)
+    expected, got = _describe_hint(hint), _describe_hint(cls)
     if isinstance(hint, type) and (hint.__module__, hint.__qualname__) == (cls.__module__, cls.__qualname__):
         return (
             f"expected {expected}, got an instance of another class {got}: {cls.__module__}.{got} was defined again; "
@@ -253,12 +253,12 @@ def _wrong(hint: Any, value: Any) -> str:
 
 
 def _inside(hint: Any, value: Any, place: object, problem: str) -> str:
-    return f"expected {_shown(hint)}, got {_shown(type(value))}: at {place}: {problem}"
+    return f"expected {_describe_hint(hint)}, got {_describe_hint(type(value))}: at {place}: {problem}"
 
 
-def _shown(hint: Any) -> str:
+def _describe_hint(hint: Any) -> str:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " | ".join(_shown(member) for member in typing.get_args(hint))
+        return " | ".join(_describe_hint(member) for member in typing.get_args(hint))
     if isinstance(hint, type) and typing.get_origin(hint) is None:
         return "None" if hint is type(None) else hint.__qualname__
     return str(hint).replace("typing.", "")

@@ -10,7 +10,17 @@ from typing import NamedTuple
 
 from rivers.protocol.result import LogRecord
 
-__all__ = ["FIRST_BYTES", "LAST_BYTES", "MAX_MESSAGE", "PER_RECORD", "Piece", "Tail", "clipped", "cut", "pieces"]
+__all__ = [
+    "FIRST_BYTES",
+    "LAST_BYTES",
+    "MAX_MESSAGE",
+    "PER_RECORD",
+    "Piece",
+    "Tail",
+    "clip_message",
+    "cut_message",
+    "cut_messages",
+]
 
 MAX_MESSAGE = 16 * 1024
 """Bytes of one log message that are kept (security.md 3.7)."""
@@ -32,7 +42,7 @@ class Piece(NamedTuple):
     taken: int
 
 
-def cut(data: bytes, start: int, *, last: bool = False) -> Piece | None:
+def cut_message(data: bytes, start: int, *, last: bool = False) -> Piece | None:
     """The next message: a line, or a piece of one that is too long; None when its end is still to come.
 
     Nothing is to come with `last`. What is no UTF-8 is replaced; no character is cut in two.
@@ -57,11 +67,11 @@ def cut(data: bytes, start: int, *, last: bool = False) -> Piece | None:
     return Piece(text, stop - start, end - start)
 
 
-def pieces(data: bytes, *, last: bool = False) -> tuple[list[Piece], bytes]:
+def cut_messages(data: bytes, *, last: bool = False) -> tuple[list[Piece], bytes]:
     """All messages of the data, and the line whose end is still to come."""
     found: list[Piece] = []
     start = 0
-    while (piece := cut(data, start, last=last)) is not None:
+    while (piece := cut_message(data, start, last=last)) is not None:
         found.append(piece)
         start += piece.taken
     return found, data[start:]
@@ -75,7 +85,7 @@ def _between(data: bytes, at: int) -> int:
     return at
 
 
-def clipped(message: str) -> tuple[str, int]:
+def clip_message(message: str) -> tuple[str, int]:
     """The message within its limit and valid UTF-8, and its bytes."""
     if message.isascii() and len(message) <= MAX_MESSAGE:
         return message, len(message)

@@ -31,7 +31,7 @@ _READ = 64 * 1024
 """Bytes of one read: malloc takes more than 128 KiB from the kernel, page by page, each time (three times slower)."""
 _ROUNDS = 16
 """Reads of each pipe at most before something else is told: a full pipe is emptied, a child that goes on is left."""
-_PATIENCE = 200
+_WRITE_TIMEOUT = 200
 """Milliseconds that the old destination may take nothing, before it is given up until it takes something again."""
 _JOIN = 5.0
 _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
@@ -54,7 +54,7 @@ class FdCapture:
         self._forked = self._closed = False
         self._ends = {"stdout": _End(1), "stderr": _End(2)}
         self._streams = {end.readable: stream for stream, end in self._ends.items()}
-        self._wake, self._waker = map(_high, os.pipe())
+        self._wake, self._waker = map(_move_above_stderr, os.pipe())
         self._poll = _poll_of(self._streams)
         for end in self._ends.values():
             end.renew()
@@ -76,9 +76,9 @@ class FdCapture:
 
     def drain(self) -> None:
         """Tell and pass on what was written before this call."""
-        self.pass_on("", b"")
+        self.forward("", b"")
 
-    def pass_on(self, stream: str, data: bytes) -> bool:
+    def forward(self, stream: str, data: bytes) -> bool:
         """Write printed text to where fd 1 or 2 led before, after all that was written before this call; tells it not.
 
         In a fork, which reads nothing, it is written to what they lead to now. False once this is closed.
@@ -173,7 +173,7 @@ class _End:
                 os.dup2(null, fd)
                 os.close(null)
         self._saved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        self.readable, self._writable = map(_high, os.pipe())
+        self.readable, self._writable = map(_move_above_stderr, os.pipe())
         os.set_blocking(self.readable, False)
         with contextlib.suppress(OSError, AttributeError):  # the user has too many pipes, or this is not Linux
             fcntl.fcntl(self._writable, fcntl.F_SETPIPE_SZ, _PIPE)
@@ -201,18 +201,18 @@ class _End:
     def keep_fd_only(self) -> None:
         """In a fork: were a reading end in it, whoever writes would wait for ever once the runner is gone."""
         self.close()
-        self.old = _Destination(self._fd, patience=None)
+        self.old = _Destination(self._fd, timeout=None)
 
 
 class _Destination:
     """Where texts are passed on to, as long as it takes them."""
 
-    def __init__(self, fd: int, patience: int | None = _PATIENCE) -> None:
-        self._reopened = None if patience is None else _never_waits(fd)
+    def __init__(self, fd: int, timeout: int | None = _WRITE_TIMEOUT) -> None:
+        self._reopened = None if timeout is None else _reopen_nonblocking(fd)
         self._fd = fd if self._reopened is None else self._reopened
         # What may make a writer wait is given as much as surely fits when it says that it is ready.
         self._piece = select.PIPE_BUF if self._reopened is None else _READ
-        self._patience = self._wait = patience
+        self._timeout = self._wait = timeout
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
 
@@ -230,24 +230,24 @@ class _Destination:
                 rest = rest[os.write(self._fd, rest[: self._piece]) :]
             except OSError:  # no space left, closed, or full all the same
                 return
-            self._wait = self._patience
+            self._wait = self._timeout
 
     def close(self) -> None:
         if self._reopened is not None:
             os.close(self._reopened)
 
 
-def _never_waits(fd: int) -> int | None:
+def _reopen_nonblocking(fd: int) -> int | None:
     """Another way to the same pipe or terminal, that does not wait; O_NONBLOCK on `fd` would hit all who share it."""
     if not stat.S_ISFIFO(os.fstat(fd).st_mode) and not os.isatty(fd):
         return None
     try:
-        return _high(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY))
+        return _move_above_stderr(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY))
     except OSError:  # nobody reads it, it is another user's, or this is not Linux
         return None
 
 
-def _high(fd: int) -> int:
+def _move_above_stderr(fd: int) -> int:
     """The same file by a number that is not one of 0, 1 and 2, which may be free."""
     if fd > 2:
         return fd

@@ -118,7 +118,7 @@ class LineWriter:
         process.settle()
         self.flush_fd()
         data = due.encode("utf-8", "replace")
-        if not process.fds.pass_on(self._stream, data):  # the capture ended meanwhile
+        if not process.fds.forward(self._stream, data):  # the capture ended meanwhile
             self.file.write(due)
             self.file.flush()
             return

@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TypeVar
 
-from rivers._runner.capture.bounded_log import FIRST_BYTES, LAST_BYTES, PER_RECORD, Piece, Tail, clipped, cut, pieces
+from rivers._runner.capture.bounded_log import (
+    FIRST_BYTES,
+    LAST_BYTES,
+    PER_RECORD,
+    Piece,
+    Tail,
+    clip_message,
+    cut_message,
+    cut_messages,
+)
 from rivers.protocol.result import LogRecord
 
 __all__ = ["NOBODY", "StepOutput", "current", "outside"]
@@ -27,16 +36,16 @@ class StepOutput:
     Threads that carry the attempt's context may write at the same time; what comes after the end is told no more.
     """
 
-    __slots__ = ("_attempt_id", "_emit", "_lock", "_over", "_partial", "_tail", "_told", "_untold", "level")
+    __slots__ = ("_attempt_id", "_emit", "_emitted", "_finished", "_lock", "_partial", "_pending", "_tail", "level")
 
     def __init__(self, attempt_id: str, level: int, emit: Callable[[LogRecord], None]) -> None:
         self._attempt_id = attempt_id
         self._emit = emit
         self._partial: dict[str, bytes] = {}  # of each stream the line that has not ended
-        self._told = 0  # what counts for FIRST_BYTES
-        self._untold = 0  # bytes that came and were not told
+        self._emitted = 0  # what counts for FIRST_BYTES
+        self._pending = 0  # bytes that came and were not told
         self._tail = Tail()
-        self._over = False
+        self._finished = False
         self._lock = threading.RLock()  # a body may log from a signal handler or a __del__ while it prints
         self.level = level
 
@@ -51,24 +60,24 @@ class StepOutput:
     def data(self, stream: str, data: bytes) -> None:
         """Take printed text as bytes, which need not be UTF-8."""
         with self._lock:
-            if self._over:
+            if self._finished:
                 return
-            self._untold += len(data)
+            self._pending += len(data)
             data = self._partial.pop(stream, b"") + data
             start = 0
-            while self._told < FIRST_BYTES:
-                piece = cut(data, start)
+            while self._emitted < FIRST_BYTES:
+                piece = cut_message(data, start)
                 if piece is None:
                     self._partial[stream] = data[start:]
                     return
-                self._tell(self._made(piece.text, stream), piece)
+                self._emit_piece(self._make_record(piece.text, stream), piece)
                 start += piece.taken
             self._tail.add(stream, data[start:])
 
     @property
     def floods(self) -> bool:
         """Whether nothing more is told before the end."""
-        return self._told >= FIRST_BYTES
+        return self._emitted >= FIRST_BYTES
 
     def record(self, record: logging.LogRecord) -> None:
         """Take a log record."""
@@ -76,46 +85,46 @@ class StepOutput:
             message = record.getMessage()
         except Exception as error:  # noqa: BLE001 - a user's arguments may fail to format in any way
             message = f"{record.msg!r:.200} (its arguments could not be formatted: {type(error).__name__})"
-        message, size = clipped(message)
-        made = self._made(message, "log", record.levelno, record.name)
+        message, size = clip_message(message)
+        made = self._make_record(message, "log", record.levelno, record.name)
         with self._lock:
-            if self._over:
+            if self._finished:
                 return
-            self._untold += size
-            if self._told < FIRST_BYTES:
-                self._tell(made, Piece(message, size, size))
+            self._pending += size
+            if self._emitted < FIRST_BYTES:
+                self._emit_piece(made, Piece(message, size, size))
             else:
                 self._tail.add_record(made, size)
 
     def finish(self) -> None:
         """Tell what was printed without a final newline, and the end of a flood."""
         with self._lock:
-            if self._over:
+            if self._finished:
                 return
-            last = self._last()
-            left_out = self._untold - sum(piece.taken for _, piece in last)
+            last = self._last_records()
+            left_out = self._pending - sum(piece.taken for _, piece in last)
             if left_out:
                 text = f"… {left_out} bytes of output left out …"
-                self._pass_on(self._made(text, "log", logging.WARNING, "rivers"))
+                self._emit_outside(self._make_record(text, "log", logging.WARNING, "rivers"))
             for record, piece in last:
-                self._tell(record, piece)
-            self._over, self._tail = True, Tail()
+                self._emit_piece(record, piece)
+            self._finished, self._tail = True, Tail()
 
-    def _tell(self, record: LogRecord, piece: Piece) -> None:
-        self._told += piece.size + PER_RECORD
-        self._untold -= piece.taken
-        self._pass_on(record)
+    def _emit_piece(self, record: LogRecord, piece: Piece) -> None:
+        self._emitted += piece.size + PER_RECORD
+        self._pending -= piece.taken
+        self._emit_outside(record)
 
-    def _pass_on(self, record: LogRecord) -> None:
+    def _emit_outside(self, record: LogRecord) -> None:
         before = current.set(NOBODY)  # a listener may print, and that is not the body's text
         try:
             self._emit(record)
         finally:
             current.reset(before)
 
-    def _last(self) -> list[tuple[LogRecord, Piece]]:
+    def _last_records(self) -> list[tuple[LogRecord, Piece]]:
         """What is to be told at the end: of a flood as many records as fit in LAST_BYTES."""
-        records = list(self._remaining())
+        records = list(self._remaining_records())
         room = LAST_BYTES
         for index in range(len(records) - 1, -1, -1):
             room -= records[index][1].size + PER_RECORD
@@ -123,17 +132,19 @@ class StepOutput:
                 return records[index + 1 :]
         return records
 
-    def _remaining(self) -> Iterator[tuple[LogRecord, Piece]]:
+    def _remaining_records(self) -> Iterator[tuple[LogRecord, Piece]]:
         for chunk in self._tail.last():
             if chunk.record is not None:
                 yield chunk.record, Piece(chunk.record.message, chunk.size, chunk.size)
                 continue
-            found, self._partial[chunk.stream] = pieces(self._partial.pop(chunk.stream, b"") + chunk.data)
-            yield from ((self._made(piece.text, chunk.stream, time_of=chunk.since), piece) for piece in found)
+            found, self._partial[chunk.stream] = cut_messages(self._partial.pop(chunk.stream, b"") + chunk.data)
+            yield from ((self._make_record(piece.text, chunk.stream, time_of=chunk.since), piece) for piece in found)
         for stream, data in self._partial.items():
-            yield from ((self._made(piece.text, stream), piece) for piece in pieces(data, last=True)[0])
+            yield from ((self._make_record(piece.text, stream), piece) for piece in cut_messages(data, last=True)[0])
 
-    def _made(self, message: str, stream: str, level: int = 0, logger: str = "", time_of: float = 0.0) -> LogRecord:
+    def _make_record(
+        self, message: str, stream: str, level: int = 0, logger: str = "", time_of: float = 0.0
+    ) -> LogRecord:
         return LogRecord(
             attempt_id=self._attempt_id,
             message=message,

@@ -1,4 +1,4 @@
-"""One event loop for a worker's async bodies: with a timeout, a repeated cancellation, and nothing left over."""
+"""Run the async bodies of one worker on an event loop, with timeouts and cancellation."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ __all__ = [
     "BodyLoop",
     "OverdueError",
     "StoppedError",
-    "collected",
+    "collect_items",
     "describe_abandoned",
-    "seen",
-    "uncalled_for",
+    "retrieve_exception",
+    "unexpected_cancellation",
 ]
 
 T = TypeVar("T")
 
 
 CANCEL_AGAIN, ABANDON = 0.5, 0.8
-"""Shares of the grace after which a body that goes on is cancelled again, and abandoned. It is abandoned before the
-grace is over: then its process is killed, where it has one, and the run waits for its result only a little longer."""
+"""Shares of the grace after which a body is cancelled a second time, and abandoned.
+
+A body is abandoned before the grace ends: at its end a worker process is killed, and the run waits only a little longer
+for a result.
+"""
 
 
 class OverdueError(Exception):
-    """The body ran longer than its timeout; `detail` says where it was, if no traceback does."""
+    """The body ran longer than its timeout; `detail` says where it was unless a traceback does."""
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail)
@@ -42,7 +45,7 @@ class OverdueError(Exception):
 
 
 class StoppedError(Exception):
-    """The body was cancelled from outside; `detail` says where it was, if no traceback does."""
+    """The body was cancelled from outside; `detail` says where it was unless a traceback does."""
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail)
@@ -50,9 +53,9 @@ class StoppedError(Exception):
 
 
 class BodyLoop:
-    """Runs one body at a time to its end; made when the first async body comes.
+    """An event loop that runs one body at a time, for a thread that waits for it.
 
-    `grace` is how many seconds a cancelled body gets at most: it is cancelled again after `CANCEL_AGAIN` of them, and
+    A cancelled body has `grace` seconds at most: it is cancelled again after the share `CANCEL_AGAIN` of them and
     abandoned after `ABANDON`.
     """
 
@@ -76,8 +79,8 @@ class BodyLoop:
     ) -> T:
         """Run a coroutine in a context and return what it returns.
 
-        Works also where a loop runs in this thread already (a notebook): then in a thread of its own. `stopped` says
-        whether `stop` was called before the body was here.
+        If a loop runs in this thread already, as in a notebook, the body runs in a thread of its own. `stopped` returns
+        whether `stop` was called before the body arrived here.
 
         Raises:
             OverdueError: it took longer than `timeout` seconds and was cancelled.
@@ -90,34 +93,34 @@ class BodyLoop:
         return _in_thread(self._elsewhere, body, context, timeout, stopped)
 
     def stop(self) -> None:
-        """Cancel the running bodies; safe from any thread, nothing when none runs."""
+        """Cancel the running bodies, from any thread; does nothing if none runs."""
         with self._lock:
             if self._stop is not None:
                 self._loop.call_soon_threadsafe(self._stop.set)
         if self._elsewhere is not None:
             self._elsewhere.stop()
 
-    def holds(self) -> bool:
-        """Whether it is a body's code that runs in this very thread, and not the loop's own; for signal handlers."""
+    def is_in_body(self) -> bool:
+        """Return whether this thread runs a body's code and not the loop's own, for signal handlers."""
         if self._stop is None or self._thread != threading.get_ident():
             return False
         task = asyncio.current_task(self._loop)
         return task is not None and task not in self._own
 
-    def told(self) -> list[str]:
-        """What bodies left behind since this was last asked, one line each."""
+    def drain_warnings(self) -> list[str]:
+        """Return what bodies have left behind since the last call, one line each."""
         found, self._warnings = self._warnings, []
-        return found + self._elsewhere.told() if self._elsewhere is not None else found
+        return found + self._elsewhere.drain_warnings() if self._elsewhere is not None else found
 
     def close(self) -> list[str]:
-        """Cancel what is left on the loop, wait for it within the grace, close the loop; returns `told()`."""
+        """Cancel the tasks that are left, wait for them within the grace, close the loop; return `drain_warnings()`."""
         if asyncio._get_running_loop() is not None:
             thread = threading.Thread(target=self._close, name="rivers-async-close")
             thread.start()
             thread.join()
         else:
             self._close()
-        return self.told()
+        return self.drain_warnings()
 
     def _close(self) -> None:
         if self._elsewhere is not None:
@@ -128,7 +131,7 @@ class BodyLoop:
         if left:
             self._loop.run_until_complete(asyncio.wait(left, timeout=self._grace))
         for task in asyncio.all_tasks(self._loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was told of already
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # a warning named it already
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
@@ -144,7 +147,7 @@ class BodyLoop:
         try:
             return self._loop.run_until_complete(supervisor)
         finally:
-            # KeyboardInterrupt and SystemExit go through the loop and leave it half way, once for each task they reach.
+            # KeyboardInterrupt and SystemExit leave the loop before it is done, once for each task that they reach.
             if not supervisor.done():
                 supervisor.cancel()
             while not supervisor.done():
@@ -186,23 +189,23 @@ class BodyLoop:
 
     def _outcome(self, task: asyncio.Task[T]) -> T:
         if task.cancelled():
-            raise uncalled_for()
+            raise unexpected_cancellation()
         return task.result()
 
     async def _cancel(self, task: asyncio.Task[Any], reason: StoppedError | OverdueError) -> BaseException | None:
-        """End a body and return what it raised then, whose traceback says where it was; else `reason.detail` does."""
+        """End a body and return the exception it raised; if it does not end, set `reason.detail` to where it is."""
         for share in (CANCEL_AGAIN, ABANDON - CANCEL_AGAIN):
             task.cancel()
             done, _ = await asyncio.wait([task], timeout=self._grace * share)
             if done:
-                return raised_by(task)
+                return retrieve_exception(task)
         reason.detail = describe_abandoned(task)
         self._abandoned.add(task)
         self._warnings.append(f"the async body {reason.detail}")
         return None
 
     async def _sweep(self, known: set[asyncio.Task[Any]]) -> None:
-        """Background tasks that the body left are cancelled and awaited."""
+        """Cancel and await the background tasks that the body left."""
         left = [task for task in asyncio.all_tasks() if task not in known and task is not asyncio.current_task()]
         if not left:
             return
@@ -210,14 +213,14 @@ class BodyLoop:
             task.cancel()
         done, stuck = await asyncio.wait(left, timeout=self._grace)
         for task in done:
-            seen(task)
+            retrieve_exception(task)
         self._abandoned |= stuck
         names = ", ".join(sorted(task.get_name() for task in left))
         self._warnings.append(f"the async body left background tasks, which were cancelled: {names}")
 
 
 async def _in_this_process(body: Coroutine[Any, Any, T]) -> T:
-    """Await a body; a child that it has forked ends here, before it touches the loop that it shares with its parent."""
+    """Await a body; end a forked child here, before it uses the event loop that it shares with its parent."""
     pid = os.getpid()
     try:
         value = await body
@@ -230,22 +233,22 @@ async def _in_this_process(body: Coroutine[Any, Any, T]) -> T:
     return value
 
 
-def uncalled_for() -> asyncio.CancelledError:
-    """What a body is charged with that raises CancelledError by itself."""
+def unexpected_cancellation() -> asyncio.CancelledError:
+    """Return the error of a body that raised CancelledError without having been cancelled."""
     return asyncio.CancelledError("the body raised CancelledError, though nobody had cancelled it")
 
 
-def raised_by(task: asyncio.Task[Any]) -> BaseException | None:
-    """Return what a task that is done has raised, a CancelledError included."""
+def retrieve_exception(future: asyncio.Future[Any]) -> BaseException | None:
+    """Return the exception of a future that is done, also a CancelledError; asyncio then does not log it."""
     try:
-        task.result()
+        future.result()
     except BaseException as error:  # noqa: BLE001 - it is returned
         return error
     return None
 
 
 def describe_abandoned(task: asyncio.Task[Any]) -> str:
-    """Say that a body goes on in spite of two cancellations, and in which line of the user's it waits."""
+    """Describe a body that goes on after two cancellations, with the line of the user's code where it waits."""
     place = ""
     waits: Any = task.get_coro()
     while waits is not None:
@@ -254,12 +257,6 @@ def describe_abandoned(task: asyncio.Task[Any]) -> str:
             place = f" at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
         waits = getattr(waits, "cr_await", None) or getattr(waits, "gi_yieldfrom", None)
     return f"swallowed its cancellation twice and was abandoned{place}"
-
-
-def seen(task: asyncio.Future[Any]) -> None:
-    """Look at a task's exception, so that asyncio does not print that nobody did."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _in_thread(
@@ -275,7 +272,7 @@ def _in_thread(
     def run() -> None:
         try:
             result.append(loop._run(body, context, timeout, stopped))
-        except BaseException as error:  # noqa: BLE001 - carried over to the waiting thread
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             failure.append(error)
 
     thread = threading.Thread(target=run, name="rivers-async-body")
@@ -291,6 +288,6 @@ def _in_thread(
     return result[0]
 
 
-async def collected(generator: AsyncIterator[T]) -> list[T]:
-    """The items of an async generator body."""
+async def collect_items(generator: AsyncIterator[T]) -> list[T]:
+    """Return the items of an async generator."""
     return [item async for item in generator]

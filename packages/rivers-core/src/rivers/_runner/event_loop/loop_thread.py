@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, with a pool of threads for what blocks; ended within a deadline."""
+"""Run an event loop in a thread of its own, with a thread pool for blocking calls."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rivers._runner.event_loop.loop import seen
-from rivers._runner.event_loop.loop_watch import LoopWatch, where
+from rivers._runner.event_loop.loop import retrieve_exception
+from rivers._runner.event_loop.loop_watch import LoopWatch, describe_position
 
 __all__ = ["LoopThread"]
 
 THREADS = 32
-"""Loads, stores and setups at once, of those that may take long."""
+"""Loads, stores and setups at once that may block."""
 
 
 class LoopThread:
-    """Runs one loop until `close`; made and closed by other threads, which are never the loop's own.
+    """A thread that runs one event loop until `close`, which other threads call.
 
-    `factory` makes the loop's tasks. `busy` says whether anything runs, `blocked` is told of a task that does not give
-    the loop back, see `LoopWatch`.
+    `factory` makes the loop's tasks. For `busy` and `blocked` see `LoopWatch`.
     """
 
     def __init__(
@@ -38,28 +37,28 @@ class LoopThread:
         self.watch = LoopWatch(self.loop, busy, blocked)
         self._ended = False
         self._pool = ThreadPoolExecutor(THREADS, "rivers-async-io")
-        self._bodies_pool = ThreadPoolExecutor(thread_name_prefix="asyncio")  # asyncio.to_thread's
+        self._bodies_pool = ThreadPoolExecutor(thread_name_prefix="asyncio")  # for asyncio.to_thread
         self.loop.set_default_executor(self._bodies_pool)
-        # A daemon: a body that never gives the loop back must not keep the interpreter from ending.
+        # A daemon: a body that never yields to the loop must not keep the interpreter from ending.
         self._thread = threading.Thread(target=self._work, name="rivers-async", daemon=True)
         self._thread.start()
         self.watch.start()
 
     def in_pool(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-        """Call a function in the pool, in a copy of this context; from the loop's thread."""
+        """Call a function in the pool, in a copy of this context; called from the loop's thread."""
         return self.loop.run_in_executor(self._pool, contextvars.copy_context().run, function, *arguments)
 
-    def place(self) -> str:
-        """Where the loop's thread is just now."""
-        return where(self._thread.ident or 0)
+    def position(self) -> str:
+        """Return the code position of the loop's thread."""
+        return describe_position(self._thread.ident or 0)
 
     def close(
         self, finish: Callable[[], Awaitable[set[asyncio.Task[Any]]]], grace: float, deadline: float
     ) -> list[str]:
-        """Await `finish()` on the loop, cancel all other tasks than those it returns, and end loop and threads.
+        """Await `finish()` on the loop, cancel all tasks but those it returns, and end the loop and its threads.
 
-        `grace` is how many seconds cancelled tasks, then unfinished generators, get. Takes at most `deadline` seconds;
-        what did not end within them is returned, one line each.
+        Cancelled tasks get `grace` seconds, and so do unfinished generators afterwards. Takes at most `deadline`
+        seconds. Returns what did not end within them, one line each.
         """
         ends = time.monotonic() + deadline
         ending = asyncio.run_coroutine_threadsafe(self._finish(finish, grace), self.loop)
@@ -68,16 +67,16 @@ class LoopThread:
         if ending.done() and ending.exception() is not None:
             problems.append(f"ending the async steps raised {ending.exception()!r}")
         if self._thread.is_alive():
-            problems.append(f"the event loop of async steps does not end: a body holds it, {self.place()}")
+            problems.append(f"the event loop of async steps does not end: a body holds it, {self.position()}")
         self.watch.stop()
         for pool in (self._pool, self._bodies_pool):
             pool.shutdown(wait=False, cancel_futures=True)
-        problems += _joined({*self._pool._threads, *self._bodies_pool._threads}, ends)
+        problems += _join_threads({*self._pool._threads, *self._bodies_pool._threads}, ends)
         return problems
 
     def _work(self) -> None:
         while not self._ended:
-            # Raised in a task, these go through the loop; whoever awaits that task gets them, too.
+            # Raised in a task, these leave the loop as well as the task.
             with contextlib.suppress(KeyboardInterrupt, SystemExit):
                 self.loop.run_forever()
         self.loop.close()
@@ -91,9 +90,9 @@ class LoopThread:
             if left:
                 done, _ = await asyncio.wait(left, timeout=grace)
                 for task in done:
-                    seen(task)
+                    retrieve_exception(task)
             for task in asyncio.all_tasks():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was told of already
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # a warning named it already
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.loop.shutdown_asyncgens(), grace)
         finally:
@@ -101,7 +100,7 @@ class LoopThread:
             self.loop.stop()
 
 
-def _joined(threads: Iterable[threading.Thread], ends: float) -> list[str]:
+def _join_threads(threads: Iterable[threading.Thread], ends: float) -> list[str]:
     for thread in threads:
         thread.join(max(0.0, ends - time.monotonic()))
     stuck = sorted(thread.name for thread in threads if thread.is_alive())

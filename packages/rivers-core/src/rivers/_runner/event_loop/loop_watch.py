@@ -1,4 +1,4 @@
-"""Who blocks the event loop: a watchdog beside it, that names the task which does not give it back."""
+"""Watch an event loop from another thread and report the task that blocks it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 
 from rivers._runner.own_frames import is_own_frame
 
-__all__ = ["LoopWatch", "where"]
+__all__ = ["LoopWatch", "describe_position"]
 
 LIMIT = 1.0
-"""Seconds that a task may hold the loop before it is named (faults.md A3)."""
+"""Seconds that a task may hold the loop before it is reported."""
 PERIOD = 0.5
-"""Seconds between two looks, while anything runs."""
+"""Seconds between two checks while anything runs."""
 
 STOP_DEADLINE = 5.0
-"""Seconds for the end of the watchdog: it waits for nothing but whom it tells."""
+"""Seconds to wait for the end of the watchdog, which may be in the middle of a report."""
 
 
 class LoopWatch:
-    """Looks after one loop from a thread of its own; sleeps while `busy` says that nothing runs.
+    """A watchdog thread for one loop, which sleeps while `busy()` is false.
 
-    `blocked(task, seconds)` is called in that thread, again and again, for a task that has held the loop for at least
-    that long. A busy loop is not a blocked one: only a task that is found at work twice within one turn counts.
+    It calls `blocked(task, seconds)` in its thread, repeatedly, for a task that has held the loop for that long. A busy
+    loop is not blocked: only a task that is found running twice within one turn of the loop counts.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class LoopWatch:
         self._busy = busy
         self._blocked = blocked
         self._turned = True
-        self._over = False
+        self._finished = False
         self._changed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="rivers-async-watch", daemon=True)
 
@@ -52,23 +52,23 @@ class LoopWatch:
         self._thread.start()
 
     def wake(self) -> None:
-        """Something runs again; to be called where `asleep` says so."""
+        """Resume, as something runs again; called if `asleep` is true."""
         self._changed.set()
 
     def stop(self) -> None:
         """End the thread and wait for it."""
-        self._over = True
+        self._finished = True
         self._changed.set()
         self._thread.join(STOP_DEADLINE)
 
     def _work(self) -> None:
         holder: asyncio.Task[Any] | None = None
         since = 0.0
-        while not self._over:
+        while not self._finished:
             if self._turned:
                 holder = None
                 self._turned = False
-                with contextlib.suppress(RuntimeError):  # the loop is closed, and so will be this thread
+                with contextlib.suppress(RuntimeError):  # the loop is closed, and this thread about to end
                     self._loop.call_soon_threadsafe(self._turn)
             else:
                 found, now = asyncio.current_task(self._loop), time.monotonic()
@@ -85,14 +85,14 @@ class LoopWatch:
         if self._changed.wait(PERIOD):
             self._changed.clear()
         self.asleep = True
-        while self._turned and not self._over and not self._busy():
+        while self._turned and not self._finished and not self._busy():
             self._changed.wait()
             self._changed.clear()
         self.asleep = False
 
 
-def where(thread: int) -> str:
-    """Where the body that runs in a thread is, as `file:line in function`, and what it waits in."""
+def describe_position(thread: int) -> str:
+    """Return where the body in a thread is, as `file:line in function`, and the function it waits in."""
     frame = sys._current_frames().get(thread)
     stack: list[FrameType] = []
     while frame is not None:
@@ -101,9 +101,9 @@ def where(thread: int) -> str:
     if not stack:
         return "at an unknown place"
     bodys = [*dropwhile(lambda frame: is_own_frame(frame.f_code.co_filename), reversed(stack))]
-    places = dict.fromkeys(_place(frame) for frame in (*bodys[:1], stack[0]))
+    places = dict.fromkeys(_describe_frame(frame) for frame in (*bodys[:1], stack[0]))
     return f"at {', in '.join(places)}"
 
 
-def _place(frame: FrameType) -> str:
+def _describe_frame(frame: FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
