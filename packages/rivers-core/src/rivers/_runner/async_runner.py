@@ -1,16 +1,16 @@
-"""Many async steps side by side: each is a task of one event loop, which has a thread of its own.
+"""Run many async steps concurrently, each as a task of one event loop in a thread of its own.
 
     any thread              the loop's thread                                    pool
     ──────────              ─────────────────                                    ────
     submit ──┐
     stop ────┴─▶ inbox ────▶ StepStarted, and a task for each spec
-        one wake-up for many   load ─────────────── from far away ─────────────▶ IO handlers, setup()
-                               call   with its timeout by the clock
-                               sweep  what the body has left
-                               store ────────────── to far away ───────────────▶ IO handlers
+        one wake-up for many   load ─────────────── remote values ─────────────▶ IO handlers, setup()
+                               call   with its timeout
+                               sweep  background tasks that the body has left
+                               store ────────────── remote values ─────────────▶ IO handlers
                              StepResult
 
-A body that does not await holds up all the others: `LoopWatch` names it.
+A body that does not await delays all the others: `LoopWatch` reports it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 import types
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from rivers._io.base import Reach
 from rivers._runner.async_task import AsyncStep, step_task_factory, wait_uncancelled
@@ -63,20 +63,22 @@ from rivers_process.exit import end_forked_child
 
 __all__ = ["AsyncRunner"]
 
+T = TypeVar("T")
+
 AT_ONCE = 500
-"""Steps begun in one turn of the loop: those that run have their turns in between."""
+"""Steps begun in one turn of the loop, so that running steps have their turns in between."""
 
 
 class AsyncRunner:
-    """Runs the async specs of one run at once, in this process; `close` ends it.
+    """A runner for the async steps of one run, all at once, in this process.
 
-    Loop and threads are started by the first `submit`. `emit` is called in them; for each submit it is told one
-    StepStarted, what the body prints, and one StepResult. `local` holds the objects behind LocalRefs, `keep_error` is
-    given the live exception of a failed attempt. `grace` is how many seconds a cancelled body gets at most: after half
-    of them it is cancelled again, and after four fifths abandoned.
+    The first `submit` starts the loop and its threads, which call `emit`: once with StepStarted, with each log record,
+    and once with StepResult for each attempt. `local` holds the objects behind LocalRefs. `keep_error` receives the
+    exception of a failed attempt. A cancelled body has `grace` seconds at most: after half of them it is cancelled
+    again, and after four fifths abandoned.
 
-    A timeout and a stop reach a body at its next await. One that never awaits cannot be ended: it is named in a
-    warning, and its timeout is noticed when it gives the loop back.
+    A timeout and a stop reach a body at its next await. A body that never awaits cannot be ended: a warning names it,
+    and its timeout takes effect when it yields to the loop.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class AsyncRunner:
         self._closed = False
 
     def submit(self, spec: StepSpec) -> None:
-        """Run an attempt; returns at once, from any thread.
+        """Start an attempt and return at once; safe from any thread.
 
         Raises:
             RuntimeError: the runner is closed.
@@ -125,9 +127,9 @@ class AsyncRunner:
         self._wake(self._thread)
 
     def stop(self, attempt_id: str) -> None:
-        """End an attempt, from any thread, also one that has not begun; nothing for one that is over or unknown.
+        """Cancel an attempt that waits or runs, from any thread; does nothing if it has ended or is unknown.
 
-        Its body is cancelled and its result is a cancelled one, unless it has begun to store: that runs to its end.
+        An attempt that stores its outputs already runs to its end.
         """
         if self._thread is not None:
             self._inbox.append(attempt_id)
@@ -135,9 +137,9 @@ class AsyncRunner:
                 self._wake(self._thread)
 
     def close(self, deadline: float) -> list[str]:
-        """End what runs, tear down resources, end the threads; returns what went wrong, one line each.
+        """Cancel all attempts, tear down resources, end the threads; return the problems, one line each.
 
-        Takes about `deadline` seconds at most. What has not ended by then is told as cancelled.
+        Takes about `deadline` seconds at most. An attempt that has not ended by then is reported as cancelled.
         """
         with self._lock:
             if self._closed:
@@ -155,7 +157,7 @@ class AsyncRunner:
         return problems
 
     def _cancel_rest(self) -> None:
-        """Tell the ends that the loop did not, as a body holds it; should it come back, it tells and stores nothing."""
+        """Report the attempts that have not ended as cancelled; if their body yields later, nothing is stored."""
         waiting, self._inbox = self._inbox, deque()
         for step in [*self._running.values()]:
             step.reason = StoppedError()
@@ -163,9 +165,7 @@ class AsyncRunner:
         for given in waiting:
             if not isinstance(given, str):
                 self._emit(failed_result(RunningAttempt(given), StoppedError(), self.worker, None))
-        self._emit = _discard
-
-    # ── in the loop's thread ──
+        self._emit = lambda event: None
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -173,7 +173,7 @@ class AsyncRunner:
         return self._thread.loop
 
     def _wake(self, thread: LoopThread) -> None:
-        """Let the loop look into the inbox; one call for all that comes until it does."""
+        """Have the loop read the inbox, once for all that arrives until then."""
         if not self._woken:
             self._woken = True
             thread.loop.call_soon_threadsafe(self._drain_inbox)
@@ -212,9 +212,9 @@ class AsyncRunner:
         attempt = step.attempt
         try:
             result = succeeded_result(attempt, await self._outputs(step), self.worker)
-        except BaseException as error:  # noqa: BLE001 - a body may raise anything, and nothing of it may end the loop
+        except BaseException as error:  # noqa: BLE001 - a body may raise anything, and none of it may end the loop
             if self._running.get(attempt.spec.attempt_id) is not step:
-                return  # it was abandoned, and may be collected in the midst of whatever runs now
+                return  # it was abandoned, and is now being garbage-collected
             result = failed_result(attempt, error, self.worker, self._keep_error)
         self._emit_result(step, result)
         step.leave()
@@ -230,7 +230,7 @@ class AsyncRunner:
             context = make_context(spec, callee, arguments)
             attempt.loaded = time.perf_counter()
             value = await self._value(step, callee, arguments)
-        except GeneratorExit:  # of a task that was abandoned, and whose loop is gone
+        except GeneratorExit:  # of an abandoned task whose loop is closed
             raise
         except BaseException as error:
             if os.getpid() != self._pid:  # the body forked, and this is the child: the attempt has one result
@@ -259,18 +259,15 @@ class AsyncRunner:
         return store(*given)
 
     async def _load(self, spec: StepSpec, callee: Callee) -> tuple[dict[str, Any], list[ValueStream]]:
-        far = False
+        remote = False
         for given in spec.inputs:
             if isinstance(given, ResourceInput):
                 if not self._resources.is_ready(given.name):
                     await self._set_up(given)
             elif isinstance(given, StoredInput | CollectInput | GroupInput):
-                far = far or self._is_remote(given.io_handler)
-        if far:
-            loaded: tuple[dict[str, Any], list[ValueStream]] = await self._in_pool(
-                self._inputs.load, spec, callee.hints
-            )
-            return loaded
+                remote = remote or self._is_remote(given.io_handler)
+        if remote:
+            return await self._in_pool(self._inputs.load, spec, callee.hints)
         return self._inputs.load(spec, callee.hints)
 
     async def _value(self, step: AsyncStep, callee: Callee, arguments: dict[str, Any]) -> Any:
@@ -283,11 +280,11 @@ class AsyncRunner:
         if type(value) is types.CoroutineType:
             value = list_iterators(await value)
             if step.task.cancelling():
-                await asyncio.sleep(0)  # a cancel that is still to come comes here, and not while it is stored
+                await asyncio.sleep(0)  # let a pending cancellation arrive here and not while values are stored
         return value
 
     async def _set_up(self, given: ResourceInput) -> None:
-        """Set a resource up, once for all the steps that wait for it; one of them that is cancelled changes nothing."""
+        """Set a resource up once for all steps that wait for it, even if one of them is cancelled."""
         setup = self._setups.get(given.name)
         if setup is None:
             setup = self._setups[given.name] = self._in_pool(self._resources.get, given.name, given.ref)
@@ -295,18 +292,17 @@ class AsyncRunner:
         await asyncio.wait([setup])
         error = setup.exception()
         if error is not None:
-            raise error.with_traceback(None)  # else it grows with each step that raises it
+            raise error.with_traceback(None)  # it would grow with each step that raises it
 
     async def _stored(self, *given: Any) -> tuple[OutputRecord, ...]:
         storing = self._in_pool(store, *given)
         await wait_uncancelled([storing])
-        outputs: tuple[OutputRecord, ...] = storing.result()
-        return outputs
+        return storing.result()
 
-    def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+    def _in_pool(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         assert self._thread is not None
         future = self._thread.in_pool(function, *arguments)
-        future.add_done_callback(retrieve_exception)  # whoever waits for it may have been cancelled
+        future.add_done_callback(retrieve_exception)  # its waiter may have been cancelled
         return future
 
     def _callee_of(self, ref: Ref) -> Callee:
@@ -316,16 +312,14 @@ class AsyncRunner:
         return found
 
     def _is_remote(self, ref: Ref) -> bool:
-        """Whether this handler's values may take long to come and go; nearer ones are read faster than handed over."""
-        far = self._remote.get(ref)
-        if far is None:
-            far = self._remote[ref] = self._resolver.resolve(ref).reach >= Reach.ANYWHERE
-        return far
-
-    # ── the end of a step ──
+        """Return whether a handler may block for long; for the others a thread costs more than the call."""
+        remote = self._remote.get(ref)
+        if remote is None:
+            remote = self._remote[ref] = self._resolver.resolve(ref).reach >= Reach.ANYWHERE
+        return remote
 
     def _emit_result(self, step: AsyncStep, result: StepResult) -> None:
-        """Tell the end of a step; of two who would, the first one does."""
+        """Emit the result of a step unless it has one already."""
         if self._running.pop(result.attempt_id, None) is not None:
             if step.output is not None:
                 step.output.finish()
@@ -363,7 +357,7 @@ class AsyncRunner:
         self._emit_result(step, failed_result(attempt, step.reason, self.worker, self._keep_error))
 
     async def _sweep(self, step: AsyncStep) -> None:
-        """Background tasks that the body left are cancelled and awaited."""
+        """Cancel and await the background tasks that the body left."""
         left = [task for task in step.tasks if not task.done()]
         if not left:
             return
@@ -377,7 +371,7 @@ class AsyncRunner:
         self._warn(step, f"after the step: the async body left background tasks, which were cancelled: {names}")
 
     async def _finish(self) -> set[asyncio.Task[Any]]:
-        """End all that runs or waits in the inbox; returns what need not be waited for."""
+        """Cancel all that runs or waits in the inbox; return the abandoned tasks."""
         while self._inbox:
             self._drain_inbox()
         for step in [*self._running.values()]:
@@ -390,18 +384,14 @@ class AsyncRunner:
         return self._abandoned
 
     def _blocked(self, task: asyncio.Task[Any], seconds: float) -> None:
-        """In the watchdog's thread: a task does not give the loop back."""
+        """Report a task that blocks the loop; called in the watchdog's thread."""
         assert self._thread is not None
         for step in [*self._running.values()]:
             # A body that has returned cannot await any more: then it is the value that takes long to be stored.
-            if (task is step.task or task in step.tasks) and step.attempt.open and not step.named:
+            if (task is step.task or task in step.tasks) and step.attempt.interruptible and not step.named:
                 step.named = True
                 self._warn(
                     step,
                     f"the step has blocked the event loop, and all other async steps with it, for more than "
                     f"{seconds:.1f} s, {self._thread.position()}; await there, or make the body a plain function",
                 )
-
-
-def _discard(event: StepEvent) -> None:
-    """Where events of a closed runner go."""

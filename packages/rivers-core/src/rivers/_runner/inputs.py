@@ -1,4 +1,4 @@
-"""Loading a step's inputs: each by its own way, into the arguments of the call."""
+"""Load the inputs of a step into the arguments of its call."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ __all__ = ["Inputs", "LoadFailedError", "ValueStream"]
 
 
 class LoadFailedError(InputLoadError):
-    """An IO handler raised while it loaded; the cause is what it raised."""
+    """An IO handler raised while loading; the cause is its exception."""
 
     retryable = True
 
 
 class ValueStream:
-    """An iterator over mapped instances' values, loaded one by one as it is asked for them.
+    """An iterator over the values of mapped instances, which loads one value at a time.
 
-    `broken` is set when an instance failed, so that the step cannot succeed even if its body went on.
+    `broken` is set if an instance failed: the step then fails even if its body goes on.
     """
 
     def __init__(self, keys: Iterator[str], load: Callable[[str], Any]) -> None:
@@ -59,7 +59,7 @@ class ValueStream:
 
 
 class Inputs:
-    """Loads what specs ask for, with the worker's resolver and resources."""
+    """A loader of inputs, with the worker's resolver and resources."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class Inputs:
         self._next_item = next_item
 
     def load(self, spec: StepSpec, hints: dict[str, Any]) -> tuple[dict[str, Any], list[ValueStream]]:
-        """The arguments of a step's call by parameter name, and the streams among them."""
+        """Return the arguments of a step by parameter name, and the streams among them."""
         arguments: dict[str, Any] = {}
         streams: list[ValueStream] = []
         for given in spec.inputs:
             kind = type(given)
             if kind is StoredInput:
-                arguments[given.parameter] = self.stored(given, spec.step, hints.get(given.parameter))  # type: ignore[arg-type]  # told apart by `kind`
+                arguments[given.parameter] = self.stored(given, spec.step, hints.get(given.parameter))  # type: ignore[arg-type]  # `kind` tells
             else:
                 value = arguments[given.parameter] = self.other(given, spec, hints)
                 if type(value) is ValueStream:
@@ -90,7 +90,7 @@ class Inputs:
         return self._load(given.io_handler, given.key, step, given.run_id, given.metadata, hint)
 
     def other(self, given: Input, spec: StepSpec, hints: dict[str, Any]) -> Any:
-        """The value of any input that is not simply one stored value."""
+        """Return the value of an input of any kind."""
         if isinstance(given, StoredInput):
             return self.stored(given, spec.step, hints.get(given.parameter))
         if isinstance(given, ResourceInput):
@@ -116,7 +116,7 @@ class Inputs:
     def _live_keys(self, attempt_id: str, given: StreamInput) -> Iterator[str]:
         if self._next_item is None:
             raise RefResolutionError(
-                f"input {given.parameter!r} is a live stream, and this worker has no line to the run"
+                f"input {given.parameter!r} is a live stream, and this worker has no connection to the run"
             )
         position = 0
         while (key := self._next_item(attempt_id, given.parameter, position)) is not None:

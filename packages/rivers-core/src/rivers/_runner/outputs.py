@@ -1,4 +1,4 @@
-"""Storing a step's outputs: take apart what the body returned, check it, and commit it all together."""
+"""Check the value that a body returned and store its outputs, all or none."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ __all__ = ["StoreFailedError", "check_outputs", "check_single", "plain_value", "
 
 
 class StoreFailedError(OutputCommitError):
-    """An IO handler raised while it stored; the cause is what it raised."""
+    """An IO handler raised while storing; the cause is its exception."""
 
 
 def check_outputs(spec: StepSpec, callee: Callee | None, value: Any) -> dict[str, Output]:
-    """What the body returned as one `Output` for each output of the spec, checked against the hints.
+    """Return one `Output` for each output of the spec, checked against the hints.
 
     Raises:
         AssetOutputValidationError: a type does not fit, an output is missing or unknown.
-        ResultDefinitionError: what was returned cannot be read as outputs.
+        ResultDefinitionError: the returned value cannot be read as outputs.
     """
     whole = callee.checks[""] if callee is not None else None
     if spec.node is not NodeKind.MULTI:
@@ -49,7 +49,7 @@ def check_outputs(spec: StepSpec, callee: Callee | None, value: Any) -> dict[str
 
 
 def check_single(value: Any, check: Check | None, name: str) -> Output:
-    """The one output of a body that has one: what it returned, or the one `Output` it returned or yielded."""
+    """Return the output of a body with one output: its value, or the `Output` that it returned or yielded."""
     if type(value) is list and value and isinstance(value[0], Output):
         if len(value) > 1:
             raise AssetOutputValidationError(
@@ -73,7 +73,7 @@ def store(
     extra: dict[str, Any] | None,
     version: str | None,
 ) -> tuple[OutputRecord, ...]:
-    """Store all outputs and return what was stored; on an error nothing of an atomic handler is visible.
+    """Store all outputs and return their records; after an error no value of an atomic handler is visible.
 
     `extra` is the metadata and `version` the data version that the body registered with its context.
     """
@@ -106,7 +106,7 @@ def _store_many(
                 elements = elements_of(output.value, declared.name)
                 map_keys = tuple(elements)
                 parts = [(f"{declared.key}[{key}]", value) for key, value in elements.items()]
-                if isinstance(handler, AtomicIOHandler):  # so that a commit can be recognised after its worker is lost
+                if isinstance(handler, AtomicIOHandler):  # lets core recognise a commit after the worker is lost
                     parts.append((f"{declared.key}[]", map_keys))
             else:
                 parts = [(declared.key, plain_value(output.value))]
@@ -167,7 +167,7 @@ def _record(
     version: str | None,
     map_keys: tuple[str, ...] | None = None,
 ) -> OutputRecord:
-    """On a key that several set, the IO handler's value counts, then the Output's, then the context's."""
+    """Return the record of an output; the IO handler's metadata wins over the Output's, and that over the context's."""
     stored = context.output_metadata
     metadata: str | None = None
     if extra or output.metadata or stored:
@@ -189,7 +189,7 @@ def _check(check: Any, value: Any, name: str) -> None:
 
 
 def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
-    """The outputs of a multi-asset: a dict by name, a tuple in order, or a list of yielded Outputs."""
+    """Return the outputs of a multi-asset from a dict by name, a tuple in order, or a list of yielded Outputs."""
     names = [output.name for output in spec.outputs]
     if whole is not None:
         _check(whole, value, spec.step)
@@ -219,7 +219,7 @@ def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
         found[name] = item if isinstance(item, Output) else Output(item)
         if found[name].output_name not in (None, name):
             raise AssetOutputValidationError(
-                f"the body returned an output named {found[name].output_name!r} in the place of {name!r}"
+                f"the body returned an output named {found[name].output_name!r} instead of {name!r}"
             )
     missing = [name for name in names if name not in found]
     if missing:
@@ -228,7 +228,7 @@ def _by_name(spec: StepSpec, value: Any, whole: Any) -> dict[str, Output]:
 
 
 def _named(value: Sequence[Output], names: list[str]) -> list[tuple[str, Output]]:
-    """Outputs by their own names; unnamed ones by their place, when all of them are there."""
+    """Return Outputs with their names; unnamed ones in the order of `names` if all are there."""
     if all(item.output_name is None for item in value) and len(value) == len(names):
         return list(zip(names, value, strict=True))
     found: list[tuple[str, Output]] = []

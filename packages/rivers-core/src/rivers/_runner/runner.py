@@ -1,9 +1,9 @@
-"""The runner: one StepSpec, here and now.
+"""Run one StepSpec in this thread.
 
     StepSpec ──▶ resolve ──▶ load ──▶ call ──▶ check ──▶ store ──▶ StepResult
                  refs        inputs   body     hints     all or nothing
 
-It knows neither plan nor repository: in a pod, in a process and in this thread it is the same code.
+It knows neither plan nor repository. The same code runs in a pod, in a worker process and in this thread.
 """
 
 from __future__ import annotations
@@ -50,14 +50,16 @@ __all__ = ["Runner"]
 
 
 class Runner:
-    """Runs specs one after another in this thread; a worker has one for as long as it lives, and closes it.
+    """A runner for specs, one after another in this thread.
 
-    `emit` is told when an attempt starts and what it prints; `local` and `next_item` are the run's (see `spi.Run`);
-    `keep_error` is given the live exception of a failed attempt, for a controller in the same process. `pickle_key` is
-    the run's key where pickled functions are allowed, `allowed` limits the modules that refs may import. With `guard`,
-    for the main thread only, what a body changes in the process is put back after it, and the rest when it closes. With
-    `owns_process`, for a process that runs nothing else, what native code and child processes write to fd 1 and 2 is
-    told as the running attempt's, from a thread of its own.
+    It calls `emit` with StepStarted and with log records. `local` and `next_item` belong to the run (see `spi.Run`).
+    `keep_error` receives the exception of a failed attempt, for a controller in the same process. `pickle_key` is the
+    key of the run if pickled functions are allowed, and `allowed` limits the modules that refs may import. A cancelled
+    async body has `grace` seconds to end.
+
+    With `guard`, which needs the main thread, changes that a body makes to the process are restored after it. With
+    `owns_process`, for a process that runs nothing else, output of native code and child processes on fd 1 and 2
+    belongs to the running attempt; a thread of its own reads it.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Runner:
         self.worker = worker or f"pid {self._pid}"
         self._resolver = Resolver(local, allowed=allowed, pickle_key=pickle_key)
         self._resources = Resources(self._resolver)
-        # Every attempt starts from the context variables of this moment, also one that runs inside another's stream.
+        # Every attempt starts from the context variables of now, even one that runs while another reads its stream.
         self._contexts = StepContexts()
         self._inputs = Inputs(self._resolver, self._resources, self._in_run_context(next_item) if next_item else None)
         self._callees: dict[Ref, Callee] = {}
@@ -98,7 +100,11 @@ class Runner:
         self._setups = 0
 
     def run_step(self, spec: StepSpec) -> StepResult:
-        """Run one attempt to its end; what the body raises is in the result, only KeyboardInterrupt is raised on."""
+        """Run one attempt to its end and return its result, also if its body raises.
+
+        Raises:
+            KeyboardInterrupt: the body raised it, and no `stop` caused it.
+        """
         attempt = RunningAttempt(spec)
         outer, self._current = self._current, attempt
         self._emit_whole(StepStarted(attempt_id=spec.attempt_id, worker=self.worker, time=time.time()))
@@ -120,15 +126,15 @@ class Runner:
                 Capture.end(output)
 
     def look_up(self, ref: Ref) -> object:
-        """Follow a ref as an attempt would, and run nothing: whether this worker has the code.
+        """Resolve a ref as an attempt would, without running anything, to check that this worker has the code.
 
         Raises:
-            RefResolutionError: it leads nowhere here.
+            RefResolutionError: it cannot be resolved here.
         """
         return self._resolver.resolve(ref)
 
     def check(self, spec: StepSpec) -> None:
-        """Check a spec's commands and constants as an attempt would, and run nothing.
+        """Check a spec's commands and constants as an attempt would, without running anything.
 
         Raises:
             RefResolutionError: this worker is limited to some modules, and none of their definitions has them.
@@ -136,13 +142,15 @@ class Runner:
         self._resolver.check(spec)
 
     def stop(self, attempt_id: str, *, interrupt: bool = True) -> None:
-        """Ask an attempt to stop, from any thread; nothing is stored for it unless it has begun to store.
+        """Ask an attempt to stop, from any thread; nothing is stored unless it has begun to store.
 
-        An async body is cancelled, a command is killed. A sync body goes on until it returns; but where this is called
-        in the thread that runs it, as a signal handler in a worker's main thread does, it raises a KeyboardInterrupt
-        there and then, once, while inputs are loaded or the body runs (an async one that does not await, too), and
-        `run_step` returns a cancelled result that says where it was. With `interrupt=False` it never raises: for
-        backends that run steps in the calling thread, where core may call this in the middle of its own work.
+        An async body is cancelled and a command is killed. A sync body runs until it returns. Called in the thread that
+        runs the body, as by a signal handler in a worker's main thread, this raises KeyboardInterrupt once, while
+        inputs are loaded or the body runs (also an async one that does not await). `run_step` then returns a cancelled
+        result that names the position.
+
+        With `interrupt=False` it never raises, for backends that run steps in the calling thread: there core may call
+        it in the middle of its own work.
         """
         self._stopped.add(attempt_id)
         kill = self._processes.get(attempt_id)
@@ -160,7 +168,7 @@ class Runner:
             self._interrupt(current)
 
     def close(self) -> list[str]:
-        """Tear down resources, the loop and the capture; returns what went wrong, one line each."""
+        """Tear down resources, the loop and the capture; return the problems, one line each."""
         problems = self._resources.close()
         if self._loop is not None:
             problems += self._loop.close()
@@ -174,7 +182,7 @@ class Runner:
         return problems
 
     def _emit_whole(self, event: StepEvent) -> None:
-        """Whoever is told is not interrupted: an event is told whole, and an interrupt comes after it."""
+        """Emit an event without interruption; an interrupt that arrives meanwhile is raised afterwards."""
         attempt = self._current
         if attempt is None or attempt.thread != threading.get_ident():
             self._emit(event)
@@ -188,15 +196,13 @@ class Runner:
             self._interrupt(attempt)
 
     def _interrupt(self, attempt: RunningAttempt) -> None:
-        """Raise in what this attempt runs in this thread; elsewhere than in its inputs and its body nothing is cut."""
+        """Raise StepInterrupted in the inputs or the body of an attempt of this thread, and nowhere else."""
         attempt.interrupt_due = attempt.emitting
         if attempt.emitting or attempt.interrupted:
             return
         if attempt.interruptible or (self._loop is not None and self._loop.is_in_body()):
             attempt.interrupted = True
             raise StepInterrupted
-
-    # ── the phases ──
 
     def _run(self, attempt: RunningAttempt) -> tuple[OutputRecord, ...]:
         spec = attempt.spec
@@ -207,7 +213,7 @@ class Runner:
             callee = self._callee(spec)
             arguments, streams = self._inputs.load(spec, callee.hints if callee is not None else {})
             context = make_context(spec, callee, arguments)
-            self._apply_levels(spec)  # a module that was imported for it may have set others
+            self._apply_levels(spec)  # an import for this step may have changed them
             attempt.loaded = time.perf_counter()
             value = self._call_guarded(attempt, callee, arguments)
         finally:
@@ -218,7 +224,7 @@ class Runner:
         return store(spec, callee, outputs, self._resolver, extra, version)
 
     def _call_guarded(self, attempt: RunningAttempt, callee: Callee | None, arguments: dict[str, Any]) -> Any:
-        """Call the body; what it leaves behind is told and put back, whatever it does."""
+        """Call the body; report and restore what it changed, also if it raises."""
         spec = attempt.spec
         guarded = self._before is not None and (callee is None or callee.can_change_process)
         before = self._snapshot() if guarded else None
@@ -236,12 +242,13 @@ class Runner:
             self._restore_process(spec, before)
 
     def _end_child(self, error: BaseException | None) -> None:
-        """End here where the body forked and this is the child: the attempt has one result."""
+        """End this process if it is a child that the body forked: an attempt has one result."""
         if os.getpid() != self._pid:
             end_forked_child(error)
 
     def _snapshot(self) -> ProcessSnapshot:
-        # A setup may change the process for the run. While a body runs, another step may do so inside its stream.
+        # A resource's setup may change the process for the whole run. While a body reads a stream, other steps run
+        # inside it, and take snapshots of their own.
         last, self._last = self._last, None
         if last is None or self._resources.setups != self._setups:
             self._setups = self._resources.setups
@@ -254,7 +261,7 @@ class Runner:
             raise StoppedError
 
     def _restore_process(self, spec: StepSpec, before: ProcessSnapshot | None) -> None:
-        """Tell what the body left behind, and put back what it changed."""
+        """Report what the body left behind, and restore what it changed."""
         left = self._loop.drain_warnings() if self._loop is not None else []
         if before is not None:
             changes = before.restore()
@@ -266,7 +273,7 @@ class Runner:
     def _in_run_context(
         self, next_item: Callable[[str, str, int], str | None]
     ) -> Callable[[str, str, int], str | None]:
-        """What a run does while a stream's consumer waits, other steps among it, is none of the consumer's."""
+        """Return `next_item` so that steps which run meanwhile do not see the context of the stream's consumer."""
 
         def next_here(attempt_id: str, parameter: str, n: int) -> str | None:
             if os.getpid() != self._pid:
@@ -293,7 +300,7 @@ class Runner:
         scope = contextvars.copy_context()
         positional = take_positional(callee, arguments)
         value = scope.run(call_body, callee, positional, arguments)
-        # What a body hands over is awaited, also where a plain wrapper hides an async function.
+        # A returned coroutine is awaited, also from a plain wrapper around an async function.
         if type(value) is types.AsyncGeneratorType:
             value = collect_items(value)
         if type(value) is types.CoroutineType:
@@ -305,7 +312,7 @@ class Runner:
         return self._call(spec, callee, arguments)
 
     def _call_uninterrupted(self, run: Callable[..., Any], spec: StepSpec, *arguments: Any) -> Any:
-        """Run what has its own way to be stopped, so that an interrupt would only break it."""
+        """Run what has a way of its own to be stopped, without interrupts."""
         attempt = self._current
         assert attempt is not None
         attempt.interruptible = False
@@ -324,7 +331,7 @@ class Runner:
 
         def started(kill: Callable[[], None]) -> None:
             self._processes[spec.attempt_id] = kill
-            if spec.attempt_id in self._stopped:  # it came while the command was being started
+            if spec.attempt_id in self._stopped:  # the stop came while the command was starting
                 kill()
 
         try:

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from rivers._runner.event_loop.loop import retrieve_exception
 from rivers._runner.event_loop.loop_watch import LoopWatch, describe_position
 
 __all__ = ["LoopThread"]
+
+T = TypeVar("T")
 
 THREADS = 32
 """Loads, stores and setups at once that may block."""
@@ -44,7 +46,7 @@ class LoopThread:
         self._thread.start()
         self.watch.start()
 
-    def in_pool(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+    def in_pool(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         """Call a function in the pool, in a copy of this context; called from the loop's thread."""
         return self.loop.run_in_executor(self._pool, contextvars.copy_context().run, function, *arguments)
 
