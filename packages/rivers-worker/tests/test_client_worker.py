@@ -14,6 +14,7 @@ from client_code.client_steps import LINES
 from real_worker import PATIENT, RealWorker, started
 from scripted_worker import Telling, closing, run
 
+from rivers._runner.exception_state import rebuild
 from rivers.protocol import Ending, FailureReason, LogRecord, StepEvent, StepResult, StepStarted
 from rivers_worker.client import Deadlines, WorkerRefusedError, WorkerUnreachableError, outcome_in
 
@@ -168,6 +169,38 @@ class TestAStoppedServer:
 
 
 class TestAnEnd:
+    def test_the_body_raises(self) -> None:
+        """An error of the body arrives with what it takes to make it again, its file's name included."""
+
+        async def test() -> None:
+            async with started() as worker, closing(worker.client()) as client:
+                await client.connect()
+                result = await client.execute(worker.spec("misses_a_file"), [].append)
+                assert result.failure is not None
+                error = rebuild(result.failure)
+                assert isinstance(error, FileNotFoundError)
+                assert ("/nowhere/2024.csv", result.failure.message) == (error.filename, str(error))
+
+        run(test)
+
+    def test_an_async_body_swallows_its_cancellation(self) -> None:
+        """It is abandoned before its process would be killed: the result says in which line it waits."""
+
+        async def test() -> None:
+            async with started() as worker, closing(worker.client()) as client:
+                await client.connect()
+                spec = worker.spec("swallows_cancellation", is_async=True)
+                executing = asyncio.create_task(client.execute(spec, [].append))
+                await worker.noted(1)
+                await client.cancel(2.0)
+                result = await executing
+                assert Ending.CANCELLED is result.ending
+                assert result.failure is not None
+                assert result.failure.evidence is not None
+                assert "in swallows_cancellation" in (result.failure.evidence.detail or "")
+
+        run(test)
+
     def test_the_worker_is_killed(self) -> None:
         """Of a worker that was killed nothing more comes: the client says so at `lost`, and what was told stays."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -57,3 +59,15 @@ def dies() -> None:
     log.warning("dying")
     time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def misses_a_file() -> None:
+    with open("/nowhere/2024.csv"):
+        pass
+
+
+async def swallows_cancellation() -> None:
+    note("swallows_cancellation")
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
