@@ -49,6 +49,7 @@ class InMemoryIOHandler(AtomicIOHandler):
         key = context.asset_name
         run_id = context.run_id
         refuse_one_shot(obj, key, run_id, context.step or key)
+        obj = own_copy(obj)
         if run_id:
             run = self._runs.get(run_id) or self._run(run_id)
             claim = (context.attempt_id,)
@@ -57,7 +58,6 @@ class InMemoryIOHandler(AtomicIOHandler):
             if winner is not claim:
                 self._check_winner(run_id, context.step or key, winner[0], context.attempt_id)
                 return
-            obj = own_copy(obj)
             run.values[key] = obj
         self._latest[key] = obj
 
@@ -95,6 +95,7 @@ class InMemoryIOHandler(AtomicIOHandler):
             raise commit_error(f"attempt {attempt_id!r} has not staged {missing}", run_id, step, retryable=True)
         if run_id:
             winner = run.commits.setdefault(step, claim)
+        # Staged values are dropped whoever wins; a repeated commit of the winner finds none and changes nothing.
         staged = {key: run.staged.pop((attempt_id, key), None) for key in keys}
         if winner is not None and winner is not claim:
             self._check_winner(run_id, step, winner[0], attempt_id)

@@ -26,6 +26,7 @@ def write_all(fd: int, chunks: Chunks) -> None:
         if written == len(data):
             return
         chunks = [memoryview(data)[written:]]
+    # writev() takes at most IOV_MAX pieces (1,024 on Linux) and writes at most 2 GiB.
     for start in range(0, len(chunks), _MOST_AT_ONCE):
         batch = list(chunks[start : start + _MOST_AT_ONCE])
         left = size_of(batch)
@@ -57,6 +58,7 @@ def read_file(path: str) -> memoryview | None:
         whole = bytearray(os.fstat(fd).st_size)
         whole[:_CHUNK] = data
         rest = memoryview(whole)[_CHUNK:]
+        # read() returns at most 2 GiB on Linux.
         while rest:
             count = os.readv(fd, [rest[: 1 << 30]])
             if not count:

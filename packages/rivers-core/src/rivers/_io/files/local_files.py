@@ -166,6 +166,7 @@ class LocalFiles(Generic[DataT]):
         try:
             os.link(staged, version)
         except FileExistsError:
+            # link() fails atomically, on NFS too: of two attempts exactly one created the name.
             os.unlink(staged)
             names = read_names(version)
             winner = names.attempt_id if names else "unknown"
@@ -193,6 +194,7 @@ class LocalFiles(Generic[DataT]):
                 self._unlink(self._staged(run, attempt_id, key) for key in keys)
                 raise too_late_error(run_id, step, attempt_id, winner or "unknown") from None
             return
+        # From here on the step is committed. A kill leaves staged names, which `_finish` publishes.
         os.unlink(written)
         folders: set[str] = set()
         for key in keys:
@@ -201,7 +203,7 @@ class LocalFiles(Generic[DataT]):
             with suppress(FileExistsError, FileNotFoundError):
                 os.link(staged, f"{run}/{flat_name(key)}{SUFFIX}")
             folders.add(self._rename(staged, key))
-        for folder in folders:
+        for folder in folders:  # 1,000 elements of a fan-out share one fsync
             self._sync(folder)
 
     def _publish(self, staged: str, key: str) -> None:
@@ -278,6 +280,7 @@ class LocalFiles(Generic[DataT]):
             if marker is not None:
                 for key in marker.keys:
                     self._finish_publication(run, self._staged(run, marker.attempt_id, key), key)
+        # A staged file with two links is committed: the second link is the run's version.
         elif "~" in name and os.stat(path).st_nlink > 1:
             names = read_names(path)
             if names:
@@ -285,23 +288,21 @@ class LocalFiles(Generic[DataT]):
 
     def _unlink(self, paths: Iterable[str]) -> None:
         for path in paths:
-            try:
+            with suppress(OSError):
                 os.unlink(path)
-            except OSError:
-                continue
 
     # ── files and folders ────────────────────────────────────────────────────────────────────────────────────────
 
     def _locate(self, key: str) -> tuple[str, str, str]:
         """Return the latest value's path, its folder, and the key's flat name inside a run's folder."""
-        place = self._located.get(key)
-        if place is None:
+        located = self._located.get(key)
+        if located is None:
             latest = f"{self._root}/{object_path(key)}"
-            place = (latest, latest.rpartition("/")[0], flat_name(key))
+            located = (latest, latest.rpartition("/")[0], flat_name(key))
             if len(self._located) >= _REMEMBERED:
                 self._located.clear()
-            self._located[key] = place
-        return place
+            self._located[key] = located
+        return located
 
     def _run(self, run_id: str) -> str:
         run = self._last_run  # read once: a thread of another run may replace it
@@ -320,6 +321,8 @@ class LocalFiles(Generic[DataT]):
         try:
             fd = os.open(path, _CREATE, 0o666)
         except FileNotFoundError:
+            # The first value of the run, or a late one: create the folder before the look at the mark of the end, as
+            # the end writes the mark before it removes the folder.
             run = path.rpartition("/")[0]
             self._make_folders(run)
             if self._has_ended(run):

@@ -99,6 +99,7 @@ class ObjectFiles:
         with self._errors(run_id, key, key):
             if run_id:
                 version = self._version(self._run(run_id), key)
+                # A conditional create needs the whole body in one request.
                 self._create(version, b"".join(chunks), run_id, key, attempt_id)
                 obstore.copy(self._store, version, self._latest(key))
             else:
@@ -125,6 +126,7 @@ class ObjectFiles:
             except OutputCommitError:
                 self._delete(staged.values())
                 raise
+            # Committed. If a copy fails, the next reader of the run's pointers or its end publishes again.
             for key, path in staged.items():
                 obstore.copy(self._store, path, self._latest(key))
         if not run_id:
@@ -159,6 +161,8 @@ class ObjectFiles:
             winner = self._finish(self._run(run_id), step)
             if winner != attempt_id:
                 raise too_late_error(run_id, step, attempt_id, winner or "unknown") from None
+        # Checked after the create: the end of the run puts its mark before it lists the objects to delete, so that one
+        # of the two sees the other.
         if self._get(self._end_mark(run_id)) is not None:
             self._delete([path])
             raise run_over_error(run_id, step)
@@ -214,6 +218,7 @@ class ObjectFiles:
             latest = None
             with suppress(Damaged):
                 latest = self._read_trailer(self._latest(key))
+            # The store's clock counts in seconds; the writers' clocks decide within one.
             if latest is None or (latest[1], latest[0].written) <= commit.when:
                 obstore.copy(self._store, source, self._latest(key))
 
@@ -230,6 +235,7 @@ class ObjectFiles:
             if datetime.now(UTC) - found.meta["last_modified"] < self._sweep_every:
                 return
             after = bytes(found.bytes()).decode(errors="replace")
+        # Put before the sweep, so that a process that ends meanwhile does not start another one.
         obstore.put(self._store, path, after.encode())
         self._sweep_runs()
         obstore.put(self._store, path, self._sweep_marks(after).encode())

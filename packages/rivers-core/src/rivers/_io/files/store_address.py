@@ -74,6 +74,7 @@ def normalize(value: object) -> object:
         return value
     else:
         address = _with_options(address_of(value), _options_of(value))
+        # A store object with a secret is kept: its repr hides the secret, that of a dict would not.
         return value if isinstance(address, dict) and any(secret_settings(address)) else address
     raise ConfigurationError(
         f"invalid store={value!r}: expected a path, a URL ({', '.join(f'{name}://' for name in _SCHEMES)}) or an "

@@ -28,6 +28,7 @@ def secret_settings(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def move_to_environment(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options with the secrets that the environment also has replaced by its variables' names."""
+    # obstore's clients read AWS_*, AZURE_* and GOOGLE_* themselves when they are made, also from a URL.
     config, variables = dict(options.get("config") or {}), list(options.get("environment") or ())
     for part, key in list(secret_settings({"config": config})):
         assert part == "config"

@@ -97,6 +97,7 @@ class DefaultStore(AtomicIOHandler):
     # ── storing and loading ──────────────────────────────────────────────────────────────────────────────────────
 
     def handle_output(self, context: OutputContext, obj: Any) -> None:
+        # No run has been shared yet: the common case of a repository that runs in this process only.
         if self.folder is None:
             self._memory.handle_output(context, obj)
             return
@@ -185,6 +186,7 @@ class DefaultStore(AtomicIOHandler):
             files = self._open()
             self._forget_older(files, run_id)
             self._ended.append(run_id)
+            # A run stays among the shared ones after its end: a late attempt must not fall back to memory.
             if len(self._ended) > _ENDED_KEPT:
                 self._shared.discard(self._ended.popleft())
             files.end_run(run_id, self._shared.difference(self._ended))

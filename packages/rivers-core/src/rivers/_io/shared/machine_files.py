@@ -129,6 +129,7 @@ class MachineFiles:
                 write(chunks)
                 return
             except OutputCommitError as error:
+                # The estimate was wrong, or another process was faster: the disk is the way out.
                 if self._beside is None or getattr(error.__cause__, "errno", None) not in FULL:
                     raise
         path = self._write_beside(chunks, size, run_id, step)
@@ -166,6 +167,7 @@ class MachineFiles:
         with suppress(FileNotFoundError):
             found = [name for name in os.listdir(beside) if name.partition("~")[0] not in active]
             if found:
+                # Pointers are read after the listing, so that a value that comes meanwhile is not in `found`.
                 needed = set(self._pointers())
                 for name in found:
                     if f"{beside}/{name}" not in needed:

@@ -124,6 +124,7 @@ def _lock_folder(path: str) -> int | None:
     except FileNotFoundError:
         return None
     try:
+        # A lock belongs to the open file, so a forked child shares it until both have closed the descriptor.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(lock), os.lstat(path)):
             return lock

@@ -105,6 +105,7 @@ def _map(fd: int, size: int) -> memoryview | None:
     # mmap.mmap duplicates the descriptor and keeps it open (until Python 3.13, which has trackfd=False).
     address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
     if address == _FAILED:
+        # ENOMEM at vm.max_map_count maps, ENODEV on file systems without mmap.
         return None
     whole = (ctypes.c_ubyte * size).from_address(address)
     # At interpreter exit the array may still be in use: then the map ends with the process.

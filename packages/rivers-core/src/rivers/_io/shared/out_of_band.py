@@ -50,6 +50,7 @@ def serialize(value: Any) -> tuple[bytes, list[memoryview]]:
         by_value = _cloudpickle() if b"__main__" in stream else None
         if by_value is None:
             return stream, beside.found
+    # The first attempt has left its buffers in the old collector.
     beside = _Buffers()
     return by_value.dumps(value, protocol=5, buffer_callback=beside), beside.found
 
