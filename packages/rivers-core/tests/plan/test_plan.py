@@ -1,4 +1,4 @@
-"""The plan: levels and batches by executor, and what it looks like (contract.md §2)."""
+"""The plan: levels and batches by executor, and its text form."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestLevels:
         assert {"a": 0, "b": 1, "c": 2, "d": 3} == {step.key: step.level for step in repository.plan().steps}
 
     def test_fused_graph(self) -> None:
-        """A graph asset that is one step comes after what any of its tasks needs."""
+        """A graph asset that is one step comes after every upstream of its tasks."""
 
         @rs.Task
         def early() -> int:
@@ -87,7 +87,7 @@ class TestLevels:
         ] == shape(repository.plan())
 
     def test_fan_out(self) -> None:
-        """A mapped task is one step of the plan, one level below what it is mapped over."""
+        """A mapped task is one step of the plan, one level below the task that it is mapped over."""
 
         @rs.Task
         def source() -> list[int]:

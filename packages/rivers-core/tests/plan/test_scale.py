@@ -1,4 +1,4 @@
-"""Large repositories plan in linear time, without recursion (faults P2, P3); the time limit catches what does not."""
+"""Large repositories plan in linear time, without recursion; a slower algorithm meets the time limit."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class TestFanOut:
         ],
     )
     def test_wrong_keys(self, values: str, said: str) -> None:
-        """P4: keys twice or no str, and what cannot be iterated, fail the step that made them, and nothing runs."""
+        """P4: keys that repeat or are no str, and values that cannot be iterated, fail the step that made them."""
         ran: list[int] = []
 
         def source() -> Any:
@@ -188,7 +188,7 @@ class TestFanOut:
 
 
 def test_error_of_many_circles() -> None:
-    """10,000 circles are told as circles, the first of them, in bounded time and length."""
+    """Of 10,000 cycles the first are reported, in bounded time and length."""
     assets = [asset(f"{side}{n}", f"{other}{n}") for n in range(10_000) for side, other in ("ab", "ba")]
 
     with pytest.raises(GraphValidationError) as caught:

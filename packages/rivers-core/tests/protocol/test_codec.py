@@ -1,4 +1,4 @@
-"""The msgpack codec: what it carries, what it refuses, and that it refuses before it builds."""
+"""The msgpack codec: the values that it carries, and those that it refuses before it builds them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TestVersion:
 
     @pytest.mark.parametrize("encode", ENCODERS)
     def test_another_major_is_not_encoded(self, spec: StepSpec, encode: Callable[[StepSpec], bytes]) -> None:
-        """What the other side would refuse for its version is refused here."""
+        """A version that the peer would refuse is refused by the sender."""
         with pytest.raises(SpecVersionError):
             encode(replace(spec, protocol_version=2))
 
@@ -123,7 +123,7 @@ class TestSize:
 
     @pytest.mark.parametrize("encode", ENCODERS)
     def test_one_huge_field(self, spec: StepSpec, encode: Callable[[StepSpec], bytes]) -> None:
-        """What is too large as a whole is told as such, also where its one field has a limit of its own."""
+        """A spec that is too large is reported as such, also where its one field has a limit of its own."""
         with pytest.raises(SpecTooLargeError, match="the biggest field is config with 5000008 bytes"):
             encode(replace(spec, config='"' + "x" * 5_000_001 + '"'))
 
@@ -143,7 +143,7 @@ class TestSize:
         assert spec == decode_spec_protobuf(encode_spec_protobuf(spec))
 
     def test_bytes_above_the_limit(self) -> None:
-        """What is above the size limit is refused by its length, whatever it holds."""
+        """Bytes above the size limit are refused by their length, whatever they hold."""
         with pytest.raises(SpecTooLargeError):
             decode_spec(bytes(LIMITS.size + 1))
         with pytest.raises(SpecTooLargeError):
@@ -161,7 +161,7 @@ class TestSize:
             decode_spec(b"\x81" + pack(field) + head + rest)
 
     def test_scan_agrees_with_the_walk(self, spec: StepSpec) -> None:
-        """The first look passes only what the walk from value to value would pass."""
+        """The first look passes only bytes that the walk from value to value passes."""
         values = (0, -1, 300, 2**40, 1.5, "x" * 40, "ü" * 300, b"b" * 70_000, None, True, msgspec.msgpack.Ext(1, b"xx"))
         for value in values:
             for tree in (value, [value] * 20, {"k": {"k": [value]}}, [[[[value]]]] * 5):
@@ -256,7 +256,7 @@ class TestLimits:
             assert len(str(raised.value)) < 700
 
     def test_table_is_frozen(self) -> None:
-        """Nobody can lift a limit for everybody at run time."""
+        """The table of limits cannot be changed at run time."""
         with pytest.raises(dataclasses.FrozenInstanceError):
             LIMITS.size = 5  # type: ignore[misc]
 
@@ -271,7 +271,7 @@ class TestLimits:
         assert (30 * 24 * 3600, 1_000, 2**20) == (LIMITS.timeout, LIMITS.attempt, LIMITS.pickle)
 
     def test_more_than_10_000_inputs(self, spec: StepSpec) -> None:
-        """A list of inputs has at most 10,000 elements: told by the field, not only by the number of values."""
+        """A list of inputs has at most 10,000 elements: the error names the field, not only the number of values."""
         with pytest.raises(SpecLimitError, match="invalid inputs=<tuple of 10001>"):
             encode_spec(replace(spec, inputs=(LiteralInput(parameter="p", json="1"),) * 10_001))
 
@@ -287,7 +287,7 @@ class TestEvents:
         assert event == decode_event(encode_event(event))
 
     def test_long_message(self) -> None:
-        """A log message of more than 16 KiB is refused: whoever captures it cuts it before."""
+        """A log message of more than 16 KiB is refused; the capture cuts messages before that."""
         with pytest.raises(SpecLimitError, match=r"invalid message='m+'… \(16385 long\)"):
             encode_event(LogRecord(attempt_id="a", message="m" * 16_385))
 
@@ -319,7 +319,7 @@ def test_decoding_imports_nothing(spec: StepSpec, tmp_path: Path, monkeypatch: p
 
 
 def test_every_prefix_is_an_error(spec: StepSpec) -> None:
-    """A spec that was cut off anywhere is an error of ours, never a shorter spec."""
+    """A spec that is cut off anywhere is a SpecDecodeError, never a shorter spec."""
     data = encode_spec(replace(spec, timeout=1.5, config='{"a": "ü"}'))
     for end in range(len(data)):
         with pytest.raises(SpecDecodeError):

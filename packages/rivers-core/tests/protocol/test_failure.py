@@ -1,4 +1,4 @@
-"""What a worker that ended without a word is taken for, and how it is told."""
+"""The classification of a worker that ended without a result, and its description."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ TEXTS = [
 
 @pytest.mark.parametrize(("evidence", "text"), TEXTS)
 def test_describe(evidence: Evidence, text: str) -> None:
-    """Evidence is told in one line, with signals by name."""
+    """Evidence is described on one line, with signals by name."""
     assert text == describe(evidence)

@@ -33,7 +33,7 @@ BOMBS = {name: (codec, data) for name, codec, data in fuzz.bombs()}
 
 
 def judged(mutants: list[tuple[tuple[str, str], bytes]]) -> list[str]:
-    """What the decoders did wrong; time is for `nox -s fuzz`, as a test must not depend on it."""
+    """Return the violations of the decoders, without those of time, which `nox -s fuzz` measures."""
     tally = fuzz.Tally(milliseconds=float("inf"))
     for codec, data in mutants:
         tally.judge("mutant", codec, data)
@@ -75,7 +75,7 @@ def test_bombs(name: str) -> None:
 
 
 def test_violations_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The judge does report a decoder that raises something else, and one whose value does not come back."""
+    """The judge reports a decoder that raises another error, and one whose value does not come back."""
 
     def broken(data: bytes) -> object:
         raise UnicodeDecodeError("utf-8", data, 0, 1, "invalid")

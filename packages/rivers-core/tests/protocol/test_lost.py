@@ -1,4 +1,4 @@
-"""`lost`: the end of an attempt whose worker went away without a word."""
+"""The result of an attempt whose worker ended without one (`lost`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rivers.protocol import Ending, Evidence, FailureReason, decode_event, encod
     ],
 )
 def test_lost(evidence: Evidence, started: bool, ending: Ending, reason: FailureReason, transient: bool) -> None:
-    """Whether the attempt had begun and what was seen decide how it ended, why, and whether another may help."""
+    """The start of the attempt and the evidence decide its ending, its reason and whether a retry may help."""
     result = lost("run-1", evidence, started=started)
 
     assert result.failure is not None

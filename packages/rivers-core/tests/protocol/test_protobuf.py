@@ -1,4 +1,4 @@
-"""What is particular to the protobuf form; the rest is in the tests that run both codecs."""
+"""Properties of the protobuf form alone; other tests run both codecs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_message_of_another_major(spec: StepSpec) -> None:
 
 
 def test_wrong_types(spec: StepSpec) -> None:
-    """What is no spec or event is a TypeError of the caller that says what is taken."""
+    """A value that is no spec or event is a TypeError that names the accepted types."""
     with pytest.raises(TypeError, match="StepSpec or StepEvent message, not Ref"):
         pb.from_protobuf(step_pb2.Ref())
     with pytest.raises(TypeError, match="only a StepSpec or an event crosses a process, not a str"):
@@ -42,7 +42,7 @@ def test_wrong_types(spec: StepSpec) -> None:
 
 
 def test_errors_name_the_field(spec: StepSpec) -> None:
-    """A message that lacks what it must have is refused with the way to it."""
+    """A message without a required field is refused with the path of the field."""
     message = pb.to_protobuf(spec)
     assert isinstance(message, step_pb2.StepSpec)
     message.inputs.add().literal.json = "1"
@@ -107,7 +107,7 @@ def test_every_prefix_is_an_error_or_lacks_something(spec: StepSpec) -> None:
 
 
 def test_without_protobuf() -> None:
-    """Where protobuf is not installed, rivers.protocol works, and its protobuf module says what to install."""
+    """Where protobuf is not installed, rivers.protocol works, and its protobuf module names the package to install."""
     code = (
         "import sys; sys.modules['google.protobuf'] = None\n"
         "import rivers.protocol\n"
@@ -119,7 +119,7 @@ def test_without_protobuf() -> None:
 
 
 def test_protocol_does_not_load_protobuf() -> None:
-    """Whoever does not ask for protobuf does not pay for its import."""
+    """Importing rivers.protocol does not import protobuf."""
     code = "import sys, rivers.protocol; print('google.protobuf' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert "False\n" == done.stdout

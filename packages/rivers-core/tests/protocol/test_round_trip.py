@@ -246,7 +246,7 @@ def test_hostile_value(
 
 @given(specs)
 def test_ordinary_spec(spec: StepSpec) -> None:
-    """What the quick look passes, the checks of its fields pass, too."""
+    """A spec that the quick look passes also passes the checks of its fields."""
     if is_ordinary(spec, _check_ref, _check_logs):
         _CHECKS[StepSpec](spec)
 
@@ -261,7 +261,7 @@ def test_ordinary_event(event: StepEvent) -> None:
 
 @given(st.binary(max_size=200))
 def test_random_bytes(data: bytes) -> None:
-    """Bytes that nobody made give a typed error or, by rare chance, a value that passes the limits: nothing else."""
+    """Random bytes give a typed error or, rarely, a value within the limits."""
     for decode, encode in (
         (decode_spec, encode_spec),
         (decode_event, encode_event),
