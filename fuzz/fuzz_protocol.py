@@ -168,7 +168,7 @@ def places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def mutate_tree(rng: random.Random, tree: Any, other: Any) -> Any:
-    """Make 1 to 3 edits: a value made hostile, taken out, doubled, nested, renamed, or swapped for one of another tree."""
+    """Make 1 to 3 edits: make a value hostile, delete, double, nest, rename it, or swap it with another tree's."""
     tree = json_copy(tree)
     for _ in range(rng.randint(1, 3)):
         spots = list(places(tree))
@@ -278,7 +278,7 @@ PAYLOADS = [
 
 
 def mutate_message(rng: random.Random, data: bytes, other: bytes, descriptor: Any) -> bytes:
-    """Make 1 to 3 edits: a field renumbered, of another wire type, taken out, repeated, nested, made hostile, grafted."""
+    """Make 1 to 3 edits: renumber, retype, delete, repeat, nest or graft a field, or make it hostile."""
     tree = parse(data, descriptor)
     for _ in range(rng.randint(1, 3)):
         if not tree:

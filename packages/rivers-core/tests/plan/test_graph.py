@@ -128,7 +128,7 @@ class TestUnknown:
         assert 3 == len(str(caught.value).splitlines())
 
     def test_many_mistakes(self) -> None:
-        """2,000 mistakes in 20,000 assets are all reported; only the first have a suggestion, which takes time to find."""
+        """2,000 mistakes in 20,000 assets are all reported; only the first have a suggestion."""
         good = [asset(f"asset_{number}") for number in range(18_000)]
         bad = [asset(f"bad_{number}", f"aset_{number}") for number in range(2_000)]
 
@@ -185,7 +185,7 @@ class TestCircles:
         assert "g/second → b → g/second" in problem.message
 
     def test_through_a_side_task(self) -> None:
-        """A graph asset that needs an asset which needs it is a cycle of assets, though none of its tasks is in one."""
+        """A graph asset that needs an asset which needs it is a cycle, though none of its tasks is in one."""
 
         @rs.Task
         def side(x: int) -> int:

@@ -167,7 +167,7 @@ class TestFanOut:
         ],
     )
     def test_wrong_keys(self, values: str, said: str) -> None:
-        """P4: keys that repeat or are no str, and values that cannot be iterated, fail the step that made them."""
+        """P4: repeated keys, keys that are no str, and values without elements fail the step that made them."""
         ran: list[int] = []
 
         def source() -> Any:
