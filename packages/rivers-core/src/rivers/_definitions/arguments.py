@@ -37,8 +37,9 @@ def short_repr(value: object) -> str:
     """Return a value's repr for an error text: one line of at most 80 characters, whatever the value is."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 -- a stranger's repr may raise anything, and our error must still come out
+    except Exception:  # noqa: BLE001 - a user's repr may raise anything, and our error must still come out
         text = f"<{type(value).__name__} without a repr>"
+    # An error text is one line of a log.
     text = text.replace("\n", " ")
     return text if len(text) <= 80 else f"{text[:79]}…"
 
@@ -69,8 +70,10 @@ def plain_text(value: object) -> str | None:
 
 def plain_number(value: object) -> int | float | None:
     """Return a number (int, float, Fraction, numpy's) as an int or a float, None for anything else and for a bool."""
+    # A bool is an int in Python, and never a number that somebody means.
     if isinstance(value, bool):
         return None
+    # numpy registers its numbers with these abstract classes.
     if isinstance(value, Integral):
         return int(value)
     return float(value) if isinstance(value, Real) else None
@@ -105,6 +108,7 @@ def check_count(
     number = plain_number(value)
     if isinstance(number, int) and least <= number and (most is None or number <= most):
         return number
+    # A float is refused, also a whole one: nobody computes a number of workers.
     span = f"from {least} to {most}" if most is not None else f"of at least {least}"
     raise argument_error(
         name, value, f"a whole number {span}{' or None' if optional else ''}", owner=owner, error=error
@@ -216,6 +220,7 @@ def constructor_repr(value: Any, *, name: str, first: str | None = None, always:
 
 
 def _literal(value: object) -> str:
+    # The repr of a member, `<RetryOn.ALL: 'all'>`, cannot be pasted back.
     if isinstance(value, enum.Enum):
         return str(value)
     if isinstance(value, type):

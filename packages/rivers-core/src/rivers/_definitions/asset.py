@@ -104,6 +104,7 @@ class Asset:
         timeout: float | timedelta | None = None,
     ) -> None:
         self.function = check_function(function, "asset", AssetDefinitionError)
+        # Before the name: a lambda that takes *args is refused for that, named or not.
         self.signature = Signature(self.function, AssetDefinitionError) if self.function is not None else None
         self.name: str = definition_name(self.function, name, "asset", AssetDefinitionError)
         owner = f"asset {self.name!r}"
@@ -127,6 +128,7 @@ class Asset:
             AssetDefinitionError: the call is inside a composition, or the argument is no function.
         """
         if self.function is not None:
+            # The call would run the body while the graph is built.
             if recording.get() is not None:
                 raise AssetDefinitionError(
                     f"asset {self.name!r} is called inside a composition, which would run its body while composing",
@@ -223,6 +225,7 @@ class MultiAsset(Asset):
         self.output_defs = _output_defs(output_defs, owner)
         for output in self.output_defs:
             self.all_deps += _deps(output.deps, f"{owner}: output {output.name!r}")
+            # All outputs are made by one step, so an executor for one of them would have no effect.
             placed = [key for key in output.metadata or () if key.startswith("rivers/")]
             if placed:
                 raise AssetDefinitionError(
@@ -317,6 +320,7 @@ def _output_defs(output_defs: object, owner: str) -> tuple[AssetDef, ...]:
 def _deps(deps: object, owner: str) -> tuple[DepDef, ...]:
     if deps is None:
         return ()
+    # Text is iterable, too: deps="ab" would be the upstreams a and b.
     if isinstance(deps, str | Mapping) or not isinstance(deps, Iterable):
         hint = list_hint("deps", deps, (str, Asset, DepDef))
         raise argument_error("deps", deps, "a list of upstreams", hint, owner=owner, error=AssetDefinitionError)

@@ -35,7 +35,8 @@ _UNITS = {suffix: Fraction(1000) ** power for power, suffix in enumerate(_DECIMA
     suffix: Fraction(1024) ** power for power, suffix in enumerate(_BINARY, 1)
 }
 _SUFFIXES = f"{' '.join(filter(None, _UNITS))}, or nothing"
-_MOST = 2**63 - 1  # what Kubernetes holds in a quantity
+# Kubernetes holds a quantity in an int64.
+_MOST = 2**63 - 1
 _MILLI = Fraction(1, 1000)
 _MEBI = 2**20
 
@@ -125,6 +126,7 @@ def _amount(name: str, value: object, rule: str) -> Fraction:
 
 def _memory(amount: Fraction) -> str:
     """Return bytes as a quantity: exact where a unit of at least 1 MB divides them, else rounded up to whole Mi."""
+    # Whole Mi where no unit fits: nobody can read a limit of 1127428915 bytes.
     size = math.ceil(amount)
     for suffix in ("Ei", "Pi", "Ti", "Gi", "Mi", "E", "P", "T", "G", "M"):
         count, rest = divmod(size, int(_UNITS[suffix]))
@@ -160,6 +162,7 @@ class Compute:
     def __init__(
         self, *, cpu: str | float | None = None, memory: str | float | None = None, gpu: str | float | None = None
     ) -> None:
+        # The dataclass is frozen, so its fields are set past its own __setattr__.
         object.__setattr__(self, "cpu", None if cpu is None else check_cpu("cpu", cpu))
         object.__setattr__(self, "memory", None if memory is None else check_memory("memory", memory))
         object.__setattr__(self, "gpu", None if gpu is None else check_gpu("gpu", gpu))
@@ -251,7 +254,7 @@ def _reasons(on: object) -> tuple[FailureReason, ...]:
         if not isinstance(item, FailureReason) or item is FailureReason.CANCELLED:
             names = ", ".join(str(reason) for reason in FailureReason if reason is not FailureReason.CANCELLED)
             raise argument_error("on", item, f"a list of {names}", "a cancelled step is not retried")
-    # In the order of the enum, so that the same set of reasons is an equal value.
+    # In the order of the enum, so that the same reasons in another order are an equal value.
     return tuple(reason for reason in FailureReason if reason in items)
 
 

@@ -18,7 +18,8 @@ def usable_cpus(root: Path = Path("/")) -> int:
     `root` is where `/proc` and `/sys` are.
     """
     counts = [os.cpu_count() or 1]
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
+    # macOS has no affinity.
+    if hasattr(os, "sched_getaffinity"):
         counts.append(len(os.sched_getaffinity(0)))
     counts += _cgroup_cpus(root)
     return max(1, min(counts))

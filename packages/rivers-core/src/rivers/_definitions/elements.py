@@ -28,6 +28,7 @@ def elements_of(value: Any, name: str) -> dict[str, Any]:
     if isinstance(value, _TEXT) or not isinstance(value, Iterable):
         raise _no_elements(value, name)
     items = list(value)
+    # A set has no order: the keys of its items would differ between attempts.
     ordered = isinstance(value, Sequence | Iterator)
     found: dict[str, Any] = {}
     for position, item in enumerate(items):
@@ -48,6 +49,7 @@ def _by_key(value: Mapping[Any, Any], name: str) -> dict[str, Any]:
                 f"the value of {name!r} is mapped over and has two keys for one element: {key!r:.80} and {item.key!r}",
                 hint="give a list of rs.DynamicOutputs, or a dict of plain values",
             )
+        # A mapping key is a part of step names and storage keys, so it must be text that DynamicOutput takes.
         _add(found, DynamicOutput(str(key), item).key, item, name)
     return found
 

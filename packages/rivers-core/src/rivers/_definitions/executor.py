@@ -36,7 +36,7 @@ class _Nested:
     Kubernetes: TypeAlias = "_Kubernetes"
 
 
-# No eq: a stranger's plain class with attributes of its own must not be equal to another one for want of fields.
+# No eq: two plain subclasses with attributes but no fields would be equal.
 @dataclass(frozen=True, repr=False, eq=False)
 class Executor(_Nested):
     """An executor: a frozen, comparable, hashable value for `rs.Job(executor=…)` and `rs.CodeRepository`.
@@ -177,6 +177,7 @@ _E = TypeVar("_E", bound=Executor)
 
 def _nest(cls: type[_E]) -> type[_E]:
     """Move a class into `Executor`, from which it inherits, where users and pickle look for it."""
+    # Python cannot write a class inside the class that it inherits from.
     cls.__name__ = cls.__name__.lstrip("_")
     cls.__qualname__ = f"Executor.{cls.__name__}"
     setattr(Executor, cls.__name__, cls)
@@ -267,7 +268,8 @@ def check_executor(value: object, name: str, owner: str = "") -> Executor | None
     if isinstance(value, str):
         near = closest(value, BUILT_IN)
         hint = f"write rs.Executor.{near}()" if near else None
-    elif plain_number(value) is not None or hasattr(value, "submit"):  # a count, or a pool of concurrent.futures
+    elif plain_number(value) is not None or hasattr(value, "submit"):
+        # A count of workers, or a pool of concurrent.futures.
         hint = "write rs.Executor.parallel(max_workers=...)"
     expected = "an Executor, such as rs.Executor.in_process() or rs.Executor.parallel()"
     raise argument_error(name, value, expected, hint, owner=owner)

@@ -15,6 +15,7 @@ class FrozenJSON(Mapping[str, Any]):
     __slots__ = ("text",)
 
     def __init__(self, value: Mapping[str, Any]) -> None:
+        # Sorted, so that equal objects have equal texts and hashes.
         self.text: str = json.dumps(dict(value), sort_keys=True, allow_nan=False, ensure_ascii=False)
 
     def __getitem__(self, key: str) -> Any:

@@ -24,7 +24,7 @@ def check_function(function: object, what: str, error: type[DefinitionError]) ->
         function = function.__func__
     if function is None:
         return None
-    # A definition is callable, too; a BashTask has no signature of its own.
+    # A definition is callable, too, so it must be recognised before.
     if isinstance(getattr(function, "signature", None), Signature):
         raise error(f"{function!r} is a definition already and cannot become a second one", hint="decorate it once")
     if not callable(function):

@@ -53,6 +53,7 @@ class Composition:
         if not task.name:
             raise TaskDefinitionError(f"{task!r} has neither a name nor a function", hint="decorate a function with it")
         name = task.name
+        # A task that is called twice makes two steps: `load` and `load_2`.
         while name in self._used:
             self._used[task.name] += 1
             name = f"{task.name}_{self._used[task.name]}"
@@ -127,6 +128,7 @@ class NodeOutput(_Placeholder):
         """
         source = self
         if isinstance(self.argument, Upstream):
+            # An upstream is stored as one value; the step `each` stores its elements one by one.
             source = self._composition.call(_EACH, (self, self.node_name), {})
         assert isinstance(source.argument, FromCall)
         return _map(self._composition, source.argument.call, task, max_concurrency, arguments)
@@ -204,6 +206,7 @@ def compose(asset: GraphAsset, known: Callable[[str], bool]) -> Composition:
             hint="write a plain def; its tasks may be async",
         )
     composition = Composition(asset)
+    # A parameter with a default keeps it unless an asset or a resource has its name.
     given = [p for p in signature.parameters if not p.has_default or known(p.name)]
     token = recording.set(composition)
     try:
@@ -327,6 +330,7 @@ def _check_own(composition: Composition, value: _Placeholder) -> None:
         )
 
 
+# Deep and huge constants are not searched through: this check is a courtesy, not a proof.
 _NESTED = 4
 _LOOKED_AT = 1000
 
@@ -342,6 +346,7 @@ def _check_constant(task: Task | BashTask, value: Any, whole: Any, depth: int = 
         raise TaskDefinitionError(
             f"task {task.name!r} is given the task {value.name!r} itself", hint=f"call it: {value.name}(...)"
         )
+    # As a constant it would travel to a worker, which could not load it.
     if isinstance(value, _Placeholder):
         raise TaskDefinitionError(
             f"task {task.name!r} is given {whole!r:.80}, and what is in it is not known while the graph is composed",

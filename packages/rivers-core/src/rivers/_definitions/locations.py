@@ -17,10 +17,12 @@ def source_location(definition: object) -> str | None:
     Goes through partials, methods, instances with `__call__` and decorators made with `functools.wraps`. Reads no file,
     except for a class before Python 3.13.
     """
-    for _ in range(100):  # a `__wrapped__` that leads back to itself must not hang us
+    # Bounded, as a `__wrapped__` may lead back to itself.
+    for _ in range(100):
         if isinstance(definition, partial):
             definition = definition.func
             continue
+        # `__func__` of a bound method, `__wrapped__` of functools.wraps.
         inner = getattr(definition, "__wrapped__", None) or getattr(definition, "__func__", None)
         if inner is None or isinstance(definition, type):
             break
@@ -56,7 +58,8 @@ def _class_location(cls: type) -> str | None:
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if file is None:
         return None
-    line: int | None = cls.__dict__.get("__firstlineno__")  # Python 3.13
+    # Python 3.13 knows the line; before, the file is searched for the class.
+    line: int | None = cls.__dict__.get("__firstlineno__")
     if line is None:
         head = re.compile(rf"\s*class\s+{re.escape(cls.__name__)}\b")
         line = next((number for number, text in enumerate(linecache.getlines(file), 1) if head.match(text)), None)

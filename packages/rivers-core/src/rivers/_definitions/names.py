@@ -12,7 +12,8 @@ from rivers.exceptions import ConfigurationError, DefinitionError
 
 __all__ = ["check_name", "closest", "did_you_mean"]
 
-MAX_NAME_BYTES = 180  # so that `graph/task[mapping key]` fits the 512 bytes of a step key (security.md 3.7)
+# So that `graph/task[mapping key]` fits the 512 bytes of a step key.
+MAX_NAME_BYTES = 180
 """Storage keys and file names are made of names, and a file name holds 255 bytes on every common file system."""
 
 NAME_RULE = (
@@ -47,6 +48,7 @@ def check_name(name: object, what: str = "asset", *, error: type[DefinitionError
 def _name_problem(name: str) -> str | None:
     if not name:
         return "is empty"
+    # Log lines and terminals show names as they are.
     if not name.isprintable():
         return "has a character that cannot be printed"
     if (size := len(name.encode())) > MAX_NAME_BYTES:
@@ -69,6 +71,7 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
     are compared properly. At most 100,000 candidates are looked at.
     """
     name = name[:MAX_NAME_BYTES]
+    # Letter pairs first, difflib second: difflib on 50,000 names takes a second.
     wanted = name.casefold()
     pairs = set(pairwise(f" {wanted} "))
 

@@ -107,6 +107,7 @@ class DynamicOutput:
     __slots__ = ("key", "value")
 
     def __init__(self, key: str, value: Any) -> None:
+        # The key is a part of step keys, which hold 512 bytes together with two names.
         text = plain_text(key)
         if text is None or not text.isprintable() or "[" in text or "]" in text or not 1 <= len(text.encode()) <= 128:
             hint = "write key=str(...)" if plain_number(key) is not None else None

@@ -39,6 +39,7 @@ def check_strings(
     """
     if values is None:
         return ()
+    # Text is iterable, too: tags="ab" would be the tags a and b.
     if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping):
         found = tuple(plain_text(value) for value in values)
         if None not in found:
@@ -82,6 +83,7 @@ def check_environment(
         if name is None or not name or "=" in name or "\x00" in name:
             raise argument_error("env name", key, "a str without =", owner=owner, error=error)
         if text is None or "\x00" in text:
+            # Programs read "True", "true", "1" or "yes"; nobody knows which one is meant.
             hint = 'write "1", "true" or what the program expects' if isinstance(value, bool) else None
             hint = "leave it out, or write an empty str" if value is None else hint
             expected = "a str, a number or a path, without NUL"
@@ -141,6 +143,7 @@ def check_placement(metadata: Mapping[str, str] | None, owner: str, error: type[
     Raises:
         DefinitionError: there is one.
     """
+    # With a typo in the key a step would silently run elsewhere.
     for key in metadata or ():
         if key.startswith("rivers/") and key not in PLACEMENT_KEYS:
             known = " or ".join(map(repr, PLACEMENT_KEYS))

@@ -55,6 +55,7 @@ class Signature:
     def __init__(self, function: Callable[..., Any], error: type[DefinitionError]) -> None:
         self.function = function
         self._hints: dict[str, Any] | None = None
+        # Now, as the frame that defines the function may be gone when the hints are needed.
         frame = _definition_frame()
         self.module = str(frame.f_globals.get("__name__"))
         self._local = self._resolve_local(frame)
@@ -66,6 +67,7 @@ class Signature:
             self.is_generator = inspect.isgeneratorfunction(called)
             self.is_async_generator = inspect.isasyncgenfunction(called)
         else:
+            # A plain function: reading its code object costs a fraction of inspect.signature.
             parameters = _from_code(function, code, error)
             self.is_async = bool(code.co_flags & inspect.CO_COROUTINE)
             self.is_generator = bool(code.co_flags & inspect.CO_GENERATOR)
@@ -84,7 +86,7 @@ class Signature:
 
     @property
     def needs_loop(self) -> bool:
-        """Whether the body runs on an event loop."""
+        """True where the body runs on an event loop."""
         return self.is_async or self.is_async_generator
 
     @property
@@ -157,12 +159,14 @@ def _is_context(annotation: Any, function: Any) -> bool:
     if annotation is None:
         return False
     if isinstance(annotation, str):
+        # The model in brackets may be defined further down, so only the name before them is read.
         head = annotation.partition("[")[0].strip(" '\"")
         first, *rest = head.split(".")
         found = getattr(_plain(function), "__globals__", {}).get(first)
         for name in rest:
             found = getattr(found, name, None)
-        if found is None:  # imported where only a type checker sees it, or within a function
+        # Imported where only a type checker sees it, or within a function.
+        if found is None:
             return head.rpartition(".")[2] in _CONTEXTS
         annotation = found
     origin = typing.get_origin(annotation) or annotation
@@ -176,6 +180,7 @@ def _from_code(function: Any, code: types.CodeType, error: type[DefinitionError]
     names = code.co_varnames
     first_default = positional - len(function.__defaults__ or ())
     keyword_defaults = function.__kwdefaults__ or ()
+    # `self` of a bound method is filled already.
     first = 1 if isinstance(function, types.MethodType) else 0
     found = [Parameter(names[i], i >= first_default, i < code.co_posonlyargcount) for i in range(first, positional)]
     if keyword_only:
@@ -211,7 +216,8 @@ def _refuse_variadic(function: Any, error: type[DefinitionError]) -> typing.NoRe
 
 def _plain(function: Any) -> Any:
     """Return the plain function below wrappers, partials, methods and instances with `__call__`."""
-    for _ in range(100):  # a `__wrapped__` that leads back to itself must not hang us
+    # Bounded, as a `__wrapped__` may lead back to itself.
+    for _ in range(100):
         if isinstance(function, partial):
             function = function.func
         elif hasattr(function, "__wrapped__"):
@@ -226,10 +232,12 @@ def _plain(function: Any) -> Any:
 
 
 def _annotations(function: Any) -> dict[str, Any]:
+    # Most functions wrap nothing, and need no search for what they wrap.
     plain = function if type(function) is types.FunctionType and not function.__dict__ else _plain(function)
     try:
         return getattr(plain, "__annotations__", None) or {}
-    except NameError:  # Python 3.14 evaluates them now, and one is not defined (yet)
+    except NameError:
+        # Python 3.14 evaluates annotations when they are read, and one is not defined (yet).
         annotationlib = importlib.import_module("annotationlib")
         found: dict[str, Any] = annotationlib.get_annotations(plain, format=annotationlib.Format.STRING)
         return found

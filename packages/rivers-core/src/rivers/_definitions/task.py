@@ -136,6 +136,7 @@ class BashTask:
         "timeout",
         "where",
     )
+    # A command needs nothing of the user's modules: its settings travel as constants.
     function: None = None
     signature: None = None
 
@@ -183,6 +184,7 @@ class BashTask:
 
 def _command(command: object, owner: str) -> str | list[str]:
     """Return text for the shell as it is, and a path or a list as the list of arguments."""
+    # A path names a program, not a text for the shell, which would split it at spaces.
     if isinstance(command, os.PathLike):
         command = [command]
     words = [command] if isinstance(command, str) else list(command) if isinstance(command, Sequence) else []

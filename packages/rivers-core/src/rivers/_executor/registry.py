@@ -23,6 +23,7 @@ def installed() -> dict[str, EntryPoint]:
 
     Of two packages with one kind the one that stands first on the path counts, as with imports.
     """
+    # Reversed, so that the first one on the path comes last and wins.
     return {point.name: point for point in reversed(tuple(entry_points(group=GROUP)))}
 
 

@@ -60,6 +60,7 @@ class Placement:
 
     def _look_up(self, name: str) -> Executor | None:
         """Return the configured executor of a kind, the nearest first, else one with defaults; else by key."""
+        # A key of `executors` may not be the name of another kind; `check` reports it.
         if name not in self.kinds:
             return self.executors.get(name)
         own = self.executors.get(name)

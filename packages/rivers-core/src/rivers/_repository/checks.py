@@ -33,6 +33,7 @@ def check_retries(
     graph: AssetGraph, jobs: Sequence[Job], default: RetryPolicy | str | None, retries: Mapping[str, RetryPolicy]
 ) -> None:
     """Report every unknown name of a retry policy."""
+    # By identity, as one definition may serve many steps.
     seen: set[int] = set()
     for node in graph.nodes:
         for definition in (node.definition, node.owner):
@@ -194,6 +195,7 @@ def _to_json(name: str, instance: BaseModel, values: dict[str, Any]) -> str:
         ) from None
     for field in instance.model_fields_set:
         first, second = getattr(instance, field), getattr(again, field)
+        # A NaN differs from itself.
         if first != second and first == first:  # noqa: PLR0124 - a NaN differs from itself
             raise ConfigurationError(
                 f"config[{name!r}]: {field}={values.get(field)!r:.80} comes back from JSON as another value",

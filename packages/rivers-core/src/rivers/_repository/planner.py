@@ -112,12 +112,14 @@ class Planner:
             nodes = select(graph, names, include_upstream)
             plan = make_plan(graph, nodes, self._placement(executor), self._retry_of(job, retry))
             with self._lock:
+                # Plans hold every step: a service that runs ever new selections must not keep them all.
                 if len(self._plans) >= PLANS_KEPT:
                     self._plans.clear()
                 self._plans[key] = plan
         return plan
 
     def _placement(self, executor: Executor | None) -> Placement:
+        # The kind of a job's executor is a name everywhere, also where the job does not run.
         makers: dict[str, Callable[[], Executor]] = {
             job.executor.kind: type(job.executor) for job in self._jobs if job.executor is not None
         }

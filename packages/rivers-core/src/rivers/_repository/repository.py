@@ -115,6 +115,7 @@ class CodeRepository:
         )
         self._handles: set[RunHandle] = set()
         self._kept = BackendPool()
+        # Idle workers must not outlive a repository that nobody has shut down.
         weakref.finalize(self, self._kept.shutdown)
         self._lock = threading.RLock()
         self._closed = False
@@ -263,6 +264,7 @@ class CodeRepository:
         loop = self._make_loop(selection, tags, config, include_upstream, retry, executor, on_event, None)
         handle = RunHandle(loop.run_id, lambda: _run(loop, False), loop.cancel)
         with self._lock:
+            # Handles of ended runs are dropped here; nothing else holds them.
             self._handles = {other for other in self._handles if other.status == "running"} | {handle}
         return handle
 
@@ -276,6 +278,7 @@ class CodeRepository:
             handles = [handle for handle in self._handles if handle.status == "running"]
         for handle in handles:
             handle.cancel()
+        # All were cancelled before the first wait, so they share one deadline.
         deadline = time.monotonic() + SHUTDOWN_DEADLINE
         for handle in handles:
             if not handle._join(max(0.0, deadline - time.monotonic())):

@@ -30,7 +30,8 @@ _NAMESPACE = re.compile(_LABEL)
 _ACCOUNT = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _IMAGE = re.compile(r"[!-~]+")
 _CONTEXT = re.compile(r"[^\x00-\x1f\x7f]+")
-_ENV_NAME = re.compile(r"[ -<>-~]+")  # printable ASCII but the equals sign, as the API server accepts
+# Printable ASCII but the equals sign, as the API server accepts.
+_ENV_NAME = re.compile(r"[ -<>-~]+")
 _IMAGE_RULE = "the name of an image, without white space, or None"
 _NAMESPACE_RULE = "1 to 63 characters of a-z, 0-9 and -, neither first nor last a -, or None"
 _ACCOUNT_RULE = "1 to 253 characters of a-z, 0-9, - and ., each part between dots neither first nor last a -"
@@ -91,7 +92,8 @@ def _pod_template(given: object) -> FrozenJSON | str | None:
         path = os.fspath(given)
         if not isinstance(path, str) or not path.strip() or "\x00" in path or "\n" in path:
             raise argument_error("pod_template", given, rule)
-        return path  # not opened: workers may not have the file
+        # Not opened: workers import the user's module and may not have the file.
+        return path
     if not isinstance(given, Mapping):
         raise argument_error("pod_template", given, rule)
     if (kind := given.get("kind", "Pod")) != "Pod":

@@ -60,6 +60,7 @@ class _Check:
         """Check one value and all that is in it."""
         if value is None:
             return
+        # One table serves the security contexts of the pod and of all containers.
         at = SAME_RULES.get(at, at)
         owned = OWNED.get(at)
         if owned is not None:
@@ -114,6 +115,7 @@ class _Check:
             raise _text_error(path, given)
         if name.startswith("rivers.io/"):
             raise _error(path, given, "nothing, as rivers sets it", "labels of rivers begin with rivers.io/")
+        # The old form of appArmorProfile.
         if name.startswith(_APPARMOR) and at == "metadata.annotations" and given != "runtime/default":
             self._refuse_insecure(path, given, "'runtime/default'")
 
@@ -141,6 +143,7 @@ class _Check:
     def _visit_list(self, value: Any, path: str, at: str) -> None:
         if not isinstance(value, list):
             raise _error(path, value, "a list")
+        # Duplicate keys would be merged into one item without a word.
         item_at, key = LISTS[at]
         seen: dict[str, int] = {}
         for number, item in enumerate(value):
