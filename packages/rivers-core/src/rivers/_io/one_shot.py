@@ -10,7 +10,7 @@ from typing import Any
 from rivers._io.files.value_files import commit_error
 from rivers.exceptions import ResultDefinitionError
 
-__all__ = ["PLAIN_MODULES", "is_one_shot", "list_items", "own_copy", "refuse_one_shot"]
+__all__ = ["PLAIN_MODULES", "REREADABLE", "is_one_shot", "list_items", "own_copy", "refuse_one_shot"]
 
 PLAIN_MODULES = frozenset(
     {
@@ -28,12 +28,16 @@ PLAIN_MODULES = frozenset(
 )
 """Modules whose iterators are nothing but their items: a list replaces them without a loss."""
 
+REREADABLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset})
+"""Classes of most values, which need no further look; that saves a microsecond in a step that takes 40."""
 _FILES_IN_MEMORY = (io.BytesIO, io.StringIO)
 
 
 def is_one_shot(value: object) -> bool:
     """Return whether `value` is an iterator, an async iterator or an open file."""
     kind = type(value)
+    if kind in REREADABLE:
+        return False
     if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         return True
     # A NamedTemporaryFile delegates to its file by __getattr__, so its class has no __next__.

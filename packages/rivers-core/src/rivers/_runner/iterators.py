@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rivers._definitions.output import DynamicOutput, Output
-from rivers._io.one_shot import list_items
+from rivers._io.one_shot import REREADABLE, list_items
 
 __all__ = ["list_iterators"]
 
@@ -22,18 +22,21 @@ def list_iterators(value: Any) -> Any:
         ResultDefinitionError: an iterator has no end.
         Exception: what an iterator raises.
     """
-    value = list_items(value)
     kind = type(value)
-    if kind is list or kind is tuple:
-        if value and (len(value) <= _MOST_FIELDS or isinstance(value[0], Output | DynamicOutput)):
+    if kind not in REREADABLE:
+        value = _list_item(value)
+        kind = type(value)
+    if kind is dict:
+        if 0 < len(value) <= _MOST_FIELDS and not REREADABLE.issuperset(map(type, value.values())):
+            items = [_list_item(item) for item in value.values()]
+            if any(new is not old for new, old in zip(items, value.values(), strict=True)):
+                return dict(zip(value, items, strict=True))
+    elif kind is list or kind is tuple:
+        is_record = len(value) <= _MOST_FIELDS and not REREADABLE.issuperset(map(type, value))
+        if is_record or (value and isinstance(value[0], Output | DynamicOutput)):
             items = [_list_item(item) for item in value]
             if any(new is not old for new, old in zip(items, value, strict=True)):
                 return kind(items)
-    elif kind is dict:
-        if len(value) <= _MOST_FIELDS and any(hasattr(type(item), "__next__") for item in value.values()):
-            return {name: _list_item(item) for name, item in value.items()}
-    else:
-        return _list_item(value)
     return value
 
 
