@@ -11,11 +11,11 @@ __all__ = ["LoggerSnapshot"]
 
 _MOST_NAMES = 5
 _OWN = "rivers.step"
-"""Its level is the capture's, which runs side by side install and remove."""
+"""A logger whose level the capture sets, which concurrent runs install and remove."""
 
 
 class LoggerSnapshot:
-    """Level, `disabled`, `propagate`, handlers and filters of all loggers, and `logging.disable`."""
+    """The level, `disabled`, `propagate`, handlers and filters of all loggers, and the level of `logging.disable`."""
 
     __slots__ = ("_count", "_disabled", "_live", "_loggers", "_states")
 
@@ -30,11 +30,11 @@ class LoggerSnapshot:
         self._disabled = logging.root.manager.disable
 
     def is_complete(self) -> bool:
-        """Return whether no logger was made since."""
+        """Return whether no logger was created since."""
         return len(logging.root.manager.loggerDict) == self._count
 
     def is_changed(self) -> bool:
-        """Return whether one of the loggers differs; one made since is changed when it is configured."""
+        """Return whether a logger differs, or one that was created since is configured."""
         return (
             self._live != self._states
             or logging.root.manager.disable != self._disabled
@@ -42,7 +42,7 @@ class LoggerSnapshot:
         )
 
     def restore(self, *, keep_added: bool) -> list[str]:
-        """Put back what differs and name the loggers; with `keep_added` only what was removed or replaced."""
+        """Restore the loggers and name them; with `keep_added` restore only what was removed or replaced."""
         changed = [
             logger.name
             for logger, before in zip(self._loggers, self._states, strict=True)

@@ -56,7 +56,7 @@ def hide_own_frames(shown: TracebackException, error: BaseException) -> None:
 
 
 def skip_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Return the part of a live traceback that begins with the user's first frame; all of it where there is none."""
+    """Return a traceback from the user's first frame on; all of it if it has none."""
     here = trace
     while here is not None and is_own_frame(here.tb_frame.f_code.co_filename):
         here = here.tb_next
@@ -64,5 +64,5 @@ def skip_own_frames(trace: TracebackType | None) -> TracebackType | None:
 
 
 def is_own_frame(filename: str) -> bool:
-    """Return whether a file is of rivers, or of what it runs a body with."""
+    """Return whether a file belongs to rivers or to the modules with which it runs a body."""
     return filename.startswith(_AROUND_A_BODY)

@@ -1,4 +1,4 @@
-"""Restore what a body changed in the process that other steps and the program share with it."""
+"""Restore the state of the process that a body changed and that other steps and the program share."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class ProcessSnapshot:
         self._read_quick()
 
     def renew(self) -> None:
-        """Look again at what is to be restored, before the next step.
+        """Read the state again before the next step.
 
-        What takes system calls to read is as it was restored after the last step, unless modules or loggers were
+        State that takes system calls to read is taken as restored after the last step, unless modules or loggers were
         added since.
         """
         if _last_module() != self._last_module or not self._loggers.is_complete():
@@ -95,7 +95,7 @@ class ProcessSnapshot:
         self._threads = {*threading.enumerate()}
 
     def restore(self) -> list[str]:
-        """Put back what differs and name it, one line each; empty when nothing does."""
+        """Restore the state and return what was changed, one line each."""
         changed: list[str] = []
         # Timers before handlers: a pending alarm whose handler is gone ends the process.
         same_handlers = [*map(getsignal, _SIGNALS)] == self._handlers
@@ -127,7 +127,7 @@ class ProcessSnapshot:
         return changed
 
     def _has_imported(self) -> bool:
-        """Return whether modules were imported since, of others than the standard library.
+        """Return whether modules outside the standard library were imported since.
 
         What such a module added to the process when it was first imported stays, as the module itself stays.
         """

@@ -1,4 +1,4 @@
-"""The interval timers of the process, whose signals may end it once their handlers are gone."""
+"""Restore the interval timers of the process, whose signals end it once their handlers are gone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["Timers", "pending_timers", "restore_timers"]
 _NAMES = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 _KINDS = tuple(map(int, (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)))
 _AT_ONCE = 1e-6
-"""Seconds: a timer that is due cannot be set to 0, which would cancel it."""
+"""Seconds: setting a due timer to 0 would cancel it."""
 
 Timers = tuple[tuple[float, float], ...]
 
 
 def pending_timers() -> Timers:
-    """Return for each kind the seconds until it is due (0.0: none is pending) and the seconds between repetitions."""
+    """Return for each kind the seconds until it is due (0.0 if none is pending) and between repetitions."""
     return tuple(map(signal.getitimer, _KINDS))
 
 

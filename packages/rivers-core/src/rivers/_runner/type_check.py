@@ -1,8 +1,8 @@
-"""Does a value fit a type hint? Checked as a type checker would read the hint, with all elements of containers.
+"""Check values against type hints as a type checker reads them, with all elements of containers.
 
-A value fits a class when it is an instance of it, so a subclass fits everywhere, an int is a float, a bool is an int;
-nothing is converted. What a hint says that cannot be seen on a value (a type variable, the items of an iterator, the
-dtype of an array) is not checked. Constraints in `Annotated` are left to pydantic.
+A value fits a class if it is an instance of it: a subclass fits everywhere, an int is a float, a bool is an int.
+Nothing is converted. Properties that a value does not show (a type variable, the items of an iterator, the dtype of an
+array) are not checked. Pydantic checks the constraints in `Annotated`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _cache: dict[Any, Check | None] = {}
 
 
 def checker(hint: Any) -> Check | None:
-    """A function that says what is wrong with a value for this hint, or None where nothing can be checked."""
+    """Return a function that describes how a value breaks the hint, or None if nothing can be checked."""
     try:
         return _cache[hint]
     except KeyError:

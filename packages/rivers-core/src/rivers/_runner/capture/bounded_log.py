@@ -1,4 +1,4 @@
-"""Printed bytes as messages of limited length, and the end of a flood of them."""
+"""Cut printed bytes into messages of limited length, and keep the end of a flood."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = [
 ]
 
 MAX_MESSAGE = 16 * 1024
-"""Bytes of one log message that are kept (security.md 3.7)."""
+"""Bytes of one log message that are kept."""
 FIRST_BYTES = 1024 * 1024
 LAST_BYTES = 4 * 1024 * 1024
-"""Of an attempt that floods its output the beginning is told at once, the last of it at the end (faults.md L16)."""
+"""Of an attempt that floods its output, the first bytes are emitted at once and the last ones at its end."""
 PER_RECORD = 100
-"""Bytes that a record is counted with besides its text."""
+"""Bytes that a record counts besides its text."""
 _LARGE = 16 * 1024
 _MOST_CHUNKS = LAST_BYTES // PER_RECORD
-"""Of log records no more are told, and streams that take turns byte by byte make chunks of one byte."""
+"""Streams that take turns byte by byte make chunks of one byte, each with the overhead of a record."""
 
 
 class Piece(NamedTuple):
-    """A message, its bytes as UTF-8, and the bytes that it was made of."""
+    """A message: its text, its size in bytes of UTF-8, and the number of bytes that it was cut from."""
 
     text: str
     size: int
@@ -43,9 +43,9 @@ class Piece(NamedTuple):
 
 
 def cut_message(data: bytes, start: int, *, last: bool = False) -> Piece | None:
-    """The next message: a line, or a piece of one that is too long; None when its end is still to come.
+    """Return the next message, a line or a piece of a long one; None while its end is missing.
 
-    Nothing is to come with `last`. What is no UTF-8 is replaced; no character is cut in two.
+    With `last` no more data follows. Invalid UTF-8 is replaced, and no character is cut in two.
     """
     limit = start + MAX_MESSAGE
     stop = data.find(b"\n", start, limit + 1)
@@ -60,7 +60,7 @@ def cut_message(data: bytes, start: int, *, last: bool = False) -> Piece | None:
     try:
         text = data[start:stop].decode()
     except UnicodeDecodeError:
-        if stop - start > MAX_MESSAGE // 3:  # a byte that is replaced becomes three
+        if stop - start > MAX_MESSAGE // 3:  # a replaced byte becomes three
             stop = end = _between(data, start + MAX_MESSAGE // 3)
         text = data[start:stop].decode("utf-8", "replace")
         return Piece(text, len(text.encode()), end - start)
@@ -68,7 +68,7 @@ def cut_message(data: bytes, start: int, *, last: bool = False) -> Piece | None:
 
 
 def cut_messages(data: bytes, *, last: bool = False) -> tuple[list[Piece], bytes]:
-    """All messages of the data, and the line whose end is still to come."""
+    """Return all messages of the data, and the unfinished line at its end."""
     found: list[Piece] = []
     start = 0
     while (piece := cut_message(data, start, last=last)) is not None:
@@ -78,7 +78,7 @@ def cut_messages(data: bytes, *, last: bool = False) -> tuple[list[Piece], bytes
 
 
 def _between(data: bytes, at: int) -> int:
-    """The place at `at`, or just before, that is between two characters."""
+    """Return the offset at `at` or just before it that is between two characters."""
     for back in range(4):
         if data[at - back] & 0xC0 != 0x80:
             return at - back
@@ -86,23 +86,23 @@ def _between(data: bytes, at: int) -> int:
 
 
 def clip_message(message: str) -> tuple[str, int]:
-    """The message within its limit and valid UTF-8, and its bytes."""
+    """Return the message within its limit and as valid UTF-8, and its size in bytes."""
     if message.isascii() and len(message) <= MAX_MESSAGE:
         return message, len(message)
-    data = message.encode("utf-8", "replace")  # a surrogate has no bytes, and would stop a sink that writes
+    data = message.encode("utf-8", "replace")  # a surrogate cannot be encoded, and would break a sink that writes
     if len(data) > MAX_MESSAGE:
         return data[: MAX_MESSAGE - 4].decode("utf-8", "ignore") + "…", MAX_MESSAGE
     return data.decode(), len(data)
 
 
 class Chunk:
-    """Some of one stream, and when it began, or one log record; `size` is in bytes."""
+    """A part of one stream with the time of its first byte, or one log record; `size` is in bytes."""
 
     __slots__ = ("data", "record", "since", "size", "stream")
 
     def __init__(self, stream: str, data: bytes, size: int, record: LogRecord | None = None) -> None:
         self.stream = stream
-        # Small texts are put together, large ones kept as they are: copying them is most of what they would cost.
+        # Small texts are joined; large ones are kept as they are, as copying would be most of their cost.
         self.data: bytes | bytearray = data if size >= _LARGE else bytearray(data)
         self.size = size
         self.record = record
@@ -110,7 +110,7 @@ class Chunk:
 
 
 class Tail:
-    """At least the last LAST_BYTES of what is added, and not much more; lines are looked for at the end only."""
+    """The last LAST_BYTES of the added output and little more; it is cut into lines at the end only."""
 
     __slots__ = ("_chunks", "_size")
 
@@ -119,7 +119,7 @@ class Tail:
         self._size = 0
 
     def add(self, stream: str, data: bytes) -> None:
-        """Printed bytes; the last line need not have ended."""
+        """Add printed bytes; the last line need not be complete."""
         last = self._chunks[-1] if self._chunks else None
         if last is None or last.stream != stream or type(last.data) is bytes or last.size >= _LARGE:
             self._append(Chunk(stream, data, len(data)))
@@ -129,11 +129,11 @@ class Tail:
         self._size += len(data)
 
     def add_record(self, record: LogRecord, size: int) -> None:
-        """A log record, whose message has that many bytes."""
+        """Add a log record whose message has `size` bytes."""
         self._append(Chunk(record.stream, b"", size, record))
 
     def last(self) -> Iterator[Chunk]:
-        """The chunks that make LAST_BYTES of records, and little more, oldest first."""
+        """Return the chunks that hold the last LAST_BYTES, oldest first."""
         size = first = 0
         for first in range(len(self._chunks) - 1, -1, -1):
             chunk = self._chunks[first]

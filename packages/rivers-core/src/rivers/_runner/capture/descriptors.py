@@ -1,13 +1,14 @@
-"""File descriptors 1 and 2 of a process that belongs to its runner: what native code and child processes write there.
+"""Capture file descriptors 1 and 2 of a process that belongs to its runner, for native code and child processes.
 
     native code, children ──▶ fd 1, 2 ──▶ pipe ──▶ drain() ──▶ `feed`: the attempt that runs now
-                                                      └──────▶ where fd 1 and 2 led before
+                                                      └──────▶ the files that fd 1 and 2 were before
 
-A thread drains the pipes when something comes; whoever has a text of his own to tell drains them before, so that the
-order is kept. Limits, all from the pipes being read in the process that writes to them: native code that writes more
-than a pipe holds (256 KiB) in one go without ever letting go of the GIL waits for ever, as the reader needs it, too;
-what is in the pipes when the process is killed or crashes is lost with it; a child that goes on after the attempt
-cannot be told from the next attempt, and while none runs its text is passed on and told to nobody.
+A thread drains the pipes as data arrives. Prints and log records drain them first, so that the order is kept.
+
+The pipes are read in the process that writes to them, which has limits. Native code that writes more than a pipe holds
+(256 KiB) in one call without releasing the GIL waits for ever, as the reader needs the GIL as well. A process that is
+killed or crashes takes the data in the pipes with it. Output of a child that outlives its attempt counts as the next
+attempt's, and while no attempt runs it is forwarded only.
 """
 
 from __future__ import annotations
@@ -25,31 +26,30 @@ from collections.abc import Callable, Iterable
 __all__ = ["FdCapture"]
 
 _PIPE = 256 * 1024
-"""Bytes of a pipe. Linux lets a user have 64 MiB of pipes by default and refuses to enlarge another one then, which
-leaves the workers after the 128th with the usual 64 KiB."""
+"""Bytes of a pipe. A Linux user has 64 MiB of pipes by default, so workers after the 128th keep the usual 64 KiB."""
 _READ = 64 * 1024
-"""Bytes of one read: malloc takes more than 128 KiB from the kernel, page by page, each time (three times slower)."""
+"""Bytes of one read. Above 128 KiB malloc maps new pages for each buffer, which is three times slower."""
 _ROUNDS = 16
-"""Reads of each pipe at most before something else is told: a full pipe is emptied, a child that goes on is left."""
+"""Reads of each pipe at most per drain: enough to empty a full pipe, and no endless loop with a busy child."""
 _WRITE_TIMEOUT = 200
-"""Milliseconds that the old destination may take nothing, before it is given up until it takes something again."""
+"""Milliseconds to wait for the old destination; after that it is skipped until it accepts data again."""
 _JOIN = 5.0
 _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
-# All signals but faults are for the body's threads: for `sigwait` this one must not exist.
+# The drainer blocks all signals but faults, as a body may wait for them with `sigwait`.
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 
 
 class FdCapture:
-    """Puts pipes in the place of fd 1 and 2 until it is closed; children inherit these and nothing else of it.
+    """Pipes that replace fd 1 and 2 until `close`; children inherit only their writing ends, as fd 1 and 2.
 
-    `stdout` and `stderr` name the two. `feed` is called under a lock, by the drainer thread or by whoever drains, with
-    bytes as they come. What the old destination does not take (it is full, closed, gone) is not passed on: a step never
-    waits for it for more than 0.2 s. Forks write to the pipes, too.
+    The streams are called `stdout` and `stderr`. `feed` is called with bytes as they arrive, under a lock, by the
+    drainer thread or by the caller of `drain`. Data that the old destination does not accept, as it is full or closed,
+    is dropped: a step waits for it for 0.2 s at most. Forks write to the pipes as well.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal handler may print while this thread drains
-        self._drains = 0  # the thread that is at it
+        self._drains = 0  # the thread that drains now
         self._feed: Callable[[str, bytes], None] | None = None
         self._forked = self._closed = False
         self._ends = {"stdout": _End(1), "stderr": _End(2)}
@@ -62,30 +62,30 @@ class FdCapture:
         self._thread.start()
 
     def begin(self, feed: Callable[[str, bytes], None]) -> None:
-        """From here on `feed` is told; fd 1 and 2 are put back where something else closed or replaced them."""
+        """Pass data to `feed` from here on, after fd 1 and 2 were restored if they were closed or replaced."""
         for end in self._ends.values():
             end.renew()
-        self.drain()  # that was before
+        self.drain()  # earlier data
         self._feed = feed
 
     def end(self) -> None:
-        """Tell all that has been written; from here on nobody is told."""
+        """Pass on all data written so far; later data is forwarded only."""
         self.drain()
         with self._lock:
             self._feed = None
 
     def drain(self) -> None:
-        """Tell and pass on what was written before this call."""
+        """Read the data written before this call, feed and forward it."""
         self.forward("", b"")
 
     def forward(self, stream: str, data: bytes) -> bool:
-        """Write printed text to where fd 1 or 2 led before, after all that was written before this call; tells it not.
+        """Write printed text to the old file of fd 1 or 2, after all data that was written before this call.
 
-        In a fork, which reads nothing, it is written to what they lead to now. False once this is closed.
+        In a fork, which reads nothing, it goes to their current files. Returns False after `close`.
         """
-        mine = self._forked or self._drains == threading.get_ident()  # who is told may print, too
+        mine = self._forked or self._drains == threading.get_ident()  # `feed` may print
         if not mine:
-            _flush_c()  # not under the lock: where the pipe is full, the drainer must be able to empty it
+            _flush_c()  # without the lock: the drainer must be able to empty a full pipe
         with self._lock:
             if self._closed:
                 return False
@@ -99,17 +99,17 @@ class FdCapture:
             return True
 
     def forked(self) -> None:
-        """In a fork: only fd 1 and 2 are left, and what is printed goes there."""
+        """Keep only fd 1 and 2 in a forked child; prints go there."""
         self._lock = threading.RLock()
         self._forked, self._feed = True, None
-        with contextlib.suppress(OSError):  # the body closed files that are not its own
+        with contextlib.suppress(OSError):  # the body closed them
             os.close(self._wake)
             os.close(self._waker)
             for end in self._ends.values():
                 end.keep_fd_only()
 
     def close(self) -> None:
-        """Fd 1 and 2 lead again to where they led; a child that still writes to the pipes gets SIGPIPE from now on."""
+        """Restore fd 1 and 2; a child that still writes to the pipes gets SIGPIPE from now on."""
         if self._forked:
             return
         self.end()
@@ -118,9 +118,9 @@ class FdCapture:
         os.write(self._waker, b".")
         self._thread.join(_JOIN)
         if self._thread.is_alive():
-            return  # its files stay open: their numbers must not become somebody else's beneath it
+            return  # its files stay open, as their numbers must not be reused while it reads them
         self.drain()
-        with self._lock:  # a thread that still prints must not meet numbers that belong to other files by now
+        with self._lock:  # a thread that still prints must not write to reused numbers
             self._closed = True
             for fd in (self._wake, self._waker):
                 os.close(fd)
@@ -138,11 +138,11 @@ class FdCapture:
                 try:
                     if not self._take(ready):
                         return
-                except Exception:  # noqa: BLE001 - whoever listens is told no more, the body must not wait for that
+                except Exception:  # noqa: BLE001 - capture ends for this attempt, as its body must not wait
                     self._feed = None
 
     def _take(self, ready: list[tuple[int, int]]) -> bool:
-        """Read each pipe once; False when one is at its end, which is when a body closed files that are not its own."""
+        """Read each pipe once; return False at the end of one, which means that a body closed its other end."""
         self._drains = threading.get_ident()
         try:
             for fd, _ in ready:
@@ -162,7 +162,7 @@ class FdCapture:
 
 
 class _End:
-    """Fd 1 or 2: its pipe, and where it led before."""
+    """Fd 1 or 2, with its pipe and its old file."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -181,7 +181,7 @@ class _End:
         self.old = _Destination(self._saved)
 
     def renew(self) -> None:
-        """Let the fd lead to the pipe, and the pipe block, whatever a body has made of them."""
+        """Connect the fd to the pipe and make the pipe blocking, as a body may have changed either."""
         if not os.get_blocking(self._writable):
             os.set_blocking(self._writable, True)
         if _identity(self._fd) != self._pipe:
@@ -199,18 +199,18 @@ class _End:
             os.close(fd)
 
     def keep_fd_only(self) -> None:
-        """In a fork: were a reading end in it, whoever writes would wait for ever once the runner is gone."""
+        """Close all but the fd in a forked child: with a reading end there, writers would wait for ever."""
         self.close()
         self.old = _Destination(self._fd, timeout=None)
 
 
 class _Destination:
-    """Where texts are passed on to, as long as it takes them."""
+    """A file that data is forwarded to while it accepts it."""
 
     def __init__(self, fd: int, timeout: int | None = _WRITE_TIMEOUT) -> None:
         self._reopened = None if timeout is None else _reopen_nonblocking(fd)
         self._fd = fd if self._reopened is None else self._reopened
-        # What may make a writer wait is given as much as surely fits when it says that it is ready.
+        # A blocking file gets only as much as surely fits if poll() reports it as ready.
         self._piece = select.PIPE_BUF if self._reopened is None else _READ
         self._timeout = self._wait = timeout
         self._poll = select.poll()
@@ -223,12 +223,12 @@ class _Destination:
             if not ready:
                 self._wait = 0
                 return
-            # Asked before it is written to: a body may have set SIGPIPE to end the process.
+            # Checked before the write: a body may have let SIGPIPE end the process.
             if ready[0][1] & _BROKEN:
                 return
             try:
                 rest = rest[os.write(self._fd, rest[: self._piece]) :]
-            except OSError:  # no space left, closed, or full all the same
+            except OSError:  # no space left, closed, or full despite poll()
                 return
             self._wait = self._timeout
 
@@ -238,17 +238,17 @@ class _Destination:
 
 
 def _reopen_nonblocking(fd: int) -> int | None:
-    """Another way to the same pipe or terminal, that does not wait; O_NONBLOCK on `fd` would hit all who share it."""
+    """Open the same pipe or terminal again as non-blocking; O_NONBLOCK on `fd` would affect all who share it."""
     if not stat.S_ISFIFO(os.fstat(fd).st_mode) and not os.isatty(fd):
         return None
     try:
         return _move_above_stderr(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY))
-    except OSError:  # nobody reads it, it is another user's, or this is not Linux
+    except OSError:  # it has no reader, or another owner, or this is not Linux
         return None
 
 
 def _move_above_stderr(fd: int) -> int:
-    """The same file by a number that is not one of 0, 1 and 2, which may be free."""
+    """Return the same file under a number above 2, as 0, 1 and 2 may be free."""
     if fd > 2:
         return fd
     high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -257,7 +257,7 @@ def _move_above_stderr(fd: int) -> int:
 
 
 def _identity(fd: int) -> tuple[int, int] | None:
-    """Which file an fd leads to; None when it is closed."""
+    """Return the identity of the file behind an fd; None if it is closed."""
     try:
         status = os.fstat(fd)
     except OSError:
@@ -273,13 +273,15 @@ def _poll_of(fds: Iterable[int]) -> select.poll:
 
 
 def _c_flusher() -> Callable[[], object]:
-    """C's stdout keeps up to 4 KiB when it leads to a pipe. Only that stream is flushed: `fflush(NULL)` waits for every
-    stream that another thread reads from, this one only for a thread that is writing."""
+    """Return a function that flushes C's stdout, which holds up to 4 KiB before a pipe.
+
+    `fflush(NULL)` would wait for every stream that another thread reads from.
+    """
     try:
         libc = ctypes.CDLL(None)
         stdout = ctypes.c_void_p.in_dll(libc, "stdout")
         libc.fflush.argtypes = [ctypes.c_void_p]
-    except (OSError, ValueError, AttributeError):  # a C library that calls it something else
+    except (OSError, ValueError, AttributeError):  # a C library with another name for it
         return lambda: None
     return lambda: libc.fflush(stdout)
 

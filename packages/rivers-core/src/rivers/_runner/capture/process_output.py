@@ -1,4 +1,4 @@
-"""The output of a process that belongs to one runner: fd 1 and 2, and prints, in the order written."""
+"""Capture the output of a process that belongs to one runner: prints and fd 1 and 2, in the order written."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ _LINE = 8 * 1024
 
 
 class ProcessOutput:
-    """Captures fd 1 and 2; a text that carries no attempt of its own belongs to `running`."""
+    """The output of the process; text without an attempt of its own belongs to `running`."""
 
     def __init__(self) -> None:
         self.fds = FdCapture()
         self.running: StepOutput | None = None
         self.direct: LineWriter | None = None
-        """The stream that is printed to in a flood."""
+        """The writer that bypasses the capture during a flood."""
         self.writers = {name: LineWriter(self, fd, name) for fd, name in ((1, "stdout"), (2, "stderr"))}
 
     def begin(self, output: StepOutput) -> None:
-        """From here on texts are this attempt's."""
+        """Assign output to this attempt from here on."""
         self.fds.begin(output.data)
         self.running = output
 
     def end(self) -> None:
-        """Give the running attempt all that was written; from here on texts are nobody's."""
+        """Give the running attempt all that was written; later output belongs to none."""
         self.settle()
         self.flush()
         self.fds.end()
         self.running = None
 
     def drain(self) -> None:
-        """Give the running attempt all that was written so far, before a log record."""
+        """Give the running attempt all that was written so far."""
         self.settle()
         self.fds.drain()
 
     def flush(self) -> None:
-        """Write what is held of unfinished lines."""
+        """Write the unfinished lines."""
         for writer in self.writers.values():
             writer.flush()
 
     def settle(self) -> None:
-        """Write what was printed in a flood to the fd; later prints take the usual way."""
+        """Flush a flood to the fd; later prints are captured again."""
         writer, self.direct = self.direct, None
         if writer is not None:
             writer.flush_fd()
 
     def forked(self) -> None:
-        """In a fork: what it prints goes to fd 1 and 2, which the runner's process reads, and is no event here."""
+        """Let prints of a forked child go to fd 1 and 2, which the runner's process reads."""
         self.running = None
         self.fds.forked()
         for writer in self.writers.values():
@@ -62,21 +62,21 @@ class ProcessOutput:
 
 
 class LineWriter:
-    """Takes the text of a stream: whole lines, in order with what is written to fd 1 and 2.
+    """A writer for the text of a stream, in whole lines and in order with fd 1 and 2.
 
-    Once an attempt has reported its first MiB, `print` writes to the fd, until the other stream, a record, a fork or a
-    flush has to come after it. What native code and child processes write may then come before the last 8 KiB printed,
-    as in any Python whose stdout is a pipe.
+    Once an attempt has emitted its first MiB, prints go straight to the fd until the other stream, a log record, a fork
+    or a flush needs the order. Output of native code and children may then overtake the last 8 KiB printed, as in any
+    Python whose stdout is a pipe.
     """
 
     def __init__(self, process: ProcessOutput, fd: int, stream: str) -> None:
         self._process = process
         self._stream = stream
         self._target: TextIO | None = getattr(sys, stream)
-        # Not the target: that one may raise for characters that its encoding does not have. Buffered as Python does.
+        # The target itself may raise for characters outside its encoding. Buffered as Python does it.
         buffering = 1 if stream == "stderr" else -1
         self.file = open(fd, "w", buffering, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - kept
-        self._held = ""  # lines go whole, as those of other threads, forks and native code come between
+        self._held = ""  # whole lines only, as other threads, forks and native code write in between
         self._lock = threading.RLock()
 
     def write(self, text: str) -> int:
@@ -92,7 +92,7 @@ class LineWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Write the unfinished line."""
         with self._lock:
             due, self._held = self._held, ""
         if due:
@@ -101,7 +101,7 @@ class LineWriter:
             self.flush_fd()
 
     def flush_fd(self) -> None:
-        """Let what was written to the fd itself, also by `sys.stdout.buffer`, reach it."""
+        """Flush what was written to the fd itself, also through `sys.stdout.buffer`."""
         for stream in (self.file, self._target):
             try:
                 if stream is not None:
@@ -110,7 +110,7 @@ class LineWriter:
                 pass
 
     def forked(self) -> None:
-        """In a fork: the line that has not ended is the other process's."""
+        """Drop the unfinished line in a forked child, as it belongs to the parent."""
         self._held, self._lock = "", threading.RLock()
 
     def _send(self, due: str) -> None:
@@ -118,7 +118,7 @@ class LineWriter:
         process.settle()
         self.flush_fd()
         data = due.encode("utf-8", "replace")
-        if not process.fds.forward(self._stream, data):  # the capture ended meanwhile
+        if not process.fds.forward(self._stream, data):  # the capture has ended meanwhile
             self.file.write(due)
             self.file.flush()
             return
@@ -126,5 +126,5 @@ class LineWriter:
         if output is None:
             return
         output.data(self._stream, data)
-        if output.floods and output is process.running:
+        if output.is_flooding and output is process.running:
             process.direct = self

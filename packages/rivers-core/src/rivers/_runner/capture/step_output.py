@@ -1,4 +1,4 @@
-"""The output of one attempt: printed text and log records become events."""
+"""Turn the output of one attempt, printed text and log records, into events."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = ["NOBODY", "StepOutput", "current", "outside"]
 EventT = TypeVar("EventT")
 
 current: ContextVar[StepOutput | None] = ContextVar("rivers_step_output", default=None)
-"""The attempt whose body runs in this context."""
+"""The output of the attempt whose body runs in this context."""
 
 
 class StepOutput:
-    """Where the texts of one attempt go: whole lines, the last one when the attempt ends.
+    """The output of one attempt, emitted line by line; an unfinished line follows when the attempt ends.
 
-    Threads that carry the attempt's context may write at the same time; what comes after the end is told no more.
+    Threads with the attempt's context may write at the same time. Output after `finish` is dropped.
     """
 
     __slots__ = ("_attempt_id", "_emit", "_emitted", "_finished", "_lock", "_partial", "_pending", "_tail", "level")
@@ -41,24 +41,24 @@ class StepOutput:
     def __init__(self, attempt_id: str, level: int, emit: Callable[[LogRecord], None]) -> None:
         self._attempt_id = attempt_id
         self._emit = emit
-        self._partial: dict[str, bytes] = {}  # of each stream the line that has not ended
-        self._emitted = 0  # what counts for FIRST_BYTES
-        self._pending = 0  # bytes that came and were not told
+        self._partial: dict[str, bytes] = {}  # the unfinished line of each stream
+        self._emitted = 0  # bytes that count for FIRST_BYTES
+        self._pending = 0  # bytes that arrived and were not emitted
         self._tail = Tail()
         self._finished = False
-        self._lock = threading.RLock()  # a body may log from a signal handler or a __del__ while it prints
+        self._lock = threading.RLock()  # a signal handler or a __del__ may log during a print
         self.level = level
 
     def enter(self) -> None:
-        """From here on, in this context, texts belong to this attempt."""
+        """Assign output of this context to this attempt from here on."""
         current.set(self)
 
     def text(self, stream: str, text: str) -> None:
-        """Take printed text; lines are told when they are whole."""
+        """Take printed text; a line is emitted once it is complete."""
         self.data(stream, text.encode("utf-8", "replace"))
 
     def data(self, stream: str, data: bytes) -> None:
-        """Take printed text as bytes, which need not be UTF-8."""
+        """Take printed bytes, which need not be UTF-8."""
         with self._lock:
             if self._finished:
                 return
@@ -75,8 +75,8 @@ class StepOutput:
             self._tail.add(stream, data[start:])
 
     @property
-    def floods(self) -> bool:
-        """Whether nothing more is told before the end."""
+    def is_flooding(self) -> bool:
+        """Return whether no more output is emitted before the end."""
         return self._emitted >= FIRST_BYTES
 
     def record(self, record: logging.LogRecord) -> None:
@@ -97,7 +97,7 @@ class StepOutput:
                 self._tail.add_record(made, size)
 
     def finish(self) -> None:
-        """Tell what was printed without a final newline, and the end of a flood."""
+        """Emit the unfinished lines and the end of a flood."""
         with self._lock:
             if self._finished:
                 return
@@ -123,7 +123,7 @@ class StepOutput:
             current.reset(before)
 
     def _last_records(self) -> list[tuple[LogRecord, Piece]]:
-        """What is to be told at the end: of a flood as many records as fit in LAST_BYTES."""
+        """Return the records to emit at the end: of a flood as many as fit into LAST_BYTES."""
         records = list(self._remaining_records())
         room = LAST_BYTES
         for index in range(len(records) - 1, -1, -1):
@@ -156,14 +156,14 @@ class StepOutput:
 
 
 NOBODY = StepOutput("", sys.maxsize, lambda record: None)
-"""Takes what belongs to no attempt, also in a process that belongs to one runner."""
+"""Drops output that belongs to no attempt, also in a process that belongs to one runner."""
 NOBODY.finish()
 
 
 def outside(emit: Callable[[EventT], None]) -> Callable[[EventT], None]:
-    """Return `emit` so that what a listener prints and logs is no output of the step that it is called about.
+    """Return `emit` so that prints and log records of a listener are no output of the step that it is called about.
 
-    It belongs to whoever calls this function: where a body starts a run of its own, to that body.
+    They belong to the caller of this function: if a body starts a run of its own, to that body.
     """
     outer = current.get() or NOBODY
 

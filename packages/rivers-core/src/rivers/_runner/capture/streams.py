@@ -1,4 +1,4 @@
-"""What bodies print and log becomes events, while they run, tagged with their attempt.
+"""Capture what bodies print and log, and emit it as events of their attempts while they run.
 
 There is one capture for the whole process, in place while at least one run has a listener. A context variable carries
 the attempt that a text belongs to, so runs side by side and code outside of steps do not mix.
@@ -37,15 +37,15 @@ class _LogHandler(logging.Handler):
 
 
 class Capture:
-    """Installs the proxies and the log handler for the runs that want them; the last run restores what was there."""
+    """The capture of this process: proxies and a log handler, installed while runs need them."""
 
     process: ProcessOutput | None = None
-    """There in a process that belongs to one runner."""
+    """Set in a process that belongs to one runner."""
 
     _lock = threading.Lock()
     _users = 0
     _proxies = {name: StreamProxy(name) for name in ("stdout", "stderr")}  # noqa: RUF012 - one for the process
-    _before: dict[str, TextIO | None] = {}  # noqa: RUF012 - of each proxy that is installed, what it replaced
+    _before: dict[str, TextIO | None] = {}  # noqa: RUF012 - the streams that installed proxies replaced
     # Other threads may be printing to a stream without a reference to it: see StreamProxy.
     _displaced: deque[Any] = deque(maxlen=32)  # noqa: RUF012 - one for the process
     _handler = _LogHandler()
@@ -71,7 +71,7 @@ class Capture:
 
     @classmethod
     def _publish(cls, name: str, proxy: StreamProxy) -> None:
-        """Make the proxy sys.stdout or sys.stderr, unless what is there leads to it already."""
+        """Make the proxy sys.stdout or sys.stderr, unless the stream there writes to it already."""
         now = getattr(sys, name)
         if now is proxy or (now is None and cls.process is None):
             return
@@ -83,7 +83,7 @@ class Capture:
 
     @classmethod
     def remove(cls) -> None:
-        """Count one user less; the last one restores the streams and the loggers."""
+        """Count one user less; after the last one restore the streams and the loggers."""
         with cls._lock:
             cls._users -= 1
             if cls._users:
@@ -106,7 +106,7 @@ class Capture:
 
     @classmethod
     def begin(cls, output: StepOutput) -> None:
-        """Let texts in this context belong to an attempt; in a process of one runner all texts do."""
+        """Assign output of this context to an attempt; in a process of one runner all output."""
         output.enter()
         process = cls.process
         if process is None:
@@ -130,15 +130,15 @@ class Capture:
 
     @classmethod
     def settle(cls) -> None:
-        """Write what is held in this process, which a fork would print once more."""
+        """Flush buffered output, which a forked child would print once more."""
         if cls.process is not None:
             cls.process.settle()
 
     @classmethod
     def forked(cls) -> None:
-        """In a fork of a body, which is not the attempt; whoever listens is not in this process.
+        """Stop the capture in a forked child, where no listener is.
 
-        What it prints goes on to the stream alone; in a process of one runner that is a pipe, which the runner reads.
+        Its prints go to the stream only; in a process of one runner that is a pipe, which the runner reads.
         """
         cls._lock = threading.Lock()  # another thread of the parent may have held it
         current.set(None)
@@ -148,7 +148,7 @@ class Capture:
 
     @classmethod
     def restore_stream(cls, name: str, before: Any) -> bool:
-        """Put back a stream that a body replaced; False when it was this class that did, for a run beside."""
+        """Restore a stream that a body replaced; return False if this class replaced it, for a concurrent run."""
         with cls._lock:
             now, proxy = getattr(sys, name), cls._proxies.get(name)
             gone = before is proxy and proxy is not None and name not in cls._before
@@ -161,7 +161,7 @@ class Capture:
 
     @classmethod
     def restore_handlers(cls, logger: logging.Logger, before: list[logging.Handler]) -> bool:
-        """Put back a logger's handlers as they were, but for our own; False when there was nothing to do."""
+        """Restore a logger's handlers except our own; return False if there was nothing to do."""
         with cls._lock:
             own = [cls._handler] if cls._users and logger is logging.root else []
             wanted = [*cls.foreign_handlers(before), *own]
@@ -176,5 +176,5 @@ class Capture:
         return [handler for handler in handlers if handler is not cls._handler]
 
 
-# Settled before: what is held in this process would be printed by the fork, too.
+# Flushed before a fork: the child would print buffered output once more.
 os.register_at_fork(before=Capture.settle, after_in_child=Capture.forked)
