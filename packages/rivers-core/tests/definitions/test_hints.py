@@ -84,6 +84,7 @@ MISTAKES: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: repository(assets=[JOB]), "invalid assets[0]=", "write it in jobs=[...]"),
     (lambda: repository(assets=[math]), "invalid assets[0]=", "[math.first, math.second]"),
     (lambda: repository(assets=[rs.Asset]), "invalid assets[0]=", "make an instance of it: rs.Asset(...)"),
+    (lambda: repository(assets=[one()]), "invalid assets[0]=1", "without calling it"),
     (lambda: repository(assets=[None]), "invalid assets[0]=None", "returned nothing"),
     (lambda: repository(assets=[Holder.bound]), "invalid assets[0]=", "remove the @classmethod"),
     (lambda: repository(tasks=task), "invalid tasks=", "a list of one"),
@@ -142,6 +143,7 @@ MISTAKES: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: rs.Asset(classmethod(plain)), "expected a function for the asset", "a classmethod gets no class"),
     (lambda: rs.Asset(property(plain)), "expected a function for the asset", "a property has no instance"),
     (lambda: rs.Asset(functools.cached_property(plain)), "expected a function for the asset", "a property has"),
+    (lambda: rs.Asset(rs.BashTask("b", "true")), "is a bash task", "compose it in @rs.Asset.from_graph"),
     (lambda: rs.Asset(functools.partial(plain)), "has no name of its own", 'name="..."'),
     (lambda: rs.Asset(lambda: 1), "a lambda has no name of its own", 'name="..."'),
     (lambda: rs.Asset(Model), "expected a function, not a class", "a function that returns Model(...)"),
@@ -168,6 +170,8 @@ MISTAKES: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: repository(default_retry_policy=3), "invalid default_retry_policy=3", "=rs.RetryPolicy(3)"),
     (lambda: repository(retries={"often": 3}), "invalid retries['often']=3", "write rs.RetryPolicy(3)"),
     (lambda: repository(retries=[rs.RetryPolicy(1)]), "invalid retries=", 'retries={"name": ...}'),
+    (lambda: repository(resources={"db": rs.PickleIOHandler}), "invalid resources['db']=", "rs.PickleIOHandler(...)"),
+    (lambda: repository(default_io_handler="s3://x"), "invalid default_io_handler=", "rs.PickleIOHandler('s3://x')"),
     (lambda: repository(resources={"db": Model()}), "invalid resources['db']=", "derive Model from rs.Resource"),
     (lambda: repository(resources={"db": Duck()}), "invalid resources['db']=", "derive Duck from rs.BaseIOHandler"),
     (lambda: repository(resources={"db": object()}), "invalid resources['db']=", "setup() of an rs.Resource"),
@@ -192,6 +196,9 @@ MISTAKES: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: rs.Asset(plain, io_handler=Duck()), "invalid io_handler=", "derive Duck from rs.BaseIOHandler"),
     (lambda: rs.Job("j", [one], tags={"a": 1}), "job 'j': invalid tags=", "write {'a': '1'}"),
     (lambda: repository().materialize(JOB), "invalid selection=", "get_job('j').execute()"),
+    (lambda: repository().materialize(one()), "invalid selection=1", "without calling it"),
+    (lambda: repository().materialize(config={"one": 3}), "invalid config['one']=3", '{"field": value}'),
+    (lambda: repository().materialize(config={"one": Model()}), "invalid config['one']=", "Model(...).model_dump()"),
     (lambda: repository().materialize([plain]), "invalid selection[0]=", "write 'plain'"),
     (lambda: repository().materialize("one", "two"), "invalid tags='two'", "several assets as one list"),
     (lambda: repository().materialize(one, one), "invalid tags=", "several assets as one list"),
@@ -244,6 +251,7 @@ def test_objects_for_names() -> None:
     repo.get_job(JOB).execute()
 
     assert 1 == repo.load_node(one)
+    assert ["one", "one"] == [dep.name for dep in (rs.AssetDef.dep(one), rs.AssetDef.input(one))]
     assert repo.io_handler_for_output(one) is repo.io_handler_for_output("one")
 
 

@@ -27,6 +27,8 @@ def check_function(function: object, what: str, error: type[DefinitionError]) ->
     # A definition is callable, too, so it must be recognised before.
     if isinstance(getattr(function, "signature", None), Signature):
         raise error(f"{function!r} is a definition already and cannot become a second one", hint="decorate it once")
+    if isinstance(getattr(function, "command", None), str | list):
+        raise error(f"{function!r} is a bash task and cannot be wrapped", hint="compose it in @rs.Asset.from_graph")
     if not callable(function):
         raise error(
             f"invalid function {short_repr(function)} (of type {type(function).__name__}): expected a function for "

@@ -56,7 +56,9 @@ def _item_hint(name: str, item: object, kinds: tuple[type, ...], make: str, home
         return call_hint(item)
     if isinstance(item, FunctionType | MethodType | type | staticmethod | classmethod | property):
         return make
-    return "the function that makes it returned nothing" if item is None else None
+    return (
+        "the function that makes it returned nothing" if item is None else "give the object itself, without calling it"
+    )
 
 
 def check_dict(

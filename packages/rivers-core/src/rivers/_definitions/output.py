@@ -126,16 +126,18 @@ class DepDef:
 
     def __init__(
         self,
-        name: str,
+        name: Any,
         *,
         is_input: bool,
         io_handler: BaseIOHandler | str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        self.name = check_name(name, "upstream", error=AssetDefinitionError)
+        # Not every `name`: a member of an enum and a path have one, too.
+        own = getattr(name, "name", None) if hasattr(name, "signature") else None
+        self.name = check_name(name if own is None else own, "upstream", error=AssetDefinitionError)
         self.is_input = is_input
-        self.io_handler = check_io_handler(io_handler, f"upstream {name!r}")
-        self.metadata = check_metadata_strings(metadata, f"upstream {name!r}")
+        self.io_handler = check_io_handler(io_handler, f"upstream {self.name!r}")
+        self.metadata = check_metadata_strings(metadata, f"upstream {self.name!r}")
 
     def __repr__(self) -> str:
         return f"AssetDef.{'input' if self.is_input else 'dep'}({self.name!r})"
@@ -181,14 +183,17 @@ class AssetDef:
 
     @staticmethod
     def input(
-        name: str, io_handler: BaseIOHandler | str | None = None, metadata: Mapping[str, str] | None = None
+        name: Any, io_handler: BaseIOHandler | str | None = None, metadata: Mapping[str, str] | None = None
     ) -> DepDef:
-        """Declare an upstream whose value is loaded into the parameter of its name, by `io_handler` if one is given."""
+        """Declare an upstream, an asset or its name, whose value goes into the parameter of that name.
+
+        `io_handler` loads it, if one is given, in place of the upstream's own.
+        """
         return DepDef(name, is_input=True, io_handler=io_handler, metadata=metadata)
 
     @staticmethod
-    def dep(name: str) -> DepDef:
-        """Declare an upstream for the order only: it runs before, and its value is not loaded."""
+    def dep(name: Any) -> DepDef:
+        """Declare an upstream, an asset or its name, for the order only: it runs before, its value is not loaded."""
         return DepDef(name, is_input=False)
 
     def __repr__(self) -> str:

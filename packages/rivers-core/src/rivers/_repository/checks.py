@@ -159,8 +159,9 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Any] | Non
         if name not in known:
             _refuse_unknown(name, graph, known)
         if not isinstance(fields, Mapping):
-            dump = f"write {type(fields).__name__}(...).model_dump()" if isinstance(fields, BaseModel) else None
-            raise argument_error(f"config[{name!r}]", fields, "a dict of fields", dump)
+            given_model = isinstance(fields, BaseModel)
+            hint = f"write {type(fields).__name__}(...).model_dump()" if given_model else 'write {"field": value}'
+            raise argument_error(f"config[{name!r}]", fields, "a dict of fields", hint)
     for name, node in known.items():
         signature = node.definition.signature
         model = signature.config_model if signature is not None and signature.context is not None else None

@@ -72,6 +72,8 @@ def check_resources(resources: object) -> dict[str, Any]:
     """Return the resources and IO handlers by name."""
 
     def hint_of(value: object) -> str | None:
+        if isinstance(value, type):
+            return call_hint(value)
         if isinstance(value, BaseModel):
             return f"derive {type(value).__name__} from rs.Resource"
         if isinstance(value, Asset | Task | BashTask | Job):
@@ -105,14 +107,16 @@ def selected_names(selection: Any) -> tuple[str, ...] | None:
     if isinstance(selection, str):
         return (plain_text(selection) or "",)
     if not isinstance(selection, Iterable):
-        hint = f"write repository.get_job({selection.name!r}).execute()" if isinstance(selection, Job) else None
+        hint = "give the asset itself, without calling it"
+        if isinstance(selection, Job):
+            hint = f"write repository.get_job({selection.name!r}).execute()"
         raise argument_error("selection", selection, "assets, their names or a list of them", hint)
     found: list[str] = []
     for position, item in enumerate(selection):
         name = item.name if isinstance(item, Asset | Task | BashTask) else plain_text(item)
         if name is None:
-            hint = f"write {item.__name__!r}" if callable(item) and hasattr(item, "__name__") else None
-            raise argument_error(f"selection[{position}]", item, "an asset or the name of one", hint)
+            own = f"write {item.__name__!r}" if callable(item) and hasattr(item, "__name__") else None
+            raise argument_error(f"selection[{position}]", item, "an asset or the name of one", own)
         found.append(name)
     return tuple(found)
 
@@ -170,5 +174,7 @@ def check_default_handler(given: Any, resources: Mapping[str, Any]) -> BaseIOHan
     if given not in handlers:
         near = closest(given, handlers)
         hint = f"did you mean {near!r}?" if near else f"handlers among the resources: {', '.join(handlers) or 'none'}"
+        if "/" in given and near is None:
+            hint = f"write default_io_handler=rs.PickleIOHandler({given!r})"
         raise argument_error("default_io_handler", given, expected, hint)
     return handlers[given]
