@@ -76,8 +76,9 @@ def open_file(path: str) -> memoryview | BufferedReader | None:
     except FileNotFoundError:
         return None
     try:
-        if os.fstat(fd).st_size < _CHUNK:
-            return memoryview(os.read(fd, _CHUNK))
+        data = os.read(fd, _CHUNK)  # saves the fstat() of small files
+        if len(data) < _CHUNK:
+            return memoryview(data)
         file = open(fd, "rb")  # noqa: SIM115 - the caller closes it
         fd = -1
         return file

@@ -22,6 +22,7 @@ _MAGIC = b"RIV2"
 # XXH3-128 takes 0.3 ms for 10 MB, zlib.crc32 2.9 and SHA-256 6.6 (one core of an x86-64 server, Python 3.11). It finds
 # torn and damaged files. A cryptographic hash would not help: anyone who can write to the store can run code.
 _FORMATS: dict[bytes, tuple[Any, str, int]] = {_MAGIC: (xxh3_128, "XXH3-128", 16), b"RIV1": (sha256, "SHA-256", 32)}
+_UNKNOWN: tuple[Any, str, int] = (None, "", 0)
 
 TAIL_BYTES = 4096
 """Reading this much from the end of a stored value is enough for its `Trailer`."""
@@ -52,10 +53,12 @@ class Trailer:
         Damaged: the trailer is not whole.
     """
 
+    __slots__ = ("_expected", "_name", "_names", "checksum", "covered", "pickled")
+
     def __init__(self, tail: memoryview, size: int) -> None:
-        new, self._name, length = _FORMATS.get(bytes(tail[-4:]), (None, "", 0))
+        new, self._name, length = _FORMATS.get(bytes(tail[-4:]), _UNKNOWN)
         end = len(tail) - length - 8
-        names = int.from_bytes(tail[max(end, 0) : end + 4], "little")
+        names = int.from_bytes(tail[end : end + 4], "little") if end >= 0 else 0
         self.covered = size - length - 4
         self.pickled = self.covered - 4 - names
         if new is None or end < names or self.pickled < 0:
