@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +134,9 @@ class Watched:
         self.ended.clear()
         create = Session.create
 
-        async def timed(session: Session, spec: Any, nonce: int, say: Callable[[str], None]) -> Pod:
+        async def timed(session: Session, spec: Any, *arguments: Any) -> Pod:
             self.created[spec.step] = time.perf_counter()
-            return await create(session, spec, nonce, say)
+            return await create(session, spec, *arguments)
 
         Session.create = timed  # type: ignore[method-assign]
         try:
