@@ -210,7 +210,8 @@ def _worker(given: Mapping[str, Any], env: list[dict[str, Any]]) -> dict[str, An
     resources = {} if _names_disk(given) else {"requests": {_DISK: LEAST_DISK}, "limits": {_DISK: MOST_DISK}}
     return {
         "name": STEP_CONTAINER,
-        "env": [*env, *_literal({"HOME": HOME})],
+        # Kubernetes expands a variable only in later ones: ours precede those of a template, which may refer to them.
+        "env": [*(env if given.get("env") else ()), *_literal({"HOME": HOME})],
         "resources": resources,
         "volumeMounts": [
             {"name": "rivers-tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
