@@ -59,7 +59,7 @@ def plain_pod(name: str, digest: str = "abc", **spec: Any) -> dict[str, Any]:
 
 
 def asked(cluster: FakeCluster, verb: str, resource: str = "pods") -> int:
-    """How often something was asked for."""
+    """Return the number of requests with a verb and resource."""
     return sum((verb, resource) == (request.verb, request.resource) for request in cluster.requests)
 
 

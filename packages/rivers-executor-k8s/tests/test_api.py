@@ -1,4 +1,4 @@
-"""Requests to an API server: who we are, whom we trust, and what there is when no answer comes."""
+"""Requests to an API server: credentials, trust, errors, connections and streams."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def ask(path: Path, count: int = 1, method: str = "GET") -> None:
 
 
 def on(fake: FakeCluster, use: Callable[[ApiClient], Awaitable[Any]]) -> Any:
-    """What use of a fake cluster's API returns."""
+    """Return the result of a use of a fake cluster's API."""
 
     async def scenario() -> Any:
         api = api_of(fake)
@@ -91,7 +91,7 @@ class TestWhere:
 
     @pytest.mark.parametrize("content", [None, "", "}{", "- a list", "kind: Config"])
     def test_no_configuration(self, tmp_path: Path, content: str | None) -> None:
-        """Where there is no kubeconfig, or none that can be read, its path and what to do are said."""
+        """A missing or unreadable kubeconfig is refused with its path and a hint."""
         path = tmp_path / "nothing"
         if content is not None:
             path.write_text(content)
@@ -171,7 +171,7 @@ class TestWhoWeAre:
         assert [200, 401, 200] == [request.status for request in fake.requests]
 
     def test_an_expired_one_is_an_error(self, fake: FakeCluster) -> None:
-        """Where there is no other token the error is the API server's, after one more try."""
+        """Without a new token the API server's error is raised after a second try."""
         fake.expire_token()
 
         with pytest.raises(ApiError, match="401 Unauthorized"):
@@ -371,7 +371,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 2", b"HTTP/1.1 abc\r\n\r\n"])
     def test_no_http(self, tmp_path: Path, answer: bytes) -> None:
-        """Whoever speaks something else is not reachable."""
+        """A server that does not speak HTTP counts as unreachable."""
         assert "is not reachable" in str(answered(tmp_path, answer))
 
     @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ class TestConnections:
         on(fake, use)
 
     def test_after_the_close(self, fake: FakeCluster) -> None:
-        """A request after the close is one that reaches nobody, and opens nothing."""
+        """A request after the close is unreachable and opens no connection."""
 
         async def use(api: ApiClient) -> None:
             await api.request("GET", PODS)
@@ -518,7 +518,7 @@ class TestConnections:
         assert 1 == len(fake.requests)
 
     def test_a_close_ends_requests(self, fake: FakeCluster) -> None:
-        """What is under way at the close ends at once, as unreachable."""
+        """Requests under way at the close end at once, as unreachable."""
         fake.faults.add(Fault.hang())
 
         async def use(api: ApiClient) -> None:
@@ -532,7 +532,7 @@ class TestConnections:
 
     @pytest.mark.filterwarnings("error")
     def test_a_close_leaves_no_descriptor(self, tmp_path: Path) -> None:
-        """Connections are gone after the close, also to a server that takes no part in the end of TLS."""
+        """The close leaves no descriptor, even if the server does not answer TLS's close_notify."""
         authority = Authority(tmp_path)
 
         async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -565,7 +565,7 @@ class TestConnections:
 
 
 class TestWhatALibraryMightAdd:
-    """The HTTP library follows, keeps, reads and decodes nothing on its own account."""
+    """The HTTP library adds no redirect, cookie, encoding or password of its own."""
 
     def asked_of(self, folder: Path, answer: bytes, count: int = 1) -> list[list[str]]:
         """The requests that a server gets which answers like this."""
@@ -585,27 +585,27 @@ class TestWhatALibraryMightAdd:
         return requests
 
     def test_no_redirect(self, tmp_path: Path) -> None:
-        """A redirect is an error: who we are is told to nobody else."""
+        """A redirect is an error: credentials go to no other server."""
         answer = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
 
         assert 1 == len(self.asked_of(tmp_path, answer))
 
     def test_no_cookie(self, tmp_path: Path) -> None:
-        """A balancer's cookie is not sent back."""
+        """A load balancer's cookie is not sent back."""
         answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 2\r\n\r\n{}"
         _, second = self.asked_of(tmp_path, answer, 2)
 
         assert [] == [line for line in second if line.startswith("Cookie")]
 
     def test_no_encoding_is_asked_for(self, tmp_path: Path) -> None:
-        """Answers come as they are: packing costs an API server on this network more than sending."""
+        """No compression is requested, and no header is sent beyond the four we set."""
         (request,) = self.asked_of(tmp_path, OK)
         names = {line.partition(":")[0] for line in request[1:]}
 
         assert {"Host", "Authorization", "Accept", "User-Agent"} == names
 
     def test_no_password_of_other_programs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The kubeconfig says who we are; ~/.netrc is for other programs."""
+        """Credentials come from the kubeconfig, never from ~/.netrc."""
         netrc = tmp_path / "netrc"
         netrc.write_text("machine 127.0.0.1 login me password hunter2\n")
         netrc.chmod(0o600)
@@ -629,7 +629,7 @@ class TestStreams:
         assert 150 == asked(fake, "watch")
 
     def test_a_very_long_line(self, tmp_path: Path) -> None:
-        """A line of megabytes is one line; one beyond all measure ends the stream."""
+        """A line of 3 MB is read whole; one of more than 8 MB ends the stream."""
 
         async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await request_of(reader)
@@ -725,7 +725,7 @@ def test_default_trust_is_the_systems(tmp_path: Path) -> None:
 
 
 def test_insecure_as_configured(tmp_path: Path) -> None:
-    """Who says in the kubeconfig that nothing is to be verified gets that."""
+    """A kubeconfig can switch verification off."""
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", **{"insecure-skip-tls-verify": True})
     tls = load_api_config(None, {"KUBECONFIG": str(path)}).endpoint.tls
 

@@ -35,7 +35,7 @@ BEGAN = "2026-01-01T00:00:00Z"
 
 
 class Seen(msgspec.Struct):
-    """What was once seen of a pod on Kubernetes 1.34 with containerd."""
+    """Return a pod that was recorded on Kubernetes 1.34 with containerd."""
 
     pod: Pod
 
@@ -129,7 +129,7 @@ def test_a_crash_of_the_worker() -> None:
 
 
 def test_exit_0_without_an_outcome() -> None:
-    """Whoever exits with 0 and left no result has committed nothing."""
+    """Exit code 0 without a result does not count as success."""
     for name in ("exit-0", "sidecar-stays"):
         result = classify_pod_end(ATTEMPT, seen(name), started=True)
 
@@ -261,7 +261,7 @@ OUTCOMES = [
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_the_workers_own_word_wins(outcome: StepResult) -> None:
-    """What the worker has written before its end counts, whatever became of container and pod afterwards."""
+    """A result in the termination message counts, whatever happened to container and pod afterwards."""
     end = exited(137, "OOMKilled", told(outcome))
 
     assert outcome == classify_pod_end(ATTEMPT, pod_with(end), started=True)
@@ -292,7 +292,7 @@ def test_cancelled_by_nobody_of_ours() -> None:
 
 
 def test_a_message_that_is_no_outcome_is_evidence() -> None:
-    """What else stands in a termination message is told, its last 500 characters."""
+    """The last 500 characters of another termination message are reported."""
     result = classify_pod_end(ATTEMPT, pod_with(exited(1, message="x" * 5000 + "\nTraceback: boom")), started=True)
 
     assert result.failure is not None
@@ -380,7 +380,7 @@ def test_gone_for_a_known_reason() -> None:
 
 
 def test_a_cancelled_attempt() -> None:
-    """Whatever became of the pod of an attempt that was cancelled: it is cancelled, and not retried."""
+    """A cancelled attempt is cancelled and not retried, whatever happened to its pod."""
     for pod in (seen("deleted"), seen("killed-outside"), seen("oom"), None):
         result = classify_pod_end(ATTEMPT, pod, gone=True, cancelled=True, started=True)
 

@@ -131,7 +131,7 @@ class TestWaiting:
         assert "exceeded quota: quota" in said[0]
 
     def test_until_the_deadline(self, fake: FakeCluster) -> None:
-        """What may pass and does not in time is a refusal that may work later, with the last cause."""
+        """A transient error that lasts until the deadline becomes a transient refusal with the last cause."""
         fake.faults.add(Fault.html(503), verb="create")
 
         refused = created(fake, plain_pod("p"), seconds=1.5)
@@ -142,7 +142,7 @@ class TestWaiting:
         assert "503: Service Unavailable" in str(refused)
 
     def test_a_short_wait_is_not_told(self, fake: FakeCluster) -> None:
-        """What is over within two seconds is nobody's concern."""
+        """A wait of less than two seconds is not reported."""
         said: list[str] = []
         fake.faults.add(Fault.status(500), verb="create", times=2)
 
@@ -198,7 +198,7 @@ class TestRefusal:
         assert 1 == asked(fake, "create")
 
     def test_permission(self, fake: FakeCluster) -> None:
-        """Who may not make pods is told so at once (K2)."""
+        """A missing permission to create pods fails at once (K2)."""
         fake.deny("create", "pods")
 
         refused = created(fake, plain_pod("p"))
@@ -326,7 +326,7 @@ class TestLists:
 
 class TestPermissions:
     def test_are_asked(self, fake: FakeCluster) -> None:
-        """What a user may do is what the cluster says, subresources apart."""
+        """Permissions are those of the cluster's access review, separately for subresources."""
         fake.deny("get", "pods/log")
 
         async def scenario() -> list[bool]:
@@ -340,7 +340,7 @@ class TestPermissions:
         assert [True, False, True] == asyncio.run(scenario())
 
     def test_refusal_is_not_asked_again(self, fake: FakeCluster) -> None:
-        """What is forbidden stays so: it is raised at once."""
+        """A forbidden request fails at once."""
         fake.deny("list", "pods")
 
         async def scenario() -> None:
@@ -380,7 +380,7 @@ class TestLeases:
         assert [True, None] == asyncio.run(scenario())
 
     def test_lost_answers_are_no_conflicts(self, fake: FakeCluster) -> None:
-        """Where only the answer was lost, the lease that is there is ours: it is not another holder's."""
+        """A lease whose create response was lost is recognized as ours."""
         fake.faults.add(Fault.reset(after=True), resource="leases", verb="create", times=1)
         fake.faults.add(Fault.reset(after=True), resource="leases", verb="update", times=1)
 
@@ -411,7 +411,7 @@ class TestLogs:
         assert ("", ()) == asyncio.run(scenario())
 
     def test_events_of_a_pod(self, fake: FakeCluster) -> None:
-        """What is noted about a pod is found, in the scheduler's words."""
+        """Events about a pod are found, with the scheduler's message."""
         with plain_started(fake) as started:
             started.unschedulable("0/1 nodes are available: 1 Insufficient cpu.")
 

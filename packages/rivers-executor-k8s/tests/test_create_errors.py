@@ -1,4 +1,4 @@
-"""What answers to a create request mean: the texts are those of an API server 1.34."""
+"""Decisions on errors of create requests, with the messages of an API server 1.34."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("status", "reason", "message", "action", "cause"), TABLE)
 def test_what_an_answer_means(status: int, reason: str, message: str, action: str, cause: str) -> None:
-    """Each answer is waited out, looked into or final, and has a cause in a cause and the server's own in its text."""
+    """Each error leads to adopt, retry or fail, with a reason and the server's message."""
     decision = classify_create_error(ApiError(status, reason, message), "ns")
 
     assert (action, cause) == (decision.action, decision.reason)
@@ -52,14 +52,14 @@ def test_what_an_answer_means(status: int, reason: str, message: str, action: st
 
 
 def test_no_answer_means_to_wait() -> None:
-    """Without an answer nothing is known, and the same request is sent again."""
+    """Without a response the same request is sent again."""
     decision = classify_create_error(ApiUnreachableError("no route to host"), "ns")
 
     assert ("retry", "ApiUnreachable", "no route to host") == (decision.action, decision.reason, decision.message)
 
 
 def test_a_terminating_namespace_is_known_by_its_cause() -> None:
-    """What an API server gives as the cause counts, in whatever words it says it."""
+    """The API server's cause counts, whatever its message."""
     cause = StatusCause(reason="NamespaceTerminating", field="metadata.namespace")
 
     assert (
@@ -68,7 +68,7 @@ def test_a_terminating_namespace_is_known_by_its_cause() -> None:
 
 
 def test_faults_are_named_by_field() -> None:
-    """Where fields are named, each fault stands with the path of its field."""
+    """Each fault of the manifest is reported with the path of its field."""
     first = StatusCause(field="spec.containers[0].image", message="Required value")
     second = StatusCause(field="metadata.name", message="too long")
 

@@ -213,7 +213,7 @@ class TestChanges:
         ],
     )
     def test_table(self, container: dict[str, Any], expected: list[str]) -> None:
-        """What a webhook has made of the worker's program is told; side-cars that it has added are none of it."""
+        """Changes by a webhook to the worker's program are found; added side-cars are not reported."""
         own = {"name": STEP_CONTAINER, "image": "shop:7", "command": ("rivers-worker", "serve")}
         found = Pod(spec=PodSpec(containers=(Container(name="injected"), Container(**(own | container)))))
 
@@ -225,7 +225,7 @@ class TestChanges:
 
 class TestTemplate:
     def test_added(self) -> None:
-        """What rivers has no parameter for comes from the template."""
+        """Fields without a parameter come from the template."""
         mine = template(
             {"envFrom": [{"secretRef": {"name": "s"}}], "volumeMounts": [{"name": "d", "mountPath": "/d"}]},
             nodeSelector={"disk": "ssd"},
@@ -260,7 +260,7 @@ class TestTemplate:
         assert names.index("RIVERS_RUN_ID") < names.index("B")
 
     def test_room(self) -> None:
-        """What a body may write can be more, or somewhere else."""
+        """A template can change the size and place of the folders that a body writes to."""
         mine = template(
             {
                 "resources": {"limits": {"ephemeral-storage": "90Gi"}},
@@ -321,7 +321,7 @@ class TestTemplate:
         ],
     )
     def test_insecure(self, context: dict[str, Any], absent: str, expected: dict[str, Any]) -> None:
-        """Where a restriction is loosened on purpose, those that contradict it go, and no other one."""
+        """A loosened restriction removes those that contradict it and no others."""
         made = pod(pod_template=template({"securityContext": context}), allow_insecure_pod=True)
         found = worker(made)["securityContext"]
 
@@ -345,7 +345,7 @@ RESTRICTED_VOLUMES = frozenset(
 
 
 def weaknesses(made: Any) -> list[str]:
-    """What a pod has against the restricted standard and what rivers adds to it; written apart from what checks it."""
+    """Return a pod's violations of the restricted standard and of rivers' additions, independently of the code."""
     spec, context = made["spec"], made["spec"]["securityContext"]
     found = [f for f in ("hostPID", "hostIPC", "hostNetwork", "shareProcessNamespace") if spec.get(f)]
     found += [f for f in ("automountServiceAccountToken", "enableServiceLinks") if spec[f] is not False]
@@ -366,7 +366,7 @@ def weaknesses(made: Any) -> list[str]:
 
 
 def missing(made: Any) -> list[str]:
-    """What of a worker's pod is not as rivers makes it."""
+    """Return the fields of a worker's pod that differ from rivers' own."""
     plain = pod(env={"A": "ours"})
     same = ("image", "command", "ports", "terminationMessagePath", "terminationMessagePolicy")
     found = [name for name in same if worker(made)[name] != worker(plain)[name]] + [
@@ -490,7 +490,7 @@ class TestAnyTemplate:
     @settings(max_examples=300)
     @given(templates, st.booleans())
     def test_takes_nothing_away(self, mine: dict[str, Any], allow_insecure: bool) -> None:
-        """What rivers sets stays as it is, also where the template may loosen the pod."""
+        """Required fields stay, even if the template may loosen the pod."""
         made = accepted(mine, allow_insecure)
         assume(made is not None)
 

@@ -84,12 +84,12 @@ class TestLabels:
 
     @pytest.mark.parametrize("text", ["orders", "Raw_orders.v2", "a" * 63, "4f1c-8a"])
     def test_as_it_is(self, text: str) -> None:
-        """What can be the value of a label is one as it is, so that a person can select by it."""
+        """A legal label value stays as it is, so that people can select by it."""
         assert text == label_value(text)
 
     @pytest.mark.parametrize("text", ["shop/orders", "a" * 64, "-a", "a.", "", "日本", "a\n"])
     def test_shortened(self, text: str) -> None:
-        """What cannot is another value, and still one."""
+        """An illegal label value is replaced by a legal one."""
         assert text != label_value(text)
         assert LABEL_VALUE.fullmatch(label_value(text))
 
@@ -122,7 +122,7 @@ class TestLabels:
 
     @pytest.mark.parametrize("keep", [True, False])
     def test_keeps_failed(self, keep: bool) -> None:
-        """Whether a failed pod is to stay can be read from the pod by any controller."""
+        """Any controller can read from a pod that it has to stay after a failure."""
         assert keep == is_kept_after_failure(Pod(metadata=Metadata(labels=build_labels(spec(), keep_failed=keep))))
 
 

@@ -35,7 +35,7 @@ REFUSED = "127.0.0.1:5002/missing:1"
 
 
 class Seen(msgspec.Struct):
-    """What was once seen of a pod on Kubernetes 1.34 with containerd."""
+    """Return a pod that was recorded on Kubernetes 1.34 with containerd."""
 
     pod: Pod
     events: tuple[Event, ...]
@@ -95,7 +95,7 @@ def test_what_may_change_is_waited_for(name: str, word: str, text: str) -> None:
 
 @pytest.mark.parametrize(("name", "word", "patience", "text"), FATAL)
 def test_what_does_not_change_is_fatal(name: str, word: str, patience: float, text: str) -> None:
-    """What the registry refuses, what is missing and what cannot be run end the attempt, and say what to do."""
+    """Refused images, missing objects and commands that cannot run are fatal, with a hint."""
     cause = find_cause(seen(name).pod, seen(name).events)
 
     assert cause is not None
@@ -214,7 +214,7 @@ NO_ANSWERS = [
 
 @pytest.mark.parametrize("message", NO_ANSWERS)
 def test_a_registry_that_does_not_answer_is_waited_for(message: str) -> None:
-    """Whatever is no refusal may be over in a minute, an unknown text too."""
+    """Errors other than refusals are transient, unknown messages too."""
     cause = find_cause(waiting("ErrImagePull", message))
 
     assert cause is not None
@@ -412,7 +412,7 @@ def test_the_last_event_counts_whatever_their_order() -> None:
     ],
 )
 def test_events_that_explain(reason: str, message: str, fatal: bool) -> None:
-    """What the kubelet notes about volumes and the pod's network is told; only what is missing is fatal."""
+    """Events about volumes and the network are causes; only missing objects are fatal."""
     cause = find_cause(waiting("ContainerCreating"), [event(reason, message, 5)])
 
     assert cause is not None

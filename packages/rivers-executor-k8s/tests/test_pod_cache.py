@@ -69,7 +69,7 @@ class TestEvents:
         assert [True, False, False] == [cache.remove(states[5]), cache.remove(states[5]), cache.update(states[4])]
 
     def test_a_pod_without_uid_is_none(self) -> None:
-        """What has no uid is no pod."""
+        """An object without a uid is ignored."""
         cache = PodCache()
 
         assert (False, False) == (cache.update(Pod()), cache.remove(Pod()))
@@ -89,7 +89,7 @@ class TestLists:
         assert [life("c")[0]] == gone
 
     def test_what_the_watch_has_told_meanwhile_is_newer(self) -> None:
-        """What came while the list was under way is not undone by it: no change, no pod that is new, no deletion."""
+        """Changes, new pods and deletions that arrive during a list request are not undone by the list."""
         cache = PodCache()
         for uid in "ab":
             cache.update(life(uid)[2])
@@ -103,7 +103,7 @@ class TestLists:
         assert ([], [life("c")[0]]) == cache.apply_list([life("a")[4]])
 
     def test_a_list_is_right(self) -> None:
-        """What a list says counts, also where it looks like a step back."""
+        """A list counts even if a state looks older."""
         cache = PodCache()
         cache.update(life("a")[2])
         cache.begin_list()

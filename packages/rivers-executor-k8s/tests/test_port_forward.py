@@ -58,7 +58,7 @@ def path_of(forward: PortForward) -> Path:
 
 
 async def echoed(forward: PortForward, data: bytes) -> bytes:
-    """What comes back over a connection of its own."""
+    """Send data over a new connection and return the echo."""
     reader, writer = await asyncio.open_unix_connection(path_of(forward))
     sending = asyncio.ensure_future(sent(writer, data))
     try:
@@ -102,7 +102,7 @@ def test_nobody_else_gets_in(fake: FakeCluster) -> None:
 
 
 def test_a_long_temporary_folder(fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the temporary folder's name leaves no room for a socket's, another one is taken."""
+    """A temporary folder whose path is too long for a socket is replaced by /tmp."""
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
@@ -162,7 +162,7 @@ def test_a_port_that_nobody_listens_on(fake: FakeCluster) -> None:
 
 
 def test_a_refusal_is_known_at_once(fake: FakeCluster) -> None:
-    """Who may not forward ports, or names a pod that is not there, is told before anything is dialled."""
+    """A missing permission or pod is reported before anything is dialled."""
     fake.deny("get", "pods/portforward")
 
     async def scenario() -> None:
@@ -226,7 +226,7 @@ def test_closing_before_a_connection_has_begun(fake: FakeCluster, passes: int) -
 
 
 def after_the_end(end: socket.socket) -> bytes:
-    """What comes from a connection; a reset is an end, too."""
+    """Return the next byte of a connection, none at its end or after a reset."""
     with contextlib.suppress(ConnectionError):
         return end.recv(1)
     return b""
@@ -266,12 +266,12 @@ def test_grpc_dials_it() -> None:
 
 
 class TestWebSocket:
-    """What a FakeCluster does not send: fragments, pings, odd frames."""
+    """Frames that FakeCluster does not send: fragments, pings, malformed ones."""
 
     def received(
         self, frames: bytes, *, cut: bool = False, send: bytes = b"", protocol: str = PROTOCOL
     ) -> tuple[bytes, bytes]:
-        """What a client of a forward gets where the server sends these frames, and what the server gets."""
+        """Return the data that a client receives for these frames, and the bytes that the server receives."""
         heard = bytearray()
 
         async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -339,14 +339,14 @@ class TestWebSocket:
         assert b"abc" == got
 
     def test_an_error_of_the_port_ends_it(self) -> None:
-        """What is told on the channel for errors is no data."""
+        """A message on the channel for errors is not data."""
         greeting = plain(b"\x00" + struct.pack("<H", 1)) + plain(b"\x01" + struct.pack("<H", 1))
 
         assert b"" == self.received(greeting + plain(b"\x01error forwarding port 1 to pod p: refused"))[0]
 
     @pytest.mark.parametrize("size", [1, 3, 4, 5, 124, 125, 65_534, 65_535, 100_001])
     def test_frames_are_masked(self, size: int) -> None:
-        """What is sent comes in frames with masks that change, and says on which channel it is."""
+        """Data is sent on channel 0 in frames with changing masks."""
         payload = os.urandom(size)
         frames = list(frames_in(self.received(b"", send=payload)[1]))
         data = [unmasked for first, _, unmasked in frames if first == 0x82]
@@ -356,7 +356,7 @@ class TestWebSocket:
         assert len(frames) == len({mask for _, mask, _ in frames})
 
     def test_another_protocol(self) -> None:
-        """A server that speaks another protocol is none to carry bytes to."""
+        """A server that selects another subprotocol is refused."""
         with pytest.raises(aiohttp.ClientError, match=r"does not speak v4\.channel\.k8s\.io"):
             self.received(b"", protocol="chat")
 

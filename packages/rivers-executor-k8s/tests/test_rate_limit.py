@@ -1,4 +1,4 @@
-"""How many requests are under way, how often it is tried again, and after which pauses."""
+"""Limits of concurrent requests, the budget for retries, pauses between retries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fake() -> Iterator[FakeCluster]:
 
 class TestRetryBudget:
     def test_ten_a_second(self) -> None:
-        """After a burst there are ten a second, whoever waits for how long."""
+        """After a burst the budget allows ten retries a second."""
         now = [0.0]
         retries = RetryBudget(lambda: now[0])
 
@@ -40,7 +40,7 @@ class TestRetryBudget:
         assert abs(BURST + RATE * 60 - count) <= 1
 
     def test_good_answers_earn_some(self) -> None:
-        """Each request that went well allows one more try at once, and they do not pile up."""
+        """Each success allows one more retry, up to the burst."""
         retries = RetryBudget(lambda: 0.0)
         for _ in range(1000):
             retries.earn()
@@ -82,7 +82,7 @@ class TestSlots:
         ]
 
     def test_the_lease_does_not_queue(self, fake: FakeCluster) -> None:
-        """What a run asks for once waits for none of its steps' requests."""
+        """Requests that a run sends once do not queue behind those of its steps."""
         rule = fake.faults.add(Fault.hang(), resource="pods", verb="get", times=CONCURRENT)
 
         async def scenario() -> None:
@@ -105,6 +105,6 @@ class TestPause:
         assert longest == pytest.approx(pause(tries, chance=lambda: 1.0))
 
     def test_never_before_what_the_server_says(self) -> None:
-        """Where the server has named a moment, the pause is added to it, so that not all come at that moment."""
+        """The pause is added to Retry-After, so that clients do not return together."""
         assert 7.0 == pause(1, 7.0, chance=lambda: 0.0)
         assert 7.2 == pytest.approx(pause(1, 7.0, chance=lambda: 1.0))

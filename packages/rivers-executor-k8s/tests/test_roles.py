@@ -58,7 +58,7 @@ def of(*permissions: Permission) -> Rights:
 
 @pytest.mark.parametrize("outside", [False, True])
 def test_the_printed_role_is_the_published_one(outside: bool) -> None:
-    """What preflight prints for a missing verb is what `deploy/` holds, and both are what the code asks for."""
+    """The Role that preflight prints equals the one in `deploy/` and the permissions in the code."""
     printed = yaml.safe_load(role_yaml("rivers", outside))
     published = one("Role", role_name(outside))
 

@@ -204,7 +204,7 @@ class TestRead:
         ],
     )
     def test_no_template(self, file: Path, text: str, expected: str) -> None:
-        """What is no single YAML object is refused with its file and what is wrong."""
+        """A file that is not one YAML object is refused with its path and fault."""
         file.write_text(text)
         said = problem(file)
 
@@ -215,7 +215,7 @@ class TestRead:
         ("data", "expected"), [(b"\xff\xfe\xff", "is not YAML"), (b"#" * (1 << 20) + b"#", "more than 1048576 bytes")]
     )
     def test_no_text(self, file: Path, data: bytes, expected: str) -> None:
-        """What is no text, or far too much, is refused."""
+        """A file that is not text, or too large, is refused."""
         file.write_bytes(data)
 
         assert expected in problem(file)

@@ -27,7 +27,7 @@ def fake() -> Iterator[FakeCluster]:
 
 
 class Told:
-    """What a watch has told."""
+    """The reports of a watch."""
 
     def __init__(self) -> None:
         self.changes: list[tuple[str, str, str]] = []
@@ -136,7 +136,7 @@ STREAM_FAULTS = {
 
 @pytest.mark.parametrize("name", STREAM_FAULTS)
 def test_through_a_fault_of_streams(fake: FakeCluster, name: str) -> None:
-    """Whatever goes wrong with watches, two of three times, all pods are told to their end (K9, K10, K16-K19)."""
+    """With a fault in two of three watches all pods are reported to their end (K9, K10, K16-K19)."""
     told = Told()
     fake.faults.add(STREAM_FAULTS[name], verb="watch", rate=0.67, seed=3)
     pods = [f"p{number}" for number in range(10)]
@@ -293,7 +293,7 @@ def test_tokens_that_are_renewed(fake: FakeCluster) -> None:
 
 
 def test_a_listener_that_raises_stops_nothing(fake: FakeCluster, caplog: pytest.LogCaptureFixture) -> None:
-    """What the news of one pod lead to may fail: it is logged, and the others are told all the same."""
+    """An error in the handling of one pod is logged, and the other pods are still reported."""
     told = Told()
 
     def changed(pod: Pod) -> None:

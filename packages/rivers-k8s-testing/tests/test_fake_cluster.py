@@ -216,7 +216,7 @@ def test_a_lease_has_one_writer(client: Client) -> None:
 
 
 def test_permissions(cluster: FakeCluster, client: Client) -> None:
-    """What is denied is answered with 403, and access reviews say so before; `allow` takes it back."""
+    """Denied requests get 403, and access reviews agree; `allow` undoes it."""
     cluster.deny("create", "pods")
     cluster.deny("get", "pods/log")
     asked = {"verb": "get", "resource": "pods", "subresource": "log"}
@@ -340,7 +340,7 @@ def test_a_closed_cluster() -> None:
 
 
 def test_a_pod_that_is_not_there(cluster: FakeCluster, client: Client) -> None:
-    """Who asks for a pod that is not there is told which are; who waits in vain, what there was."""
+    """A missing pod is reported with the existing ones, a timeout with the last status."""
     client.create("there")
 
     with pytest.raises(LookupError, match=r"no pod 'here' in this cluster; there are: there"):
@@ -351,7 +351,7 @@ def test_a_pod_that_is_not_there(cluster: FakeCluster, client: Client) -> None:
 
 
 def test_objects_are_copies(cluster: FakeCluster, client: Client) -> None:
-    """What a test does to an object that it got changes nothing in the cluster."""
+    """Changes to a returned object do not reach the cluster."""
     client.create("p")
     cluster.pods()[0]["metadata"]["name"] = "changed"
 

@@ -70,7 +70,7 @@ def test_an_eviction_says_why(cluster: FakeCluster, client: Client, start: Calla
 
 
 def test_a_pod_takes_all_its_processes_along(cluster: FakeCluster, start: Callable[..., Any]) -> None:
-    """What a container has started ends with it, also in a session of its own, whether killed or at its own end."""
+    """Descendants end with their container, even in another session, however it ends."""
     uid = start(BRINGS_UP)["metadata"]["uid"]
     mark = f"{cluster._mark}/{uid}"
     before = len(find_marked(mark))

@@ -84,7 +84,7 @@ def path_of(namespace: str, what: str) -> str:
 
 
 def said(answer: tuple[int, Any]) -> tuple[int, Any]:
-    """What must be the same: all of a Status but for versions."""
+    """Return a Status without the versions, for comparison."""
     status, body = answer
     return status, json.loads(re.sub(r"current: \d+", "current: …", json.dumps(body)))
 
@@ -128,7 +128,7 @@ def fake(real: tuple[Ask, str]) -> Iterator[tuple[FakeCluster, Ask]]:
 
 @pytest.mark.parametrize("asked", REFUSED.values(), ids=REFUSED.keys())
 def test_refusals(real: tuple[Ask, str], fake: tuple[FakeCluster, Ask], asked: Asked) -> None:
-    """What is wrong with a request is said in the same words, field for field."""
+    """Errors have the same Status as a real API server's, field for field."""
     (ask, namespace), (method, what, body) = real, asked
     path = path_of(namespace, what)
 
