@@ -1,4 +1,4 @@
-"""How an attempt ended by its pod's status, as a real cluster gave it (`statuses/`) or as others give it."""
+"""Classification of attempts' ends by pod statuses, recorded on a real cluster (`statuses/`) or written by hand."""
 
 from __future__ import annotations
 

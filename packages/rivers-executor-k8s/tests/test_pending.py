@@ -1,4 +1,4 @@
-"""Why a pod does not start, by statuses that a real cluster gave (`statuses/`) and texts of other runtimes."""
+"""Causes of pending pods, from statuses of a real cluster (`statuses/`) and messages of other runtimes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of the fake cluster share: a client that hides nothing, pods to make, and the check for leftovers."""
+"""Helpers of FakeCluster's tests: a plain client, pods to create, a check for leftovers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 EVENTS = "/api/v1/namespaces/default/events"
 PROGRAM = "import os; exec(os.environ['CODE'])"
-"""What containers run here: the code of their manifest."""
+"""The program of containers: it runs the code of their manifest."""
 WAITS = "import time; print('up', flush=True)\nwhile True: time.sleep(0.01)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, lambda *_: print('heard', flush=True))\n" + WAITS
 HEARS = "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(143))\n" + WAITS

@@ -1,4 +1,4 @@
-"""What befalls a pod of the fake cluster looks as it does in a real one, and no process outlives it."""
+"""Faults of FakeCluster's pods look as in a real cluster, and no process outlives them."""
 
 from __future__ import annotations
 

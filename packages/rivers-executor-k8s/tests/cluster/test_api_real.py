@@ -1,4 +1,4 @@
-"""What a real API server answers is what the client takes it for: refusals, watches, logs, port-forward, tokens."""
+"""The client against a real API server: refusals, watches, logs, port-forward, tokens."""
 
 from __future__ import annotations
 

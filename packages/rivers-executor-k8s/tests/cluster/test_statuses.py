@@ -1,4 +1,4 @@
-"""What a real kubelet and scheduler say of pods that do not start, and of pods that end, is understood."""
+"""Statuses of a real kubelet and scheduler for pending and ended pods are understood."""
 
 from __future__ import annotations
 
