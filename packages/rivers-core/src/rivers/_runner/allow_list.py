@@ -201,7 +201,7 @@ def _matches(call: Call, function: object, node: StepSpec | InnerStep) -> bool:
 
 
 def _is_command_of(task: BashTask, arguments: dict[str, Any], inputs: Sequence[Input]) -> bool:
-    """Whether the inputs are the settings of this task and the arguments of its call, and nothing else.
+    """Return whether the inputs are the settings of this task and the arguments of its call, and nothing else.
 
     An argument is an environment variable: a stray one could set LD_PRELOAD or PATH.
     """
