@@ -45,14 +45,18 @@ def test_plain_iterators(iterator: Any, items: list[Any]) -> None:
     assert items == list_items(iterator)
 
 
-@pytest.mark.parametrize("value", [itertools.count(), itertools.cycle("a"), itertools.repeat(1)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [itertools.count(), itertools.cycle("a"), itertools.repeat(1)], ids=lambda one: type(one).__name__
+)
 def test_without_an_end(value: Any) -> None:
     """An iterator without an end is refused, not read until memory is full."""
     with pytest.raises(ResultDefinitionError, match="expected an iterator with an end"):
         list_items(value)
 
 
-@pytest.mark.parametrize("value", [[1], (1,), {"a": 1}, "text", range(3), {1}.__iter__, deque([1]), None], ids=repr)
+@pytest.mark.parametrize(
+    "value", [[1], (1,), {"a": 1}, "text", range(3), {1}.__iter__, deque([1]), None], ids=lambda one: type(one).__name__
+)
 def test_everything_else(value: Any) -> None:
     """A value that can be read again stays as it is."""
     assert not is_one_shot(value)
