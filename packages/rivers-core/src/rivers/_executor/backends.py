@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rivers._events.dispatcher import EventDispatcher
 from rivers._executor.backend import ExecutorBackend, Sink
-from rivers._plan.plan import Plan
+from rivers._plan.plan import Plan, Step
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import ExecutorLimits, Unit
 from rivers.exceptions import GraphValidationError, Problem, RiversError
@@ -44,8 +44,8 @@ class Backends:
         ]
         self.closures = {(i, how): can.of(how).closures for i, can in enumerate(self.can) for how in (False, True)}
 
-    def __getitem__(self, placed: int) -> ExecutorBackend:
-        return self.all[placed]
+    def __getitem__(self, executor_index: int) -> ExecutorBackend:
+        return self.all[executor_index]
 
     def preflight(self, specifier: Specifier, emit: Sink) -> None:
         """Ask the backends for problems, with the specs that they would get; `emit` takes what they report meanwhile.
@@ -85,13 +85,22 @@ class Backends:
             except Exception as error:  # noqa: BLE001 - it must not keep the others from being closed
                 self._dispatcher.warn(f"closing the executor {backend.executor!r} raised {describe_exception(error)}")
 
-    def _specs(self, placed: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:
+    def _specs(self, executor_index: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:
         for step in self._plan.steps:
-            if step.executor_index == placed and self.can[placed].of(step.is_async).closures != "local":
+            if step.executor_index == executor_index and self.can[executor_index].of(step.is_async).closures != "local":
                 try:
                     spec = specifier.prepare(step)
-                    encode_spec(spec)  # what is too large is found now, and not when the step's turn comes
+                    self._check_size(step, spec)
                     yield spec
                 except RiversError as error:
                     hint = f" ({error.hint})" if error.hint else ""
                     problems.append(Problem(error.message + hint, step.key, step.node.definition.where))
+
+    def _check_size(self, step: Step, spec: StepSpec) -> None:
+        """Encode the spec, so that one that is too large refuses the run instead of failing when its turn comes."""
+        # A tenth of the controller's time for a step without a body, so it is done once for all runs of a plan.
+        is_of_plan = spec.config is None and spec.run_tags is None
+        if not is_of_plan or step.index not in self._plan.encodable:
+            encode_spec(spec)
+            if is_of_plan:
+                self._plan.encodable.add(step.index)

@@ -85,11 +85,13 @@ class Batch:
 class Plan:
     """The ordered steps of a run. `print(plan)` shows levels and batches.
 
-    A step starts as soon as its own inputs are stored: levels and batches are no barriers.
+    A step starts as soon as its own inputs are stored: levels and batches are no barriers. `encodable` holds the
+    indices of steps whose specs are known to be within the protocol's limits.
     """
 
     def __init__(self, steps: Sequence[Step], executors: Sequence[Executor]) -> None:
         self._children: list[list[int]] | None = None
+        self.encodable: set[int] = set()
         self.steps: tuple[Step, ...] = tuple(steps)
         self.executors: tuple[Executor, ...] = tuple(executors)
 
