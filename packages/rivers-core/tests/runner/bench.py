@@ -1,4 +1,4 @@
-"""A bench for runners: specs of live functions, a store in memory, and what was told."""
+"""A bench for runners: specs of live functions, a store in memory, and the emitted events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEADLINE = 20.0
 
 
 class Bench:
-    """Makes specs and runners for them, takes their events, and waits for some."""
+    """Creates specs and runners, collects their events, and waits for some."""
 
     def __init__(self) -> None:
         self.local: dict[str, Any] = {}
@@ -26,7 +26,7 @@ class Bench:
         self._told = threading.Condition()
 
     def ref(self, found: Any) -> LocalRef:
-        """A ref of this object."""
+        """Return a ref of this object."""
         token = str(id(found))
         self.local[token] = found
         return LocalRef(token=token)
@@ -42,7 +42,7 @@ class Bench:
         capture: bool = False,
         **fields: Any,
     ) -> StepSpec:
-        """An attempt whose inputs are `reads`, values by parameter; its value is stored under its attempt id."""
+        """Return an attempt with the inputs `reads`, values by parameter; its value is stored under its attempt id."""
         handler = self.ref(store if store is not None else self.memory)
         for key, value in (reads or {}).items():
             self.memory.handle_output(rs.OutputContext(key), value)
@@ -66,17 +66,17 @@ class Bench:
             self._told.notify_all()
 
     def runner(self, **options: Any) -> Runner:
-        """A runner of one step at a time, here."""
+        """Return a runner of one step at a time, in this thread."""
         return Runner(self.emit, local=self.local, keep_error=self.errors.__setitem__, **{"grace": 0.05, **options})
 
     def async_runner(self, **options: Any) -> AsyncRunner:
-        """A runner of many steps, in a thread of its own."""
+        """Return a runner of many steps, in a thread of its own."""
         return AsyncRunner(
             self.emit, local=self.local, keep_error=self.errors.__setitem__, **{"grace": 0.05, **options}
         )
 
     def until(self, wanted: Callable[[], bool]) -> None:
-        """Wait until what was told makes this true."""
+        """Wait until the events make this true."""
         with self._told:
             assert self._told.wait_for(wanted, DEADLINE), f"not told within {DEADLINE} s; told was {self.events}"
 
@@ -86,15 +86,15 @@ class Bench:
         return self.results(attempt_id)[0]
 
     def results(self, attempt_id: str) -> list[StepResult]:
-        """The results told of an attempt: one, when all is well."""
+        """Return the results of an attempt: one, if all is well."""
         return [event for event in self.events if isinstance(event, StepResult) and event.attempt_id == attempt_id]
 
     def logs(self, attempt_id: str = "1") -> list[str]:
-        """The messages told of an attempt."""
+        """Return the messages of an attempt."""
         return [
             event.message for event in self.events if isinstance(event, LogRecord) and event.attempt_id == attempt_id
         ]
 
     def stored(self, attempt_id: str = "1") -> Any:
-        """The value that an attempt has stored."""
+        """Return the value that an attempt has stored."""
         return self.memory.load_input(rs.InputContext(attempt_id))

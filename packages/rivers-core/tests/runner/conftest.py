@@ -1,4 +1,4 @@
-"""What the tests of runners share: the folder as the package `runner`, a bench, processes that belong to a runner."""
+"""Fixtures for the tests of runners: a bench, and processes that belong to a runner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.fd_host import Host  # noqa: E402 - the same
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    """A new bench; when the test is over no thread may be left."""
+    """Yield a new bench; check that no thread is left after the test."""
     before = set(threading.enumerate())
     yield Bench()
     assert set() == set(threading.enumerate()) - before
@@ -28,7 +28,7 @@ def bench() -> Iterator[Bench]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., Host]:
-    """Starts a host that runs the named functions of `bodies`, one attempt after another."""
+    """Start a host that runs the named functions of `bodies`, one attempt after another."""
 
     def start(bodies: str, *names: str, **options: Any) -> Host:
         return Host(tmp_path, bodies, *names, **options)
@@ -38,7 +38,7 @@ def start(tmp_path: Path) -> Callable[..., Host]:
 
 @pytest.fixture
 def run(start: Callable[..., Host]) -> Callable[..., Host]:
-    """The same, to its end."""
+    """Run such a host to its end."""
 
     def run(bodies: str, *names: str, **options: Any) -> Host:
         with start(bodies, *names, **options) as host:

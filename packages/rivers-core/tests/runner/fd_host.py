@@ -1,4 +1,4 @@
-"""A process that belongs to its runner, to be told what its bodies write to fd 1 and 2."""
+"""A process that belongs to its runner, and reports the output of its bodies on fd 1 and 2."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ import ctypes, fcntl, logging, os, signal, subprocess, sys, threading
 
 
 class Host:
-    """Such a process and what it tells, line by line while it runs."""
+    """Such a process and its reports, line by line while it runs."""
 
     def __init__(self, folder: Path, bodies: str, *names: str, capture: bool = True, **options: Any) -> None:
         (folder / "host.py").write_text(HOST)
@@ -89,7 +89,7 @@ class Host:
         self.process.wait()
 
     def until(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Read up to that event."""
+        """Read reports up to that event."""
         for line in self._events:
             self.seen.append(json.loads(line))
             if wanted(self.seen[-1]):
@@ -97,7 +97,7 @@ class Host:
         raise AssertionError(f"the host ended: {self.err.read_bytes().decode()} {self.seen[-20:]}")
 
     def finish(self) -> Host:
-        """Read to the end; the attempts succeeded, and all is as it was."""
+        """Read to the end; check that the attempts succeeded and the process is as before."""
         self.until(lambda event: event["attempt"] == "")
         assert 0 == self.process.wait(timeout=30)
         assert [] == [event for event in self.seen if event.get("ending", "succeeded") != "succeeded"]

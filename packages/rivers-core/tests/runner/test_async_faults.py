@@ -1,4 +1,4 @@
-"""Async steps that fail, are stopped, do not stop, or block the loop; and that one step's fault is no other's."""
+"""Async steps that fail, are stopped, do not stop, or block the loop, without effect on other steps."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_stop_before_it_has_begun(bench: Bench, runner: AsyncRunner) -> None:
 
 
 def test_stop_of_what_does_not_run(bench: Bench, runner: AsyncRunner) -> None:
-    """Stopping an attempt that is unknown or over is nothing, before the first submit, too."""
+    """A stop of an unknown or ended attempt does nothing, also before the first submit."""
     runner.stop("1")
     runner.submit(bench.spec(plain))
     assert Ending.SUCCEEDED is bench.result().ending
@@ -158,7 +158,7 @@ def test_stop_while_it_stores(bench: Bench, runner: AsyncRunner) -> None:
 
 
 def test_swallowed_twice_is_abandoned(bench: Bench) -> None:
-    """A body that swallows both cancellations is given up after the grace with a warning, its tasks too (A2)."""
+    """A body that swallows both cancellations is abandoned with its tasks after the grace, with a warning (A2)."""
     told: list[str] = []
     waiting = threading.Event()
 
@@ -195,7 +195,7 @@ def test_swallowed_twice_is_abandoned(bench: Bench) -> None:
 
 
 def test_an_abandoned_task_is_collected_unnoticed(bench: Bench, runner: AsyncRunner) -> None:
-    """What is left of an abandoned body is collected in the midst of another one, and changes nothing for that."""
+    """The remains of an abandoned body are collected while another one runs, without effect on that one."""
     gone = bench.async_runner()
     gone.submit(bench.spec(stubborn, timeout=0.01))
     assert bench.result().failure is not None
@@ -251,7 +251,7 @@ def test_who_blocks_the_loop_is_named(bench: Bench, runner: AsyncRunner) -> None
 
 
 def test_a_busy_loop_is_not_a_blocked_one(bench: Bench, runner: AsyncRunner) -> None:
-    """Where many steps keep the loop from turning for longer than that, none of them is blamed for it."""
+    """If many steps together keep the loop busy for that long, none of them is reported."""
 
     async def works() -> None:
         time.sleep(0.1)  # noqa: ASYNC251 - what is under test
@@ -264,7 +264,7 @@ def test_a_busy_loop_is_not_a_blocked_one(bench: Bench, runner: AsyncRunner) -> 
 
 
 def test_a_timeout_of_a_blocking_body(bench: Bench, runner: AsyncRunner) -> None:
-    """A body that blocks the loop beyond its timeout is overdue when it gives it back; nothing is stored."""
+    """A body that blocks the loop beyond its timeout is overdue once it yields; nothing is stored."""
 
     async def blocks() -> None:
         threading.Event().wait(0.02)
@@ -329,7 +329,7 @@ def test_close_without_a_step(bench: Bench) -> None:
 
 
 def test_a_closed_runner_takes_nothing(bench: Bench) -> None:
-    """A submit after close() raises, as nobody would tell its end; a stop or another close() is nothing."""
+    """A submit after close() raises; a stop or another close() does nothing."""
     runner = bench.async_runner()
     runner.submit(bench.spec(plain))
     bench.result()
@@ -342,7 +342,7 @@ def test_a_closed_runner_takes_nothing(bench: Bench) -> None:
 
 
 def test_close_does_not_wait_for_a_blocked_loop(bench: Bench) -> None:
-    """Where a body holds the loop, close() returns by its deadline, says where, and tells every step's end once."""
+    """If a body holds the loop, close() returns by its deadline, names the position, and reports each step once."""
     holding, release = threading.Event(), threading.Event()
 
     async def holds() -> None:

@@ -135,7 +135,7 @@ BODIES = [
 
 
 def seen_of(bench: Bench, result: StepResult) -> dict[str, Any]:
-    """What does not depend on time and place."""
+    """Return the parts of a result that depend on neither time nor process."""
     failure = result.failure
     message = failure.message.partition(" s, longer")[2] or failure.message if failure is not None else None
     return {
@@ -151,7 +151,7 @@ def seen_of(bench: Bench, result: StepResult) -> dict[str, Any]:
 
 @pytest.mark.parametrize("body", BODIES)
 def test_the_same_as_one_at_a_time(body: Callable[..., Any]) -> None:
-    """A body has the same result, reason, message, value and texts here as where steps run one after another."""
+    """A body has the same result, reason, message, value and output in both runners."""
     alone, together = Bench(), Bench()
     one = alone.runner()
     expected = seen_of(alone, one.run_step(alone.spec(body, **CASES.get(body, {}))))

@@ -1,4 +1,4 @@
-"""Async steps side by side: how many, in which threads, isolated from each other."""
+"""Concurrent async steps: their number, their threads, their isolation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_ten_thousand_at_once(bench: Bench, runner: AsyncRunner) -> None:
 
 
 def test_from_a_running_loop(bench: Bench, runner: AsyncRunner) -> None:
-    """Where the submitting thread has a running loop, as in a notebook, bodies run on another one."""
+    """If the submitting thread has a running loop, as in a notebook, bodies run on another one."""
 
     async def identity() -> int:
         return id(asyncio.get_running_loop())
@@ -71,7 +71,7 @@ def test_from_a_running_loop(bench: Bench, runner: AsyncRunner) -> None:
 
 
 def test_steps_do_not_see_each_other(bench: Bench, runner: AsyncRunner) -> None:
-    """Context variables, printed and logged texts of steps that take turns stay with their step (A9)."""
+    """Context variables, prints and log records of interleaved steps stay with their step (A9)."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
     steps = asyncio.Barrier(3)
 
@@ -101,7 +101,7 @@ def test_steps_do_not_see_each_other(bench: Bench, runner: AsyncRunner) -> None:
 
 
 def test_a_step_leaves_its_own_tasks(bench: Bench, runner: AsyncRunner) -> None:
-    """Tasks that a body left are cancelled, awaited and named when it ends; those of a step beside it go on (A6)."""
+    """Tasks that a body left are cancelled, awaited and named when it ends; those of a concurrent step go on (A6)."""
     release = asyncio.Event()
     ended: list[str] = []
 
@@ -137,7 +137,7 @@ def test_a_step_leaves_its_own_tasks(bench: Bench, runner: AsyncRunner) -> None:
 
 
 def test_a_generator_that_nobody_holds(bench: Bench, runner: AsyncRunner) -> None:
-    """An async generator that a body dropped half way is closed by the loop, in its own time: it is no task left."""
+    """An async generator that a body dropped half way is closed by the loop later, and is not reported as a task."""
     release, closed = asyncio.Event(), threading.Event()
 
     async def numbers() -> AsyncIterator[int]:
@@ -164,7 +164,7 @@ def test_a_generator_that_nobody_holds(bench: Bench, runner: AsyncRunner) -> Non
 
 
 def test_a_step_that_is_over_is_gone(bench: Bench) -> None:
-    """Nothing of a step is left for the garbage collector: ten thousand of them would keep it busy."""
+    """A step leaves no reference cycles for the garbage collector."""
     runner = bench.async_runner()
     gc.collect()
     gc.disable()
@@ -225,7 +225,7 @@ class Near(Far):
 
 
 def test_near_values_are_not_handed_over(bench: Bench, runner: AsyncRunner) -> None:
-    """A handler that reaches less far is called on the loop: that is faster than another thread."""
+    """A handler with a smaller reach is called on the loop, which is faster than another thread."""
 
     async def body(value: str) -> str:
         return value
@@ -236,7 +236,7 @@ def test_near_values_are_not_handed_over(bench: Bench, runner: AsyncRunner) -> N
 
 
 class Slow(rs.Resource):
-    """Its setup waits until it is released, and fails as often as it is told to."""
+    """A resource whose setup waits until it is released, and fails a given number of times."""
 
     fails: int = 0
 
@@ -351,7 +351,7 @@ def test_a_stream_is_iterated(bench: Bench, runner: AsyncRunner) -> None:
 
 
 def test_what_is_told_comes_in_order(bench: Bench, runner: AsyncRunner) -> None:
-    """Start, texts, result: each told once, with the worker and the time of each phase."""
+    """Start, output and result are emitted once each, with the worker and the time of each phase."""
 
     async def body() -> AsyncIterator[int]:
         sys.stdout.write("one\n")

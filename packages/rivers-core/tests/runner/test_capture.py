@@ -1,4 +1,4 @@
-"""Printed and logged texts as records: lines, limits, threads, and what is left of it afterwards."""
+"""Prints and log records as events: lines, limits, threads, and the streams afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rivers.protocol.result import LogRecord
 
 @contextmanager
 def capturing() -> Iterator[None]:
-    """In the test itself: between its phases pytest puts streams of its own in place."""
+    """Capture within the test itself, as pytest replaces the streams between its phases."""
     Capture.install(logging.INFO)
     try:
         yield
@@ -39,7 +39,7 @@ def output_to(records: list[LogRecord]) -> StepOutput:
 
 
 def test_lines_are_whole() -> None:
-    """Parts of a line are told as one record, streams apart, and the last line at the end."""
+    """Parts of a line become one record for each stream; an unfinished line follows at the end."""
     told: list[LogRecord] = []
     output = output_to(told)
 
@@ -67,7 +67,7 @@ def test_messages_are_bounded() -> None:
 
 
 def test_flood_is_bounded() -> None:
-    """Of a flood the first MiB and the last four are told, and how much is missing between them."""
+    """Of a flood the first MiB and the last four are emitted, with the size of the missing part."""
     told: list[LogRecord] = []
     output = output_to(told)
     line = "x" * 1000
@@ -84,7 +84,7 @@ def test_flood_is_bounded() -> None:
 
 
 def test_nothing_after_the_end() -> None:
-    """A thread that outlives its attempt tells nothing more."""
+    """Output of a thread that outlives its attempt is dropped."""
     told: list[LogRecord] = []
     output = output_to(told)
 
@@ -114,7 +114,7 @@ def test_threads_lose_no_text() -> None:
 
 
 def test_a_listener_that_prints() -> None:
-    """A sink that prints what it is told does not hear itself."""
+    """A sink that prints its events does not receive its own prints."""
 
     told: list[LogRecord] = []
 
@@ -147,7 +147,7 @@ async def prints_later() -> None:
 @pytest.mark.parametrize("executor", [rs.Executor.in_process(), rs.Executor.parallel(max_workers=1)], ids=repr)
 @pytest.mark.parametrize("body", [leaves_a_variable, prints_later], ids=lambda body: body.__name__)
 def test_a_listener_is_outside_the_capture(executor: rs.Executor, body: Callable[[], Any]) -> None:
-    """What a listener prints and logs about any event of a step is no event of that step."""
+    """Prints and log records of a listener about a step are no events of that step."""
     seen: list[rs.events.Event] = []
 
     def listen(event: rs.events.Event) -> None:
@@ -164,7 +164,7 @@ def test_a_listener_is_outside_the_capture(executor: rs.Executor, body: Callable
 
 
 def test_a_run_within_a_body() -> None:
-    """What the listener of a run prints is the output of the body that started that run."""
+    """Prints of a nested run's listener are output of the body that started that run."""
 
     def inner() -> None:
         print("inner")
@@ -180,7 +180,7 @@ def test_a_run_within_a_body() -> None:
 
 
 def test_bad_log_arguments() -> None:
-    """A log call whose arguments do not fit its format is told, too."""
+    """A log call whose arguments do not fit its format becomes a record as well."""
     told: list[LogRecord] = []
     output = output_to(told)
 
@@ -190,7 +190,7 @@ def test_bad_log_arguments() -> None:
 
 
 def test_everything_is_put_back() -> None:
-    """With the last user gone, the streams and loggers are the very objects they were."""
+    """After the last user, the streams and loggers are the same objects as before."""
     before = (sys.stdout, sys.stderr, list(logging.root.handlers), logging.getLogger("rivers.step").level)
 
     Capture.install(logging.INFO)
@@ -204,7 +204,7 @@ def test_everything_is_put_back() -> None:
 
 
 def test_a_stream_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process without sys.stdout (pythonw, a daemon) is served like any other."""
+    """A process without sys.stdout (pythonw, a daemon) can be captured."""
     monkeypatch.setattr(sys, "stdout", None)
 
     Capture.install(logging.INFO)
@@ -303,7 +303,7 @@ def test_a_tee_around_the_proxy() -> None:
 
 
 def test_one_proxy_for_all_runs() -> None:
-    """Whoever keeps sys.stdout from a run can write to it later, and the next run uses the same object."""
+    """A reference to sys.stdout from a run can be written to later, and the next run uses the same object."""
     kept = []
     for _ in range(2):
         with capturing():

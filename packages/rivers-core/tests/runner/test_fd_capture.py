@@ -1,4 +1,4 @@
-"""What native code and child processes of a body write to fd 1 and 2, in a process that belongs to its runner."""
+"""Output of native code and child processes on fd 1 and 2, in a process that belongs to its runner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.fd_host import Host
 
 
 def test_order_of_all_that_write(run: Callable[..., Host]) -> None:
-    """Prints, records, native code with its buffer and children are told, and passed on, in the order written."""
+    """Prints, records and output of native code and children are emitted and forwarded in the order written."""
     bodies = """
 def order():
     os.write(1, b"a\\n")
@@ -49,7 +49,7 @@ def hurries():
 
 
 def test_streams_are_told_apart(run: Callable[..., Host]) -> None:
-    """What is written to fd 2 is told as stderr, and passed on to stderr."""
+    """Output on fd 2 is emitted as stderr, and forwarded to stderr."""
     told = run("def warns():\n    os.system('echo oops >&2')", "warns")
 
     assert {"stderr"} == told.streams("warns")
@@ -58,7 +58,7 @@ def test_streams_are_told_apart(run: Callable[..., Host]) -> None:
 
 
 def test_told_while_the_body_runs(start: Callable[..., Host]) -> None:
-    """A line of a child process is told while the body still waits, without any print that would fetch it."""
+    """A line of a child process is emitted while the body still waits, without any print that would drain it."""
     bodies = """
 def waits():
     child = subprocess.Popen(["sh", "-c", "echo ready; read line; echo $line"], stdin=int(os.environ["GO"]))
@@ -85,7 +85,7 @@ def test_attempts_do_not_mix(run: Callable[..., Host]) -> None:
 
 
 def test_between_attempts(run: Callable[..., Host]) -> None:
-    """What comes while no attempt runs, a pipe full of it, is passed on and told to nobody."""
+    """Output between attempts, even a full pipe of it, is forwarded and not emitted."""
     bodies = """
 sys.setswitchinterval(10)
 def first(): os.write(1, b"one\\n")
@@ -101,7 +101,7 @@ def second(): os.write(1, b"two\\n")
 
 
 def test_characters_are_whole(run: Callable[..., Host]) -> None:
-    """A character whose bytes come in two writes, or where a long line is divided, is told as one."""
+    """A character whose bytes arrive in two writes, or at a cut of a long line, stays whole."""
     bodies = """
 def writes():
     for byte in "€\\n".encode():
@@ -115,7 +115,7 @@ def writes():
 
 
 def test_without_a_console(run: Callable[..., Host]) -> None:
-    """A process with fd 0, 1 and 2 closed and no sys.stdout tells what is printed and written all the same."""
+    """A process with fd 0, 1 and 2 closed and no sys.stdout still captures prints and writes."""
     bodies = """
 def speaks():
     print("printed")
@@ -139,7 +139,7 @@ BREAKING = {
 
 @pytest.mark.parametrize("how", BREAKING)
 def test_a_body_that_breaks_its_output(start: Callable[..., Host], how: str) -> None:
-    """Whatever a body does to fd 1 and 2, sys.stdout and logging, the next attempt is told as if it had not."""
+    """The output of the next attempt is complete, whatever a body does to fd 1 and 2, sys.stdout and logging."""
     bodies = f"""
 def breaks():
     {BREAKING[how]}
@@ -160,7 +160,7 @@ def order():
 
 
 def test_forks_are_told(run: Callable[..., Host]) -> None:
-    """What a fork prints, writes and warns of is told as the attempt's, line by line, and it has none of our files."""
+    """Prints, writes and warnings of a fork are output of the attempt, and the fork has none of our files."""
     bodies = """
 def forks():
     print("body")
@@ -188,7 +188,7 @@ def test_children_inherit_three_files(run: Callable[..., Host]) -> None:
 
 
 def test_threads_are_told(run: Callable[..., Host]) -> None:
-    """A thread of the body, which has no context of the attempt, is told as the attempt's."""
+    """Output of a body's thread, which lacks the attempt's context, belongs to the attempt."""
     bodies = """
 def starts():
     thread = threading.Thread(target=print, args=("from a thread",))
@@ -208,7 +208,7 @@ def writes():
 
 
 def test_nobody_reads_any_more(run: Callable[..., Host]) -> None:
-    """Where the reader of the old fd 1 has gone, the step ends well and is told whole, also with SIGPIPE's default."""
+    """Without a reader of the old fd 1 the step succeeds with all its output, also with the default of SIGPIPE."""
     readable, writable = os.pipe()
     os.close(readable)
     try:
@@ -221,7 +221,7 @@ def test_nobody_reads_any_more(run: Callable[..., Host]) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "pipe that does not wait", "terminal"])
 def test_nobody_reads(run: Callable[..., Host], kind: str) -> None:
-    """Where the old fd 1 is full and nobody reads it, the step goes on and is told whole."""
+    """If the old fd 1 is full and has no reader, the step goes on with all its output."""
     try:
         readable, writable = pty.openpty() if kind == "terminal" else os.pipe()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A body that floods fd 1 and 2: what is told of it, what is counted, and the memory it takes."""
+"""A body that floods fd 1 and 2: the emitted part, the counted part, and the memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def left_out(texts: list[str]) -> int:
 
 
 def test_flood_of_lines(run: Callable[..., Host]) -> None:
-    """Of 256 MiB of lines the first and the last are told, the bytes between counted exactly, and memory stays flat."""
+    """Of 256 MiB of lines the first and the last are emitted, the rest is counted exactly, and memory stays flat."""
     bodies = """
 def floods():
     block = (b"x" * 63 + b"\\n") * 1024
@@ -31,7 +31,7 @@ def floods():
 
 
 def test_flood_of_bytes_that_are_no_text(run: Callable[..., Host]) -> None:
-    """Of 32 MiB of bytes that are no UTF-8, without a newline, every byte is told, replaced, or counted."""
+    """Of 32 MiB of invalid UTF-8 without a newline, every byte is emitted, replaced, or counted."""
     bodies = """
 def floods():
     subprocess.run(["sh", "-c", "head -c 33554432 /dev/zero | LC_ALL=C tr '\\\\0' '\\\\377'"])
@@ -43,7 +43,7 @@ def floods():
 
 
 def test_flood_of_prints(run: Callable[..., Host]) -> None:
-    """Of 64 MiB of prints each is told or counted once; records, forks and the other stream keep their place."""
+    """Of 64 MiB of prints each is emitted or counted once; records, forks and the other stream keep their order."""
     bodies = """
 def floods():
     for _ in range(1 << 20):

@@ -1,4 +1,4 @@
-"""What a body or a killed process leaves: forks that print, commands that run on."""
+"""The remains of a body or a killed process: forks that print, commands that run on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ rs.CodeRepository([asleep]).materialize()
 
 
 def test_a_fork_of_a_body_tells_nothing(tmp_path: Path) -> None:
-    """What a forked child of a body prints is no event: `emit`, of which the child has a copy, is not called."""
+    """Prints of a forked child are no events: the child's copy of `emit` is not called."""
     told = tmp_path / "told"
 
     @rs.Asset

@@ -1,4 +1,4 @@
-"""The event loop of async bodies: timeouts, cancellation, what bodies leave behind."""
+"""The event loop of async bodies: timeouts, cancellation, tasks that bodies leave."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_stop_reaches_a_waiting_body(loop: BodyLoop) -> None:
 
 
 def test_swallowed_twice_is_abandoned(loop: BodyLoop) -> None:
-    """A body that swallows both cancellations is abandoned after the grace, told of, and the loop goes on."""
+    """A body that swallows both cancellations is abandoned after the grace with a warning, and the loop goes on."""
     swallowed: list[int] = []
 
     async def stubborn() -> None:
@@ -83,7 +83,7 @@ def test_swallowed_twice_is_abandoned(loop: BodyLoop) -> None:
 
 
 def test_background_tasks_are_cancelled(loop: BodyLoop, caplog: pytest.LogCaptureFixture) -> None:
-    """What a body created and left is cancelled and awaited before the next body, named, and reported nowhere else."""
+    """Tasks that a body left are cancelled and awaited before the next body, named, and reported nowhere else."""
     ended: list[str] = []
 
     async def forever(error: bool) -> None:
@@ -152,7 +152,7 @@ def test_exits_leave_nothing_on_the_loop(loop: BodyLoop, error: BaseException) -
 
 
 def test_inside_a_running_loop() -> None:
-    """Where a loop runs already the body gets a thread, the same loop for every body, and stop() reaches it."""
+    """If a loop runs already the body gets a thread, the same loop for every body, and stop() reaches it."""
 
     async def identity() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
@@ -173,7 +173,7 @@ def test_inside_a_running_loop() -> None:
 
 
 def test_context_is_the_bodys_own(loop: BodyLoop) -> None:
-    """What a body sets in a context variable stays in its context."""
+    """A context variable that a body sets stays in its context."""
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
     scope = contextvars.copy_context()
 
@@ -185,8 +185,8 @@ def test_context_is_the_bodys_own(loop: BodyLoop) -> None:
     assert (0, 1) == (variable.get(), scope[variable])
 
 
-def test_holds_is_true_for_bodies_alone(loop: BodyLoop) -> None:
-    """holds() is true where a body's code, or that of its tasks, runs in this thread; not in the loop's own tasks."""
+def test_is_in_body_is_true_for_bodies_alone(loop: BodyLoop) -> None:
+    """is_in_body() is true while this thread runs code of a body or its tasks, and not for the loop's own tasks."""
     asked: dict[str, bool] = {}
 
     def ask(where: str) -> bool:

@@ -24,7 +24,7 @@ from rivers.spi import Runner
 
 
 class Stoppable:
-    """A runner whose attempt is stopped by a signal to this thread."""
+    """A runner whose attempt a signal to this thread stops."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -32,7 +32,7 @@ class Stoppable:
         self.went_on: list[str] = []
 
     def signal(self) -> None:
-        """What a controller does to a worker; the handler runs before this returns."""
+        """Send the signal that a controller sends to a worker; the handler runs before this returns."""
         signal.raise_signal(signal.SIGUSR1)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -149,7 +149,7 @@ def test_storing_is_not_interrupted(stoppable: Stoppable) -> None:
 
 
 def test_an_event_is_told_whole(stoppable: Stoppable, bench: Bench) -> None:
-    """stop() while an event is being told waits until it is told, then it interrupts the body."""
+    """stop() while an event is emitted waits for its end, and then interrupts the body."""
     told: list[StepEvent] = []
 
     def emit(event: StepEvent) -> None:
@@ -171,7 +171,7 @@ def test_an_event_is_told_whole(stoppable: Stoppable, bench: Bench) -> None:
 
 
 def test_a_start_is_told_whole(stoppable: Stoppable, bench: Bench) -> None:
-    """stop() while the start is told: the body is never called."""
+    """stop() while StepStarted is emitted: the body is never called."""
     stoppable.runner = runner = Runner(lambda event: stoppable.signal(), local=bench.local)
     result = runner.run_step(bench.spec(lambda: stoppable.went_on.append("called")))
     runner.close()
@@ -298,7 +298,7 @@ def test_a_step_that_is_not_the_running_one(bench: Bench) -> None:
 
 
 def test_a_runner_leaves_nothing(bench: Bench) -> None:
-    """A closed runner has let go of everything, so that a warm worker makes a new one for each run."""
+    """A closed runner has released everything, so that a warm worker can make a new one for each run."""
     torn_down: list[str] = []
 
     class Noted(rs.Resource):

@@ -198,7 +198,7 @@ def test_fits(hint: Any, value: Any) -> None:
 
 @pytest.mark.parametrize(("hint", "value", "text"), DIFFERS, ids=named(DIFFERS))
 def test_differs(hint: Any, value: Any, text: str) -> None:
-    """A value that does not fit is told with what was expected, what came and where."""
+    """The message for a wrong value has the expected type, the actual one and the position."""
     check = checker(hint)
 
     assert check is not None
