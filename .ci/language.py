@@ -28,6 +28,9 @@ FIELD_WORDS = {
 }
 SAME_CLASS_NAME: dict[str, str] = {
     # class name: the reason why several classes of the repository have it
+    "Compute": "the same resources of a step, in a definition and in the protocol",
+    "Output": "the same output of a step, as its body returns it and as the protocol declares it",
+    "StepStarted": "the same fact, as a worker reports it and as a run's event",
 }
 
 Finding = tuple[Path, int, str]
