@@ -39,18 +39,21 @@ class AppliedLevels:
     """Gives the loggers of a worker the controller's levels, for one run."""
 
     def __init__(self) -> None:
-        self._before: dict[str, int] = {}
+        self._before: dict[logging.Logger, int] = {}
+        self._wanted: dict[LoggerLevel, logging.Logger] = {}
 
     def apply(self, loggers: Iterable[LoggerLevel]) -> None:
-        """Set the levels that differ, such as those of a module that was imported since."""
+        """Set the levels that differ, such as those that a module has set as it was imported."""
         for wanted in loggers:
-            logger = logging.getLogger(wanted.name)
+            logger = self._wanted.get(wanted)
+            if logger is None:
+                logger = self._wanted[wanted] = logging.getLogger(wanted.name)
             if logger.level != wanted.level:
-                self._before.setdefault(wanted.name, logger.level)
+                self._before.setdefault(logger, logger.level)
                 logger.setLevel(wanted.level)
 
     def undo(self) -> None:
         """Restore the levels that this worker had before the run."""
-        for name, level in self._before.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, level in self._before.items():
+            logger.setLevel(level)
         self._before.clear()
