@@ -65,7 +65,7 @@ def test_a_childs_handle_of_a_run_of_its_parent(use: str) -> None:
 
         assert "success" == handle.wait(30).status
     if use == "wait":
-        assert f"ExecutionError: run {handle.run_id} goes on in the parent of this forked process" in answer
+        assert f"ExecutionError: run {handle.run_id} runs in the parent of this forked process" in answer
         assert "submit a run of this process's own" in answer
     else:
         assert {"cancel": "None", "shutdown": "None", "status": "'failure'"}[use] == answer
