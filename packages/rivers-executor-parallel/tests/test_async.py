@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import lane_async as steps
 import pytest
+import worker_async as steps
 
 import rivers as rs
 
@@ -57,7 +57,7 @@ def test_a_blocking_async_step_is_named(repository: Callable[..., rs.CodeReposit
 
     (warning,) = [event for event in told.events if isinstance(event, rs.events.StepLog)]
     assert ("blocks", "rivers") == (warning.step, warning.logger)
-    assert "lane_async.py" in warning.message
+    assert "worker_async.py" in warning.message
 
 
 def test_a_value_that_is_stored_slowly_blames_no_body(repository: Callable[..., rs.CodeRepository]) -> None:

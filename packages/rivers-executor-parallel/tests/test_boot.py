@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import lane_boot_first as early
-import lane_boot_later
+import worker_boot_first as early
+import worker_boot_later
 
 import rivers as rs
 
@@ -23,7 +23,7 @@ def test_a_step_does_not_wait_for_modules_of_later_ones(
     repository: Callable[..., rs.CodeRepository], notes: Callable[[], list[str]]
 ) -> None:
     """A step that is there runs before modules are imported that it does not need."""
-    repo = repository(early.first, lane_boot_later.later, workers=1)
+    repo = repository(early.first, worker_boot_later.later, workers=1)
     repo.materialize()
 
     assert ["first", "later is imported"] == notes()

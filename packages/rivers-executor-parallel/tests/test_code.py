@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import lane_resources as resources
-import lane_steps as steps
 import pytest
+import worker_resources as resources
+import worker_steps as steps
 
 import rivers as rs
 
@@ -28,8 +28,8 @@ def versioned() -> tuple[str, int]:
 
 @rs.Asset(io_handler="store")
 def lazy() -> tuple[str, int]:
-    import lane_lazy
-    return lane_lazy.WORD, os.getpid()
+    import worker_lazy
+    return worker_lazy.WORD, os.getpid()
 """
 
 SECOND = 1_700_000_000 * 10**9
@@ -37,21 +37,21 @@ SECOND = 1_700_000_000 * 10**9
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of modules that change: `lane_versioned`, and `lane_lazy` that only its body imports."""
+    """A folder of modules that change: `worker_versioned`, and `worker_lazy` that only its body imports."""
     folder = tmp_path / "modules"
     folder.mkdir()
-    (folder / "lane_versioned.py").write_text(MODULE)
-    (folder / "lane_lazy.py").write_text('WORD = "first"\n')
+    (folder / "worker_versioned.py").write_text(MODULE)
+    (folder / "worker_lazy.py").write_text('WORD = "first"\n')
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield folder
-    for name in ("lane_versioned", "lane_lazy"):
+    for name in ("worker_versioned", "worker_lazy"):
         sys.modules.pop(name, None)
 
 
 def versioned() -> Any:
     """The module, as this process has it."""
-    return importlib.import_module("lane_versioned")
+    return importlib.import_module("worker_versioned")
 
 
 def test_workers_stay_warm(repository: Callable[..., rs.CodeRepository]) -> None:
@@ -68,12 +68,12 @@ def test_workers_stay_warm(repository: Callable[..., rs.CodeRepository]) -> None
 
 def test_a_reloaded_module(repository: Callable[..., rs.CodeRepository], folder: Path) -> None:
     """After `importlib.reload` of a module that a body uses, no worker has what it was before."""
-    lazy = importlib.import_module("lane_lazy")
+    lazy = importlib.import_module("worker_lazy")
     repo = repository(versioned().lazy, workers=1)
     repo.materialize()
     before = repo.load_node("lazy")
     # Of another length: a .pyc knows its source by its size and by the second in which it was changed.
-    (folder / "lane_lazy.py").write_text('WORD = "another"\n')
+    (folder / "worker_lazy.py").write_text('WORD = "another"\n')
     importlib.reload(lazy)
     repo.materialize()
 
@@ -82,7 +82,7 @@ def test_a_reloaded_module(repository: Callable[..., rs.CodeRepository], folder:
 
 def test_a_reload_of_an_unchanged_file(repository: Callable[..., rs.CodeRepository], folder: Path) -> None:
     """A reload alone, which runs a module again, replaces the workers that have imported it."""
-    lazy = importlib.import_module("lane_lazy")
+    lazy = importlib.import_module("worker_lazy")
     repo = repository(versioned().lazy, workers=1)
     repo.materialize()
     before = repo.load_node("lazy")
@@ -97,7 +97,7 @@ def test_a_changed_file(
 ) -> None:
     """A worker of a later run has what a module's file holds then, whatever the controller has in memory."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    file = folder / "lane_versioned.py"
+    file = folder / "worker_versioned.py"
     os.utime(file, ns=(SECOND, SECOND))
     repo = repository(versioned().versioned, workers=1)
     repo.materialize()
@@ -117,7 +117,7 @@ def test_a_changed_file_that_only_workers_have_imported(
     repo = repository(versioned().lazy, workers=1)
     repo.materialize()
     before = repo.load_node("lazy")
-    (folder / "lane_lazy.py").write_text('WORD = "the second"\n')
+    (folder / "worker_lazy.py").write_text('WORD = "the second"\n')
     result = repo.materialize()
 
     after = repo.load_node("lazy")
@@ -212,10 +212,10 @@ def test_the_end_of_the_interpreter_ends_the_workers(
     """A program that ends without a shutdown waits for no worker and leaves none."""
     program = f"""
 import sys
-import lane_steps
+import worker_steps
 import rivers as rs
 executor = rs.Executor.parallel(max_workers=2)
-repo = rs.CodeRepository([lane_steps.pid], resources={{"store": rs.PickleIOHandler({str(tmp_path / "store")!r})}})
+repo = rs.CodeRepository([worker_steps.pid], resources={{"store": rs.PickleIOHandler({str(tmp_path / "store")!r})}})
 assert repo.materialize(executor=executor).success
 {end}
 """

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lane_steps as steps
 import pytest
+import worker_steps as steps
 
 import rivers as rs
 from rivers.exceptions import StepCrashedError

@@ -6,13 +6,13 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import lane_children as children
-import lane_steps as steps
 import pytest
+import worker_children as children
+import worker_steps as steps
 from running.forked import in_child
 
 import rivers as rs
-from rivers_executor_parallel import lanes
+from rivers_executor_parallel import pool
 
 
 def test_a_forked_child_has_workers_of_its_own(processes: Callable[[], list[str]]) -> None:
@@ -66,7 +66,7 @@ def test_what_a_body_leaves_does_not_hold_its_worker(
     asset: rs.Asset, repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker whose body has left an executor ends by itself: were it to wait to be killed, it would take minutes."""
-    monkeypatch.setattr(lanes, "LEAVE_DEADLINE", 600.0)
+    monkeypatch.setattr(pool, "LEAVE_DEADLINE", 600.0)
 
     assert repository(asset).materialize().success
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lane_hangs as hangs
-import lane_steps as steps
 import pytest
+import worker_hangs as hangs
+import worker_steps as steps
 
 import rivers as rs
 

@@ -12,21 +12,22 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import lane_memory as memory
-import lane_steps as steps
 import pytest
+import worker_memory as memory
+import worker_steps as steps
 
 import rivers as rs
-import rivers_executor_parallel.settings
+from rivers_executor_parallel import inheritance
+from rivers_executor_parallel.worker import WorkerSettings
 
 CODE = Path(__file__).parent / "user_code"
 LIMIT = 400 << 20
 OOM_PROGRAM = f"""
 import json, sys
 sys.path.insert(0, {str(CODE)!r})
-import lane_memory, lane_steps
+import worker_memory, worker_steps
 import rivers as rs
-assets = [lane_memory.hog, lane_memory.killed_after_the_hog, lane_steps.base]
+assets = [worker_memory.hog, worker_memory.killed_after_the_hog, worker_steps.base]
 executor = rs.Executor.parallel(max_workers=1)
 store = rs.PickleIOHandler(sys.argv[1])
 with rs.CodeRepository(assets, resources={{"store": store}}, default_executor=executor) as repo:
@@ -117,8 +118,8 @@ def test_a_worker_that_grows_is_replaced(
     repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker whose steps leave more and more memory is replaced between two; none is lost or charged (L29)."""
-    settings = rivers_executor_parallel.settings
-    monkeypatch.setattr(settings, "Settings", functools.partial(settings.Settings, memory_growth=50 << 20))
+    growth = functools.partial(WorkerSettings, memory_growth=50 << 20)
+    monkeypatch.setattr(inheritance, "WorkerSettings", growth)
     repo = repository(memory.leak_by_leak, workers=1)
     result = repo.materialize()
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lane_output as output
 import pytest
+import worker_output as output
 
 import rivers as rs
 

@@ -10,19 +10,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import lane_steps as steps
 import pytest
+import worker_steps as steps
 
 import rivers as rs
 
 CODE = Path(__file__).parent / "user_code"
 PROGRAM = """
 import sys
-import lane_hangs, lane_steps
+import worker_hangs, worker_steps
 import rivers as rs
 
 store = rs.PickleIOHandler(sys.argv[1])
-assets = [getattr(lane_steps, name, None) or getattr(lane_hangs, name) for name in sys.argv[2:]]
+assets = [getattr(worker_steps, name, None) or getattr(worker_hangs, name) for name in sys.argv[2:]]
 executor = rs.Executor.parallel(max_workers=2)
 repo = rs.CodeRepository(assets, resources={"store": store}, default_executor=executor)
 repo.materialize()

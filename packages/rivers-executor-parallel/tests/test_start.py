@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import lane_start as begin
-import lane_steps as steps
 import pytest
+import worker_start as begin
+import worker_steps as steps
 
 import rivers as rs
 
@@ -107,9 +107,9 @@ def test_a_module_that_cannot_be_imported(
 ) -> None:
     """An import that fails in the worker alone fails its step as infrastructure, with that error; no retry (L21)."""
     monkeypatch.setenv("RIVERS_TEST_CONTROLLER", str(os.getpid()))
-    import lane_broken
+    import worker_broken
 
-    repo = repository(lane_broken.unreachable, steps.base, steps.after_base, workers=1)
+    repo = repository(worker_broken.unreachable, steps.base, steps.after_base, workers=1)
     retry = rs.RetryPolicy(max_retries=3, retry_on=rs.RetryOn.TRANSIENT)
     result = repo.materialize(raise_on_error=False, retry=retry)
 
@@ -129,7 +129,7 @@ def test_a_module_that_ends_every_worker(
     repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where importing a step's module ends the process, the run fails after a few workers and not never."""
-    exits = importlib.import_module("lane_exits")
+    exits = importlib.import_module("worker_exits")
     monkeypatch.setenv("RIVERS_TEST_EXITS", "1")
 
     report = repository(exits.beyond).materialize(raise_on_error=False).steps["beyond"]
@@ -215,7 +215,7 @@ LIMITED = f"""
 import json, os, resource, sys
 from pathlib import Path
 sys.path.insert(0, {str(CODE)!r})
-import lane_steps
+import worker_steps
 import rivers as rs
 
 what, folder, cgroup = sys.argv[1:]
@@ -234,11 +234,12 @@ def limit(spare):
         (Path(cgroup) / "pids.max").write_text("max" if spare is None else str(current + spare))
 
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-with rs.CodeRepository([lane_steps.base], resources={{"store": store}}, default_executor=executor) as repo:
+with rs.CodeRepository([worker_steps.base], resources={{"store": store}}, default_executor=executor) as repo:
     repo.materialize()
 told = []
 for spare in (0, 3, 6, 9, 12, 15, 18, 40) if what == "files" else (0, 1, 2, 3, 4, 40):
-    repo = rs.CodeRepository([lane_steps.base, lane_steps.pid], resources={{"store": store}}, default_executor=executor)
+    assets = [worker_steps.base, worker_steps.pid]
+    repo = rs.CodeRepository(assets, resources={{"store": store}}, default_executor=executor)
     before = files()
     limit(spare)
     try:

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import lane_orphans
 import pytest
+import worker_orphans
 
 import rivers as rs
 from rivers_process.processes import kill_processes
@@ -21,14 +21,14 @@ from rivers_process.processes import kill_processes
 TORTURE = Path(__file__).resolve().parents[3] / "torture"
 CONTROLLER = """
 import os, sys, time
-import lane_orphans, rivers as rs
+import worker_orphans, rivers as rs
 def fork(event):
     if sys.argv[2] and type(event).__name__ == "StepStarted" and (pid := os.fork()):
         print(pid, flush=True)
     elif sys.argv[2] and type(event).__name__ == "StepStarted":
         time.sleep(60)
 store = rs.PickleIOHandler(sys.argv[1])
-rs.CodeRepository([lane_orphans.sleeps_beside_its_own], resources={"store": store}).materialize(
+rs.CodeRepository([worker_orphans.sleeps_beside_its_own], resources={"store": store}).materialize(
     executor=rs.Executor.parallel(max_workers=1), on_event=fork
 )
 """
@@ -69,7 +69,7 @@ def test_what_a_killed_worker_has_started(
     repository: Callable[..., rs.CodeRepository], notes: Callable[[], list[str]]
 ) -> None:
     """When somebody else kills a worker, its children and daemons end, too, and not only when the repository closes."""
-    repository(lane_orphans.orphans_its_own).materialize(raise_on_error=False)
+    repository(worker_orphans.orphans_its_own).materialize(raise_on_error=False)
     pids = [int(pid) for pid in notes()[0].split()]
 
     assert 3 == len(pids)

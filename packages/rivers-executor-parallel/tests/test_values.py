@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lane_steps as steps
-import lane_values as values
 import pytest
+import worker_steps as steps
+import worker_values as values
 
 import rivers as rs
 
@@ -37,12 +37,12 @@ def test_a_value_that_explodes(repository: Callable[..., rs.CodeRepository]) -> 
 @pytest.mark.parametrize(
     ("asset", "name", "message"),
     [
-        (values.raises_two_words, "lane_values.TwoWords", "hello world"),
-        (values.raises_held, "lane_values.Held", "held"),
-        (values.raises_explosive, "lane_values.Explosive", "boom"),
+        (values.raises_two_words, "worker_values.TwoWords", "hello world"),
+        (values.raises_held, "worker_values.Held", "held"),
+        (values.raises_explosive, "worker_values.Explosive", "boom"),
         (
             values.raises_unprintable,
-            "lane_values.Unprintable",
+            "worker_values.Unprintable",
             "Unprintable whose text could not be made: RuntimeError",
         ),
     ],

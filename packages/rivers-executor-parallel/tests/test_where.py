@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lane_steps as steps
 import pytest
+import worker_steps as steps
 
 import rivers as rs
 from rivers.exceptions import GraphValidationError
@@ -53,7 +53,7 @@ print(repo.load_node("other"))
 DAEMON = f"""
 import os, sys
 sys.path.insert(0, {str(CODE)!r})
-import lane_steps
+import worker_steps
 import rivers as rs
 if os.fork() == 0:
     os.setsid()
@@ -62,7 +62,7 @@ if os.fork() == 0:
             os.close(descriptor)
         store = rs.PickleIOHandler(os.environ["STORE"])
         executor = rs.Executor.parallel(2)
-        with rs.CodeRepository([lane_steps.base, lane_steps.after_base], resources={{"store": store}},
+        with rs.CodeRepository([worker_steps.base, worker_steps.after_base], resources={{"store": store}},
                                default_executor=executor) as repo:
             repo.materialize()
             value = repo.load_node("after_base")
@@ -121,7 +121,7 @@ def test_a_daemonic_process(tmp_path: Path, store: rs.PickleIOHandler, method: s
 
 
 def test_another_system(repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel lacks what lanes are made of, a run is refused before anything starts, naming the system."""
+    """Where the kernel lacks what workers need, a run is refused before anything starts, naming the system."""
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
 
     with pytest.raises(GraphValidationError, match="does not run on Darwin"):

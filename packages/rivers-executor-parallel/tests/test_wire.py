@@ -6,13 +6,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-import lane_steps as steps
-import lane_wire as meddling
 import pytest
+import worker_steps as steps
+import worker_wire as meddling
 
 import rivers as rs
 from rivers_executor_parallel import wire
-from rivers_executor_parallel.wire import Inbox, Outbox, Page
+from rivers_executor_parallel.wire import Inbox, Outbox, SharedPage
 from rivers_process.frames import FrameReader
 
 
@@ -40,17 +40,17 @@ def test_packets_stay_whole_and_in_order(inbox: tuple[int, int]) -> None:
     read, write = inbox
     sent = [(number, wire.SPEC, b"x" * size) for number, size in enumerate((0, 1, 1000, 4087))]
     for number, kind, payload in sent:
-        os.write(write, wire.packet(number, kind, payload))
+        os.write(write, wire.encode_packet(number, kind, payload))
     reader = Inbox(read)
 
     assert sent == [reader.next() for _ in sent]
 
 
 def test_what_fits_is_one_packet(inbox: tuple[int, int]) -> None:
-    """`fits` says yes exactly to what the kernel leaves in one piece."""
+    """`fits_packet` is true exactly to what the kernel leaves in one piece."""
     read, write = inbox
-    most = next(size for size in range(wire.PACKET, 0, -1) if wire.fits(b"x" * size))
-    packet = wire.packet(7, wire.SPEC, b"x" * most)
+    most = next(size for size in range(wire.PACKET, 0, -1) if wire.fits_packet(b"x" * size))
+    packet = wire.encode_packet(7, wire.SPEC, b"x" * most)
     os.write(write, packet)
 
     assert (wire.PACKET, packet) == (len(packet), os.read(read, 2 * wire.PACKET))
@@ -64,7 +64,7 @@ def test_a_packet_has_one_reader(inbox: tuple[int, int]) -> None:
     def take(who: str) -> None:
         while sum(map(len, got.values())) < 3000:
             try:
-                got[who].append(wire.parse(os.read(read, wire.PACKET))[0])
+                got[who].append(wire.decode_packet(os.read(read, wire.PACKET))[0])
             except BlockingIOError:
                 continue
 
@@ -74,7 +74,7 @@ def test_a_packet_has_one_reader(inbox: tuple[int, int]) -> None:
     number = 0
     while number < 3000:
         try:
-            os.write(write, wire.packet(number, wire.SPEC, b"x" * (number % 100)))
+            os.write(write, wire.encode_packet(number, wire.SPEC, b"x" * (number % 100)))
             number += 1
         except BlockingIOError:
             continue
@@ -114,12 +114,12 @@ def test_an_outbox_writes_more_than_a_pipe_holds(pipe: tuple[int, int]) -> None:
 
 def test_the_page_is_shared() -> None:
     """What one side writes into the page the other one sees; a large spec behind it comes back as it was."""
-    descriptor = Page.make()
-    here, there = Page(descriptor), Page(descriptor)
-    here.unwanted, there.running = 7, 2**63
+    descriptor = SharedPage.create()
+    here, there = SharedPage(descriptor), SharedPage(descriptor)
+    here.cancelled_seq, there.running_seq = 7, 2**63
     spec = os.urandom(100_000)
 
-    assert (2**63, 7, spec) == (here.running, there.unwanted, there.take(here.put(spec)))
+    assert (2**63, 7, spec) == (here.running_seq, there.cancelled_seq, there.read_spec(here.write_spec(spec)))
     here.close()
     there.close()
     os.close(descriptor)

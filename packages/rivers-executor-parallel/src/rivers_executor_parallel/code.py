@@ -1,4 +1,4 @@
-"""Is the code that a process has imported still the code that a new one would import?"""
+"""Detect that modules which this process has imported were changed since."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ _INSTALLED = tuple(
 
 
 class LoadedCode:
-    """The user's modules of this process, as they were when they were first seen here.
+    """The user's modules of this process, as they were when they were recorded.
 
     `__main__` is left out: its functions travel as they are in memory.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[Any, str, tuple[int, int] | None]] = {}
-        self._looked_at = 0
+        self._recorded: dict[str, tuple[Any, str, tuple[int, int] | None]] = {}
+        self._count = 0
 
-    def look(self) -> None:
-        """Note what was imported since the last look."""
-        if len(sys.modules) == self._looked_at:
+    def record(self) -> None:
+        """Record the modules that were imported since the last call."""
+        if len(sys.modules) == self._count:
             return
         modules = dict(sys.modules)
-        self._looked_at = len(modules)
+        self._count = len(modules)
         for name, module in modules.items():
-            if name in self._seen or name == "__main__":
+            if name in self._recorded or name == "__main__":
                 continue
             file = getattr(module, "__file__", None)
             if isinstance(file, str) and not file.startswith(_INSTALLED):
-                self._seen[name] = (getattr(module, "__spec__", None), file, _version(file))
+                self._recorded[name] = (getattr(module, "__spec__", None), file, _version(file))
 
-    def changed(self) -> str | None:
-        """A module that was reloaded, replaced, or whose file is another one now; None when all is as it was.
+    def find_changed(self) -> str | None:
+        """Return a module that was reloaded, replaced, or whose file was changed; else None.
 
-        Bytecode of a changed file is removed: Python tells it from the source's size and the second of its change, and
-        would take it for good after an edit of one letter within the same second.
+        Bytecode of a changed file is removed.
         """
         found: str | None = None
-        for name, (spec, file, version) in self._seen.items():
+        for name, (spec, file, version) in self._recorded.items():
             module = sys.modules.get(name)
             edited = _version(file) != version
             if edited:
+                # Python compares the size of the source and the second of its change: an edit of one letter within a
+                # second would leave the old bytecode in use.
                 with contextlib.suppress(OSError, NotImplementedError):
                     os.unlink(importlib.util.cache_from_source(file))
             # `importlib.reload` keeps the module and gives it a new spec.

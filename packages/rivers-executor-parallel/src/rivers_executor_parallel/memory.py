@@ -1,4 +1,4 @@
-"""How much memory of its own a worker has taken."""
+"""Measure the growth of this process's own memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["MemoryGrowth"]
 
 
 class MemoryGrowth:
-    """How much memory of its own this process has taken since it was first asked; asked often, it looks each second.
+    """The growth of this process's memory since the first check; it is measured once a second at most.
 
     What is mapped from files, as stored values are, does not count.
     """
@@ -22,8 +22,8 @@ class MemoryGrowth:
         self._first: int | None = None
         self._next_look = 0.0
 
-    def is_too_much(self) -> bool:
-        """Whether it is more than `most` bytes."""
+    def exceeds_limit(self) -> bool:
+        """Return whether the memory has grown by more than `most` bytes."""
         now = time.monotonic()
         if now < self._next_look:
             return False

@@ -1,4 +1,4 @@
-"""The name of a pool's workers in their environment, by which what they started is found when they are gone."""
+"""The mark of a pool's workers in their environment, by which what they started is found when they are gone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The only module that sees loky: it starts one worker process, and says how it ended.
+"""Start one worker process by loky, and report its exit code; no other module imports loky.
 
-A lane is a loky process, not a one-worker loky executor: the executor's manager thread unpickles whatever comes out of
-its result queue (`result_reader.recv()` in `loky/process_executor.py`), and nothing that a worker writes may ever be
+A worker is a loky process, not a one-worker loky executor: the executor's manager thread unpickles whatever comes out
+of its result queue (`result_reader.recv()` in `loky/process_executor.py`), and nothing that a worker writes may ever be
 unpickled in the controller. The process alone has no queue, no semaphore in /dev/shm and no thread.
 """
 
@@ -20,11 +20,11 @@ from loky.backend import get_context
 __all__ = ["WorkerProcess", "check_room"]
 
 PIPES = 12
-"""Pipes whose descriptors are enough for a worker and its lane, loky's two trackers included."""
+"""Pipes with as many descriptors as a worker and its handle need, loky's two trackers included."""
 
 
 def check_room() -> None:
-    """Find out whether a worker's descriptors can be had before the first of them is opened.
+    """Check that there are descriptors left for a worker, before the first of them is opened.
 
     Raises:
         OSError: the limit on open files is near.
@@ -39,10 +39,10 @@ def check_room() -> None:
 
 
 class WorkerProcess:
-    """One worker: `target(*connections, settings)` in a fresh interpreter.
+    """A process that runs `target(*connections, settings)` in a new interpreter.
 
-    Made by `fork_exec` without the main module: a script needs no `if __name__ == "__main__"`. The kernel ties the
-    worker's life to the thread that makes it.
+    It is started by exec, without the main module: a script needs no `if __name__ == "__main__"`. The kernel ties its
+    life to the thread that starts it.
 
     Raises:
         OSError: the machine refuses another process or descriptor.
@@ -72,7 +72,7 @@ class WorkerProcess:
         """A descriptor that is readable once the process has ended."""
 
     def exit_code(self, patience: float) -> int | None:
-        """The exit code, negative for a signal; None when it is not known within `patience` seconds."""
+        """Return the exit code, negative for a signal, or None when it is not known within `patience` seconds."""
         until = time.monotonic() + patience
         while self._process.exitcode is None and time.monotonic() < until:
             time.sleep(0.001)  # the descriptor was readable: what is left is that somebody else reaps it
@@ -80,7 +80,7 @@ class WorkerProcess:
         return code
 
     def close(self) -> None:
-        """Let go of what the controller holds of an ended process."""
+        """Release what the controller holds of an ended process."""
         os.close(self.ended)
         # The last reference closes the sentinel: `close` fails, as loky's Popen has none, and `join` keeps what has no
         # exit code because an application reaps all children.
@@ -90,7 +90,10 @@ class WorkerProcess:
 
 @contextlib.contextmanager
 def _allowed_children() -> Iterator[None]:
-    """A daemonic multiprocessing process may have no children, as it could not end them; lanes end by themselves."""
+    """Let a daemonic process of multiprocessing start a worker.
+
+    It may have no children, as nothing would end them; workers end by themselves.
+    """
     me = multiprocessing.current_process()
     if not me.daemon:
         yield

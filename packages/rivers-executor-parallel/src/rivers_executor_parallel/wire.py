@@ -1,9 +1,9 @@
-"""What goes through a lane's pipes: both ends in one file, so that they cannot drift apart.
+"""The pipes between the controller and a worker: both ends in one file, so that they cannot drift apart.
 
-    inbox    controller ──▶ worker    one packet each: what to do next. A pipe in packet mode: whoever reads gets one
-                                      whole packet, so that the controller can take back what the worker has not read
-    events   worker ──▶ controller    frames: encoded events, and the worker's own few words
-    page     both                     16 bytes of memory: what the worker is at, and what it shall stop
+    inbox    controller ──▶ worker    packets: specs and commands. A pipe in packet mode: a read returns one whole
+                                      packet, so that the controller can take back what the worker has not read
+    events   worker ──▶ controller    frames: encoded events, and the state of the worker
+    page     both                     16 bytes of memory: which spec runs, and which one is cancelled
 
 Only bytes of `rivers.protocol` come out of a worker. A spec that does not fit into a packet lies behind the page.
 """
@@ -21,22 +21,22 @@ import msgspec
 
 from rivers_process.frames import encode_frame, write_whole
 
-__all__ = ["Inbox", "Outbox", "Page", "RunSettings", "open_inbox"]
+__all__ = ["Inbox", "Outbox", "RunHeader", "SharedPage", "decode_packet", "encode_packet", "fits_packet", "open_inbox"]
 
 PACKET = select.PIPE_BUF
 """Bytes that a pipe takes in one piece (4096 on Linux)."""
 
 SPEC, LARGE_SPEC, BEGIN_RUN, END_RUN, QUIT = b"S", b"L", b"R", b"E", b"Q"
-EVENT, LAST, WARNING, HELLO, RUN_ENDED, LEAVING = b"e", b"f", b"w", b"h", b"r", b"l"
-"""LAST is an event after which the worker leaves, as it holds what a body has left behind; WARNING is a text about the
+EVENT, LAST, WARNING, READY, RUN_ENDED, LEAVING = b"e", b"f", b"w", b"h", b"r", b"l"
+"""LAST is an event after which the worker exits, as it holds what a body has left behind. WARNING is a text about the
 run, while events are about attempts."""
 
 _PACKET_HEAD = struct.Struct("<Qc")
 _SEQ = struct.Struct("<Q")
 
 
-class RunSettings(msgspec.Struct, frozen=True):
-    """What a worker has to know of a run."""
+class RunHeader(msgspec.Struct, frozen=True):
+    """The facts of a run that its workers need; `grace` is in seconds, `key` signs pickles."""
 
     run_id: str
     grace: float
@@ -44,23 +44,23 @@ class RunSettings(msgspec.Struct, frozen=True):
 
 
 def open_inbox() -> tuple[int, int]:
-    """A pipe in packet mode, as its read and its write end; neither blocks."""
+    """Return the read end and the write end of a pipe in packet mode; neither blocks."""
     return os.pipe2(os.O_DIRECT | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def packet(seq: int, kind: bytes, payload: bytes = b"") -> bytes:
-    """One packet for an inbox."""
+def encode_packet(seq: int, kind: bytes, payload: bytes = b"") -> bytes:
+    """Return one packet for an inbox."""
     return _PACKET_HEAD.pack(seq, kind) + payload
 
 
-def parse(data: bytes) -> tuple[int, bytes, bytes]:
-    """The number, the kind and the payload of a packet."""
+def decode_packet(data: bytes) -> tuple[int, bytes, bytes]:
+    """Return the number, the kind and the payload of a packet."""
     seq, kind = _PACKET_HEAD.unpack_from(data)
     return seq, kind, data[_PACKET_HEAD.size :]
 
 
-def fits(payload: bytes) -> bool:
-    """Whether a payload goes into one packet."""
+def fits_packet(payload: bytes) -> bool:
+    """Return whether a payload goes into one packet."""
     return len(payload) + _PACKET_HEAD.size <= PACKET
 
 
@@ -72,12 +72,16 @@ class Inbox:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
 
-    def holds_one(self) -> bool:
-        """Return whether a packet waits, or nobody will write one any more."""
+    def has_packet(self) -> bool:
+        """Return whether `next` would return or raise at once."""
         return bool(self._poll.poll(0))
 
     def next(self) -> tuple[int, bytes, bytes]:
-        """Wait for the next packet and take it; EOFError when nobody will write one any more."""
+        """Wait for the next packet and return it decoded.
+
+        Raises:
+            EOFError: the controller has closed its end.
+        """
         while True:
             try:
                 data = os.read(self._descriptor, PACKET)
@@ -86,7 +90,7 @@ class Inbox:
                 continue
             if not data:
                 raise EOFError
-            return parse(data)
+            return decode_packet(data)
 
 
 class Outbox:
@@ -97,12 +101,12 @@ class Outbox:
         self._lock = threading.Lock()
 
     def write(self, kind: bytes, payload: bytes = b"") -> None:
-        """Write a frame, waiting while the controller is behind: a step that floods slows itself."""
+        """Write a frame; a full pipe makes the step wait that floods it."""
         data = encode_frame(kind, payload)
         if len(data) <= PACKET:
             self._write(data)
             return
-        # Being asked to stop raises in whatever the main thread does: it must not cut a frame in two.
+        # The handler of SIGTERM raises in whatever the main thread does: it must not cut a frame in two.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             self._write(data)
@@ -114,7 +118,7 @@ class Outbox:
             write_whole(self._descriptor, data)
 
 
-class Page:
+class SharedPage:
     """16 bytes that controller and worker share, and behind them room for a spec that is too large for a packet."""
 
     def __init__(self, descriptor: int) -> None:
@@ -122,39 +126,40 @@ class Page:
         self._memory = mmap.mmap(descriptor, PACKET)
 
     @staticmethod
-    def make() -> int:
-        """The descriptor of a new one: memory without a name, which is gone with its last process."""
-        descriptor = os.memfd_create("rivers-lane", os.MFD_CLOEXEC)
+    def create() -> int:
+        """Return the descriptor of a new page: memory without a name, which ends with its last process."""
+        descriptor = os.memfd_create("rivers-worker-page", os.MFD_CLOEXEC)
         os.ftruncate(descriptor, PACKET)
         return descriptor
 
     @property
-    def running(self) -> int:
-        """The number of the spec that the worker has begun last; 0 when none runs."""
+    def running_seq(self) -> int:
+        """The number of the spec that runs in the worker, or 0."""
         return int(_SEQ.unpack_from(self._memory, 0)[0])
 
-    @running.setter
-    def running(self, seq: int) -> None:
+    @running_seq.setter
+    def running_seq(self, seq: int) -> None:
         _SEQ.pack_into(self._memory, 0, seq)
 
     @property
-    def unwanted(self) -> int:
-        """The number of the spec that SIGTERM is about: a signal that comes late must not hit the next one."""
+    def cancelled_seq(self) -> int:
+        """The number of the spec that SIGTERM is about."""
+        # Without it a signal that comes late would stop the next spec.
         return int(_SEQ.unpack_from(self._memory, 8)[0])
 
-    @unwanted.setter
-    def unwanted(self, seq: int) -> None:
+    @cancelled_seq.setter
+    def cancelled_seq(self, seq: int) -> None:
         _SEQ.pack_into(self._memory, 8, seq)
 
-    def put(self, data: bytes) -> bytes:
-        """Lay a spec behind the page; returns what the packet has to say of it."""
+    def write_spec(self, data: bytes) -> bytes:
+        """Write a spec behind the page; return the payload of the packet that announces it."""
         os.pwrite(self._descriptor, data, PACKET)
         return _SEQ.pack(len(data))
 
-    def take(self, told: bytes) -> bytes:
-        """The spec that a packet speaks of."""
-        return os.pread(self._descriptor, _SEQ.unpack(told)[0], PACKET)
+    def read_spec(self, payload: bytes) -> bytes:
+        """Return the spec that a packet with this payload announces."""
+        return os.pread(self._descriptor, _SEQ.unpack(payload)[0], PACKET)
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Unmap the memory."""
         self._memory.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lane_steps import note
+from worker_steps import note
 
 import rivers as rs
 

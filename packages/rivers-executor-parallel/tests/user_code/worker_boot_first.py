@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 
-from lane_steps import note
+from worker_steps import note
 
 import rivers as rs
 from rivers_process.processes import child_processes, command_line

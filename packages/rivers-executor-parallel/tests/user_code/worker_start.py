@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import lane_steps
+import worker_steps
 
 import rivers as rs
 
@@ -46,7 +46,7 @@ def nested(asset: rs.Asset) -> Any:
 
 @rs.Asset(io_handler="store")
 def nests() -> tuple[int, Any]:
-    return os.getpid(), nested(lane_steps.pid)
+    return os.getpid(), nested(worker_steps.pid)
 
 
 @rs.Asset(io_handler="store")
@@ -56,8 +56,8 @@ def nests_twice() -> tuple[int, Any]:
 
 @rs.Asset(io_handler="store")
 def nests_a_sleeper() -> tuple[int, Any]:
-    lane_steps.say("nesting")
-    return os.getpid(), nested(lane_steps.sleeps)
+    worker_steps.say("nesting")
+    return os.getpid(), nested(worker_steps.sleeps)
 
 
 def square(number: int) -> int:
@@ -77,6 +77,6 @@ def pools() -> list[list[int]]:
 def sleeps_with_a_child() -> int:
     child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     child.start()
-    lane_steps.say("asleep")
+    worker_steps.say("asleep")
     child.join()
     return 1

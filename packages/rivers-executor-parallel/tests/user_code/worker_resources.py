@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 
-import lane_steps
+import worker_steps
 
 import rivers as rs
 
@@ -17,10 +17,10 @@ class Client(rs.Resource):
     url: str
 
     def setup(self) -> None:
-        lane_steps.note(f"setup {os.getpid()}")
+        worker_steps.note(f"setup {os.getpid()}")
 
     def teardown(self) -> None:
-        lane_steps.note(f"teardown {os.getpid()}")
+        worker_steps.note(f"teardown {os.getpid()}")
 
 
 class Fragile(rs.Resource):

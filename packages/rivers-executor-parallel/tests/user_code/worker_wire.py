@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lane_steps
+import worker_steps
 
 import rivers as rs
 
@@ -17,7 +17,7 @@ class Marker:
     """Leaves a note where it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return lane_steps.note, ("unpickled",)
+        return worker_steps.note, ("unpickled",)
 
 
 def pipes() -> list[int]:

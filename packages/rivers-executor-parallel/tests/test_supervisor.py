@@ -1,4 +1,4 @@
-"""The keeper: the warm spare, workers that nobody needs any more, and its own failure."""
+"""The supervisor of workers: its warm spare, idle workers, and its own failure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lane_steps as steps
 import pytest
+import worker_steps as steps
 
 import rivers as rs
-from rivers_executor_parallel import keeper
-from rivers_executor_parallel.lane import Lane
-from rivers_executor_parallel.settings import Inheritance
-from rivers_executor_parallel.worker import Settings
+from rivers_executor_parallel import supervisor
+from rivers_executor_parallel.handle import WorkerHandle
+from rivers_executor_parallel.inheritance import Inheritance
+from rivers_executor_parallel.worker import WorkerSettings
 
 
 def children(mark: str) -> set[int]:
@@ -53,14 +53,14 @@ def test_a_warm_spare_takes_over(
     tmp_path: Path,
 ) -> None:
     """Once all workers are at work a spare one is started, and after a kill it serves instead of a new one."""
-    monkeypatch.setattr(keeper, "SPARE_AFTER", 0.0)
+    monkeypatch.setattr(supervisor, "SPARE_AFTER", 0.0)
     monkeypatch.setenv("RIVERS_TEST_GO", str(tmp_path / "never"))
     retry = rs.RetryPolicy(max_retries=3, retry_on=[rs.FailureReason.INFRASTRUCTURE])
     going = start(steps.waits_for_go, workers=1, retry=retry)
     first = going.until("StepStarted").worker
     until(lambda: len(children(nothing_is_left)) == 2)
     (spare,) = children(nothing_is_left) - {int(first.split()[1])}
-    monkeypatch.setattr(keeper, "SPARE_AFTER", 1e9)
+    monkeypatch.setattr(supervisor, "SPARE_AFTER", 1e9)
 
     os.kill(int(first.split()[1]), signal.SIGKILL)
     second = going.until("StepStarted").worker
@@ -74,8 +74,8 @@ def test_idle_workers_go(
     repository: Callable[..., rs.CodeRepository], nothing_is_left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers that had no run for a while are let go; a later run starts new ones."""
-    monkeypatch.setattr(keeper, "IDLE", 0.05)
-    monkeypatch.setattr(keeper, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(supervisor, "IDLE", 0.05)
+    monkeypatch.setattr(supervisor, "LONGEST_WAIT", 0.05)
     repo = repository(steps.pid)
     repo.materialize()
     first = repo.load_node("pid")
@@ -91,16 +91,16 @@ def test_a_machine_that_refuses_one_more_worker_is_not_asked_at_every_step(
 ) -> None:
     """With fewer workers than wanted the run goes on, and the next one is tried for after a pause."""
     tries: list[object] = []
-    real = keeper.Lane
+    real = supervisor.WorkerHandle
 
-    def refused_but_the_first(settings: Settings) -> Lane:
+    def refused_but_the_first(settings: WorkerSettings) -> WorkerHandle:
         tries.append(settings)
         if len(tries) > 1:
             raise OSError(errno.EMFILE, "Too many open files")  # the real refusals are in test_start.py
         return real(settings)
 
-    monkeypatch.setattr(keeper, "Lane", refused_but_the_first)
-    monkeypatch.setattr(keeper, "PAUSE", 1e9)
+    monkeypatch.setattr(supervisor, "WorkerHandle", refused_but_the_first)
+    monkeypatch.setattr(supervisor, "PAUSE", 1e9)
     told = rs.ListSink()
     result = repository(steps.crowd, steps.pid, steps.other_pid, workers=2).materialize(on_event=told)
 
@@ -110,17 +110,17 @@ def test_a_machine_that_refuses_one_more_worker_is_not_asked_at_every_step(
     assert "RLIMIT_NOFILE" in warning.message
 
 
-def test_a_keeper_that_fails_keeps_nobody_waiting(
+def test_a_supervisor_that_fails_keeps_nobody_waiting(
     repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes wrong in the thread that keeps the workers fails what waits for it; the next run has another one."""
+    """An error in the supervising thread fails the steps that wait; the next run has another supervisor."""
     repo = repository(steps.base, steps.after_base)
 
     def broken(self: Inheritance) -> None:
         raise RuntimeError("no settings today")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Inheritance, "settings", broken)
+        patched.setattr(Inheritance, "worker_settings", broken)
         result = repo.materialize(raise_on_error=False)
 
     failure = result.steps["base"].failure

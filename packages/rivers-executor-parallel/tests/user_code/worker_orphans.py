@@ -6,8 +6,8 @@ import os
 import signal
 import time
 
-from lane_hangs import start_sleepers
-from lane_steps import note
+from worker_hangs import start_sleepers
+from worker_steps import note
 
 import rivers as rs
 

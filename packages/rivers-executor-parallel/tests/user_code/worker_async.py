@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import lane_steps
+import worker_steps
 
 import rivers as rs
 
@@ -45,7 +45,7 @@ def many_async() -> list[int]:
 @rs.Task
 def one_is_long(number: int) -> int:
     """The first one goes on until all others have ended; they may be handed to its worker while it runs."""
-    lane_steps.note(f"{number}")
+    worker_steps.note(f"{number}")
     notes = Path(os.environ["RIVERS_TEST_NOTES"])
     deadline = time.monotonic() + 30.0
     while number == 0 and len(notes.read_text().split()) < 12:
@@ -78,7 +78,7 @@ async def waits() -> int:
     try:
         await asyncio.sleep(60)
     finally:
-        lane_steps.note("ended")
+        worker_steps.note("ended")
     return 1
 
 
