@@ -43,7 +43,7 @@ LABEL = "rivers-bench"
 
 
 class BarePods:
-    """Pods that do the same without rivers: created, watched to Succeeded, deleted."""
+    """Pods that do the same work without rivers: created, watched to Succeeded, deleted."""
 
     def __init__(self, image: str) -> None:
         self.cpu = ALONE
@@ -64,7 +64,7 @@ class BarePods:
             self._done[pod.metadata.name].set()
 
     def run(self, count: int, at_once: int) -> float:
-        """Seconds until all have succeeded and were deleted."""
+        """Run all pods; return the seconds until the last one was deleted."""
         return self._loop.run(self._run(count, at_once), 600)
 
     async def _run(self, count: int, at_once: int) -> float:
@@ -113,7 +113,7 @@ class BarePods:
 
 
 class Watched:
-    """A repository of no-ops in pods, and when its pods were asked for and its steps told as ended."""
+    """A repository of no-ops in pods, with the times of its first create and of its ends."""
 
     def __init__(self, image: str, assets: list[rs.Asset], at_once: int | None = None) -> None:
         executor = rs.Executor.kubernetes(
@@ -152,7 +152,7 @@ class Watched:
 
     @property
     def seconds(self) -> float:
-        """From the first create to the last end."""
+        """Seconds from the first create to the last end."""
         return max(self.ended.values()) - min(self.created[step] for step in self.ended)
 
 
@@ -199,8 +199,8 @@ def chain(table: Table, image: str) -> None:
 
 
 @contextlib.contextmanager
-def pretended(*options: str) -> Iterator[None]:
-    """A FakeCluster in another process, to which KUBECONFIG leads meanwhile."""
+def fake_cluster(*options: str) -> Iterator[None]:
+    """Run a FakeCluster in another process, with KUBECONFIG set to it."""
     command = [sys.executable, "-m", "rivers_k8s_testing", *options]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     before = os.environ.get("KUBECONFIG", "")
@@ -214,9 +214,9 @@ def pretended(*options: str) -> Iterator[None]:
             server.terminate()
 
 
-def stubbed(table: Table) -> None:
-    """1,000 steps whose pods have succeeded at once."""
-    with pretended("--stub", "cluster_stub:outcome"):
+def measure_instant_pods(table: Table) -> None:
+    """Measure 1,000 steps whose pods succeed at once."""
+    with fake_cluster("--stub", "cluster_stub:outcome"):
         watched = Watched("stub:1", bench_steps.no_ops(1000))
         with watched.repository:
             before = time.process_time()
@@ -227,10 +227,10 @@ def stubbed(table: Table) -> None:
     table.line("  controller CPU per step of these", f"{cpu * 1e3:.1f} ms")
 
 
-def waiting(table: Table) -> None:
-    """What the controller holds for each of many steps whose pods do not start, by its resident memory."""
+def measure_waiting_steps(table: Table) -> None:
+    """Measure the memory of the controller for each step whose pod does not start."""
     count = 4000
-    with pretended("--start-delay", "600"):
+    with fake_cluster("--start-delay", "600"):
         repository = Watched("none:1", bench_steps.no_ops(count)).repository
         repository.resolve()
         gc.collect()
@@ -245,12 +245,12 @@ def waiting(table: Table) -> None:
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Return the resident bytes of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> int:
-    """Measure and print; says nothing by its exit code."""
+    """Measure and print all figures."""
     image = os.environ["RIVERS_TEST_IMAGE"]
     table = Table()
     bare = BarePods(image)
@@ -260,8 +260,8 @@ def main() -> int:
         many(table, bare, image)
     finally:
         bare.close()
-    stubbed(table)
-    waiting(table)
+    measure_instant_pods(table)
+    measure_waiting_steps(table)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a pod says at its end that has never run: that its attempt has succeeded."""
+"""Print the termination message of a succeeded attempt, in place of a worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rivers_worker.v1 import worker_pb2 as pb
 
 
 def outcome(pod: Mapping[str, Any]) -> str:
-    """The termination message of a worker whose attempt has succeeded."""
+    """Return the termination message of a worker whose attempt has succeeded."""
     env = {item["name"]: item.get("value", "") for item in pod["spec"]["containers"][0]["env"]}
     attempt_id = env["RIVERS_ATTEMPT_ID"]
     result = encode_event_protobuf(StepResult(attempt_id=attempt_id, ending=Ending.SUCCEEDED))

@@ -1,4 +1,4 @@
-"""How figures are measured and printed: the best of several rounds, the two sides of a ratio taking turns."""
+"""Measure and print figures: the best of several rounds, the two sides of a ratio taking turns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TMPFS = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettemp
 
 
 class Table:
-    """Prints one line per figure: what, value, ratio, bar, verdict."""
+    """A printer of one line per figure: name, value, ratio, bar, verdict."""
 
     def __init__(self) -> None:
         print(f"{'figure':58} {'value':>14} {'ratio':>7}  bar")
@@ -25,7 +25,7 @@ class Table:
 
 
 def best(*sides: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """The shortest time of each side in seconds, the sides taking turns."""
+    """Return the shortest time of each side in seconds; the sides take turns."""
     found = [float("inf")] * len(sides)
     for _ in range(rounds):
         for index, side in enumerate(sides):

@@ -6,7 +6,7 @@ import rivers as rs
 
 
 def one() -> int:
-    """In the worker: import rivers, and answer."""
+    """Import rivers in the worker, and return."""
 
     return rs.StepState.SUCCEEDED is not None
 

@@ -27,7 +27,7 @@ TWO = rs.Executor.parallel(max_workers=2)
 
 
 def parallel(table: Table) -> None:
-    """All of them."""
+    """Measure all figures."""
     folder = tempfile.mkdtemp(dir=TMPFS, prefix="rivers-bench-")
     os.environ["RIVERS_BENCH_STORE"] = folder
     import many
@@ -43,7 +43,7 @@ def parallel(table: Table) -> None:
 
 
 def small_steps(table: Table, many: ModuleType) -> None:
-    """A fan-out of 1,000, all submitted at once, and a chain of 200, one at a time."""
+    """Measure a fan-out of 1,000, all submitted at once, and a chain of 200, one at a time."""
     runs = many.Runs()
 
     def fan_out_by_hand() -> None:
@@ -57,12 +57,12 @@ def small_steps(table: Table, many: ModuleType) -> None:
             loky.submit(many.by_hand, run, f"link_{i}").result()
 
     with ProcessPoolExecutor(2) as loky:
-        compared(table, "fan-out of 1,000", many.FAN_OUT, fan_out_by_hand, 0.4)
-        compared(table, "chain of 200", many.CHAIN, chain_by_hand, 0.5)
+        compare(table, "fan-out of 1,000", many.FAN_OUT, fan_out_by_hand, 0.4)
+        compare(table, "chain of 200", many.CHAIN, chain_by_hand, 0.5)
 
 
-def compared(table: Table, what: str, assets: list[rs.Asset], by_hand: Callable[[], object], bar: float) -> None:
-    """The same steps by raw loky and by us, and what a step costs the controller."""
+def compare(table: Table, what: str, assets: list[rs.Asset], by_hand: Callable[[], object], bar: float) -> None:
+    """Compare the same steps by raw loky and by rivers, and the cost of a step to the controller."""
     steps = len(assets)
     with rs.CodeRepository(assets, default_executor=TWO) as repository:
         repository.materialize()
@@ -78,7 +78,7 @@ def compared(table: Table, what: str, assets: list[rs.Asset], by_hand: Callable[
 
 
 def scheduling(table: Table, many: ModuleType) -> None:
-    """32 bodies of 100 ms of CPU time; two chains whose long and short steps alternate, which a level barrier slows."""
+    """Measure 32 bodies of 100 ms of CPU time, and two chains that a barrier per level would slow."""
     with rs.CodeRepository([*many.WARM_UP, *many.BURNERS, *many.LEFT, *many.RIGHT], default_executor=TWO) as repository:
         repository.materialize(many.WARM_UP)
         burning = best(lambda: repository.materialize(many.BURNERS), rounds=3)[0]
@@ -96,8 +96,8 @@ def scheduling(table: Table, many: ModuleType) -> None:
 
 
 def arrays(table: Table, many: ModuleType) -> None:
-    """100 arrays of 10 MB: each is made by one step and looked at, one number of each page, by another."""
-    kept, freed = store.collected(), store.one_by_one()
+    """Measure 100 arrays of 10 MB, each made by one step and read, one number of each page, by another."""
+    kept, freed = store.measure_collected(), store.measure_one_by_one()
     with rs.CodeRepository(many.ARRAYS, default_executor=TWO) as repository:
         repository.materialize()
         ours = 1000 / best(repository.materialize, rounds=7)[0]
@@ -109,7 +109,7 @@ def arrays(table: Table, many: ModuleType) -> None:
 
 
 def async_steps(table: Table, many: ModuleType) -> None:
-    """1,000 async steps of 50 ms, beside bare asyncio; 10,000 that wait until all of them are in flight."""
+    """Measure 1,000 async steps of 50 ms beside bare asyncio, and 10,000 that wait for each other."""
 
     async def bare() -> None:
         await asyncio.gather(*(asyncio.sleep(0.05) for _ in range(1000)))
@@ -125,7 +125,7 @@ def async_steps(table: Table, many: ModuleType) -> None:
 
 
 def first_result(table: Table) -> None:
-    """From the start of a fresh interpreter to the first result of a worker, with the same imports on both sides."""
+    """Measure the time from the start of an interpreter to the first result, with the same imports on both sides."""
 
     def run(name: str) -> None:
         command = [sys.executable, str(Path(__file__).with_name(name))]

@@ -1,4 +1,4 @@
-"""What rivers is compared with: other libraries doing the same fan-out, and code written by hand."""
+"""Peers to compare with: other libraries doing the same fan-out, and code written by hand."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def mapped_squares() -> Any:
     return last(numbers().map(square).collect())
 
 
-def available() -> Iterator[tuple[str, Callable[[], object]]]:
-    """The peers that are installed, each with a function that runs a fan-out of 1,000 no-op steps in this process."""
+def available_peers() -> Iterator[tuple[str, Callable[[], object]]]:
+    """Return the installed peers, each with a function that runs a fan-out of 1,000 no-op steps in this process."""
     try:
         import dask
 
@@ -104,8 +104,8 @@ def upstream(line: Callable[..., None], interpreter: str) -> None:
     line("  rivers 0.6.2 of PyPI, fan-out of 1,000", f"{float(found[0].split()[1]) / 1000 * 1e6:.1f} us/step")
 
 
-def careful_write(folder: Path, name: str, value: object) -> None:
-    """What a careful author writes: whole or not at all, on disk, with a digest."""
+def write_carefully(folder: Path, name: str, value: object) -> None:
+    """Write a value as a careful author would: whole or not at all, on disk, with a digest."""
     data = pickle.dumps(value, 5)
     data += hashlib.sha256(data).digest()
     temporary = f"{folder}/.{name}"
@@ -119,8 +119,8 @@ def careful_write(folder: Path, name: str, value: object) -> None:
     os.close(directory)
 
 
-def careful_read(folder: Path, name: str) -> object:
-    """Read it back, and check the digest."""
+def read_carefully(folder: Path, name: str) -> object:
+    """Read the value, and check its digest."""
     data = Path(folder, name).read_bytes()
     if hashlib.sha256(data[:-32]).digest() != data[-32:]:
         raise ValueError(f"{name} is corrupt")

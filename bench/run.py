@@ -49,7 +49,7 @@ def fan_outs(table: Table, with_peers: bool) -> None:
     fanned = best(mapped.materialize, rounds=5)[0]
     table.line("fan-out of 1,000 by map and collect", f"{micros(fanned, 1000):.1f} us/step", fanned / a)
     if with_peers:
-        for name, run in peers.available():
+        for name, run in peers.available_peers():
             seconds = best(run, rounds=3)[0]
             table.line(f"  {name}, fan-out of 1,000", f"{micros(seconds, 1000):.1f} us/step", seconds / a)
 
@@ -66,7 +66,7 @@ def pickled(table: Table) -> None:
             careful.mkdir()
             bare, same, ours = best(
                 lambda n=n, d=plain: bare_round_trips(d, n),
-                lambda n=n, d=careful: careful_round_trips(d, n),
+                lambda n=n, d=careful: round_trip_carefully(d, n),
                 repository.materialize,
                 rounds=7,
             )
@@ -93,11 +93,11 @@ def bare_round_trips(folder: Path, n: int) -> None:
             pickle.load(file)
 
 
-def careful_round_trips(folder: Path, n: int) -> None:
-    """The same promises as PickleIOHandler's, written out by hand: whole or not at all, durable, checked when read."""
+def round_trip_carefully(folder: Path, n: int) -> None:
+    """Measure the promises of PickleIOHandler written out by hand: atomic, durable, checked when read."""
     for i in range(n):
-        peers.careful_write(folder, str(i), i)
-        peers.careful_read(folder, str(i))
+        peers.write_carefully(folder, str(i), i)
+        peers.read_carefully(folder, str(i))
 
 
 def fresh_processes(table: Table) -> None:

@@ -1,4 +1,4 @@
-"""The work that is measured: no-op bodies in the shapes that pipelines have."""
+"""Pipelines to measure: no-op bodies in common shapes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rivers.protocol import ConfiguredRef, ImportRef, Output, StepSpec, StoredIn
 
 
 def fan_out(n: int, io_handler: rs.BaseIOHandler | None = None) -> list[rs.Asset]:
-    """One source and n assets that each take it."""
+    """Return one source and n assets that each take it."""
 
     @rs.Asset(io_handler=io_handler)
     def source() -> int:
@@ -23,7 +23,7 @@ def fan_out(n: int, io_handler: rs.BaseIOHandler | None = None) -> list[rs.Asset
 
 
 def typical_spec() -> StepSpec:
-    """A step with three inputs and one output on an object store, as a pod would get it."""
+    """Return a spec with three inputs and one output on an object store, as a pod would get it."""
     handler = ConfiguredRef(
         cls=ImportRef(module="rivers._io.pickle", qualname="PickleIOHandler"),
         json='{"store":"s3://bucket/prefix","prefix":"values"}',

@@ -1,8 +1,8 @@
-"""100 arrays of 10 MB handed on through the default store, against a pickle file written and read: MB/s of each.
+"""Hand on 100 arrays of 10 MB through the default store and through pickle files, in MB/s.
 
 Both sides do the same, on the same file system in memory: each array is written under a name of its own, loaded again,
-and every page of it is looked at. `collected` keeps all that was loaded, as a step does that gets 100 results;
-`one_by_one` lets go of each before the next, so that the memory of a pickle that was read is used again by malloc.
+and every page of it is looked at. `measure_collected` keeps all that was loaded, as a step does that gets 100 results;
+`measure_one_by_one` drops each before the next, so that the memory of a pickle that was read is used again by malloc.
 
     python bench/store.py
 """
@@ -34,7 +34,7 @@ HandOn = Callable[[int, Any], Any]
 
 
 class Rates(NamedTuple):
-    """MB/s of the default store, of a pickle file, and how often the second goes into the first."""
+    """MB/s of the default store and of a pickle file, and their ratio."""
 
     store: float
     pickle: float
@@ -46,7 +46,7 @@ class Rates(NamedTuple):
 
 @contextmanager
 def through_the_store() -> Iterator[HandOn]:
-    """One store as a worker has it writes, another one reads."""
+    """Write by one store and read by another, as two workers do."""
     owner = DefaultStore()
     owner.share("run")
     writer, reader = (DefaultStore(folder=owner.folder, beside=owner.beside) for _ in range(2))
@@ -64,7 +64,7 @@ def through_the_store() -> Iterator[HandOn]:
 
 @contextmanager
 def through_pickle_files() -> Iterator[HandOn]:
-    """What everybody writes who has no store."""
+    """Write and read pickle files, as without a store."""
     folder = Path(tempfile.mkdtemp(dir=TMPFS))
 
     def hand_on(number: int, value: Any) -> Any:
@@ -81,7 +81,7 @@ def through_pickle_files() -> Iterator[HandOn]:
 
 
 def seconds(side: Callable[[], Any], keep: bool) -> float:
-    """How long it takes to hand all arrays on and to look at one number of each page."""
+    """Measure handing on all arrays and reading one number of each page."""
     arrays = [np.random.default_rng(seed).random(SIZE // 8) for seed in range(SOURCES)]
     kept = []
     with side() as hand_on:
@@ -96,7 +96,7 @@ def seconds(side: Callable[[], Any], keep: bool) -> float:
 
 
 def rates(keep: bool, rounds: int = 5) -> Rates:
-    """The best of several rounds, the two sides taking turns."""
+    """Return the best of several rounds; the two sides take turns."""
     best = [float("inf")] * 2
     for _ in range(rounds):
         for index, side in enumerate((through_the_store, through_pickle_files)):
@@ -104,16 +104,16 @@ def rates(keep: bool, rounds: int = 5) -> Rates:
     return Rates(*(COUNT * SIZE / 1e6 / took for took in best))
 
 
-def collected() -> Rates:
-    """All loaded arrays live until the end. The figure of the bar: at least 3 times a pickle file."""
+def measure_collected() -> Rates:
+    """Keep all loaded arrays until the end; the bar is 3 times a pickle file."""
     return rates(keep=True)
 
 
-def one_by_one() -> Rates:
-    """Each array is let go before the next."""
+def measure_one_by_one() -> Rates:
+    """Drop each array before the next."""
     return rates(keep=False)
 
 
 if __name__ == "__main__":
-    for name, found in (("collected", collected()), ("one by one", one_by_one())):
+    for name, found in (("collected", measure_collected()), ("one by one", measure_one_by_one())):
         print(f"{name:12} {found.store:6.0f} MB/s, pickle file {found.pickle:6.0f} MB/s: {found.ratio:.2f} x")

@@ -1,4 +1,4 @@
-"""The controller that is killed: runs the pipeline until it is told not to, then closes.
+"""A controller to be killed: runs the pipeline until it is dismissed, then closes.
 
 `python torture/controller.py FOLDER RUNS` says `closed` at its end; the folder, the seed and the rest of the
 surroundings come from the environment, as `kill_workers.prepared` has made them.

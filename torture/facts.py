@@ -1,15 +1,15 @@
-"""What has to be true of a torture, judged by its journal, its results and its kills."""
+"""Check the invariants of a torture by its journal, its results and its kills."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from journal import Entry
+from journal import JournalEntry
 
 import rivers as rs
 
-__all__ = ["Charge", "charges_of", "wrong_charges", "wrong_entries", "wrong_steps"]
+__all__ = ["Charge", "charges_of", "find_wrong_charges", "find_wrong_entries", "find_wrong_steps"]
 
 Attempt = tuple[str, str, int]
 """A run, a step and the attempt's number."""
@@ -27,13 +27,13 @@ class Charge:
 
 
 def charges_of(result: rs.RunResult) -> list[Charge]:
-    """The charged attempts of a run."""
+    """Return the charged attempts of a run."""
     reports = result.steps.values()
     return [Charge(result.run_id, r.step, i, f) for r in reports for i, f in enumerate(r.failures, 1)]
 
 
-def wrong_steps(result: rs.RunResult, steps: Iterable[str]) -> list[str]:
-    """Steps that have not succeeded, or are missing, or too many."""
+def find_wrong_steps(result: rs.RunResult, steps: Iterable[str]) -> list[str]:
+    """Describe steps that have not succeeded, are missing, or are too many."""
     planned = set(steps)
     wrong = [f"{step}: not in the result" for step in planned - set(result.steps)]
     wrong += [f"{step}: in the result, and not in the plan" for step in set(result.steps) - planned]
@@ -50,8 +50,8 @@ def wrong_steps(result: rs.RunResult, steps: Iterable[str]) -> list[str]:
     return wrong
 
 
-def wrong_entries(entries: list[Entry]) -> list[str]:
-    """Attempts that began, stored or committed more than once, and steps that more than one attempt has committed."""
+def find_wrong_entries(entries: list[JournalEntry]) -> list[str]:
+    """Describe attempts that began, stored or committed twice, and steps that two attempts have committed."""
     wrong = []
     for what in ("begin", "end", "store"):
         counts = Counter((entry.run, entry.step, entry.who) for entry in entries if entry.what == what)
@@ -64,8 +64,10 @@ def wrong_entries(entries: list[Entry]) -> list[str]:
     return wrong
 
 
-def wrong_charges(entries: list[Entry], results: list[rs.RunResult], killed: Counter[int]) -> tuple[list[str], int]:
-    """Charges that no kill explains, or of others than who ran in the killed worker; and how many had not begun.
+def find_wrong_charges(
+    entries: list[JournalEntry], results: list[rs.RunResult], killed: Counter[int]
+) -> tuple[list[str], int]:
+    """Describe charges that no kill explains; also return the number of charges for attempts that had not begun.
 
     The last body that began in the killed worker is the one to be charged, unless it had succeeded: then the worker was
     between two, and the charged attempt, whose inputs were being loaded, must not have begun anywhere.

@@ -1,4 +1,4 @@
-"""The journal: an append-only file in which every process of a torture says what it does, before and after.
+"""An append-only file in which every process of a torture records its steps, before and after.
 
     begin   a body's first line          end      its last line
     store   before its value is stored   stored   after that was committed     linger   … and is not told yet
@@ -15,15 +15,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Entry", "Journal", "write"]
+__all__ = ["JournalEntry", "StepJournal", "write"]
 
 FOLDER = "RIVERS_TORTURE"
 """The environment variable with the folder of a torture; whatever bears it is part of that torture."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What process `pid`, begun at `life`, has said at `time` (nanoseconds since the epoch).
+class JournalEntry:
+    """An entry of process `pid`, begun at `life`, at `time` (nanoseconds since the epoch).
 
     `who` is an attempt's number or its id. Over a long torture the kernel uses pids again: `life` tells them apart.
     """
@@ -37,16 +37,16 @@ class Entry:
     time: int
 
 
-class Journal:
-    """Reads what has been written since it was last asked."""
+class StepJournal:
+    """A reader of the entries that are new since its last call."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "journal"
         self._file.touch()
         self._offset = 0
 
-    def news(self) -> list[Entry]:
-        """The entries that are new."""
+    def news(self) -> list[JournalEntry]:
+        """Return the new entries."""
         with self._file.open("rb") as file:
             file.seek(self._offset)
             data = file.read()
@@ -68,6 +68,6 @@ def _opened(folder: str) -> tuple[int, str]:
     return descriptor, str(time.time_ns())
 
 
-def _entry(line: str) -> Entry:
+def _entry(line: str) -> JournalEntry:
     what, pid, life, run, step, who, at = line.split("\t")
-    return Entry(what, int(pid), life, run, step, who, int(at))
+    return JournalEntry(what, int(pid), life, run, step, who, int(at))

@@ -37,8 +37,8 @@ LIFE = 60.0
 """Seconds within which a controller that nobody kills has to end."""
 
 
-def started(ground: Grounds, folder: Path, seed: int) -> subprocess.Popen[bytes]:
-    """A controller with an empty folder of its own."""
+def start_controller(ground: Grounds, folder: Path, seed: int) -> subprocess.Popen[bytes]:
+    """Start a controller with an empty folder of its own."""
     return subprocess.Popen(
         [sys.executable, str(CONTROLLER), str(folder), str(RUNS)],
         env={**os.environ, **ground.environment(folder, seed)},
@@ -47,19 +47,19 @@ def started(ground: Grounds, folder: Path, seed: int) -> subprocess.Popen[bytes]
     )
 
 
-def life(ground: Grounds, name: str, seed: int) -> float:
-    """How long a controller lives that nobody kills, in seconds."""
+def measure_life(ground: Grounds, name: str, seed: int) -> float:
+    """Measure the life of a controller that nobody kills, in seconds."""
     start = time.monotonic()
-    with started(ground, ground.root / name, seed) as controller:
+    with start_controller(ground, ground.root / name, seed) as controller:
         if controller.wait(LIFE) != 0:
             raise SystemExit(f"a controller that nobody has killed ended with {controller.returncode}")
     return time.monotonic() - start
 
 
-def killed_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[list[str], float]:
-    """Kill a controller `moment` seconds after its start; what is wrong then, and for how long a process lived on."""
+def kill_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[list[str], float]:
+    """Kill a controller `moment` seconds after its start; return broken invariants, and how long a process lived on."""
     shared = set(os.listdir("/dev/shm"))
-    controller = started(ground, folder, seed)
+    controller = start_controller(ground, folder, seed)
     time.sleep(moment)
     controller.kill()
     controller.wait(LIFE)
@@ -72,7 +72,7 @@ def killed_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[
     kill_processes(left)
     ours = [name for name in set(os.listdir("/dev/shm")) - shared if str(controller.pid) in name]
     wrong += [f"left behind: /dev/shm/{name}" for name in ours]
-    wrong += [f"left behind: {path}" for path in ground.left() if not STORE.search(path)]
+    wrong += [f"left behind: {path}" for path in ground.leftovers() if not STORE.search(path)]
     wrong += [
         f"written {path.stat().st_ctime - death:.3f} s after the death: {path}"
         for path in (folder / "values").rglob("*")
@@ -82,7 +82,7 @@ def killed_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=None, help="default: a random one, which is printed")
     parser.add_argument("--kills", type=int, default=40)
@@ -94,17 +94,17 @@ def main() -> int:
     slowest = 0.0
     start = time.monotonic()
     with grounds() as ground:
-        whole = life(ground, "first", seed)
+        whole = measure_life(ground, "first", seed)
         for n in range(given.kills):
             moment = draw.uniform(0.0, whole)
-            wrong, lived_on = killed_at(ground, ground.root / str(n), seed + n, moment)
+            wrong, lived_on = kill_at(ground, ground.root / str(n), seed + n, moment)
             slowest = max(slowest, lived_on)
             violations += len(wrong)
             for line in wrong:
                 print(f"WRONG: killed at {moment:.3f} s: {line}")
-        stores = len(ground.left())
-        life(ground, "last", seed)
-        for path in ground.left():
+        stores = len(ground.leftovers())
+        measure_life(ground, "last", seed)
+        for path in ground.leftovers():
             violations += 1
             print(f"WRONG: not removed by the next start: {path}")
     print(f"killed {given.kills} times within {whole:.1f} s of life; the last process was gone after {slowest:.2f} s")

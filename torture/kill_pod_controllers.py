@@ -38,8 +38,8 @@ LIFE = 120.0
 """Seconds within which a controller that nobody kills has to end."""
 
 
-def started(ground: Grounds, folder: Path, seed: int) -> subprocess.Popen[bytes]:
-    """A controller with an empty folder of its own."""
+def start_controller(ground: Grounds, folder: Path, seed: int) -> subprocess.Popen[bytes]:
+    """Start a controller with an empty folder of its own."""
     return subprocess.Popen(
         [sys.executable, str(CONTROLLER), str(folder), str(seed), "1"],
         env={**os.environ, **ground.environment(folder, seed)},
@@ -48,18 +48,18 @@ def started(ground: Grounds, folder: Path, seed: int) -> subprocess.Popen[bytes]
     )
 
 
-def life(ground: Grounds, name: str, seed: int) -> float:
-    """How long a controller lives that nobody kills, in seconds."""
+def measure_life(ground: Grounds, name: str, seed: int) -> float:
+    """Measure the life of a controller that nobody kills, in seconds."""
     start = time.monotonic()
-    with started(ground, ground.root / name, seed) as controller:
+    with start_controller(ground, ground.root / name, seed) as controller:
         if controller.wait(LIFE) != 0:
             raise SystemExit(f"a controller that nobody has killed ended with {controller.returncode}")
     return time.monotonic() - start
 
 
-def killed_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[list[str], float]:
-    """Kill a controller `moment` seconds after its start; what is wrong then, and for how long a process lived on."""
-    controller = started(ground, folder, seed)
+def kill_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[list[str], float]:
+    """Kill a controller `moment` seconds after its start; return broken invariants, and how long a process lived on."""
+    controller = start_controller(ground, folder, seed)
     time.sleep(moment)
     controller.kill()
     controller.wait(LIFE)
@@ -73,8 +73,8 @@ def killed_at(ground: Grounds, folder: Path, seed: int, moment: float) -> tuple[
     return wrong, lived_on
 
 
-async def swept() -> tuple[int, list[str]]:
-    """How many pods the sweep of a next run deletes once their leases are old; what is left of pods and leases."""
+async def sweep_leftovers() -> tuple[int, list[str]]:
+    """Sweep as a next run does; return the number of deleted pods, and the pods and leases that are left."""
     later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2 * LEASE_SECONDS)
     api = load_api_client(None)
     cluster = Cluster(api, api.namespace)
@@ -89,7 +89,7 @@ async def swept() -> tuple[int, list[str]]:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=None, help="default: a random one, which is printed")
     parser.add_argument("--kills", type=int, default=30)
@@ -105,17 +105,17 @@ def main() -> int:
         assert cluster.stdout is not None
         os.environ["KUBECONFIG"] = cluster.stdout.readline().strip()
         try:
-            whole = life(ground, "first", seed)
-            wrong = asyncio.run(swept())[1]
+            whole = measure_life(ground, "first", seed)
+            wrong = asyncio.run(sweep_leftovers())[1]
             for n in range(given.kills):
                 moment = draw.uniform(0.0, whole)
-                found, lived_on = killed_at(ground, ground.root / str(n), seed + n, moment)
+                found, lived_on = kill_at(ground, ground.root / str(n), seed + n, moment)
                 slowest = max(slowest, lived_on)
                 wrong += [f"killed at {moment:.3f} s: {what}" for what in found]
-            count, left = asyncio.run(swept())
+            count, left = asyncio.run(sweep_leftovers())
             wrong += left
-            life(ground, "last", seed)
-            wrong += asyncio.run(swept())[1]
+            measure_life(ground, "last", seed)
+            wrong += asyncio.run(sweep_leftovers())[1]
         finally:
             cluster.terminate()
     print(f"killed {given.kills} times within {whole:.1f} s of life; the last process was gone after {slowest:.2f} s")

@@ -28,8 +28,8 @@ from typing import Any
 
 import facts
 import pods
-from journal import FOLDER, Journal
-from leftovers import Holdings, left_behind
+from journal import FOLDER, StepJournal
+from leftovers import Holdings, find_leftovers
 from surroundings import grounds
 
 from rivers_k8s_testing import FakeCluster, Fault
@@ -49,8 +49,8 @@ ANSWERS = (
 )
 
 
-class Killer(threading.Thread):
-    """Something happens to a pod every now and then, `most` times; `done` counts what, `removed` are those deleted."""
+class PodKiller(threading.Thread):
+    """A thread that disturbs pods `most` times; `done` counts each disturbance, `removed` are deleted pods."""
 
     def __init__(self, cluster: FakeCluster, seed: int, most: int) -> None:
         super().__init__(name="killer", daemon=True)
@@ -71,7 +71,7 @@ class Killer(threading.Thread):
         }
 
     def run(self) -> None:
-        """Do so until `stop`."""
+        """Disturb pods until `stop`."""
         while self.done.total() < self._most and not self._over.wait(self._draw.uniform(0.0, 1.0)):
             there = sorted(pod["metadata"]["name"] for pod in self._cluster.pods())
             deed = self._draw.choice(sorted(self._deeds))
@@ -83,13 +83,13 @@ class Killer(threading.Thread):
                     self.removed[pod] += deed in REMOVED
 
     def stop(self) -> None:
-        """Do no more."""
+        """Stop the thread."""
         self._over.set()
         self.join()
 
 
 def spoil(cluster: FakeCluster, seed: int) -> dict[str, Any]:
-    """Let the API server fail; the rules, by what they do."""
+    """Add faults to the API server; return the rules by name."""
     add = cluster.faults.add
     return {
         "410": add(Fault.error(410), verb="watch", every=3, seed=seed),
@@ -98,8 +98,8 @@ def spoil(cluster: FakeCluster, seed: int) -> dict[str, Any]:
     }
 
 
-def twice_made(cluster: FakeCluster, removed: Counter[str]) -> list[str]:
-    """Attempts for which more than one pod was made, by all that has ever been in the cluster.
+def find_duplicate_pods(cluster: FakeCluster, removed: Counter[str]) -> list[str]:
+    """Return the attempts for which more than one pod was created.
 
     Whoever deletes a pod before its controller has heard of it has another one made; nobody has called the first.
     """
@@ -110,15 +110,15 @@ def twice_made(cluster: FakeCluster, removed: Counter[str]) -> list[str]:
     return [f"attempt {attempt}: {count} pods were made" for attempt, count in counts.items() if count > 1]
 
 
-def left_in(cluster: FakeCluster) -> list[str]:
-    """Pods and leases."""
+def list_leftovers(cluster: FakeCluster) -> list[str]:
+    """Return the pods and leases of the cluster."""
     kinds = ("pods", "leases")
     names = cluster._do(lambda: [(kind, o["metadata"]["name"]) for kind in kinds for o in cluster._store.objects(kind)])
     return [f"left in the cluster: {kind} {name}" for kind, name in names]
 
 
 def torture(folder: Path, seed: int, runs: int, keys: int, singles: int, kills: int) -> list[str]:
-    """One torture in an empty folder; what has turned out to be wrong."""
+    """Run one torture in an empty folder; return broken invariants."""
     numbers = pods.steps_of(keys, singles)
     wrong: list[str] = []
     done, removed = Counter[str](), Counter[str]()
@@ -128,17 +128,17 @@ def torture(folder: Path, seed: int, runs: int, keys: int, singles: int, kills: 
         rules = spoil(cluster, seed)
         with pods.repository(folder, seed, keys, singles, max_concurrent_steps=6, grace=2.0) as repo:
             for n in range(runs):
-                killer = Killer(cluster, seed + n, kills)
+                killer = PodKiller(cluster, seed + n, kills)
                 killer.start()
                 result = repo.materialize(raise_on_error=False)
                 killer.stop()
                 done += killer.done
                 removed += killer.removed
                 charged += sum(len(report.failures) for report in result.steps.values())
-                wrong += [f"run {n}, {what}" for what in facts.wrong_steps(result, numbers)]
-                wrong += [f"run {n}, value of {what}" for what in pods.wrong_values(repo, numbers)]
-        wrong += twice_made(cluster, removed) + left_in(cluster)
-    began = Counter((e.run, e.step, e.who) for e in Journal(folder).news() if e.what == "begin")
+                wrong += [f"run {n}, {what}" for what in facts.find_wrong_steps(result, numbers)]
+                wrong += [f"run {n}, value of {what}" for what in pods.find_wrong_values(repo, numbers)]
+        wrong += find_duplicate_pods(cluster, removed) + list_leftovers(cluster)
+    began = Counter((e.run, e.step, e.who) for e in StepJournal(folder).news() if e.what == "begin")
     wrong += [f"{attempt}: its body has begun {count} times" for attempt, count in began.items() if count > 1]
     met = {name: rule.hits for name, rule in rules.items()}
     print(
@@ -148,7 +148,7 @@ def torture(folder: Path, seed: int, runs: int, keys: int, singles: int, kills: 
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=None, help="default: a random one, which is printed")
     parser.add_argument("--runs", type=int, default=8)
@@ -170,7 +170,7 @@ def main() -> int:
         before = Holdings.now()
         wrong += torture(folder, seed, given.runs, given.keys, given.singles, given.kills)
         mark = f"{FOLDER}={folder}"
-        wrong += [f"left behind: {what}" for what in left_behind(before, mark) + ground.left()]
+        wrong += [f"left behind: {what}" for what in find_leftovers(before, mark) + ground.leftovers()]
         kill_processes(find_marked_processes(mark))
     print(f"{time.monotonic() - start:.0f} s")
     for line in wrong[:SHOWN]:

@@ -23,8 +23,8 @@ from typing import TextIO
 import facts
 import journal
 import work
-from killer import Killer
-from leftovers import Holdings, left_behind
+from killer import WorkerKiller
+from leftovers import Holdings, find_leftovers
 from surroundings import grounds
 
 import rivers as rs
@@ -39,10 +39,10 @@ KEYS_OF = 0.26
 
 
 def torture(folder: Path, seed: int, runs: int, steps: int, kills: int, workers: int, out: TextIO) -> list[str]:
-    """One torture in an empty folder; what has turned out to be wrong."""
+    """Run one torture in an empty folder; return broken invariants."""
     keys = int(steps * KEYS_OF)
     singles = steps - 3 * keys - 2
-    killer = Killer(folder, seed, runs * steps, kills)
+    killer = WorkerKiller(folder, seed, runs * steps, kills)
     numbers = work.steps_of(keys, singles)
     results: list[rs.RunResult] = []
     wrong: list[str] = []
@@ -52,11 +52,11 @@ def torture(folder: Path, seed: int, runs: int, steps: int, kills: int, workers:
             listener = rs.ListSink() if n % 2 else None
             result = repo.materialize(raise_on_error=False, config=work.config(singles), on_event=listener)
             results.append(result)
-            wrong += [f"run {n}, {what}" for what in facts.wrong_steps(result, numbers)]
-            wrong += [f"run {n}, value of {what}" for what in work.wrong_values(repo, result, numbers)]
+            wrong += [f"run {n}, {what}" for what in facts.find_wrong_steps(result, numbers)]
+            wrong += [f"run {n}, value of {what}" for what in work.find_wrong_values(repo, result, numbers)]
         killer.stop()
-    wrong += facts.wrong_entries(killer.entries)
-    more, early = facts.wrong_charges(killer.entries, results, killer.killed)
+    wrong += facts.find_wrong_entries(killer.entries)
+    more, early = facts.find_wrong_charges(killer.entries, results, killer.killed)
     if killer.busy < kills:
         wrong.append(f"only {killer.busy} of {kills} busy workers could be killed")
     charges = sum(len(facts.charges_of(result)) for result in results)
@@ -70,7 +70,7 @@ def torture(folder: Path, seed: int, runs: int, steps: int, kills: int, workers:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=None, help="default: a random one, which is printed")
     parser.add_argument("--runs", type=int, default=20)
@@ -96,7 +96,7 @@ def main() -> int:
         wrong += torture(folder, seed, given.runs, given.steps, given.kills, given.workers, out)
         print(f"{time.monotonic() - start:.0f} s", file=out)
         mark = f"{journal.FOLDER}={folder}"
-        left = left_behind(before, mark) + ground.left()
+        left = find_leftovers(before, mark) + ground.leftovers()
         left += [str(path) for path in (folder / "values" / ".rivers" / "runs").rglob("*")]
         wrong += [f"left behind: {what}" for what in left]
         kill_processes(find_marked_processes(mark))

@@ -1,4 +1,4 @@
-"""The killer: a thread that SIGKILLs workers of its own process, each time after a number of steps that was drawn."""
+"""A thread that SIGKILLs workers of its own process, each time after a random number of steps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from journal import Entry, Journal
+from journal import JournalEntry, StepJournal
 
 from rivers_process.processes import child_processes, command_line, read_process
 
-__all__ = ["Killer"]
+__all__ = ["WorkerKiller"]
 
 WORKER = "rivers-worker"
 """A part of a worker's command line."""
@@ -24,8 +24,8 @@ ANY = 0.2
 """Of this part of the kills, and on top of them, one hits whichever worker: one that boots, loads, stores or idles."""
 
 
-class Killer(threading.Thread):
-    """Kills `kills` busy workers while `steps` steps are made; `killed` counts all it has killed, by pid.
+class WorkerKiller(threading.Thread):
+    """A thread that kills `kills` busy workers during `steps` steps; `killed` counts its kills by pid.
 
     A worker is busy whose last entry in the journal is one of BUSY.
     """
@@ -33,17 +33,17 @@ class Killer(threading.Thread):
     def __init__(self, folder: Path, seed: int, steps: int, kills: int) -> None:
         super().__init__(name="killer", daemon=True)
         self._draw = random.Random(seed)
-        self._journal = Journal(folder)
+        self._journal = StepJournal(folder)
         self._due = sorted(self._draw.randrange(steps * 95 // 100) for _ in range(kills))
         self._ends = 0
         self._doing: dict[int, str] = {}
         self._over = threading.Event()
-        self.entries: list[Entry] = []
+        self.entries: list[JournalEntry] = []
         self.busy = 0
         self.killed: Counter[int] = Counter()
 
     def run(self) -> None:
-        """Kill until there is nothing left to be killed, or `stop`."""
+        """Kill until all kills are done, or `stop`."""
         while not self._over.wait(LOOK):
             self._look()
             while self._due and self._due[0] <= self._ends and not self._over.is_set():
@@ -56,7 +56,7 @@ class Killer(threading.Thread):
                         self._kill_any()
 
     def stop(self) -> None:
-        """Kill no more, and take in the rest of the journal."""
+        """Stop killing, and read the rest of the journal."""
         self._over.set()
         self.join()
         self._look()
@@ -92,7 +92,7 @@ class Killer(threading.Thread):
 
 
 def kill_child(pid: int) -> bool:
-    """SIGKILL a child of this process; False when it is none, or none any more. A pid that is reused is not hit."""
+    """SIGKILL a child of this process; return False when it is none, or none any more."""
     try:
         held = os.pidfd_open(pid)
     except OSError:

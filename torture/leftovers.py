@@ -1,4 +1,4 @@
-"""What a process holds and what lies around: taken before and after, the difference is what was left behind."""
+"""Snapshots of what a process holds; the difference of two is what was left behind."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from rivers_process.processes import child_processes, command_line, find_marked_processes
 
-__all__ = ["Holdings", "left_behind"]
+__all__ = ["Holdings", "find_leftovers"]
 
 
 @dataclass(frozen=True)
 class Holdings:
-    """Threads, descriptors and children of this process, and entries of /dev/shm."""
+    """A snapshot of threads, descriptors and children of this process, and of entries of /dev/shm."""
 
     threads: frozenset[str]
     descriptors: frozenset[str]
@@ -23,7 +23,7 @@ class Holdings:
 
     @staticmethod
     def now() -> Holdings:
-        """What there is."""
+        """Take a snapshot."""
         return Holdings(
             threads=frozenset(f"{thread.name} {thread.ident}" for thread in threading.enumerate()),
             descriptors=frozenset(_descriptors()),
@@ -34,15 +34,15 @@ class Holdings:
         )
 
 
-def left_behind(before: Holdings, mark: str, patience: float = 2.0) -> list[str]:
-    """What is more than before, and what bears the mark, after `patience` seconds at most."""
+def find_leftovers(before: Holdings, mark: str, patience: float = 2.0) -> list[str]:
+    """Return what is more than before, and marked processes, after `patience` seconds at most."""
     until = time.monotonic() + patience
-    while (found := _left_behind(before, mark)) and time.monotonic() < until:
+    while (found := _find_leftovers(before, mark)) and time.monotonic() < until:
         time.sleep(0.02)
     return found
 
 
-def _left_behind(before: Holdings, mark: str) -> list[str]:
+def _find_leftovers(before: Holdings, mark: str) -> list[str]:
     now = Holdings.now()
     found = [f"thread {name}" for name in now.threads - before.threads]
     found += [f"descriptor {name}" for name in now.descriptors - before.descriptors]
@@ -67,5 +67,5 @@ def _descriptors() -> list[str]:
 
 
 def _shared() -> list[str]:
-    """Entries of /dev/shm that are ours by their name, as other programs have theirs there, too."""
+    """Return our entries of /dev/shm, by their name: other programs have theirs there, too."""
     return [name for name in os.listdir("/dev/shm") if str(os.getpid()) in name]

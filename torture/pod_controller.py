@@ -1,4 +1,4 @@
-"""The controller that is killed: runs its pipeline in pods until it is told not to, then closes.
+"""A controller to be killed: runs its pipeline in pods until it is dismissed, then closes.
 
 `python torture/pod_controller.py FOLDER SEED RUNS`; the cluster is the one that KUBECONFIG names.
 """

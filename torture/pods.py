@@ -1,4 +1,4 @@
-"""The work that is done in pods: a fan-out in one graph asset, and sync and async assets beside it.
+"""The pipeline for pods: a fan-out in one graph asset, and sync and async assets beside it.
 
     seeds ──▶ first[k0] ──▶ second[k0] ──┐
       ├─────▶ first[k1] ──▶ second[k1] ──┼──▶ total          single_0   single_1 …
@@ -23,7 +23,7 @@ import work
 import rivers as rs
 from rivers.spi import Reach
 
-__all__ = ["RETRIES", "Shared", "repository", "steps_of", "wrong_values"]
+__all__ = ["RETRIES", "Shared", "find_wrong_values", "repository", "steps_of"]
 
 RETRIES = rs.RetryPolicy(50, retry_on=[rs.FailureReason.INFRASTRUCTURE, rs.FailureReason.OUT_OF_MEMORY])
 LONGEST = 1.5
@@ -42,17 +42,17 @@ class Shared(rs.PickleIOHandler):
 
 
 def note(context: Context, what: str, step: str) -> None:
-    """Say in the journal what happens in this pod, which an attempt has for itself."""
+    """Record a step of this pod in the journal."""
     journal.write(what, context.run_id, step, os.environ["HOSTNAME"])
 
 
 def moment(step: str) -> float:
-    """The seconds that a step sleeps."""
+    """Return the seconds that a step sleeps."""
     return random.Random(f"{os.environ[work.SEED]} {step}").uniform(0.0, LONGEST)
 
 
 def body(context: Context, step: str, *upstreams: int) -> int:
-    """What every sync step does."""
+    """Run the body of every sync step."""
     note(context, "begin", step)
     time.sleep(moment(step))
     note(context, "end", step)
@@ -98,7 +98,7 @@ async def awaited(context: rs.AssetExecutionContext) -> int:
 
 
 def repository(folder: Path, seed: int, keys: int, singles: int, **settings: Any) -> rs.CodeRepository:
-    """The definitions, their values below `folder`; `settings` are the executor's."""
+    """Build the definitions with values below `folder`; `settings` are those of the executor."""
 
     def flow() -> Any:
         return total(seeds(keys).map(first).map(second).collect())
@@ -117,7 +117,7 @@ def repository(folder: Path, seed: int, keys: int, singles: int, **settings: Any
 
 
 def steps_of(keys: int, singles: int) -> dict[str, int]:
-    """Every step of a run, with the number that its value has to have."""
+    """Return every step of a run with the number that its value has to have."""
     numbers = {"flow/seeds": work.number_of("flow/seeds")}
     for i in range(keys):
         number = numbers["flow/seeds"] + i
@@ -129,8 +129,8 @@ def steps_of(keys: int, singles: int) -> dict[str, int]:
     return numbers | {step: work.number_of(step) for step in (f"single_{i}" for i in range(singles))}
 
 
-def wrong_values(repo: rs.CodeRepository, numbers: dict[str, int]) -> list[str]:
-    """What of the values is missing or wrong."""
+def find_wrong_values(repo: rs.CodeRepository, numbers: dict[str, int]) -> list[str]:
+    """Describe values that are missing or wrong."""
     wrong = []
     for step, number in numbers.items():
         if step == "flow/seeds":

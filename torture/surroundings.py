@@ -1,4 +1,4 @@
-"""The surroundings of a torture: a mark in the environment, and folders of its own for all that might be left."""
+"""The environment of a torture: a mark, and folders of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IN_MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Grounds:
-    """Where it happens: `shared`, in memory where that is possible, and `temporary` ought to be empty afterwards."""
+    """The folders of a torture: `shared`, in memory where possible, and `temporary` have to be empty afterwards."""
 
     root: Path
     shared: Path
@@ -30,7 +30,7 @@ class Grounds:
         return self.root / "tmp"
 
     def environment(self, folder: Path, seed: int) -> dict[str, str]:
-        """The variables that let a torture, its workers and what they start be told by its folder."""
+        """Return the variables that mark a torture, its workers and what they start by its folder."""
         folder.mkdir()
         return {
             journal.FOLDER: str(folder),
@@ -39,14 +39,14 @@ class Grounds:
             "RIVERS_DEFAULT_STORE": str(self.shared),
         }
 
-    def left(self) -> list[str]:
-        """What lies in the folders that ought to be empty, each by its topmost name."""
+    def leftovers(self) -> list[str]:
+        """Return what lies in the folders that have to be empty, by its topmost name."""
         return sorted(str(path) for folder in (self.shared, self.temporary) for path in folder.iterdir())
 
 
 @contextmanager
 def grounds() -> Iterator[Grounds]:
-    """New ones, which are removed afterwards."""
+    """Create the folders, and remove them afterwards."""
     base = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
     made = tempfile.TemporaryDirectory
     with made(prefix="torture-") as root, made(prefix="torture-", dir=base) as shared:

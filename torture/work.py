@@ -1,4 +1,4 @@
-"""The work that is tortured: a fan-out of chains in one graph asset, and single assets beside it.
+"""The pipeline of a torture: a fan-out of chains in one graph asset, and single assets beside it.
 
     seeds ──▶ first[k0] ──▶ second[k0] ──▶ third[k0] ──┐
       ├─────▶ first[k1] ──▶ second[k1] ──▶ third[k1] ──┼──▶ flow          single_0   single_1 …
@@ -27,7 +27,7 @@ import journal
 
 import rivers as rs
 
-__all__ = ["RETRIES", "JournaledPickles", "repository", "steps_of", "wrong_values"]
+__all__ = ["RETRIES", "JournaledPickles", "find_wrong_values", "repository", "steps_of"]
 
 SEED = "RIVERS_TORTURE_SEED"
 RETRIES = rs.RetryPolicy(50, retry_on=[rs.FailureReason.INFRASTRUCTURE])
@@ -41,7 +41,7 @@ Value = dict[str, Any]
 
 
 class JournaledPickles(rs.PickleIOHandler):
-    """PickleIOHandler that says in the journal when it begins to store and when it has committed.
+    """PickleIOHandler that records when it begins to store and when it has committed.
 
     Every eighth attempt lingers then, so that some are killed that have committed and have not said so.
     """
@@ -60,12 +60,12 @@ class JournaledPickles(rs.PickleIOHandler):
 
 
 def number_of(step: str, *upstreams: int) -> int:
-    """The number that belongs into a step's value."""
+    """Return the number of a step's value."""
     return zlib.crc32(repr((step, *upstreams)).encode())
 
 
 def body(context: rs.TaskExecutionContext | rs.AssetExecutionContext, step: str, *upstreams: int) -> Value:
-    """What every step does."""
+    """Run the body of every step."""
     journal.write("begin", context.run_id, step, str(context.attempt))
     draw = random.Random(f"{os.environ[SEED]} {step} {context.run_id}")
     (doing,) = draw.choices(DOINGS, WEIGHTS)
@@ -120,7 +120,7 @@ def second(context: rs.TaskExecutionContext, before: Value) -> Value:
 
 @rs.Task(timeout=60)
 def third(context: rs.TaskExecutionContext, before: Value) -> Value:
-    """The last one; a timeout has its start told at once."""
+    """The last one; its timeout has its start reported at once."""
     return body(context, context.task_name, before["number"])
 
 
@@ -136,7 +136,7 @@ def single(context: rs.AssetExecutionContext) -> Value:
 
 
 def repository(folder: Path, keys: int, singles: int, workers: int) -> rs.CodeRepository:
-    """The definitions, their pickles below `folder`."""
+    """Build the definitions with pickles below `folder`."""
 
     def flow() -> Any:
         return total(seeds(keys).map(first).map(second).map(third).collect())
@@ -157,12 +157,12 @@ def repository(folder: Path, keys: int, singles: int, workers: int) -> rs.CodeRe
 
 
 def config(singles: int) -> dict[str, dict[str, Any]]:
-    """Configuration for every eighth single asset: its spec is larger than a pipe's packet."""
+    """Return configuration for every eighth single asset: its spec is larger than a pipe's packet."""
     return {f"single_{i}": {"text": "x" * 6000} for i in range(0, singles, 8)}
 
 
 def steps_of(keys: int, singles: int) -> dict[str, int]:
-    """Every step of a run, with the number that its value has to have."""
+    """Return every step of a run with the number that its value has to have."""
     numbers = {"flow/seeds": number_of("flow/seeds")}
     for i in range(keys):
         number = numbers["flow/seeds"] + i
@@ -174,8 +174,8 @@ def steps_of(keys: int, singles: int) -> dict[str, int]:
     return numbers | {step: number_of(step) for step in (f"single_{i}" for i in range(singles))}
 
 
-def wrong_values(repo: rs.CodeRepository, result: rs.RunResult, numbers: dict[str, int]) -> list[str]:
-    """What of the values is missing, wrong, or made by another attempt than the one that is said to have succeeded."""
+def find_wrong_values(repo: rs.CodeRepository, result: rs.RunResult, numbers: dict[str, int]) -> list[str]:
+    """Describe values that are missing, wrong, or of another attempt than the one that succeeded."""
     wrong = []
     for step, number in numbers.items():
         if step == "flow/seeds":

@@ -1,4 +1,4 @@
-"""`python -m flights [--out DIR] [--executor in_process|parallel|kubernetes|both]`: run the job and say what happened.
+"""`python -m flights [--out DIR] [--executor in_process|parallel|kubernetes|both]`: run the job and print its steps.
 
 Exit code 0 when every step succeeded, 1 when one did not, or when the two executors' values are not the same.
 """
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def executor_of(options: argparse.Namespace) -> rs.Executor:
-    """What the command line says of where the steps run."""
+    """Return the executor that the command line asks for."""
     if options.executor == "kubernetes":
         return rs.Executor.kubernetes(
             options.image,
@@ -80,7 +80,7 @@ def executor_of(options: argparse.Namespace) -> rs.Executor:
 
 
 def run(repository: rs.CodeRepository, executor: rs.Executor, select: Sequence[str] | None) -> rs.RunResult:
-    """Run the job or a selection of assets once, and print what happened."""
+    """Run the job or a selection of assets once, and print its steps."""
     began = time.perf_counter()
     if select:
         result = repository.materialize(select, include_upstream=True, executor=executor, raise_on_error=False)
@@ -99,7 +99,7 @@ def run(repository: rs.CodeRepository, executor: rs.Executor, select: Sequence[s
 
 
 def run_and_compare(options: argparse.Namespace) -> int:
-    """Run the job in this process and where it is to run, and compare every value of every asset, task and instance."""
+    """Run the job in this process and on the chosen executor, and compare every value of both runs."""
     names: dict[str, list[str]] = {}
     with ExitStack() as stack:
         repositories = []
@@ -129,7 +129,7 @@ def run_and_compare(options: argparse.Namespace) -> int:
 
 
 def step_table(steps: dict[str, rs.StepReport]) -> str:
-    """The steps as text, in the order given; the instances of a mapped task are one row, with their times added up."""
+    """Return the steps as text, in order; the instances of a mapped task are one row, with their times added up."""
     groups: dict[str, list[rs.StepReport]] = {}
     for key, step in steps.items():
         groups.setdefault(key.partition("[")[0] + "[*]" if "[" in key else key, []).append(step)
@@ -149,7 +149,7 @@ def _row(name: str, steps: list[rs.StepReport]) -> tuple[str, ...]:
 
 
 def _together(values: Iterable[object]) -> str:
-    """The different values in the order they come; where that is long, how many they are."""
+    """Return the different values in order, or their number where they are long."""
     different = list(dict.fromkeys(str(value) for value in values if value))
     text = ", ".join(different) or "-"
     return f"{len(different)} different" if len(different) > 1 and len(text) > TOGETHER else text

@@ -15,7 +15,7 @@ from flights.delays import figures
 
 
 def split(flights: pd.DataFrame, column: str) -> list[rs.DynamicOutput]:
-    """One output per airport in `column`, named by its code: the code and what `figures` needs of its flights."""
+    """Return one output per airport in `column`, named by its code: the code and the columns for `figures`."""
     parts = flights.groupby(column, observed=True)[["status", "dep_delay", "arr_delay"]]
     return [rs.DynamicOutput(key=str(code), value=(str(code), part)) for code, part in parts]
 

@@ -1,4 +1,4 @@
-"""Are the values of two runs the same? To the last bit: both ran the same code on the same data."""
+"""Compare the values of two runs, to the last bit: both ran the same code on the same data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import rivers as rs
 
 
 def value_names(result: rs.RunResult) -> list[str]:
-    """Every value that a run has stored: its assets, and in its graph assets each task, instance by instance."""
+    """Return the name of every value that a run has stored: assets, tasks of graphs, and their instances."""
     return [*result.materialized_assets, *(key for key in result.steps if "/" in key)]
 
 
 def differences(names: Iterable[str], one: rs.CodeRepository, other: rs.CodeRepository) -> Iterator[str]:
-    """A line for each of these values that is not the same in both repositories, with its name."""
+    """Yield a line for each of these values that differs between both repositories."""
     for name in names:
         difference = difference_of(one.load_node(name), other.load_node(name))
         if difference is not None:
@@ -26,7 +26,7 @@ def differences(names: Iterable[str], one: rs.CodeRepository, other: rs.CodeRepo
 
 
 def difference_of(one: Any, other: Any) -> str | None:
-    """What is different about two values, in one line, or None. Two unknown numbers (NaN) are the same.
+    """Describe the difference of two values in one line, or return None. Two unknown numbers (NaN) are equal.
 
     Tables are compared with their types and their order; of paths it is the files' names and bytes that count.
     """

@@ -1,4 +1,4 @@
-"""Delays per carrier, hour, age of the plane and route; `figures` is what all analyses of this package report."""
+"""Delays per carrier, hour, age of the plane and route; all analyses of this package report `figures`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUTE_FLIGHTS = 365
 
 
 def figures(flights: pd.DataFrame) -> dict[str, Any]:
-    """What there is to say of some flights.
+    """Return the figures of some flights.
 
     `flights` is their number and `cancelled` the share of them that never left; `dep_delay` the mean of those that
     left, in minutes; `arr_delay`, `arr_delay_p90` and `late` the mean, the 90th percentile (minutes) and the share at
@@ -35,7 +35,7 @@ def figures(flights: pd.DataFrame) -> dict[str, Any]:
 
 
 def figures_by(flights: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The `figures` of each value of `column` that occurs, in its order; flights without a value are left out."""
+    """Return the `figures` of each value of `column`, in its order; flights without a value are left out."""
     rows = {value: figures(part) for value, part in flights.groupby(column, observed=True)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(column)
 

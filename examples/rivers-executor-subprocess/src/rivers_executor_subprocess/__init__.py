@@ -1,4 +1,4 @@
-"""An executor for rivers in a package of its own: every attempt of a step in a fresh process of this machine.
+"""An executor for rivers in a package of its own: each attempt of a step runs in a new process of this machine.
 
 rs.Job("nightly", assets=[...], executor=SubprocessExecutor(max_workers=4))
 @rs.Asset(metadata={"rivers/executor": "subprocess"})

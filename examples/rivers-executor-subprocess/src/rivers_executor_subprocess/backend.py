@@ -1,4 +1,4 @@
-"""The controller's side: start a worker, pass on what it tells, say how it ended.
+"""The controller's side: starts a worker, passes on its events, and reports its end.
 
 submit ──▶ thread ──▶ python -m rivers_executor_subprocess.worker
              │  stdin:  one line of JSON, then the encoded StepSpec ──▶ worker
@@ -42,7 +42,7 @@ __all__ = ["SubprocessBackend"]
 
 
 class SubprocessBackend(ExecutorBackend[SubprocessExecutor]):
-    """Carries out `SubprocessExecutor`: a thread and a process for each attempt, both gone when it has ended."""
+    """The backend of `SubprocessExecutor`: a thread and a process for each attempt, both gone when it has ended."""
 
     executor_type = SubprocessExecutor
 
@@ -146,7 +146,7 @@ class _Attempt:
         return result or lost(self._attempt_id, evidence, started=self._started)
 
     def _listen(self, process: subprocess.Popen[bytes], events: BinaryIO) -> tuple[StepResult | None, str | None]:
-        """Hand the worker its task and pass on its events; returns its result, or what is wrong with what it told."""
+        """Send the worker its task and pass on its events; return its result, or a description of a broken stream."""
         assert process.stdin is not None
         task = {"attempt_id": self._attempt_id, "grace": self._grace, "key": self._key.hex(), "path": sys.path}
         try:
@@ -172,7 +172,7 @@ class _Attempt:
         return result, None
 
     def _reap(self, process: subprocess.Popen[bytes], crash: BinaryIO, detail: str | None) -> Evidence:
-        """Wait for the worker to go, kill what it has left behind, and say what was seen."""
+        """Wait for the worker to end, kill what it has left behind, and return the evidence."""
         with contextlib.suppress(ChildProcessError):  # the application reaps all children by itself
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its number is still its own
         self._signal(signal.SIGKILL)
@@ -210,7 +210,7 @@ class _Attempt:
 
 
 def _start(events: int, crash: int) -> subprocess.Popen[bytes]:
-    """A worker in a process group of its own: Ctrl-C at the terminal is for the controller alone."""
+    """Start a worker in a process group of its own."""
     command = [sys.executable, "-P", "-m", "rivers_executor_subprocess.worker"]
     return subprocess.Popen(
         [*command, str(os.getpid()), str(events), str(crash)],
@@ -221,7 +221,7 @@ def _start(events: int, crash: int) -> subprocess.Popen[bytes]:
 
 
 def _read(events: BinaryIO) -> StepEvent | None:
-    """The next event, or None at the end, also in the middle of one; raises SpecDecodeError."""
+    """Return the next event, or None at the end."""
     size = int.from_bytes(events.read(4), "big")
     if size > LIMITS.size:
         raise SpecDecodeError(f"{size} bytes, allowed are {LIMITS.size}")

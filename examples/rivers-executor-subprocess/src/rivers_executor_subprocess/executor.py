@@ -1,4 +1,4 @@
-"""What the user writes: a frozen value, which the worker can make, too, as it imports the same modules."""
+"""The user's choice: a frozen value, which the worker can make, too, as it imports the same modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's side: one task from stdin, its events to a pipe of its own, then gone. It shares nothing else."""
+"""The worker process: reads one task from stdin, writes its events to a pipe, and ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REJECTED, LOST, OTHER_VERSION = 11, 13, 14
 
 
 class Events:
-    """The pipe to the controller. An event is written whole or not at all; nothing the body prints comes here."""
+    """The pipe to the controller; an event is written whole or not at all."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -44,7 +44,7 @@ class Events:
 
 
 def main(controller: int, events: int, crash: int) -> int:
-    """Run one attempt; returns the exit code. `events` and `crash` are file descriptors, `controller` a process id."""
+    """Run one attempt; return the exit code. `events` and `crash` are descriptors, `controller` is a process id."""
     # The kernel kills this process when the controller dies, however that happens; or it is dead already.
     if not die_with_parent(controller):
         return LOST
@@ -88,7 +88,7 @@ def _run(runner: Runner, spec: StepSpec, crash: int) -> StepResult:
 
 
 def _stdin() -> bytes:
-    """All of stdin, which is empty for the body from here on."""
+    """Read all of stdin, and leave an empty one for the body."""
     with os.fdopen(os.dup(0), "rb") as stdin:
         data = stdin.read()
     null = os.open(os.devnull, os.O_RDONLY)
@@ -98,7 +98,7 @@ def _stdin() -> bytes:
 
 
 def _threads() -> list[str]:
-    """Threads that the body left and that this process would wait for, as a warning."""
+    """Return a warning about threads that the body left and that this process would wait for."""
     names = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.name != "MainThread"]
     return [f"the step left threads, which end with its worker: {', '.join(names)}"] if names else []
 
