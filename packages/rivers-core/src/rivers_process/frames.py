@@ -47,7 +47,8 @@ class FrameReader:
     def __init__(self, descriptor: int, max_payload: int) -> None:
         self._descriptor = descriptor
         self._max_payload = max_payload
-        self._rest = bytearray()
+        self._parts: list[bytes] = []
+        self._held = self._needed = 0
         self._frames: deque[Frame] = deque()
 
     def fill(self) -> bool:
@@ -62,7 +63,8 @@ class FrameReader:
             return False
         if not data:
             raise EOFError
-        self._rest += data
+        self._parts.append(data)
+        self._held += len(data)
         return True
 
     def take(self) -> list[Frame]:
@@ -71,17 +73,23 @@ class FrameReader:
         Raises:
             ValueError: the bytes are no frame.
         """
-        rest, start, found = self._rest, 0, []
-        while len(rest) - start >= _HEAD.size:
-            size, kind = _HEAD.unpack_from(rest, start)
+        if self._held < self._needed:  # so that a large frame is joined once, and not with every read
+            return []
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        start, found = 0, []
+        self._needed = _HEAD.size
+        while len(data) - start >= _HEAD.size:
+            size, kind = _HEAD.unpack_from(data, start)
             if size > self._max_payload:
                 raise ValueError(f"a frame of {size} bytes, expected at most {self._max_payload}")
             end = start + _HEAD.size + size
-            if end > len(rest):
+            if end > len(data):
+                self._needed = end - start
                 break
-            found.append((kind, bytes(rest[start + _HEAD.size : end])))
+            found.append((kind, data[start + _HEAD.size : end]))
             start = end
-        del rest[:start]
+        self._parts = [data[start:]] if start < len(data) else []
+        self._held = len(data) - start
         return found
 
     def next(self) -> Frame | None:
