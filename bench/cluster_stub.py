@@ -16,5 +16,5 @@ def outcome(pod: Mapping[str, Any]) -> str:
     env = {item["name"]: item.get("value", "") for item in pod["spec"]["containers"][0]["env"]}
     attempt_id = env["RIVERS_ATTEMPT_ID"]
     result = encode_event_protobuf(StepResult(attempt_id=attempt_id, ending=Ending.SUCCEEDED))
-    told = pb.Outcome(attempt_id=attempt_id, step_event=result).SerializeToString()
-    return f"rivers-outcome 1 {base64.b64encode(told).decode()}"
+    reported = pb.Outcome(attempt_id=attempt_id, step_event=result).SerializeToString()
+    return f"rivers-outcome 1 {base64.b64encode(reported).decode()}"

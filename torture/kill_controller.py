@@ -1,12 +1,12 @@
 """Kill the controller at random moments: `python torture/kill_controller.py --seed N`.
 
 A controller runs three pipelines with two workers and closes; 40 times it is SIGKILLed, at moments drawn evenly from
-its life, start-up and closing included. 2 s later these have to be facts: no process that bears its mark lives, be it a
-worker, the guard, loky's resource tracker or what bodies have started, also in sessions of their own; nothing of it is
-in /dev/shm or among the temporary files, but for its default store's folder, which the next start removes; nothing was
-committed after its death.
+its life, start-up and closing included. 2 s later these invariants have to hold: no process that bears its mark lives,
+be it a worker, the guard, loky's resource tracker or what bodies have started, also in sessions of their own; nothing
+of it is in /dev/shm or among the temporary files, but for its default store's folder, which the next start removes;
+nothing was committed after its death.
 
-Prints the seed, how long the last process lived on and what is not a fact, and exits with 1 if anything is not.
+Prints the seed, how long the last process lived on and each broken invariant, and exits with 1 if there is one.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Kill controllers whose steps run in pods: `python torture/kill_pod_controllers.py --seed N`.
 
 A FakeCluster in a process of its own; controllers that are SIGKILLed at moments drawn evenly from their life. Within
-`orphan_ttl` of 2 s and some for the kill these have to be facts: nothing that bears the mark of a controller runs, be
-it a worker or a body. Once the leases are as old as a dead controller's, the next sweep leaves no pod and no lease, and
-a controller that nobody kills succeeds.
+`orphan_ttl` of 2 s and some for the kill these invariants have to hold: nothing that bears the mark of a controller
+runs, be it a worker or a body. Once the leases are as old as a dead controller's, the next sweep leaves no pod and no
+lease, and a controller that nobody kills succeeds.
 
-Prints the seed, how long the last process lived on and what is not a fact, and exits with 1 if anything is not.
+Prints the seed, how long the last process lived on and each broken invariant, and exits with 1 if there is one.
 """
 
 from __future__ import annotations

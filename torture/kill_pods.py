@@ -1,12 +1,12 @@
 """Kill pods at random while the API server fails at random: `python torture/kill_pods.py --seed N`.
 
 Runs of 38 steps on a FakeCluster of which a fifth of all requests meet 429, 500, 503, a proxy's page or a reset, before
-or after they were handled; watches are cut every three seconds, and every third one is told 410. Meanwhile pods are
-killed, told to end, out of memory, evicted, drained and deleted, by force too. Then these have to be facts: every step
-has succeeded, with the right value; no body has begun twice in one attempt; exactly one pod was made for each attempt;
-no pod, lease, thread, process or descriptor is left.
+or after they were handled; watches are cut every three seconds, and every third one is answered 410. Meanwhile pods are
+killed, terminated, out of memory, evicted, drained and deleted, by force too. Then these invariants have to hold: every
+step has succeeded, with the right value; no body has begun twice in one attempt; exactly one pod was made for each
+attempt; no pod, lease, thread, process or descriptor is left.
 
-Prints the seed, the counts and what is not a fact, and exits with 1 if anything is not.
+Prints the seed, the counts and each broken invariant, and exits with 1 if there is one.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Kill busy workers at random while a pipeline runs: `python torture/kill_workers.py --seed N`.
 
 10,000 steps in runs of 500 on warm workers, every other run with a listener; 500 SIGKILLs of busy workers and some of
-others. Then these have to be facts: every step has succeeded; nobody is charged but who ran in a killed worker, once
-per kill; no attempt has begun twice; one attempt per step has committed, and its value loads and is right; nothing is
-left.
+others. Then these invariants have to hold: every step has succeeded; only attempts that ran in a killed worker are
+charged, once per kill; no attempt has begun twice; one attempt per step has committed, and its value loads and is
+right; nothing is left.
 
-Prints the seed, the counts and what is not a fact, and exits with 1 if anything is not.
+Prints the seed, the counts and each broken invariant, and exits with 1 if there is one.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> rs.PickleIOHandler:
 
 @pytest.fixture
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """What bodies have noted down (`steps.note`), a line each: it outlives whoever wrote it."""
+    """Return the lines that bodies have noted (`steps.note`); they outlive their writers."""
     path = tmp_path / "notes"
     path.touch()
     monkeypatch.setenv("RIVERS_TEST_NOTES", str(path))

@@ -33,7 +33,7 @@ from rivers.spi import Run
 
 
 class Opened:
-    """A backend that is open for a run, and what it has told."""
+    """A backend that is open for a run, with the events it has emitted."""
 
     def __init__(self, grace: float = 5.0) -> None:
         self.events: queue.SimpleQueue[StepEvent] = queue.SimpleQueue()
@@ -112,7 +112,7 @@ def test_a_cancel_of_what_does_not_run(opened: Opened, tmp_path: Path) -> None:
 
 
 def test_a_teardown_without_end(tmp_path: Path) -> None:
-    """A worker that has told its result and does not go is killed after the grace; the result stands."""
+    """A worker that has reported its result and does not exit is killed after the grace; the result stands."""
     opened = Opened(grace=0.3)
     ref = rs.protocol.ConfiguredRef(cls=ImportRef(module="user_steps", qualname="Endless"), json="{}")
     endless = rs.protocol.ResourceInput(parameter="endless", name="endless", ref=ref)
@@ -145,7 +145,7 @@ def test_close_kills_what_still_runs(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_be_started(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no process can be started the attempt ends as not started, which costs the user no retry."""
+    """An attempt whose process cannot be started ends as not started, which costs the user no retry."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
     opened.backend.submit(spec("base", tmp_path))
 
@@ -179,7 +179,7 @@ def test_a_worker_killed_before_it_begins(opened: Opened, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "reported"),
     [
         (b"\xff\xff\xff\xffgarbage", "bytes, allowed are"),
         (b"\x00\x00\x00\x02hi", "no StepEvent"),
@@ -188,7 +188,7 @@ def test_a_worker_killed_before_it_begins(opened: Opened, tmp_path: Path, monkey
     ids=["too large", "no event", "for another attempt"],
 )
 def test_a_worker_that_lies(
-    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, told: str
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, reported: str
 ) -> None:
     """A worker that sends no event, or one for another attempt, is killed, and its own attempt says why."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -198,7 +198,7 @@ def test_a_worker_that_lies(
     result = opened.until(StepResult)
 
     assert "run-1" == result.attempt_id
-    assert told in result.failure.evidence.detail
+    assert reported in result.failure.evidence.detail
 
 
 def test_a_spec_that_is_too_large_costs_no_process(opened: Opened, tmp_path: Path) -> None:
@@ -250,12 +250,12 @@ def work(spec: bytes, tmp_path: Path) -> tuple[int, list[StepEvent]]:
         )
         os.close(writable)
         data = events.read()
-    told = []
+    reported = []
     while data:
         size = 4 + int.from_bytes(data[:4], "big")
-        told.append(rs.protocol.decode_event(data[4:size]))
+        reported.append(rs.protocol.decode_event(data[4:size]))
         data = data[size:]
-    return ended.returncode, told
+    return ended.returncode, reported
 
 
 def test_another_protocol_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,10 +264,10 @@ def test_another_protocol_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     tripwire = spec("base", tmp_path, function=ImportRef(module="tripwire", qualname="function"))
     data = encode_spec(tripwire).replace(b"\xb0protocol_version\x01", b"\xb0protocol_version\x63")
 
-    code, told = work(data, tmp_path)
+    code, reported = work(data, tmp_path)
 
     assert 14 == code
-    (result,) = told
+    (result,) = reported
     assert isinstance(result, StepResult)
     assert result.failure is not None
     assert ("run-1", Ending.FAILED, False) == (result.attempt_id, result.ending, result.failure.transient)
@@ -277,7 +277,7 @@ def test_another_protocol_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         (lambda data: data[: len(data) // 2], "SpecDecodeError"),
         (lambda data: data.replace(b"\xa5asset", b"\xa5asse?"), "SpecDecodeError"),
@@ -288,7 +288,7 @@ def test_another_protocol_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ],
     ids=["cut off", "unknown node kind", "unknown ref kind", "unknown module", "nested", "empty"],
 )
-def test_a_spec_that_is_none(tmp_path: Path, change: Any, told: str) -> None:
+def test_a_spec_that_is_none(tmp_path: Path, change: Any, reported: str) -> None:
     """Bytes that are no acceptable spec end as a typed failure of the attempt with exit code 11 (S10)."""
     code, events = work(change(encode_spec(spec("base", tmp_path))), tmp_path)
 
@@ -296,7 +296,7 @@ def test_a_spec_that_is_none(tmp_path: Path, change: Any, told: str) -> None:
     assert isinstance(result, StepResult)
     assert result.failure is not None
     assert (FailureReason.INFRASTRUCTURE, False) == (result.failure.reason, result.failure.transient)
-    assert (11, f"rivers.exceptions.{told}") == (code, result.failure.type) if told else 0 == code
+    assert (11, f"rivers.exceptions.{reported}") == (code, result.failure.type) if reported else 0 == code
 
 
 def test_a_worker_whose_controller_is_gone(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ repo.materialize(executor=SubprocessExecutor(max_workers=2))
 
 
 def controller(tmp_path: Path, *assets: str, waits: bool = True) -> subprocess.Popen[bytes]:
-    """A controller in a process of its own; with `waits` its workers are at work and have said that they are asleep."""
+    """A controller in a process of its own; with `waits` its workers are asleep in their bodies."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path), *assets],
         env={**os.environ, "PYTHONPATH": str(CODE)},
@@ -55,13 +55,13 @@ def test_no_bash_task_outlives_a_killed_controller(tmp_path: Path, monkeypatch: 
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     monkeypatch.setenv("RIVERS_TEST_FIFO", str(fifo))
-    with controller(tmp_path, "sleeps_in_bash", waits=False) as process, open(fifo, "rb", buffering=0) as told:
-        assert b"asleep\n" == told.readline()
+    with controller(tmp_path, "sleeps_in_bash", waits=False) as process, open(fifo, "rb", buffering=0) as reported:
+        assert b"asleep\n" == reported.readline()
         process.kill()
-        ended, _, _ = select.select([told], [], [], 2.0)
+        ended, _, _ = select.select([reported], [], [], 2.0)
 
-        assert [told] == ended
-        assert b"" == told.read()
+        assert [reported] == ended
+        assert b"" == reported.read()
 
 
 def test_ctrl_c_ends_the_workers(tmp_path: Path) -> None:

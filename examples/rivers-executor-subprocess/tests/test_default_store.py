@@ -23,7 +23,7 @@ ELSEWHERE = SubprocessExecutor(max_workers=2)
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the stores are made; nothing is left there."""
+    """The folder of the stores; nothing is left there."""
     folder = tmp_path / "place"
     folder.mkdir()
     monkeypatch.setenv("RIVERS_DEFAULT_STORE", str(folder))
@@ -73,7 +73,7 @@ def test_runs_of_both_kinds_take_turns() -> None:
 
 
 def test_a_value_in_memory_reaches_a_worker() -> None:
-    """What a run in this process has left is handed over to a worker that loads it, and stays the object it is here."""
+    """A value in memory is handed to a worker that loads it, and stays the same object here."""
     with repository() as repo:
         repo.materialize(["numbers", "sums"])
         value = repo.load_node("numbers")
@@ -91,11 +91,11 @@ def test_a_value_that_cannot_be_pickled_does_not_reach_one() -> None:
         repo.materialize(["lock"])
         with pytest.raises(
             GraphValidationError, match=r"'locked'.* loads 'lock'.*_thread\.lock.*cannot be pickled"
-        ) as said:
+        ) as printed:
             repo.materialize(["locked"], executor=ELSEWHERE, on_event=sink)
 
-        assert ["locked"] == [problem.asset for problem in said.value.problems]
-        assert "another IO handler" in str(said.value)
+        assert ["locked"] == [problem.asset for problem in printed.value.problems]
+        assert "another IO handler" in str(printed.value)
         assert [] == sink.events
         assert repo.materialize(["stays_here", "numbers"], executor=ELSEWHERE).success
 
@@ -109,7 +109,7 @@ def test_an_output_that_cannot_be_pickled() -> None:
 
 
 def test_after_shutdown(place: Path) -> None:
-    """The folder goes with shutdown(); loaded arrays stay, values in memory too, the others are told to be gone."""
+    """The folder goes with shutdown(); loaded arrays and values in memory stay, loading others is an error."""
     repo = repository()
     repo.materialize(executor=ELSEWHERE)
     repo.materialize(["seen"])

@@ -86,7 +86,7 @@ def test_a_native_crash_leaves_its_stack(store: rs.PickleIOHandler) -> None:
 
 
 def test_committed_is_succeeded(store: rs.PickleIOHandler, notes: Callable[[], list[str]]) -> None:
-    """A worker killed after its commit and before it could tell has succeeded: its body does not run again."""
+    """A worker killed between its commit and its report has succeeded: its body does not run again."""
     dying = steps.DiesAfterCommit(store.store)
 
     result = run(
@@ -101,8 +101,8 @@ def test_committed_is_succeeded(store: rs.PickleIOHandler, notes: Callable[[], l
     assert 1 == result.steps["committed"].attempts
 
 
-def test_a_told_result_stands(store: rs.PickleIOHandler) -> None:
-    """A worker that dies in a resource's teardown has told its result before, metadata included."""
+def test_a_reported_result_stands(store: rs.PickleIOHandler) -> None:
+    """A worker that dies in a resource's teardown has reported its result before, metadata included."""
     result = run(store, steps.with_fragile, resources={"fragile": steps.Fragile()})
 
     assert result.success
@@ -186,7 +186,7 @@ def test_a_module_that_cannot_be_imported(
 
 
 def test_an_application_that_reaps_children(store: rs.PickleIOHandler) -> None:
-    """Where the application ignores SIGCHLD, so that no exit code is to be had, results arrive all the same."""
+    """With SIGCHLD ignored no exit code is known; results arrive all the same."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         result = run(store, steps.halves, steps.base)

@@ -1,4 +1,4 @@
-"""The same assets here and in processes that share nothing with this one: nothing tells the difference."""
+"""The same assets here and in processes that share nothing with this one have equal results and events."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_same_ends(both: tuple[Told, Told]) -> None:
 
 
 def test_the_same_events(both: tuple[Told, Told]) -> None:
-    """Every step tells the same events, however often each; what is printed and logged is the same, line by line."""
+    """Every step emits the same events and the same output, line by line."""
     here, there = both
 
     assert here.events == there.events
@@ -174,8 +174,8 @@ def test_places_are_shared_by_sync_and_async_steps(store: rs.PickleIOHandler, no
 
     repo.materialize(executor=SubprocessExecutor(max_workers=1), on_event=sink)
 
-    told = [type(event).__name__ for event in sink.events if type(event).__name__.startswith("Step")]
-    assert ["StepStarted", "StepSucceeded"] * 4 == told
+    reported = [type(event).__name__ for event in sink.events if type(event).__name__.startswith("Step")]
+    assert ["StepStarted", "StepSucceeded"] * 4 == reported
 
 
 def test_stdin_is_empty(store: rs.PickleIOHandler) -> None:

@@ -1,4 +1,4 @@
-"""What travels to a worker and what is refused before anything starts."""
+"""Refs that travel to a worker, and refs that are refused before anything starts."""
 
 from __future__ import annotations
 

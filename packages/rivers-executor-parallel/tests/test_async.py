@@ -1,4 +1,4 @@
-"""How steps share their places: async steps on the loop, small steps behind a long one."""
+"""Async steps on the event loop, and small steps behind a long one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_as_many_async_steps_at_once_as_allowed(flight: dict[str, int], most: in
 def test_nothing_waits_behind_a_long_step(
     repository: Callable[..., rs.CodeRepository], notes: Callable[[], list[str]]
 ) -> None:
-    """What was handed to the worker of a long step is taken back when another worker has nothing to do."""
+    """A step assigned to the worker of a long one is taken back when another worker is idle."""
     repo = repository(steps.unequal, workers=2)
 
     result = repo.materialize(raise_on_error=False)
@@ -52,10 +52,10 @@ def test_a_timeout_reaches_an_async_body(repository: Callable[..., rs.CodeReposi
 
 def test_a_blocking_async_step_is_named(repository: Callable[..., rs.CodeRepository]) -> None:
     """An async step that holds the loop is named in a warning of its own, with the line where it sits."""
-    told = rs.ListSink()
-    repository(steps.blocks).materialize(on_event=told)
+    reported = rs.ListSink()
+    repository(steps.blocks).materialize(on_event=reported)
 
-    (warning,) = [event for event in told.events if isinstance(event, rs.events.StepLog)]
+    (warning,) = [event for event in reported.events if isinstance(event, rs.events.StepLog)]
     assert ("blocks", "rivers") == (warning.step, warning.logger)
     assert "worker_async.py" in warning.message
 

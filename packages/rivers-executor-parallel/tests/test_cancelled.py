@@ -1,4 +1,4 @@
-"""What is reported of a step that was cancelled or overdue: the same wherever it ran."""
+"""Reports of a step that was cancelled or overdue: the same wherever it ran."""
 
 from __future__ import annotations
 

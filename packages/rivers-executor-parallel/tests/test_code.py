@@ -55,7 +55,7 @@ def versioned() -> Any:
 
 
 def test_workers_stay_warm(repository: Callable[..., rs.CodeRepository]) -> None:
-    """Where nothing has changed the second run has the workers of the first."""
+    """A second run has the workers of the first if nothing has changed."""
     repo = repository(steps.pid, workers=1)
     pids = []
     for _ in range(3):
@@ -138,9 +138,9 @@ def test_resources_are_set_up_once_in_each_worker_and_run(
     for _ in range(2):
         repo.materialize()
         pids = set(repo.load_node("clients"))
-        told, seen = notes()[seen:], len(notes())
+        reported, seen = notes()[seen:], len(notes())
 
-        assert sorted(f"{what} {pid}" for what in ("setup", "teardown") for pid in pids) == sorted(told)
+        assert sorted(f"{what} {pid}" for what in ("setup", "teardown") for pid in pids) == sorted(reported)
 
 
 def test_resources_are_torn_down_after_a_failure(
@@ -154,7 +154,7 @@ def test_resources_are_torn_down_after_a_failure(
 
 
 def test_a_worker_that_dies_in_a_teardown(repository: Callable[..., rs.CodeRepository]) -> None:
-    """A worker that is killed while it tears down has told its results before, metadata included."""
+    """A worker that is killed in a teardown has reported its results before, metadata included."""
     repo = repository(resources.with_fragile, fragile=resources.Fragile())
     result = repo.materialize()
 
@@ -162,8 +162,8 @@ def test_a_worker_that_dies_in_a_teardown(repository: Callable[..., rs.CodeRepos
     assert '"told":"yes"' in (output.metadata or "")
 
 
-def test_a_teardown_that_fails_is_told(repository: Callable[..., rs.CodeRepository]) -> None:
-    """What a teardown raises is a warning of the run that names the resource."""
+def test_a_teardown_that_fails_is_reported(repository: Callable[..., rs.CodeRepository]) -> None:
+    """An error in a teardown is a warning of the run that names the resource."""
     events: list[Any] = []
     repo = repository(resources.with_broken, broken=resources.Broken())
     result = repo.materialize(on_event=events.append)
@@ -191,7 +191,7 @@ def test_shutdown_ends_the_workers(
 
 
 def test_garbage_collection_ends_the_workers(store: rs.PickleIOHandler, processes: Callable[[], list[str]]) -> None:
-    """A repository that nobody has any more takes its workers with it."""
+    """A repository that is collected takes its workers with it."""
     executor = rs.Executor.parallel(max_workers=2)
     repo = rs.CodeRepository([steps.pid], resources={"store": store}, default_executor=executor)
     repo.materialize()
@@ -202,12 +202,12 @@ def test_garbage_collection_ends_the_workers(store: rs.PickleIOHandler, processe
 
 
 @pytest.mark.parametrize(
-    ("end", "code", "told"),
+    ("end", "code", "reported"),
     [("", 0, []), ("sys.exit(3)", 3, []), ("raise ValueError('end')", 1, ["ValueError: end"])],
     ids=["falls off", "exits", "raises"],
 )
 def test_the_end_of_the_interpreter_ends_the_workers(
-    tmp_path: Path, processes: Callable[[], list[str]], end: str, code: int, told: list[str]
+    tmp_path: Path, processes: Callable[[], list[str]], end: str, code: int, reported: list[str]
 ) -> None:
     """A program that ends without a shutdown waits for no worker and leaves none."""
     program = f"""
@@ -228,5 +228,5 @@ assert repo.materialize(executor=executor).success
         check=False,
     )
 
-    assert (code, told) == (ran.returncode, ran.stderr.splitlines()[-1:])
+    assert (code, reported) == (ran.returncode, ran.stderr.splitlines()[-1:])
     assert [] == processes()

@@ -1,4 +1,4 @@
-"""Workers that are killed, crash or leave: who is charged, what is said, and that the rest goes on."""
+"""Workers that are killed, crash or exit: which attempt is charged, the reported evidence, and the steps that go on."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_only_the_running_one_of_many_is_charged(
 def test_committed_is_succeeded(
     repository: Callable[..., rs.CodeRepository], store: rs.PickleIOHandler, notes: Callable[[], list[str]]
 ) -> None:
-    """A worker killed after its commit and before it could tell has succeeded: its body does not run again (P3)."""
+    """A worker killed between its commit and its report has succeeded: its body does not run again (P3)."""
     repo = repository(steps.committed, steps.after_committed, dying=steps.DiesAfterCommit(store.store))
 
     result = repo.materialize(retry=rs.RetryPolicy(max_retries=3))

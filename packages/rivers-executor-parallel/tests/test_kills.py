@@ -23,8 +23,8 @@ import rivers as rs
     ],
     ids=lambda given: getattr(given, "name", ""),
 )
-def test_a_timeout_stops_what_hears(start: Callable[..., Any], asset: rs.Asset, seen: str) -> None:
-    """A body that sleeps or is in a deadlock is stopped at its timeout, and its traceback says where it was (L9)."""
+def test_a_timeout_stops_a_body_that_can_be_interrupted(start: Callable[..., Any], asset: rs.Asset, seen: str) -> None:
+    """A body that sleeps or is in a deadlock is stopped at its timeout; its traceback shows where it was (L9)."""
     result = start(asset, grace=30.0).end()
 
     failure = result.steps[asset.name].failure
@@ -88,7 +88,7 @@ def test_a_retry_after_a_timeout(start: Callable[..., Any]) -> None:
 
 
 def test_those_behind_a_slow_one_lose_nothing(repository: Callable[..., rs.CodeRepository]) -> None:
-    """What waits in a worker behind a step that runs into its timeout is done elsewhere, at its first attempt."""
+    """A step behind one that runs into its timeout runs elsewhere, at its first attempt."""
     result = repository(hangs.behind_a_slow_one).materialize(raise_on_error=False)
 
     slow = "behind_a_slow_one/slow_first"
@@ -101,7 +101,7 @@ def test_those_behind_a_slow_one_lose_nothing(repository: Callable[..., rs.CodeR
 
 
 def test_a_cancel_reaches_the_body(start: Callable[..., Any]) -> None:
-    """A cancelled run interrupts a body that sleeps at once; it may clean up, which is told; nothing is stored."""
+    """A cancelled run interrupts a sleeping body at once; its clean-up is logged, and nothing is stored."""
     going = start(steps.sleeps, grace=30.0)
     going.until("StepLog", message="asleep")
     going.cancel()

@@ -1,4 +1,4 @@
-"""Memory: what is told of an OOM kill, a MemoryError, endless recursion, and of workers that grow."""
+"""Memory: OOM kills, a MemoryError, endless recursion, and workers that grow."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def test_the_oom_killer_is_named(cgroup: Path, tmp_path: Path) -> None:
         check=True,
         timeout=50,
     )
-    told = json.loads(ran.stdout)
+    reported = json.loads(ran.stdout)
 
-    reason, message, kills = told["hog"]
+    reason, message, kills = reported["hog"]
     assert ("out_of_memory", 1) == (reason, kills)
     assert "1 OOM kill in its cgroup; memory ? of 400 MiB" in message
-    assert "infrastructure" == told["killed_after_the_hog"][0]
-    assert told["base"] is None
+    assert "infrastructure" == reported["killed_after_the_hog"][0]
+    assert reported["base"] is None
 
 
 def test_a_memory_error(repository: Callable[..., rs.CodeRepository]) -> None:

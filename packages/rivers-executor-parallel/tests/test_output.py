@@ -1,4 +1,4 @@
-"""What bodies print arrives while they run, as theirs, bounded; a body that breaks its output breaks nothing else."""
+"""Output of bodies arrives while they run, under their step, bounded; one that breaks its own breaks no other."""
 
 from __future__ import annotations
 
@@ -20,21 +20,30 @@ def logs(events: list[Any], step: str, stream: str | None = None) -> list[str]:
     ]
 
 
-def test_all_that_is_printed_is_told(
+def test_all_that_is_printed_is_logged(
     repository: Callable[..., rs.CodeRepository], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Prints, log records, and what C and child processes write to fd 1 and 2 are events of their step, in order."""
     events: list[Any] = []
     repository(output.talks).materialize(on_event=events.append)
 
-    told = ["printed ünï", "logged 1", "written", "from C", "from a child", "last", "to stderr", "written to stderr"]
-    assert told == logs(events, "talks")
-    assert told[-2:] == logs(events, "talks", "stderr")
+    lines = [
+        "printed ünï",
+        "logged 1",
+        "written",
+        "from C",
+        "from a child",
+        "last",
+        "to stderr",
+        "written to stderr",
+    ]
+    assert lines == logs(events, "talks")
+    assert lines[-2:] == logs(events, "talks", "stderr")
     assert ["logged 1"] == logs(events, "talks", "log")
 
 
 def test_each_step_has_its_own_lines(repository: Callable[..., rs.CodeRepository]) -> None:
-    """What many short steps on two workers print is told as theirs, in order, and before their end."""
+    """The lines of many short steps on two workers arrive as theirs, in order, and before their end."""
     events: list[Any] = []
     repository(output.chorus).materialize(on_event=events.append)
 
@@ -49,19 +58,19 @@ def test_each_step_has_its_own_lines(repository: Callable[..., rs.CodeRepository
 def test_a_flood_is_bounded(
     repository: Callable[..., rs.CodeRepository], capfd: pytest.CaptureFixture[str], asset: rs.Asset
 ) -> None:
-    """Of 20 MB and more the beginning and the end are told, some MB in all, and how much was left out (L16)."""
-    told = [0, 0]
+    """Of 20 MB and more the beginning and the end arrive, some MB in all, and the size of the gap (L16)."""
+    lines = [0, 0]
     dropped: list[str] = []
 
     def listen(event: Any) -> None:
         if type(event).__name__ == "StepLog":
-            told[0] += len(event.message)
-            told[1] += 1
+            lines[0] += len(event.message)
+            lines[1] += 1
             if event.logger == "rivers":
                 dropped.append(event.message)
 
     assert repository(asset).materialize(on_event=listen).success
-    assert 1 << 20 < told[0] < 6 << 20
+    assert 1 << 20 < lines[0] < 6 << 20
     assert 1 == len(dropped)
 
 
@@ -85,7 +94,7 @@ def peak() -> int:
 
 
 def test_a_body_that_breaks_its_output(repository: Callable[..., rs.CodeRepository]) -> None:
-    """A body that closes fd 1 and 2 and drops its streams succeeds, and the next step is heard again (L17)."""
+    """A body that closes fd 1 and 2 and drops its streams succeeds, and the next step is logged again (L17)."""
     events: list[Any] = []
     repo = repository(output.breaks_its_output, output.after_breaking, workers=1)
     result = repo.materialize(on_event=events.append)

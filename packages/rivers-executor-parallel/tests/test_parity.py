@@ -1,4 +1,4 @@
-"""The semantic cases of rivers-core, in this process and across its cores: nothing tells the difference.
+"""The semantic cases of rivers-core, in this process and across its cores, have equal results and events.
 
 The cases are `packages/rivers-core/tests/running`, the same table that the core runs in process; they stand in the
 repository beside this package, and workers import them by name.
@@ -93,7 +93,7 @@ def raised(name: str, executor: rs.Executor) -> Exception:
 
 
 def test_errors_are_equal() -> None:
-    """What a run raises has the same type, text and plain attributes wherever its body ran; rivers' own errors, too."""
+    """A run raises the same type, text and plain attributes wherever its body ran; rivers' own errors, too."""
     for name in raising.BODIES:
         here, there = raised(name, rs.Executor.in_process()), raised(name, PARALLEL)
 

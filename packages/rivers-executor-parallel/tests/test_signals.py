@@ -31,7 +31,7 @@ repo.materialize()
 
 @contextlib.contextmanager
 def controller(tmp_path: Path, *assets: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A controller in a process and a session of its own, whose workers are at work and have said so."""
+    """A controller in a process and a session of its own, whose workers are at work."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "store"), *assets],
         env={**os.environ, "PYTHONPATH": str(CODE)},
@@ -61,7 +61,7 @@ def test_no_worker_outlives_a_killed_controller(tmp_path: Path, processes: Calla
 def test_what_bodies_started_does_not_outlive_a_killed_controller(
     tmp_path: Path, processes: Callable[[], list[str]], notes: Callable[[], list[str]]
 ) -> None:
-    """What a body has started is gone as well, also processes with sessions of their own and daemons."""
+    """Processes of bodies end with a killed controller, also daemons and those in sessions of their own."""
     with controller(tmp_path, "sleeps_with_processes") as process:
         process.kill()
     assert [] == processes()

@@ -1,4 +1,4 @@
-"""How workers start: what they inherit, what they may start themselves, and what is said when they cannot."""
+"""The start of workers: inherited state, processes of their own, and errors when none can start."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_module_that_cannot_be_imported(
 def test_a_module_that_ends_every_worker(
     repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where importing a step's module ends the process, the run fails after a few workers and not never."""
+    """A module that ends every process which imports it fails the run after a few workers."""
     exits = importlib.import_module("worker_exits")
     monkeypatch.setenv("RIVERS_TEST_EXITS", "1")
 
@@ -143,7 +143,7 @@ def test_a_module_that_ends_every_worker(
 def test_workers_that_cannot_begin(
     repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Where three workers in a row end before they could begin, what waits fails with that, and no more are started.
+    """Three workers in a row that end before they could begin fail the waiting steps, and no more are started.
 
     Once the cause is gone the same repository runs again (L21).
     """
@@ -163,7 +163,7 @@ def test_workers_that_cannot_begin(
 def test_folder_path_and_environment_are_those_of_the_run(
     repository: Callable[..., rs.CodeRepository], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the controller changes between two runs reaches the workers: folder, sys.path, environment (L22, L30)."""
+    """Changes of the controller between two runs reach the workers: folder, sys.path, environment (L22, L30)."""
     repo = repository(begin.surroundings)
     repo.materialize()
     before = repo.load_node("surroundings")
@@ -257,7 +257,7 @@ Path(folder + ".told").write_text(json.dumps(told))
 
 
 def limited(what: str, tmp_path: Path, cgroup: Path | None = None) -> list[list[str | None]]:
-    """What became of the steps of some runs, each with a little more room below a limit."""
+    """Return the messages of the steps of some runs, each with a little more room below a limit."""
     enter = ["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(cgroup)] if cgroup is not None else []
     with (tmp_path / "stderr").open("w+") as stderr:  # a file: a pipe would wait for loky's trackers
         done = subprocess.run(
@@ -273,12 +273,12 @@ def limited(what: str, tmp_path: Path, cgroup: Path | None = None) -> list[list[
 
 def test_the_limit_on_open_files(tmp_path: Path) -> None:
     """Near the limit on open files a run ends, with its values or with the limit's name; nothing stays open (L26)."""
-    told = limited("files", tmp_path)
+    reported = limited("files", tmp_path)
 
-    refused = [text for texts in told for text in texts if text is not None]
+    refused = [text for texts in reported for text in texts if text is not None]
     assert refused
     assert [] == [text for text in refused if not re.search("RLIMIT_NOFILE|3 workers in a row", text)]
-    assert [None, None] == told[-1]
+    assert [None, None] == reported[-1]
 
 
 @pytest.fixture
@@ -306,11 +306,11 @@ def pids() -> Iterator[Path]:
 
 def test_the_limit_on_processes(tmp_path: Path, pids: Path) -> None:
     """Below a limit on processes every run ends: with its values, or with what it is that is refused (L26)."""
-    told = limited("processes", tmp_path, pids)
+    reported = limited("processes", tmp_path, pids)
 
-    refused = [text for texts in told for text in texts if text is not None]
+    refused = [text for texts in reported for text in texts if text is not None]
     assert refused
     assert [] == [
         text for text in refused if not re.search("RLIMIT_NPROC|can't start new thread|3 workers in a row", text)
     ]
-    assert [None, None] == told[-1]
+    assert [None, None] == reported[-1]

@@ -39,7 +39,7 @@ def children(mark: str) -> set[int]:
 
 
 def until(reached: Callable[[], bool]) -> None:
-    """Wait for something that no event tells, 20 s at most."""
+    """Wait for a state that no event reports, 20 s at most."""
     deadline = time.monotonic() + 20.0
     while not reached():
         assert time.monotonic() < deadline
@@ -73,7 +73,7 @@ def test_a_warm_spare_takes_over(
 def test_idle_workers_go(
     repository: Callable[..., rs.CodeRepository], nothing_is_left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers that had no run for a while are let go; a later run starts new ones."""
+    """Workers that had no run for a while are dismissed; a later run starts new ones."""
     monkeypatch.setattr(supervisor, "IDLE", 0.05)
     monkeypatch.setattr(supervisor, "LONGEST_WAIT", 0.05)
     repo = repository(steps.pid)
@@ -101,12 +101,12 @@ def test_a_machine_that_refuses_one_more_worker_is_not_asked_at_every_step(
 
     monkeypatch.setattr(supervisor, "WorkerHandle", refused_but_the_first)
     monkeypatch.setattr(supervisor, "PAUSE", 1e9)
-    told = rs.ListSink()
-    result = repository(steps.crowd, steps.pid, steps.other_pid, workers=2).materialize(on_event=told)
+    reported = rs.ListSink()
+    result = repository(steps.crowd, steps.pid, steps.other_pid, workers=2).materialize(on_event=reported)
 
     assert result.success
     assert 2 == len(tries)
-    (warning,) = [event for event in told.events if isinstance(event, rs.events.RunWarning)]
+    (warning,) = [event for event in reported.events if isinstance(event, rs.events.RunWarning)]
     assert "RLIMIT_NOFILE" in warning.message
 
 

@@ -35,7 +35,7 @@ rs.CodeRepository([worker_orphans.sleeps_beside_its_own], resources={"store": st
 
 
 def verdict(script: str, *arguments: str) -> str:
-    """What a script has found wrong; it runs in a process of its own, as it judges what is left behind in that."""
+    """Run a torture script and return the invariants it found broken."""
     command = [sys.executable, str(TORTURE / script), *arguments]
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return "" if ended.returncode == 0 else f"{ended.stdout}{ended.stderr}"

@@ -1,4 +1,4 @@
-"""Values, exceptions and closures that cannot cross, must not, or explode: nobody else notices."""
+"""Values, exceptions and closures that cannot cross, must not, or explode: other steps go on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def peak() -> int:
 
 
 def test_a_value_that_explodes(repository: Callable[..., rs.CodeRepository]) -> None:
-    """A value that ends whoever unpickles it is stored, and ends the worker of the step that loads it (L10)."""
+    """A value that ends the process which unpickles it is stored, and ends the worker that loads it (L10)."""
     repo = repository(values.bomb, values.opens_the_bomb, steps.base, steps.after_base)
     result = repo.materialize(raise_on_error=False)
 
@@ -51,7 +51,7 @@ def test_a_value_that_explodes(repository: Callable[..., rs.CodeRepository]) -> 
 def test_an_exception_that_cannot_be_pickled(
     repository: Callable[..., rs.CodeRepository], asset: rs.Asset, name: str, message: str
 ) -> None:
-    """Whatever pickle would make of an exception, its class, text and traceback arrive; its worker goes on (L11)."""
+    """The class, text and traceback of an exception arrive, whatever pickle makes of it; its worker goes on (L11)."""
     repo = repository(asset, steps.pid, steps.other_pid, workers=1)
     result = repo.materialize(raise_on_error=False)
 
@@ -89,7 +89,7 @@ def test_a_closure_that_cannot_be_pickled(repository: Callable[..., rs.CodeRepos
 
 
 class Mine:
-    """Pickles well, and ends or fails whoever unpickles it."""
+    """A value that pickles well, and ends or fails the process that unpickles it."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.reduced = (function, arguments)
@@ -109,7 +109,7 @@ class Mine:
 def test_a_closure_that_explodes(
     repository: Callable[..., rs.CodeRepository], mine: Mine, reason: rs.FailureReason, message: str
 ) -> None:
-    """What unpickling a function does to its worker is charged to its own step (L13)."""
+    """Unpickling a function that ends its worker is charged to its own step (L13)."""
 
     @rs.Asset(io_handler="store")
     def mined() -> bool:

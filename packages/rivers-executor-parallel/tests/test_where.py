@@ -1,4 +1,4 @@
-"""Where a controller may be: any script, thread, process or loop; and functions that no worker can import."""
+"""Controllers in any script, thread, process or loop, and functions that no worker can import."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_daemonic_process(tmp_path: Path, store: rs.PickleIOHandler, method: s
 
 
 def test_another_system(repository: Callable[..., rs.CodeRepository], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel lacks what workers need, a run is refused before anything starts, naming the system."""
+    """A run is refused before anything starts on a system whose kernel lacks what workers need."""
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
 
     with pytest.raises(GraphValidationError, match="does not run on Darwin"):
@@ -172,7 +172,7 @@ def test_threads_that_come_and_go(repository: Callable[..., rs.CodeRepository]) 
 
 
 def test_an_application_that_reaps_children(repository: Callable[..., rs.CodeRepository]) -> None:
-    """Where SIGCHLD is ignored, so that no exit code is to be had, results arrive, and a crash is still one."""
+    """With SIGCHLD ignored no exit code is known; results arrive, and a crash is still one."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         repo = repository(steps.base, steps.after_base, steps.exits_early)

@@ -60,7 +60,7 @@ def test_keys_that_no_store_has(tmp_path: Path) -> None:
     ids=["inputs", "metadata"],
 )
 def test_too_large_before_the_run(asset: rs.Asset, problem: str) -> None:
-    """What is too large for a worker refuses the run, with the step and the field; nothing has run."""
+    """A step too large for a worker refuses the run with its name and the field; nothing has run."""
     events = rs.ListSink()
     with repository(*wide.parts(10_001), asset) as repo, pytest.raises(GraphValidationError) as raised:
         repo.materialize(on_event=events)

@@ -36,7 +36,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_packets_stay_whole_and_in_order(inbox: tuple[int, int]) -> None:
-    """Whoever reads gets one packet, however many were written, as they were written."""
+    """Each read returns one packet, however many were written, as it was written."""
     read, write = inbox
     sent = [(number, wire.SPEC, b"x" * size) for number, size in enumerate((0, 1, 1000, 4087))]
     for number, kind, payload in sent:
@@ -57,7 +57,7 @@ def test_what_fits_is_one_packet(inbox: tuple[int, int]) -> None:
 
 
 def test_a_packet_has_one_reader(inbox: tuple[int, int]) -> None:
-    """What the controller takes back the worker does not get, nor the other way round, however they race."""
+    """A packet goes either to the worker or back to the controller, however they race."""
     read, write = inbox
     got: dict[str, list[int]] = {"worker": [], "controller": []}
 
@@ -85,7 +85,7 @@ def test_a_packet_has_one_reader(inbox: tuple[int, int]) -> None:
 
 
 def test_an_inbox_ends_with_its_writer() -> None:
-    """A worker that waits for a packet is told when there will never be one."""
+    """A worker that waits for a packet gets EOFError when its writer is gone."""
     read, write = wire.open_inbox()
     os.close(write)
     with pytest.raises(EOFError):
@@ -113,7 +113,7 @@ def test_an_outbox_writes_more_than_a_pipe_holds(pipe: tuple[int, int]) -> None:
 
 
 def test_the_page_is_shared() -> None:
-    """What one side writes into the page the other one sees; a large spec behind it comes back as it was."""
+    """One side reads what the other one has written; a large spec behind the page comes back as it was."""
     descriptor = SharedPage.create()
     here, there = SharedPage(descriptor), SharedPage(descriptor)
     here.cancelled_seq, there.running_seq = 7, 2**63
@@ -140,7 +140,7 @@ def test_what_a_worker_writes_is_not_believed(
     report = result.steps[asset.name]
     assert report.failure is not None
     assert rs.FailureReason.INFRASTRUCTURE is report.failure.reason
-    assert "it told what is no event" in report.failure.message
+    assert "it wrote what is no event" in report.failure.message
     assert [] == notes()
     assert {("succeeded", 1)} == {
         (other.state.value, other.attempts) for key, other in result.steps.items() if key != asset.name

@@ -168,7 +168,7 @@ class _Attempt:
                     self._emit(event)
         except SpecDecodeError as error:
             self._signal(signal.SIGKILL)
-            return result, f"it told what is no event: {error}"
+            return result, f"it wrote what is no event: {error}"
         return result, None
 
     def _reap(self, process: subprocess.Popen[bytes], crash: BinaryIO, detail: str | None) -> Evidence:

@@ -18,7 +18,7 @@ from rivers.protocol import (
     encode_event,
 )
 from rivers.spi import Runner, interrupted_result, unsendable_result, warning_record
-from rivers_process.fork import dump_tracebacks, set_signal
+from rivers_process.fork import close_in_children, dump_tracebacks, set_signal
 from rivers_process.prctl import die_with_parent
 
 __all__ = ["main"]
@@ -33,7 +33,7 @@ class Events:
         self._descriptor = descriptor
         self._lock = threading.Lock()
         # A fork of the body must neither emit anything nor keep the pipe open when this process has died.
-        os.register_at_fork(after_in_child=lambda: os.close(descriptor))
+        close_in_children(descriptor)
 
     def emit(self, event: StepEvent) -> None:
         data = encode_event(event)

@@ -16,7 +16,7 @@ time.sleep(0.5 if "RIVERS_PARALLEL_WORKER" in os.environ else 0.0)
 
 @rs.Asset
 async def until_a_worker_is_there() -> bool:
-    """Whether a worker is started while this runs in the controller."""
+    """Return whether a worker is started while this runs in the controller."""
     for _ in range(1000):
         if any("rivers-worker" in command_line(child.pid) for child in child_processes(os.getpid())):
             return True

@@ -52,7 +52,7 @@ def _opened() -> set[str]:
 
 @rs.Asset
 def held_by_a_child() -> tuple[set[str], set[str]]:
-    """What a worker has open, and what of it a forked child has."""
+    """Return what a worker has open, and the part of it that a forked child has open."""
     own = _opened()
     read, write = os.pipe()
     pid = os.fork()
@@ -61,7 +61,7 @@ def held_by_a_child() -> tuple[set[str], set[str]]:
         os.write(write, "\n".join(own & _opened()).encode())
         os._exit(0)
     os.close(write)
-    with open(read, encoding="utf-8") as told:
-        held = set(told.read().splitlines())
+    with open(read, encoding="utf-8") as reported:
+        held = set(reported.read().splitlines())
     os.waitpid(pid, 0)
     return own, held

@@ -1,4 +1,4 @@
-"""A module that ends the process which imports it, where the environment says so."""
+"""A module that ends the process which imports it, if the environment asks for it."""
 
 from __future__ import annotations
 

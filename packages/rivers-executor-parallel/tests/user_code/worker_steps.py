@@ -113,7 +113,7 @@ def killed_once(context: rs.AssetExecutionContext) -> int:
 
 @rs.Asset(io_handler="store")
 def waits_for_go() -> int:
-    """Goes on until the test says so."""
+    """Wait for the file that the test creates."""
     say("asleep")
     if "RIVERS_TEST_NOTES" in os.environ:
         note("asleep")
@@ -168,7 +168,7 @@ def after_committed(committed: int) -> int:
 
 
 def controls(folder: str) -> None:
-    """What a controller in another place does; nobody shuts it down."""
+    """Run a controller in another thread or process; nobody shuts it down."""
     executor = rs.Executor.parallel(max_workers=2)
     store = rs.PickleIOHandler(folder)
     rs.CodeRepository([base, after_base], resources={"store": store}, default_executor=executor).materialize()

@@ -1,4 +1,4 @@
-"""Assets whose values and exceptions are traps for whoever pickles or unpickles them."""
+"""Assets whose values and exceptions are traps for pickling and unpickling."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Marker:
 
 
 def pipes() -> list[int]:
-    """What this process has open to write into a pipe, but for its own output."""
+    """Return the descriptors of pipes that this process can write to, but for its own output."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -55,7 +55,7 @@ def closes_its_pipes() -> int:
 
 @rs.Asset(io_handler="store")
 def writes_a_false_event() -> int:
-    """Write a whole frame that tells the end of another attempt."""
+    """Write a whole frame that reports the end of another attempt."""
     import struct
 
     from rivers.protocol import Ending, StepResult, encode_event
