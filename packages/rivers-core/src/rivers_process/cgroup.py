@@ -69,9 +69,11 @@ def cgroup_folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:
     for line in read_kernel_file(root / "proc/self/cgroup").splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":
-            mounts = ["", "unified"]  # v2
+            # v2.
+            mounts = ["", "unified"]
         elif controller in controllers.split(","):
-            mounts = list(dict.fromkeys((controller, controllers)))  # v1: cpu, a link to cpu,cpuacct
+            # v1: cpu, a link to cpu,cpuacct.
+            mounts = list(dict.fromkeys((controller, controllers)))
         else:
             continue
         for mount in mounts:

@@ -58,7 +58,8 @@ def ignore_signal(number: int) -> None:
 
 def restore_signal(number: int) -> None:
     """Undo `set_signal`."""
-    if number not in _handlers:  # in a forked child it was restored
+    # In a forked child it was restored.
+    if number not in _handlers:
         return
     handler, previous = _handlers.pop(number)
     if signal.getsignal(number) is handler:
@@ -120,10 +121,12 @@ def _in_child() -> None:
         signal.signal(number, previous if current is handler else current)
     if _crash_dumps:
         faulthandler.disable()
-        if _crash_dumps.pop():  # PYTHONFAULTHANDLER, or the program's own call
+        # PYTHONFAULTHANDLER, or the program's own call.
+        if _crash_dumps.pop():
             faulthandler.enable(2)
     for descriptor in _descriptors:
-        with contextlib.suppress(OSError):  # a body has closed it
+        # A body has closed it.
+        with contextlib.suppress(OSError):
             os.close(descriptor)
     _dumping.clear()
     _handlers.clear()

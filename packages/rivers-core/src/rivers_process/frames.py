@@ -37,7 +37,8 @@ def write_whole(descriptor: int, data: bytes) -> None:
         OSError: the reader is gone.
     """
     rest = memoryview(data)
-    while rest:  # a signal may cut a large write short
+    # A signal may cut a large write short.
+    while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
@@ -73,7 +74,8 @@ class FrameReader:
         Raises:
             ValueError: the bytes are no frame.
         """
-        if self._held < self._needed:  # so that a large frame is joined once, and not with every read
+        # So that a large frame is joined once, and not with every read.
+        if self._held < self._needed:
             return []
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         start, found = 0, []

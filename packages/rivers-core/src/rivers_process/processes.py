@@ -48,7 +48,8 @@ def find_marked_processes(*marks: str) -> list[int]:
     wanted = [b"\0" + mark.encode() for mark in marks]
     found = []
     for pid in _pids():
-        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+        # It has ended, or belongs to another user.
+        with contextlib.suppress(OSError):
             environ = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
             if pid != os.getpid() and any(mark in environ for mark in wanted):
                 found.append(pid)

@@ -149,7 +149,8 @@ class RunLoop:
         state, attempt_id = self._state, unit.attempt_id
         if self.frontier.running.get(attempt_id) is not unit:
             return
-        if self.frontier.cancelling:  # it was given a slot, but has not begun
+        # It was given a slot, but has not begun.
+        if self.frontier.cancelling:
             state.handle(cancelled_result(unit))
             return
         try:

@@ -45,7 +45,8 @@ class EventRouter:
     def _emit_here(self, event: StepEvent) -> None:
         """Handle an event in the calling thread, in which its attempt runs."""
         if type(event) is StepStarted and self._pump is None and not self._observed:
-            return  # nobody listens, and no timeout begins
+            # Nobody listens, and no timeout begins.
+            return
         # KeyboardInterrupt between two lines of `handle` would leave the frontier half changed.
         self._interrupts.shield()
         try:

@@ -91,7 +91,8 @@ def refuse_one_shot(value: object, key: str, run_id: str, step: str) -> None:
 
 def _has_end(value: Any) -> bool:
     try:
-        value.__length_hint__()  # operator.length_hint hides the TypeError of a repeat(x) without times
+        # operator.length_hint hides the TypeError of a repeat(x) without times.
+        value.__length_hint__()
     except TypeError:
         return False
     return True

@@ -117,7 +117,8 @@ class PickleIOHandler(AtomicIOHandler):
             return unpickle(data)
         except MemoryError:
             raise
-        except Exception as error:  # unpickling runs code of the value's classes
+        except Exception as error:
+            # Unpickling runs code of the value's classes.
             message = f"cannot be unpickled: {describe_exception(error)}"
             raise self._load_error(context, message, retryable=False) from error
 
@@ -206,7 +207,8 @@ class PickleIOHandler(AtomicIOHandler):
             body = pickle_chunks(obj)
         except MemoryError:
             raise
-        except Exception as error:  # pickling runs code of the value's classes
+        except Exception as error:
+            # Pickling runs code of the value's classes.
             raise commit_error(
                 f"the value of {key!r}, a {type(obj).__module__}.{type(obj).__qualname__}, cannot be pickled: "
                 f"{describe_exception(error)}",

@@ -58,7 +58,8 @@ class ComposedNodes:
             if call.mapped_over is not None:
                 node.mapped_over = self._nodes[call.mapped_over].index
             elif not any(isinstance(a, FromCall | Collected) for a in (*call.arguments.values(), *call.after)):
-                node.order += first  # the rest of the graph comes after these calls
+                # The rest of the graph comes after these calls.
+                node.order += first
 
     def _node(self, call: Call) -> Node:
         key = f"{self._asset.name}/{call.name}"
@@ -119,7 +120,8 @@ class ComposedNodes:
         if isinstance(argument, Upstream):
             found = self._sources.get(argument.name)
             if found is None:
-                return None  # reported already
+                # Reported already.
+                return None
             return Source(parameter, found.how, found.key, found.io_handler, found.metadata, found.value)
         outputs = self._nodes[argument.call].outputs
         output = outputs[-1] if isinstance(argument, Element) else outputs[0]

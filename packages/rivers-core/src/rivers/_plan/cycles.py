@@ -23,7 +23,8 @@ def sort_topologically(upstream: Sequence[Sequence[int]]) -> list[int]:
         for above in needed:
             children[above].append(index)
     order = [index for index, count in enumerate(waiting) if count == 0]
-    for index in order:  # grows while it is walked
+    # Grows while it is walked.
+    for index in order:
         for child in children[index]:
             waiting[child] -= 1
             if waiting[child] == 0:

@@ -208,7 +208,8 @@ def _find_fused(
         asset = graph.assets[name]
         if indices[0] not in selected or not isinstance(asset, GraphAsset):
             continue
-        nodes = [graph.nodes[index] for index in indices]  # in the order of their calls, each after those it needs
+        # In the order of their calls, each after those it needs.
+        nodes = [graph.nodes[index] for index in indices]
         executor = placement.executor_of_graph(asset, nodes)
         if executor is not None:
             fused[name] = (executor, tuple(nodes))

@@ -85,7 +85,8 @@ class Refs:
             if msgspec.json.decode(text) == value and _is_plain_json(value):
                 return LiteralInput(parameter=parameter, json=text.decode())
         except (TypeError, ValueError, RecursionError, OverflowError):
-            pass  # no JSON value: it goes as an object
+            # No JSON value: it goes as an object.
+            pass
         if closures == "local":
             return ObjectInput(parameter=parameter, ref=self._local(value, f"constant {parameter}"))
         if closures == "pickled":
@@ -96,7 +97,8 @@ class Refs:
         )
 
     def _remember(self, found: Any, closures: Closures, ref: Ref) -> Ref:
-        self._kept.append(found)  # an id is only unique while the object lives
+        # An id is only unique while the object lives.
+        self._kept.append(found)
         self._made[id(found), closures] = ref
         return ref
 

@@ -69,7 +69,8 @@ class Specifier:
     def prepare(self, step: Step) -> StepSpec:
         """Return the spec of a step before the run, and keep it if the run adds nothing but the attempt."""
         unit = Unit(step)
-        unit.attempt_id = "preflight"  # without one it could not be encoded
+        # Without one it could not be encoded.
+        unit.attempt_id = "preflight"
         spec = self.spec(unit, {}, False)
         if step.mapped_over is None and all(source.how in _KNOWN_BEFORE_RUN for source in step.node.inputs):
             self._prepared[step.index] = spec

@@ -354,7 +354,8 @@ def _run(loop: RunLoop, raise_on_error: bool) -> RunResult:
     try:
         loop.run()
     except KeyboardInterrupt as interrupt:
-        if loop.status != "running":  # else preflight was interrupted, and there is no result
+        # Else preflight was interrupted, and there is no result.
+        if loop.status != "running":
             interrupt.result = make_result(loop.plan, loop)[0]  # type: ignore[attr-defined]  # of the steps until then
         raise
     result, error = make_result(loop.plan, loop)

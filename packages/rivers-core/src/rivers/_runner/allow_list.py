@@ -175,7 +175,8 @@ def _calls_of(graph: GraphAsset) -> Iterator[Call]:
     A worker does not know which parameters with a default bear an asset's name, so both ways are tried.
     """
     for known in (_all, _none):
-        with contextlib.suppress(Exception):  # the user's code may raise anything; then there are no calls to find
+        # The user's code may raise anything; then there are no calls to find.
+        with contextlib.suppress(Exception):
             yield from compose(graph, known).calls
 
 

@@ -333,7 +333,8 @@ class AsyncRunner:
         if again and not self._closed:
             return  # a second cancel, such as core's own for a timeout, would cut short the body's cleaning up
         step.reason = step.reason or reason
-        if step.attempt.interruptible:  # else it has not begun, and will look, or its body is over
+        # Else it has not begun, and will look, or its body is over.
+        if step.attempt.interruptible:
             if not again:
                 step.task.cancel()
             step.set_timer(self._loop.call_later(self._grace * CANCEL_AGAIN, self._end_again, step))

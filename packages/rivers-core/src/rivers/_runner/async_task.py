@@ -62,7 +62,8 @@ def step_task_factory(
     if (
         step is not None
         and step.task.get_loop() is loop
-        and type(coroutine).__name__ != "async_generator_athrow"  # the loop itself closes an abandoned generator
+        # The loop itself closes an abandoned generator.
+        and type(coroutine).__name__ != "async_generator_athrow"
     ):
         step.tasks.add(task)
         task.add_done_callback(step.tasks.discard)

@@ -172,7 +172,8 @@ def failed_result(
         detail = error.detail if isinstance(error, OverdueError) else None
         error, reason, transient = _judge(error, attempt)
         if not is_full_traceback_wanted():
-            BaseException.with_traceback(error, skip_own_frames(error.__traceback__))  # whatever its __setattr__ does
+            # Whatever its __setattr__ does.
+            BaseException.with_traceback(error, skip_own_frames(error.__traceback__))
         add_hint(error)
         evidence = Evidence(timed_out=True, detail=detail) if reason is FailureReason.TIMEOUT else None
         failure = make_failure(error, reason, transient=transient, evidence=evidence)
@@ -203,7 +204,8 @@ def _judge(error: BaseException, attempt: RunningAttempt) -> tuple[BaseException
         return overdue, FailureReason.TIMEOUT, True
     if isinstance(error, LoadFailedError | StoreFailedError | ResourceSetupError) and error.__cause__ is not None:
         cause = error.__cause__
-        if error.message not in getattr(cause, "__notes__", ()):  # concurrent steps share one failed setup
+        # Concurrent steps share one failed setup.
+        if error.message not in getattr(cause, "__notes__", ()):
             cause.add_note(error.message)
         return cause, FailureReason.INFRASTRUCTURE, True
     if isinstance(error, InputLoadError | OutputCommitError):

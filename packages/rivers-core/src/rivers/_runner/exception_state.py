@@ -158,7 +158,8 @@ def _attributes(error: BaseException) -> Iterable[tuple[str, Any]]:
     for cls in type(error).__mro__:
         for name, found in vars(cls).items():
             if isinstance(found, MemberDescriptorType | GetSetDescriptorType) and _is_own(name):
-                with contextlib.suppress(AttributeError):  # a slot that was never set
+                # A slot that was never set.
+                with contextlib.suppress(AttributeError):
                     value = found.__get__(error, type(error))
                     if value is not None:
                         yield name, value

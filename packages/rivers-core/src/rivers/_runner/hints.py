@@ -13,8 +13,10 @@ from rivers.protocol.failure import HINT
 __all__ = ["add_hint"]
 
 _LOOP_RUNS = (
-    "cannot be called from a running event loop",  # asyncio.run, asyncio.Runner
-    "This event loop is already running",  # run_until_complete of the same loop
+    # asyncio.run, asyncio.Runner.
+    "cannot be called from a running event loop",
+    # run_until_complete of the same loop.
+    "This event loop is already running",
     "Cannot run the event loop while another loop is running",
 )
 _NOT_IN_MAIN = re.compile(
@@ -26,7 +28,8 @@ def add_hint(error: BaseException) -> None:
     """Add what to do as a note, once, where the exception's text shows one of the known causes."""
     hint = _hint_for(error)
     if hint is not None and HINT + hint not in getattr(error, "__notes__", ()):
-        with contextlib.suppress(Exception):  # its class may have its own idea of notes
+        # Its class may have its own idea of notes.
+        with contextlib.suppress(Exception):
             error.add_note(HINT + hint)
 
 

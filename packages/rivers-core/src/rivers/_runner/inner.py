@@ -29,7 +29,8 @@ def run_inner(
     A mapped step keeps a dict of its instances' values by mapping key; another step its value.
     """
     values: dict[str, Any] = {}
-    elements: dict[str, dict[str, Any]] = {}  # of mapped values; taken once, as an iterator can be read only once
+    # Of mapped values; taken once, as an iterator can be read only once.
+    elements: dict[str, dict[str, Any]] = {}
     for inner in spec.inner:
         callee = None if inner.node is NodeKind.BASH else callee_of(inner.function)
         own = msgspec.structs.replace(spec, step=f"{spec.step}/{inner.key}", node=inner.node, inner=())
@@ -70,6 +71,7 @@ def _arguments(
 
 def _check_value(value: Any, callee: Callee | None, inner: InnerStep, spec: StepSpec) -> Any:
     found = check_single(value, callee.checks[""] if callee is not None else None, inner.key).value
-    if inner is not spec.inner[-1]:  # the last value is stored instead
+    # The last value is stored instead.
+    if inner is not spec.inner[-1]:
         refuse_one_shot(found, inner.key, spec.run_id, spec.step)
     return found

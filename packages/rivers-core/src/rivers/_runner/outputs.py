@@ -60,7 +60,8 @@ def check_single(value: Any, check: Check | None, name: str) -> Output:
     output = value if isinstance(value, Output) else Output(value)
     if output.output_name is not None and output.output_name != name:
         raise AssetOutputValidationError(f"the body returned an output named {output.output_name!r}; it has {name!r}")
-    if check is not None and (output is not value or check(value) is not None):  # the hint may also say rs.Output
+    # The hint may also say rs.Output.
+    if check is not None and (output is not value or check(value) is not None):
         _check(check, output.value, name)
     return output
 
@@ -106,7 +107,8 @@ def _store_many(
                 elements = elements_of(output.value, declared.name)
                 map_keys = tuple(elements)
                 parts = [(f"{declared.key}[{key}]", value) for key, value in elements.items()]
-                if isinstance(handler, AtomicIOHandler):  # lets core recognise a commit after the worker is lost
+                # Lets core recognise a commit after the worker is lost.
+                if isinstance(handler, AtomicIOHandler):
                     parts.append((f"{declared.key}[]", map_keys))
             else:
                 parts = [(declared.key, plain_value(output.value))]

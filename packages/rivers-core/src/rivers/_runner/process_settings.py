@@ -31,7 +31,8 @@ def _attribute(module: Any, name: str) -> ProcessSetting:
 def _cwd() -> str | None:
     try:
         return os.getcwd()
-    except OSError:  # the directory was removed
+    except OSError:
+        # The directory was removed.
         return None
 
 

@@ -151,7 +151,8 @@ class ProcessSnapshot:
             try:
                 setting.set(before)
                 changed.append(f"{setting.name} was restored")
-            except (OSError, ValueError, LocaleError) as error:  # the directory was removed, for one
+            except (OSError, ValueError, LocaleError) as error:
+                # The directory was removed, for one.
                 changed.append(f"{setting.name} could not be restored: {error}")
         return changed
 
@@ -167,13 +168,15 @@ class ProcessSnapshot:
             else:
                 os.environ.pop(text, None)
         texts = sorted(map(os.fsdecode, names))
-        if "TZ" in texts:  # the C library has read it, which Python need not know
+        # The C library has read it, which Python need not know.
+        if "TZ" in texts:
             time.tzset()
         return [f"environment variables were restored: {', '.join(texts)}"] if texts else []
 
     def _restore_time_zone(self) -> list[str]:
         if _environment().get(b"TZ") != self._env.get(b"TZ"):
-            return []  # the variable was set by an import, and stays
+            # The variable was set by an import, and stays.
+            return []
         time.tzset()
         return ["the time zone was restored"]
 
@@ -183,7 +186,8 @@ class ProcessSnapshot:
             return []
         now[:] = [*added, *before]
         if now is warnings.filters:
-            with warnings.catch_warnings():  # it makes modules forget which warnings the old filters let through
+            # It makes modules forget which warnings the old filters let through.
+            with warnings.catch_warnings():
                 pass
         return [f"{name} was restored" if name == "sys.path" else f"{name} were restored"]
 
@@ -215,5 +219,6 @@ def _environment() -> dict[Any, Any]:
 def _last_module() -> str:
     try:
         return next(reversed(sys.modules))
-    except RuntimeError:  # another thread imports
+    except RuntimeError:
+        # Another thread imports.
         return [*sys.modules][-1]

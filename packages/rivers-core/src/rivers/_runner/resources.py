@@ -86,7 +86,8 @@ class Resources:
 
     def _leave(self, found: Resource) -> None:
         use = self._uses[id(found)]
-        with use.changing:  # another user waits meanwhile, and sets it up again
+        # Another user waits meanwhile, and sets it up again.
+        with use.changing:
             with self._lock:
                 use.users -= 1
             if use.users:

@@ -213,7 +213,8 @@ class Runner:
             callee = self._callee(spec)
             arguments, streams = self._inputs.load(spec, callee.hints if callee is not None else {})
             context = make_context(spec, callee, arguments)
-            self._apply_levels(spec)  # an import for this step may have changed them
+            # An import for this step may have changed them.
+            self._apply_levels(spec)
             attempt.loaded = time.perf_counter()
             value = self._call_guarded(attempt, callee, arguments)
         finally:
@@ -331,7 +332,8 @@ class Runner:
 
         def started(kill: Callable[[], None]) -> None:
             self._processes[spec.attempt_id] = kill
-            if spec.attempt_id in self._stopped:  # the stop came while the command was starting
+            # The stop came while the command was starting.
+            if spec.attempt_id in self._stopped:
                 kill()
 
         try:

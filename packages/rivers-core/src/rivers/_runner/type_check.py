@@ -37,7 +37,8 @@ def checker(hint: Any) -> Check | None:
     except KeyError:
         found = _cache[hint] = _make(hint)
         return found
-    except TypeError:  # an unhashable hint
+    except TypeError:
+        # An unhashable hint.
         return _make(hint)
 
 
@@ -55,7 +56,8 @@ def _make(hint: Any) -> Check | None:
         return checker(hint.__supertype__)
     if typing.is_typeddict(hint):
         return _typed_dict(hint)
-    if hasattr(hint, "__value__"):  # a `type` statement; looked into when it is used, as it may name itself
+    # A `type` statement; looked into when it is used, as it may name itself.
+    if hasattr(hint, "__value__"):
         return lambda value: _problem(checker(hint.__value__), value)
     return _by_class(hint) if isinstance(hint, type) else None
 
@@ -71,7 +73,8 @@ def _generic(hint: Any, origin: Any, arguments: tuple[Any, ...]) -> Check | None
         return checker(arguments[0])
     if not isinstance(origin, type):
         return None
-    if origin in _AWAITED:  # a plain function that returns a coroutine: its value is what comes of awaiting that
+    # A plain function that returns a coroutine: its value is what comes of awaiting that.
+    if origin in _AWAITED:
         return checker(arguments[-1])
     if issubclass(origin, _STREAMS):
         return None
@@ -79,7 +82,8 @@ def _generic(hint: Any, origin: Any, arguments: tuple[Any, ...]) -> Check | None
         return _a_class(hint, arguments[0])
     whole = _by_class(origin)
     if whole is None or origin.__module__ not in ("builtins", "collections", "collections.abc"):
-        return whole  # what a stranger's class does with its arguments is not known
+        # What a stranger's class does with its arguments is not known.
+        return whole
     if origin is tuple:
         return _tuple(hint, whole, arguments)
     if issubclass(origin, abc.Mapping) and len(arguments) == 2:
@@ -91,11 +95,13 @@ def _generic(hint: Any, origin: Any, arguments: tuple[Any, ...]) -> Check | None
 
 def _by_class(cls: type) -> Check | None:
     if cls.__module__ in PLAIN_MODULES and issubclass(cls, _STREAMS):
-        return None  # a list of the iterator's items is what arrives here
+        # A list of the iterator's items is what arrives here.
+        return None
     allowed = _WIDER.get(cls, (cls,))
     try:
         isinstance(None, allowed)
-    except TypeError:  # a Protocol that is not runtime_checkable
+    except TypeError:
+        # A Protocol that is not runtime_checkable.
         return None
     return lambda value: None if isinstance(value, allowed) else _wrong(cls, value)
 
@@ -185,8 +191,10 @@ def _elements(hint: Any, whole: Check, element: Check | None, kind: Any) -> Chec
         if whole(value) is not None:
             return _wrong(hint, value)
         if element is None or not isinstance(value, abc.Collection):
-            return None  # the items of an iterator are not touched
-        if exact and set(map(type, value)) <= exact:  # without a call per element: a million ints take 20 ms
+            # The items of an iterator are not touched.
+            return None
+        # Without a call per element: a million ints take 20 ms.
+        if exact and set(map(type, value)) <= exact:
             return None
         for position, item in enumerate(value):
             problem = element(item)
@@ -247,7 +255,8 @@ def _wrong(hint: Any, value: Any) -> str:
             f"expected {expected}, got an instance of another class {got}: {cls.__module__}.{got} was defined again; "
             "define the asset again as well"
         )
-    if expected == got:  # numpy.bool and bool, or a class of the same name in another module
+    # numpy.bool and bool, or a class of the same name in another module.
+    if expected == got:
         got = f"{cls.__module__}.{got}"
     return f"expected {expected}, got {got}"
 

@@ -70,13 +70,16 @@ def decode_spec(data: bytes) -> StepSpec:
         SpecLimitError: a field is outside its limit; the message names it, and what is expected.
         SpecDecodeError: the bytes are no msgpack, or no spec.
     """
+    # The bytes are hostile until proven otherwise: bound the size and depth before msgspec builds an object.
     check_size(len(data))
     _scan(data)
     try:
+        # A version error comes before errors of fields, which a peer of another major version causes.
         check_version(_VERSION.decode(data).protocol_version)
         spec = _SPEC.decode(data)
     except DECODE_ERRORS as error:
         raise decode_error("StepSpec", error) from None
+    # Only a spec of many or large refs has a table; peers of protocol 1.0 never send one.
     if spec.refs:
         spec = restore_refs(spec)
     check_limits(spec)
@@ -142,7 +145,8 @@ def _encode(value: StepSpec | StepEvent) -> bytes:
     try:
         data = encode_with_table(value, _encode_plain, len) if isinstance(value, StepSpec) else _encode_plain(value)
     except (AttributeError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        check_limits(value)  # names a field of a wrong type, which the encoder does not
+        # Names a field of a wrong type, which the encoder does not.
+        check_limits(value)
         raise decode_error(type(value).__name__, error) from None
     check_size(len(data), value)
     check_limits(value)
@@ -193,6 +197,7 @@ def _scan(data: bytes) -> None:
 
 def _walk(data: bytes) -> None:
     at, left, nodes, size = 0, 1, 1, len(data)
+    # A stack of our own: recursion could overflow on nested containers.
     outer: list[int] = []
     while left or outer:
         if not left:
@@ -207,9 +212,11 @@ def _walk(data: bytes) -> None:
         else:
             width = _COUNT.get(head, 0)
             count = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else head & 0x0F
+            # A map counts pairs; the scan counts keys and values.
             if head >= 0xDE or head <= 0x8F:
                 count *= 2
             at += 1 + width
+            # Each value takes at least a byte, so a larger count is a lie and would cost memory for nothing.
             if count > size - at:
                 raise SpecDecodeError(f"a container declares {count} values where {max(size - at, 0)} bytes are left")
             nodes += count

@@ -98,7 +98,8 @@ def are_short_ascii(texts: Collection[Any], limit: int) -> bool:
     """Return whether all texts are ASCII, and together at most `limit` long, as in nearly all specs."""
     try:
         whole = "".join(texts)
-    except TypeError:  # one of them is no text
+    except TypeError:
+        # One of them is no text.
         return False
     return len(whole) <= limit and whole.isascii()
 
@@ -129,7 +130,8 @@ def are_ascii_keys(values: Collection[Any]) -> bool:
             and all(values)
             and (len(whole) <= LIMITS.key or max(map(len, values)) <= LIMITS.key)
         )
-    except TypeError:  # one of them is no text
+    except TypeError:
+        # One of them is no text.
         return False
 
 
@@ -199,6 +201,7 @@ def json_text(limit: int, kind: str = "value", opening: str = "") -> Check:
 
     def check(value: Any) -> None:
         if type(value) is not str or not _fits(value, limit):
+            # A field of a resource may be a secret.
             shown = _UNSHOWN if type(value) is str else value
             raise Refused(shown, f"the text of a JSON {kind}, at most {limit} bytes")
         try:
@@ -209,6 +212,7 @@ def json_text(limit: int, kind: str = "value", opening: str = "") -> Check:
             raise Refused(_UNSHOWN, f"the text of a JSON {kind}, but {error}") from None
         if opening and not value.lstrip(" \t\r\n").startswith(opening):
             raise Refused(_UNSHOWN, f"the text of a JSON {kind}, not of another JSON value")
+        # Fewer brackets than the limit cannot nest deeper; brackets in strings only make the count too high.
         if value.count("[") + value.count("{") > LIMITS.depth:
             _check_nesting(value)
 
@@ -218,6 +222,7 @@ def json_text(limit: int, kind: str = "value", opening: str = "") -> Check:
 def _check_nesting(text: str) -> None:
     """Raise if a well-formed JSON text nests deeper than the limit."""
     # Its brackets become bits, 1 opens and 0 closes, which are counted eight at a time.
+    # Escaped backslashes go first: in `\\"` the quote ends the string.
     plain = text.encode().replace(b"\\\\", b"").replace(b'\\"', b"")
     bits = b"".join(plain.split(b'"')[::2]).translate(_BITS, _NO_BRACKET)
     bits += b"0" * (-len(bits) % 8)

@@ -18,6 +18,7 @@ class Limits:
     pickled payload, `timeout` seconds (30 days), `attempt` the highest attempt number.
     """
 
+    # gRPC refuses messages above 4 MiB by default; 64 KiB are left for what surrounds the value.
     size: int = (4 << 20) - (64 << 10)
     depth: int = 32
     nodes: int = 250_000

@@ -59,7 +59,8 @@ def to_protobuf(value: StepSpec | StepEvent) -> Message:
             message = step_pb2.StepEvent()
             _fill(message, value)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        check_limits(value)  # a value of a wrong type fails somewhere in there; this names it
+        # A value of a wrong type fails somewhere in there; this names it.
+        check_limits(value)
         raise decode_error(type(value).__name__, error) from None
     check_size(message.ByteSize(), value)
     check_limits(value)

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 def encode_with_table(spec: StepSpec, encode: Callable[[StepSpec], T], size: Callable[[T], int]) -> T:
     """Encode a spec by `encode`, with a table of refs where that pays; `size` measures what `encode` returns."""
+    # A small spec goes without a table, so that a peer of protocol 1.0 can read it.
     if len(spec.inputs) + len(spec.outputs) + len(spec.inner) < MANY_REFS:
         encoded = encode(spec)
         if size(encoded) <= MANY_BYTES:
@@ -53,6 +54,7 @@ def restore_refs(spec: StepSpec) -> StepSpec:
     table = spec.refs
 
     def from_entry(ref: Ref) -> Ref:
+        # The index comes from the peer: a negative one would count from the end of the tuple.
         known = type(ref) is TableRef and 0 <= ref.index < len(table)
         return table[ref.index] if known else ref  # type: ignore[union-attr]  # a TableRef has one
 

@@ -54,6 +54,7 @@ def check_limits(value: StepSpec | StepStarted | LogRecord | StepResult) -> None
     if not isinstance(value, _ROOTS):
         raise TypeError(f"only a StepSpec or an event crosses a process, not a {type(value).__name__}")
     try:
+        # Nearly all values pass this quick test; only the others pay for a check that names the field.
         if not is_ordinary(value, _check_ref, _check_logs):
             _CHECKS[type(value)](value)
     except Refused as refused:
@@ -118,6 +119,7 @@ def _exact(cls: type, checks: dict[str, Check], defaults: dict[str, object]) -> 
     """Return the check that looks at one field after the other, and names the one that is refused."""
 
     def check(value: Any) -> None:
+        # A subclass could override attributes, so isinstance is not enough.
         if type(value) is not cls:
             raise Refused(value, f"a {cls.__name__}")
         name = ""
@@ -140,7 +142,8 @@ def _remembered(check: Check) -> Check:
     def checked(value: Any) -> None:
         try:
             known(value)
-        except TypeError:  # a field of a wrong type that has no hash
+        except TypeError:
+            # A field of a wrong type that has no hash.
             check(value)
 
     return checked

@@ -76,7 +76,8 @@ def open_file(path: str) -> memoryview | BufferedReader | None:
     except FileNotFoundError:
         return None
     try:
-        data = os.read(fd, _CHUNK)  # saves the fstat() of small files
+        # Saves the fstat() of small files.
+        data = os.read(fd, _CHUNK)
         if len(data) < _CHUNK:
             return memoryview(data)
         file = open(fd, "rb")  # noqa: SIM115 - the caller closes it

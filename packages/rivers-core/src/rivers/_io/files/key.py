@@ -20,7 +20,8 @@ SUFFIX = ".pkl"
 _MAX_KEY_BYTES = 512
 _MAX_SEGMENT_BYTES = 200
 _MAX_PATH_BYTES = 700
-_MAX_FLAT = 120  # two of them, a separator and a suffix make one file name of at most 255 bytes
+# Two of them, a separator and a suffix make one file name of at most 255 bytes.
+_MAX_FLAT = 120
 
 # Percent-encoding never puts a dash behind the percent sign, so `%-` can only start a digest.
 _DIGEST = "%-"

@@ -69,7 +69,8 @@ def _check(file: BufferedReader, key: str) -> None:
     while left:
         count = file.raw.readinto(piece[:left])
         if not count:
-            break  # truncated meanwhile: the checksum will differ
+            # Truncated meanwhile: the checksum will differ.
+            break
         trailer.checksum.update(piece[:count])
         left -= count
     trailer.check(key)

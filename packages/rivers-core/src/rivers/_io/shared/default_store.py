@@ -72,7 +72,8 @@ class DefaultStore(AtomicIOHandler):
     def model_post_init(self, context: Any, /) -> None:
         # Plain attributes: reading one of pydantic's private attributes costs more than a microsecond.
         self._memory = InMemoryIOHandler()
-        self._stored_at: dict[str, int] = {}  # when a value in memory was stored, by keys, since there is a folder
+        # When a value in memory was stored, by keys, since there is a folder.
+        self._stored_at: dict[str, int] = {}
         self._is_worker = self.folder is not None
         self._shared: set[str] = set()
         self._ended: deque[str] = deque()
@@ -275,7 +276,8 @@ class DefaultStore(AtomicIOHandler):
             return deserialize(*parts)
         except MemoryError:
             raise
-        except Exception as error:  # unpickling runs code of the value's classes
+        except Exception as error:
+            # Unpickling runs code of the value's classes.
             raise self._load_error(context, f"cannot be unpickled: {describe_exception(error)}") from error
 
     def _missing(self, context: InputContext) -> InputLoadError:
@@ -307,7 +309,8 @@ def _parts(value: Any, key: str, run_id: str, step: str) -> Parts:
         return serialize(value)
     except MemoryError:
         raise
-    except Exception as error:  # pickling runs code of the value's classes
+    except Exception as error:
+        # Pickling runs code of the value's classes.
         raise commit_error(
             f"the value of {key!r}, a {type(value).__module__}.{type(value).__qualname__}, cannot be pickled for other "
             f"processes: {error}",

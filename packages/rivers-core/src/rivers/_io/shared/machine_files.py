@@ -96,7 +96,8 @@ class MachineFiles:
         try:
             names = read_names(self._files.path(key))
         except OSError:
-            return None  # damaged: loading it raises the error
+            # Damaged: loading it raises the error.
+            return None
         return names.written if names is not None else None
 
     def key_finder(self, run_id: str) -> Callable[[str], bool]:
@@ -139,7 +140,8 @@ class MachineFiles:
         try:
             total, free = read_free_space(self._folder)
         except OSError:
-            return True  # the folder no longer exists: writing raises the error
+            # The folder no longer exists: writing raises the error.
+            return True
         now = time.monotonic()
         if now >= self._look_again or size > self._unlooked:
             self._seen = read_memory()
@@ -197,5 +199,6 @@ def link_values(source: str, target: str) -> None:
         goal = target + folder.removeprefix(source)
         os.makedirs(goal, mode=0o700, exist_ok=True)
         for name in names:
-            with suppress(FileNotFoundError):  # replaced or removed meanwhile
+            # Replaced or removed meanwhile.
+            with suppress(FileNotFoundError):
                 os.link(f"{folder}/{name}", f"{goal}/{name}")

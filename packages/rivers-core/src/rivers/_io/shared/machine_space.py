@@ -80,7 +80,8 @@ def make_space(base: str) -> MachineSpace:
             path = f"{base}/rivers-{os.geteuid()}-{secrets.token_hex(16)}"
             os.mkdir(path, 0o700)
             lock = _lock_folder(path)
-            if lock is not None:  # else another process swept between mkdir and lock, and removes it
+            # Else another process swept between mkdir and lock, and removes it.
+            if lock is not None:
                 return MachineSpace(path, lock)
     except OSError as error:
         raise ConfigurationError(
@@ -129,7 +130,8 @@ def _lock_folder(path: str) -> int | None:
         if os.path.samestat(os.fstat(lock), os.lstat(path)):
             return lock
     except (BlockingIOError, FileNotFoundError):
-        pass  # held by another process, or removed since it was opened
+        # Held by another process, or removed since it was opened.
+        pass
     except BaseException:
         os.close(lock)
         raise

@@ -75,7 +75,8 @@ def take_apart(data: memoryview, key: str) -> tuple[memoryview, list[memoryview]
     try:
         unseal(memoryview(b"".join((header, trailer))), key)
     except Damaged:
-        parse_names(data)  # raises a clearer error if the end is missing
+        # Raises a clearer error if the end is missing.
+        parse_names(data)
         raise
     return stream, buffers
 
@@ -96,7 +97,8 @@ def map_file(path: str) -> memoryview | None:
         data = _map(fd, size)
     finally:
         os.close(fd)
-    if data is None:  # too many maps, or a file system without them
+    # Too many maps, or a file system without them.
+    if data is None:
         data = read_file(path)
     return None if data is None else data.toreadonly()
 

@@ -60,7 +60,8 @@ def cut_message(data: bytes, start: int, *, last: bool = False) -> Piece | None:
     try:
         text = data[start:stop].decode()
     except UnicodeDecodeError:
-        if stop - start > MAX_MESSAGE // 3:  # a replaced byte becomes three
+        # A replaced byte becomes three.
+        if stop - start > MAX_MESSAGE // 3:
             stop = end = _between(data, start + MAX_MESSAGE // 3)
         text = data[start:stop].decode("utf-8", "replace")
         return Piece(text, len(text.encode()), end - start)
@@ -89,7 +90,8 @@ def clip_message(message: str) -> tuple[str, int]:
     """Return the message within its limit and as valid UTF-8, and its size in bytes."""
     if message.isascii() and len(message) <= MAX_MESSAGE:
         return message, len(message)
-    data = message.encode("utf-8", "replace")  # a surrogate cannot be encoded, and would break a sink that writes
+    # A surrogate cannot be encoded, and would break a sink that writes.
+    data = message.encode("utf-8", "replace")
     if len(data) > MAX_MESSAGE:
         return data[: MAX_MESSAGE - 4].decode("utf-8", "ignore") + "…", MAX_MESSAGE
     return data.decode(), len(data)

@@ -48,7 +48,8 @@ class FdCapture:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may print while this thread drains
+        # A signal handler may print while this thread drains.
+        self._lock = threading.RLock()
         self._drains = 0  # the thread that drains now
         self._feed: Callable[[str, bytes], None] | None = None
         self._forked = self._closed = False
@@ -83,9 +84,11 @@ class FdCapture:
 
         In a fork, which reads nothing, it goes to their current files. Returns False after `close`.
         """
-        mine = self._forked or self._drains == threading.get_ident()  # `feed` may print
+        # `feed` may print.
+        mine = self._forked or self._drains == threading.get_ident()
         if not mine:
-            _flush_c()  # without the lock: the drainer must be able to empty a full pipe
+            # Without the lock: the drainer must be able to empty a full pipe.
+            _flush_c()
         with self._lock:
             if self._closed:
                 return False
@@ -102,7 +105,8 @@ class FdCapture:
         """Keep only fd 1 and 2 in a forked child; prints go there."""
         self._lock = threading.RLock()
         self._forked, self._feed = True, None
-        with contextlib.suppress(OSError):  # the body closed them
+        # The body closed them.
+        with contextlib.suppress(OSError):
             os.close(self._wake)
             os.close(self._waker)
             for end in self._ends.values():
@@ -118,9 +122,11 @@ class FdCapture:
         os.write(self._waker, b".")
         self._thread.join(_JOIN)
         if self._thread.is_alive():
-            return  # its files stay open, as their numbers must not be reused while it reads them
+            # Its files stay open, as their numbers must not be reused while it reads them.
+            return
         self.drain()
-        with self._lock:  # a thread that still prints must not write to reused numbers
+        # A thread that still prints must not write to reused numbers.
+        with self._lock:
             self._closed = True
             for fd in (self._wake, self._waker):
                 os.close(fd)
@@ -148,7 +154,8 @@ class FdCapture:
             for fd, _ in ready:
                 try:
                     data = os.read(fd, _READ)
-                except BlockingIOError:  # another thread was faster
+                except BlockingIOError:
+                    # Another thread was faster.
                     continue
                 if not data:
                     return False
@@ -175,7 +182,8 @@ class _End:
         self._saved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
         self.readable, self._writable = map(_move_above_stderr, os.pipe())
         os.set_blocking(self.readable, False)
-        with contextlib.suppress(OSError, AttributeError):  # the user has too many pipes, or this is not Linux
+        # The user has too many pipes, or this is not Linux.
+        with contextlib.suppress(OSError, AttributeError):
             fcntl.fcntl(self._writable, fcntl.F_SETPIPE_SZ, _PIPE)
         self._pipe = _identity(self._writable)
         self.old = _Destination(self._saved)
@@ -228,7 +236,8 @@ class _Destination:
                 return
             try:
                 rest = rest[os.write(self._fd, rest[: self._piece]) :]
-            except OSError:  # no space left, closed, or full despite poll()
+            except OSError:
+                # No space left, closed, or full despite poll().
                 return
             self._wait = self._timeout
 
@@ -243,7 +252,8 @@ def _reopen_nonblocking(fd: int) -> int | None:
         return None
     try:
         return _move_above_stderr(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY))
-    except OSError:  # it has no reader, or another owner, or this is not Linux
+    except OSError:
+        # It has no reader, or another owner, or this is not Linux.
         return None
 
 
@@ -281,7 +291,8 @@ def _c_flusher() -> Callable[[], object]:
         libc = ctypes.CDLL(None)
         stdout = ctypes.c_void_p.in_dll(libc, "stdout")
         libc.fflush.argtypes = [ctypes.c_void_p]
-    except (OSError, ValueError, AttributeError):  # a C library with another name for it
+    except (OSError, ValueError, AttributeError):
+        # A C library with another name for it.
         return lambda: None
     return lambda: libc.fflush(stdout)
 

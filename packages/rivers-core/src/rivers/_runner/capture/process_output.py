@@ -76,7 +76,8 @@ class LineWriter:
         # The target itself may raise for characters outside its encoding. Buffered as Python does it.
         buffering = 1 if stream == "stderr" else -1
         self.file = open(fd, "w", buffering, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - kept
-        self._held = ""  # whole lines only, as other threads, forks and native code write in between
+        # Whole lines only, as other threads, forks and native code write in between.
+        self._held = ""
         self._lock = threading.RLock()
 
     def write(self, text: str) -> int:
@@ -106,7 +107,8 @@ class LineWriter:
             try:
                 if stream is not None:
                     stream.flush()
-            except (OSError, ValueError):  # the body closed the fd or the stream
+            except (OSError, ValueError):
+                # The body closed the fd or the stream.
                 pass
 
     def forked(self) -> None:
@@ -118,7 +120,8 @@ class LineWriter:
         process.settle()
         self.flush_fd()
         data = due.encode("utf-8", "replace")
-        if not process.fds.forward(self._stream, data):  # the capture has ended meanwhile
+        # The capture has ended meanwhile.
+        if not process.fds.forward(self._stream, data):
             self.file.write(due)
             self.file.flush()
             return

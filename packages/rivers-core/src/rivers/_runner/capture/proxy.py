@@ -46,7 +46,8 @@ class StreamProxy(io.TextIOBase):
             if text:
                 return target.write(text) if target is not None else len(text)
             return self._write_nothing()
-        finally:  # also where the terminal is gone
+        finally:
+            # Also where the terminal is gone.
             output = current.get()
             if output is not None:
                 output.text(self.name, text)

@@ -41,12 +41,14 @@ class StepOutput:
     def __init__(self, attempt_id: str, level: int, emit: Callable[[LogRecord], None]) -> None:
         self._attempt_id = attempt_id
         self._emit = emit
-        self._partial: dict[str, bytes] = {}  # the unfinished line of each stream
+        # The unfinished line of each stream.
+        self._partial: dict[str, bytes] = {}
         self._emitted = 0  # bytes that count for FIRST_BYTES
         self._pending = 0  # bytes that arrived and were not emitted
         self._tail = Tail()
         self._finished = False
-        self._lock = threading.RLock()  # a signal handler or a __del__ may log during a print
+        # A signal handler or a __del__ may log during a print.
+        self._lock = threading.RLock()
         self.level = level
 
     def enter(self) -> None:
@@ -116,7 +118,8 @@ class StepOutput:
         self._emit_outside(record)
 
     def _emit_outside(self, record: LogRecord) -> None:
-        before = current.set(NOBODY)  # a listener may print, and that is not the body's text
+        # A listener may print, and that is not the body's text.
+        before = current.set(NOBODY)
         try:
             self._emit(record)
         finally:

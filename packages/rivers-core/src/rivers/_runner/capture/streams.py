@@ -140,11 +140,13 @@ class Capture:
 
         Its prints go to the stream only; in a process of one runner that is a pipe, which the runner reads.
         """
-        cls._lock = threading.Lock()  # another thread of the parent may have held it
+        # Another thread of the parent may have held it.
+        cls._lock = threading.Lock()
         current.set(None)
         if cls.process is not None:
             cls.process.forked()
-            logging.root.removeHandler(cls._handler)  # it would keep warnings from stderr
+            # It would keep warnings from stderr.
+            logging.root.removeHandler(cls._handler)
 
     @classmethod
     def restore_stream(cls, name: str, before: Any) -> bool:

@@ -67,7 +67,8 @@ class BodyLoop:
         self._thread = 0
         self._own: tuple[asyncio.Task[Any], ...] = ()
         self._elsewhere: BodyLoop | None = None
-        self._lock = threading.RLock()  # `stop` may come from a signal handler in this very thread
+        # `stop` may come from a signal handler in this very thread.
+        self._lock = threading.RLock()
         self._warnings: list[str] = []
 
     def run(

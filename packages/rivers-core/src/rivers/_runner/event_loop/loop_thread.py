@@ -39,7 +39,8 @@ class LoopThread:
         self.watch = LoopWatch(self.loop, busy, blocked)
         self._ended = False
         self._pool = ThreadPoolExecutor(THREADS, "rivers-async-io")
-        self._bodies_pool = ThreadPoolExecutor(thread_name_prefix="asyncio")  # for asyncio.to_thread
+        # For asyncio.to_thread.
+        self._bodies_pool = ThreadPoolExecutor(thread_name_prefix="asyncio")
         self.loop.set_default_executor(self._bodies_pool)
         # A daemon: a body that never yields to the loop must not keep the interpreter from ending.
         self._thread = threading.Thread(target=self._work, name="rivers-async", daemon=True)

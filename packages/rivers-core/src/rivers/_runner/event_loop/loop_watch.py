@@ -68,7 +68,8 @@ class LoopWatch:
             if self._turned:
                 holder = None
                 self._turned = False
-                with contextlib.suppress(RuntimeError):  # the loop is closed, and this thread about to end
+                # The loop is closed, and this thread about to end.
+                with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._turn)
             else:
                 found, now = asyncio.current_task(self._loop), time.monotonic()
