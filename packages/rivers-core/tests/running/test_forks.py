@@ -32,6 +32,29 @@ def waits() -> int:
     return 1
 
 
+class Connection(rs.Resource):
+    """A resource that belongs to the process that has set it up."""
+
+    _owner: int = 0
+
+    def setup(self) -> None:
+        self._owner = os.getpid()
+
+    def teardown(self) -> None:
+        self._owner = 0
+
+
+@rs.Asset
+def waits_with_it(connection: Connection) -> int:
+    GO_ON.wait(30)
+    return connection._owner
+
+
+@rs.Asset
+def owner(connection: Connection) -> int:
+    return connection._owner
+
+
 def test_a_child_runs_in_process() -> None:
     """A child materializes its parent's repository by itself, loads its values, and changes nothing there."""
     with rs.CodeRepository([pid]) as repository:
@@ -102,6 +125,28 @@ def test_a_lock_that_another_thread_holds(name: str) -> None:
         thread.join()
 
     assert "('success', None)" == answer
+
+
+def test_a_child_sets_up_its_resources_itself() -> None:
+    """A child that is forked while a run of its parent uses a resource has it set up for its own run."""
+    GO_ON.clear()
+    connection = Connection()
+    assets = [waits_with_it, owner]
+    with rs.CodeRepository(assets, resources={"connection": connection}) as repository:
+        handle = repository.submit(["waits_with_it"])
+        while not connection._owner:
+            time.sleep(0.01)
+
+        def child() -> tuple[bool, int]:
+            repository.materialize(["owner"])
+            return repository.load_node("owner") == os.getpid(), connection._owner
+
+        answer = in_child(child)
+        GO_ON.set()
+        handle.wait(30)
+
+        assert "(True, 0)" == answer
+        assert os.getpid() == repository.load_node("waits_with_it")
 
 
 def test_a_shared_store_after_a_fork() -> None:

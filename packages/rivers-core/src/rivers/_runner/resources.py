@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from typing import Any
 
@@ -34,6 +35,12 @@ class Resources:
         self._getting: dict[str, threading.RLock] = {}
         self.setups = 0
         """Number of setups so far."""
+
+    @classmethod
+    def renew(cls) -> None:
+        """Let a forked child set up its resources itself: what its parent's runs use, they never tear down here."""
+        cls._lock = threading.Lock()  # another thread may have held it
+        cls._uses = {}
 
     def is_ready(self, name: str) -> bool:
         """Return whether `get` returns this resource without a setup."""
@@ -128,3 +135,6 @@ def _set_up(name: str, found: Resource) -> None:
         raise ResourceSetupError(
             f"setup() of {type(found).__name__} {name!r} raised {describe_exception(error)}"
         ) from error
+
+
+os.register_at_fork(after_in_child=Resources.renew)
