@@ -50,6 +50,7 @@ def end_forked_child(error: BaseException | None) -> NoReturn:
             traceback.print_exception(error)
         code = 1
     _flush()
+    # The kernel keeps eight bits of an exit code.
     os._exit(code & 0xFF)
 
 

@@ -128,10 +128,12 @@ def _in_child() -> None:
         # A body has closed it.
         with contextlib.suppress(OSError):
             os.close(descriptor)
+    # Descriptors are closed by now; a child of this child must not close reused numbers again.
     _dumping.clear()
     _handlers.clear()
     _descriptors.clear()
     _after_fork()
+    # A copy: a renewal may itself register an owner.
     for reference, renew in [*_renewals]:
         owner = reference()
         if owner is not None:

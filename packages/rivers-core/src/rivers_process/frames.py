@@ -82,6 +82,7 @@ class FrameReader:
         self._needed = _HEAD.size
         while len(data) - start >= _HEAD.size:
             size, kind = _HEAD.unpack_from(data, start)
+            # The length comes from the peer: refuse it before the bytes pile up here.
             if size > self._max_payload:
                 raise ValueError(f"a frame of {size} bytes, expected at most {self._max_payload}")
             end = start + _HEAD.size + size

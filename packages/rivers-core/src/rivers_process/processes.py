@@ -45,6 +45,7 @@ def find_marked_processes(*marks: str) -> list[int]:
     A mark is `NAME=value`, or the beginning of one; a NUL at its end asks for the whole entry. Processes that were
     started with another environment than their parent's have no mark.
     """
+    # Entries of environ end with NUL: the one in front keeps a mark from matching inside a value.
     wanted = [b"\0" + mark.encode() for mark in marks]
     found = []
     for pid in _pids():

@@ -103,12 +103,14 @@ class DispatchQueues:
     def set_timer(self, when: float, alarm: Alarm, unit: Unit) -> None:
         """Let `alarms` yield this unit from `when` on."""
         self._ticket += 1
+        # The ticket breaks ties: units cannot be compared, and equal times keep their order.
         heapq.heappush(self._timers, (when, self._ticket, alarm, unit, unit.attempt_id))
 
     def alarms(self, now: float) -> Iterator[tuple[Alarm, Unit]]:
         """Yield and remove the timers that are due by now, except those of attempts that are over."""
         while self._timers and self._timers[0][0] <= now:
             _, _, alarm, unit, attempt_id = heapq.heappop(self._timers)
+            # An attempt that ended leaves its timers in the heap; its id is never used again.
             if alarm == "retry" or self.running.get(attempt_id) is unit:
                 yield alarm, unit
 

@@ -61,6 +61,7 @@ def _is_ordinary_spec(spec: StepSpec, check_ref: Check, check_logs: Check) -> bo
         and are_short_ascii(texts, LIMITS.text)
         and all(map(_is_short_map, maps))
         and type(spec.protocol_version) is int is type(spec.attempt) is type(spec.epoch)
+        # msgpack has no ints of more than 64 bits.
         and -_INT64 <= spec.protocol_version < _INT64
         and 0 < spec.attempt <= LIMITS.attempt
         and 0 <= spec.epoch < _INT64
@@ -97,6 +98,7 @@ def _is_ordinary_result(result: StepResult) -> bool:
         and len(keys) <= LIMITS.nodes
         and are_short_ascii(texts, LIMITS.text)
         and {*map(type, seconds)} == _FLOAT
+        # One NaN or infinity makes the sum so.
         and math.isfinite(sum(seconds))
         and type(result.ending) is Ending
         and result.failure is None
