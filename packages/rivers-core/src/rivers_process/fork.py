@@ -128,7 +128,7 @@ def _in_child() -> None:
         # A body has closed it.
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    # Descriptors are closed by now; a child of this child must not close reused numbers again.
+    # Cleared: the descriptors are closed, and a child of this child must not close reused numbers again.
     _dumping.clear()
     _handlers.clear()
     _descriptors.clear()

@@ -1,1 +1,1 @@
-"""What the user writes: assets, tasks, jobs, executors, resources, retries."""
+"""The definitions that users write: assets, tasks, jobs, executors, resources, retries."""

@@ -45,6 +45,7 @@ def make_exception(
     if isinstance(own, Exception) and _add_notes(own, notes if own is live else [*_remote(failure), *notes]):
         return own
     error = _generic(report, failure, run_id)
+    # The body's own exception stays reachable where it could not be raised itself.
     error.__cause__ = live
     _add_notes(error, [*_remote(failure), *notes])
     return error
@@ -58,6 +59,7 @@ def _notes(report: StepReport, failure: Failure, run_id: str, others: list[StepR
     ]
     for other in others:
         if other.state is StepState.FAILED and other.failure is not None:
+            # One line each: the whole texts are in the RunResult.
             notes.append(f"also failed: {other.step!r} ({other.failure.reason.value}: {other.failure.summary:.200})")
     skipped = sum(other.state is StepState.SKIPPED for other in others)
     if skipped:
@@ -67,6 +69,7 @@ def _notes(report: StepReport, failure: Failure, run_id: str, others: list[StepR
 
 def _remote(failure: Failure) -> list[str]:
     """Return as notes what an exception shows by itself when it is raised in this process."""
+    # An exception raised in this process has a traceback; one from a worker has it only as text.
     notes = [describe(failure.evidence)] if failure.evidence is not None else []
     if failure.evidence is not None and failure.evidence.native_traceback:
         notes.append(f"native traceback of the worker:\n{failure.evidence.native_traceback.rstrip()}")

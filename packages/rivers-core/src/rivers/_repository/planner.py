@@ -53,6 +53,7 @@ class Planner:
         self._default_handler, self._default_store = default_handler, default_store
         self._graph: AssetGraph | None = None
         self._plans: dict[Any, Plan] = {}
+        # Reentrant: a composition may look into its own repository while the graph is built.
         self._lock = threading.RLock()
         renew_in_children(self, Planner._renew)
 
@@ -78,6 +79,7 @@ class Planner:
         Raises:
             GraphValidationError: names all problems at once.
         """
+        # The checks below add to `graph.problems`, so that one error names all of them.
         graph = build_graph(self._assets, self._tasks, self._resources, self._default_handler)
         placement = self._placement(None)
         placement.check(graph)
@@ -106,6 +108,7 @@ class Planner:
             ConfigurationError: there is no retry policy of the given name.
         """
         graph = self.graph
+        # Executors and policies are frozen values and compare by their fields, so equal calls find the same plan.
         key = (names, include_upstream, executor, job.name if job is not None else None, retry)
         plan = self._plans.get(key)
         if plan is None:
@@ -133,6 +136,7 @@ class Planner:
 
         def retry_of(node: Node) -> RetryPolicy | None:
             own = node.definition.retry
+            # A task of a graph asset has the graph as its owner.
             if own is None and node.owner is not node.definition:
                 own = node.owner.retry
             return self._find_policy(own) if own is not None else fallback

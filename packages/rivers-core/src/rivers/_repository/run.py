@@ -64,9 +64,11 @@ def make_result(plan: Plan, loop: RunLoop) -> tuple[RunResult, BaseException | N
     for key, report in reports.items():
         step = steps[key.partition("[")[0]]
         if report.state is StepState.SUCCEEDED:
+            # Reports are in the order of their ends, and so is the list of assets.
             made.extend(step.assets)
         elif report.state is StepState.FAILED and report.failure is not None:
             for name in step.assets or (step.node.owner.name,):
+                # The first failure of an asset is the cause; later instances of a fan-out often repeat it.
                 failed.setdefault(name, report.failure.summary)
     assert loop.status != "running"
     result = RunResult(loop.run_id, loop.status, made, list(failed.items()), reports)
@@ -77,6 +79,7 @@ def _exception(result: RunResult, loop: RunLoop) -> BaseException | None:
     failures = [report for report in result.steps.values() if report.state is StepState.FAILED]
     error: BaseException | None = None
     if failures:
+        # The first to fail is raised: later failures may be its consequences, and are in the notes.
         first, *_ = failures
         others: Iterable[StepReport] = (report for report in result.steps.values() if report is not first)
         error = make_exception(first, result.run_id, loop.errors.get(first.step), list(others))
@@ -161,6 +164,7 @@ class RunHandle:
 
     def _join(self, timeout: float | None = None) -> bool:
         """Wait for the end, whatever it is; return False when it has not come within `timeout` seconds."""
+        # The event is set before the thread has ended, hence the join: nothing of the run is left then.
         if not self._done.wait(timeout):
             return False
         self._thread.join()

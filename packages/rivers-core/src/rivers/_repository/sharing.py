@@ -32,18 +32,21 @@ def share(store: DefaultStore, plan: Plan, run_id: str) -> None:
     if not elsewhere:
         return
     store.share(run_id)
+    # Read once: the store may hold the elements of a fan-out of 100,000 under keys of their own.
     keys = store.keys_in_memory()
     made = {node.index for step in plan.steps for node in (step.inner or (step.node,))}
     problems: list[Problem] = []
     shared: set[str] = set()
     for step in elsewhere:
         for source in _sources(step):
+            # The run itself stores what it makes; only values of earlier runs must be handed over.
             if source.io_handler is store and source.node not in made and source.key not in shared:
                 shared.add(source.key)
                 try:
                     for key in keys.get(source.key, ()):
                         store.hand_over(key)
                 except OutputCommitError as error:
+                    # All of them at once: a user mends a repository faster than one value at a time.
                     problems.append(_problem(step, source, error))
     if problems:
         raise GraphValidationError(problems)

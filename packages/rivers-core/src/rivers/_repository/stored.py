@@ -40,6 +40,7 @@ def load(graph: AssetGraph, resources: Mapping[str, Any], name: str, type_hint: 
     definition = graph.assets.get(key)
     metadata = getattr(definition, "metadata", None)
     if key in graph.externals:
+        # An empty run id asks for the latest value, of whatever run.
         return handler.load_input(InputContext(name, "", metadata, type_hint))
     node, output = _output(graph, key)
     storage = f"{output.key}{bracket}{rest}"
@@ -47,6 +48,7 @@ def load(graph: AssetGraph, resources: Mapping[str, Any], name: str, type_hint: 
         return handler.load_input(InputContext(storage, "", metadata, type_hint))
     return [
         handler.load_input(InputContext(f"{output.key}[{map_key}]", "", metadata, type_hint))
+        # Elements have storage keys of their own; there is no value that holds all of them.
         for map_key in _map_keys(graph, node)
     ]
 

@@ -27,6 +27,7 @@ class FailureReason(enum.Enum):
     CANCELLED = "cancelled"
 
 
+# gc=False: a failure holds no reference cycle, and a run of many steps keeps many of them.
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Observations of a worker that was stopped, or that ended without a result; what is not known is None.
 
@@ -86,6 +87,7 @@ def classify(evidence: Evidence) -> FailureReason:
     A lost pod wins over a container's OOMKilled, as the kill may be the eviction's; a bare 137 or 143 is
     infrastructure; exit 0 without a result is infrastructure, too.
     """
+    # Core stopped it: whatever the worker died of then was the consequence.
     if evidence.timed_out:
         return FailureReason.TIMEOUT
     if evidence.cancelled:
@@ -95,6 +97,7 @@ def classify(evidence: Evidence) -> FailureReason:
         return FailureReason.INFRASTRUCTURE
     if evidence.container_reason == "OOMKilled" or (evidence.oom_kills or 0) > 0:
         return FailureReason.OUT_OF_MEMORY
+    # A bare SIGKILL proves nothing: the OOM killer, a person and a node that shuts down all send it.
     return FailureReason.INFRASTRUCTURE
 
 
@@ -108,10 +111,12 @@ def describe(evidence: Evidence) -> str:
     if evidence.signal is not None:
         try:
             name = signal.Signals(evidence.signal).name
+        # Real-time signals have no name.
         except ValueError:
             name = "an unknown signal"
         parts.append(f"killed by {name} ({evidence.signal})")
     elif evidence.exit_code is not None:
+        # "Before committing" also for 0: an exit code is no result.
         parts.append(f"exited with code {evidence.exit_code} before committing")
     if evidence.container_reason:
         parts.append(f"container reason {evidence.container_reason}")

@@ -29,6 +29,7 @@ class ConfiguredRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="co
     json: str
 
 
+# The digest finds damage even where the key is not known; the HMAC proves who pickled it.
 class PickledRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="pickled", tag_field="kind"):
     """The fallback for closures and `<locals>`: a cloudpickle, at most 1 MiB.
 
@@ -41,6 +42,7 @@ class PickledRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="pickl
     hmac: bytes
 
 
+# A token, not the object: specs stay plain values, also in process, and are tested as such.
 class LocalRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="local", tag_field="kind"):
     """An object of this process, under `token` in the run's table; the ref never leaves the process.
 
@@ -71,4 +73,5 @@ def sign(payload: bytes, key: bytes) -> PickledRef:
 def is_signed(ref: PickledRef, key: bytes) -> bool:
     """Return whether a holder of this key has signed the payload; unpickle nothing."""
     expected = hmac.new(key, ref.payload, hashlib.sha256).digest()
+    # Compared in constant time, so that a caller cannot guess a signature byte by byte.
     return hmac.compare_digest(expected, ref.hmac) and hashlib.sha256(ref.payload).digest() == ref.sha256
