@@ -14,8 +14,8 @@ from rivers.exceptions import ExecutionError
 
 __all__ = ["run_bash"]
 
+# Bytes of stderr in an error's message.
 _STDERR_TAIL = 4096
-"""Bytes of stderr in an error's message."""
 
 # Becomes the command once a line arrives: when this process dies before the guard is there, it ends.
 _GATE = 'read -r go && exec "$0" "$@" </dev/null'

@@ -43,8 +43,8 @@ _MEBI = 2**20
 CPU_RULE = 'a number of CPUs of at least 0.001, or a Kubernetes quantity such as "500m", "2" or "1.5"'
 MEMORY_RULE = 'a Kubernetes quantity of bytes above 0, such as "512Mi", "4Gi" or "2G", or a whole number of bytes'
 GPU_RULE = "a whole number of at least 1"
+# A smaller number is not taken for bytes: whoever writes `memory=8` means something else.
 _LEAST_NUMBER_OF_BYTES = 2**20
-"""A smaller number is not taken for bytes: whoever writes `memory=8` means something else."""
 
 
 def parse_quantity(text: str) -> Fraction:

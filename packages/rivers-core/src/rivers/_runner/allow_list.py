@@ -28,13 +28,13 @@ from rivers.protocol.spec import InnerStep, Input, LiteralInput, NodeKind, StepS
 
 __all__ = ["AllowList"]
 
+# The objects of rivers itself that specs name; every other one of its modules is as foreign as `os`.
 _OWN: tuple[Any, ...] = (PickleIOHandler, InMemoryIOHandler, DefaultStore, each, gather)
-"""The objects of rivers itself that specs name; every other one of its modules is as foreign as `os`."""
 _OWN_MODULES = {"rivers", "rivers.io_handlers", *(found.__module__ for found in _OWN)}
+# The inputs of a bash node that are settings of its task; the others become environment variables.
 _SETTINGS = ("command", "env", "cwd")
-"""The inputs of a bash node that are settings of its task; the others become environment variables."""
+# A `__wrapped__` that leads back to itself must not hang the worker.
 _MOST_WRAPPERS = 100
-"""A `__wrapped__` that leads back to itself must not hang the worker."""
 
 
 class AllowList:

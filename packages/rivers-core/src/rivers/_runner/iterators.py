@@ -9,8 +9,8 @@ from rivers._io.one_shot import REREADABLE, list_items
 
 __all__ = ["list_iterators"]
 
+# Tuples, lists and dicts of at most so many items are taken for records and looked into; longer ones are data.
 _MOST_FIELDS = 16
-"""Tuples, lists and dicts of at most so many items are taken for records and looked into; longer ones are data."""
 
 
 def list_iterators(value: Any) -> Any:

@@ -10,8 +10,8 @@ from rivers._runner.capture.streams import Capture
 __all__ = ["LoggerSnapshot"]
 
 _MOST_NAMES = 5
+# A logger whose level the capture sets, which concurrent runs install and remove.
 _OWN = "rivers.step"
-"""A logger whose level the capture sets, which concurrent runs install and remove."""
 
 
 class LoggerSnapshot:

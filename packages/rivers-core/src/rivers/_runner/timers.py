@@ -9,8 +9,8 @@ __all__ = ["Timers", "pending_timers", "restore_timers"]
 
 _NAMES = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 _KINDS = tuple(map(int, (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)))
+# Seconds: setting a due timer to 0 would cancel it.
 _AT_ONCE = 1e-6
-"""Seconds: setting a due timer to 0 would cancel it."""
 
 Timers = tuple[tuple[float, float], ...]
 

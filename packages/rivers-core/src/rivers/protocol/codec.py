@@ -178,8 +178,8 @@ def _fixed_sizes() -> list[int]:
 
 
 _FIXED = _fixed_sizes()
+# Bytes of the length that follows, for str, bin and ext; an ext has one more for its type.
 _LENGTH = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-"""Bytes of the length that follows, for str, bin and ext; an ext has one more for its type."""
 _COUNT = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
 _NO_CONTAINER = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or byte in _COUNT))
 

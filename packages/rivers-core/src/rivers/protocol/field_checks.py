@@ -46,8 +46,8 @@ _JSON = msgspec.json.Decoder(msgspec.Raw)
 _BITS = bytes.maketrans(b"[{]}", b"1100")
 _NO_BRACKET = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = [[1 if byte >> shift & 1 else -1 for shift in range(7, -1, -1)] for byte in range(256)]
+# For each group of eight brackets, the highest rise of the depth, and the rise at its end.
 _RISES = [(max(accumulate(steps)), sum(steps)) for steps in _STEPS]
-"""For each group of eight brackets, the highest rise of the depth, and the rise at its end."""
 _SEGMENT = r"(?!__\w*__(?:\.|\Z))[^\W\d]\w*"
 _DOTTED = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
 

@@ -11,8 +11,8 @@ from rivers._io.files.value_files import Chunks
 
 __all__ = ["check_value", "pickle_chunks", "unpickle"]
 
+# Bytes to check at a time: they stay in the processor's cache, so that the check costs little more than the read.
 _PIECE = 1 << 18
-"""Bytes to check at a time: they stay in the processor's cache, so that the check costs little more than the read."""
 
 
 def pickle_chunks(value: Any) -> Chunks:

@@ -12,8 +12,8 @@ __all__ = ["check_environment", "move_to_environment", "secret_settings"]
 
 _SECRET = ("secret", "token", "password", "_key", "sas_", "bearer", "default_headers")
 _NO_SECRET = ("_id", "_file", "_url", "_enabled")
+# The prefixes of a scheme's variables; the rest is the setting's name in capitals.
 _PREFIXES = {"s3": ("AWS_",), "gs": ("GOOGLE_",), "az": ("AZURE_STORAGE_", "AZURE_")}
-"""The prefixes of a scheme's variables; the rest is the setting's name in capitals."""
 _SCHEMES = {"s3a": "s3", "gcs": "gs", "azure": "az", "adl": "az", "abfs": "az", "abfss": "az"}
 
 

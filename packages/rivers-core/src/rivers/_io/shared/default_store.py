@@ -35,8 +35,8 @@ from rivers_process.fork import renew_in_children
 
 __all__ = ["DefaultStore"]
 
+# Ended runs that are remembered as shared, so that a late attempt of theirs does not store in memory.
 _ENDED_KEPT = 1000
-"""Ended runs that are remembered as shared, so that a late attempt of theirs does not store in memory."""
 
 
 class DefaultStore(AtomicIOHandler):

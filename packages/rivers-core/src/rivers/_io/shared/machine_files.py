@@ -26,14 +26,14 @@ from rivers.exceptions import OutputCommitError
 
 __all__ = ["MachineFiles", "Parts", "link_values"]
 
+# Smaller values are written without checking the free space.
 _LOOK = 1 << 20
-"""Smaller values are written without checking the free space."""
+# Seconds for which a reading of the memory is used, for at most a 64th of it: reading takes about 200 µs.
 _LOOK_AGAIN = 0.1
-"""Seconds for which a reading of the memory is used, for at most a 64th of it: reading takes about 200 µs."""
+# Larger files are no pointers: those hold a path and the names in the trailer.
 _MOST_OF_A_POINTER = 1 << 14
-"""Larger files are no pointers: those hold a path and the names in the trailer."""
+# Seconds for which a late attempt is refused because its run has ended; its worker is dead long before.
 _REMEMBER_ENDED = 600.0
-"""Seconds for which a late attempt is refused because its run has ended; its worker is dead long before."""
 
 Parts = tuple[bytes, Sequence[memoryview]]
 """A value as a pickle and the buffers that belong to it."""

@@ -28,10 +28,10 @@ __all__ = ["lay_out", "lay_out_pointer", "map_file", "parse_pointer", "take_apar
 _VALUE = b"RIVMAP1\n"
 _POINTER = b"RIVPTR1\n"
 _HEAD = struct.Struct("<8s3Q")
+# The alignment that Arrow recommends for buffers, and a cache line; a map begins at a page.
 _ALIGNED = 64
-"""The alignment that Arrow recommends for buffers, and a cache line; a map begins at a page."""
+# Smaller files are read, not mapped: a map costs more than it saves, and Linux allows a process 65,530 of them.
 _SMALL = 65536
-"""Smaller files are read, not mapped: a map costs more than it saves, and Linux allows a process 65,530 of them."""
 
 _PADDING = bytes(_ALIGNED)
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 __all__ = ["deserialize", "serialize"]
 
+# Smaller `bytes` stay in the pickle, as leaving them out costs more than the copies.
 _LARGE = 1 << 16
-"""Smaller `bytes` stay in the pickle, as leaving them out costs more than the copies."""
 
 
 class _Beside:

@@ -30,8 +30,8 @@ LAST_BYTES = 4 * 1024 * 1024
 PER_RECORD = 100
 """Bytes that a record counts besides its text."""
 _LARGE = 16 * 1024
+# Streams that take turns byte by byte make chunks of one byte, each with the overhead of a record.
 _MOST_CHUNKS = LAST_BYTES // PER_RECORD
-"""Streams that take turns byte by byte make chunks of one byte, each with the overhead of a record."""
 
 
 class Piece(NamedTuple):

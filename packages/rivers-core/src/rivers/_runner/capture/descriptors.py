@@ -25,14 +25,14 @@ from collections.abc import Callable, Iterable
 
 __all__ = ["FdCapture"]
 
+# Bytes of a pipe. A Linux user has 64 MiB of pipes by default, so workers after the 128th keep the usual 64 KiB.
 _PIPE = 256 * 1024
-"""Bytes of a pipe. A Linux user has 64 MiB of pipes by default, so workers after the 128th keep the usual 64 KiB."""
+# Bytes of one read. Above 128 KiB malloc maps new pages for each buffer, which is three times slower.
 _READ = 64 * 1024
-"""Bytes of one read. Above 128 KiB malloc maps new pages for each buffer, which is three times slower."""
+# Reads of each pipe at most per drain: enough to empty a full pipe, and no endless loop with a busy child.
 _ROUNDS = 16
-"""Reads of each pipe at most per drain: enough to empty a full pipe, and no endless loop with a busy child."""
+# Milliseconds to wait for the old destination; after that it is skipped until it accepts data again.
 _WRITE_TIMEOUT = 200
-"""Milliseconds to wait for the old destination; after that it is skipped until it accepts data again."""
 _JOIN = 5.0
 _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 # The drainer blocks all signals but faults, as a body may wait for them with `sigwait`.

@@ -10,8 +10,8 @@ from rivers.protocol.spec import LoggerLevel, LogSettings
 __all__ = ["AppliedLevels", "log_settings"]
 
 _MOST_LOGGERS = 500
+# Of a logger's name. What is beyond these two does not travel with each spec.
 _MOST_CHARACTERS = 200
-"""Of a logger's name. What is beyond these two does not travel with each spec."""
 
 
 def log_settings(capture: bool) -> LogSettings:

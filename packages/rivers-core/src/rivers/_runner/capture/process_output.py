@@ -11,8 +11,8 @@ from rivers._runner.capture.step_output import StepOutput, current
 
 __all__ = ["LineWriter", "ProcessOutput"]
 
+# Characters of a printed line that are held until its end is there.
 _LINE = 8 * 1024
-"""Characters of a printed line that are held until its end is there."""
 
 
 class ProcessOutput:
