@@ -121,7 +121,8 @@ class WorkerHandle:
         if wire.fits_packet(assignment.data):
             packet = wire.encode_packet(assignment.seq, wire.SPEC, assignment.data)
         elif self.assigned:
-            return False  # the page has room for one spec, which the worker reads when it begins it
+            # The page has room for one spec, which the worker reads when it begins it.
+            return False
         else:
             packet = wire.encode_packet(assignment.seq, wire.LARGE_SPEC, self.page.write_spec(assignment.data))
         if not self._send(packet):
@@ -149,7 +150,8 @@ class WorkerHandle:
                 self.assigned.remove(assignment)
                 assignment.worker = None
                 taken.append(assignment)
-            elif kind == wire.BEGIN_RUN:  # it is sent before all specs of a run, and will be again
+            elif kind == wire.BEGIN_RUN:
+                # It is sent before all specs of a run, and will be again.
                 self.run_id, most = "", DEPTH
         return taken
 

@@ -338,7 +338,8 @@ class WorkerPool:
         with self.lock:
             for worker in self.workers:
                 if worker.is_spare and not worker.is_leaving and self.missing > 0:
-                    worker.is_spare = False  # also one that still boots: it is ahead of a new one
+                    # Also one that still boots: it is ahead of a new one.
+                    worker.is_spare = False
                     if worker.is_ready:
                         self._dispatch()
                         self._rebalance()

@@ -56,7 +56,8 @@ class WorkerProcess:
             self._process = make(target=target, args=(*handed, settings), name="rivers-worker", env=env)
             with _allowed_children():
                 self._process.start()
-        except UnboundLocalError as error:  # loky 3.5 stumbles over its own clean-up when a pipe is refused
+        except UnboundLocalError as error:
+            # Loky 3.5 stumbles over its own clean-up when a pipe is refused.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -67,7 +68,8 @@ class WorkerProcess:
         self.started = time.monotonic()
         try:
             self.ended = os.pidfd_open(self.pid)
-        except OSError:  # reaped already, by an application that reaps all children; or a kernel before 5.3
+        except OSError:
+            # Reaped already, by an application that reaps all children; or a kernel before 5.3.
             self.ended = os.dup(self._process.sentinel)
         """A descriptor that is readable once the process has ended."""
 
@@ -75,7 +77,8 @@ class WorkerProcess:
         """Return the exit code, negative for a signal, or None when it is not known within `patience` seconds."""
         until = time.monotonic() + patience
         while self._process.exitcode is None and time.monotonic() < until:
-            time.sleep(0.001)  # the descriptor was readable: what is left is that somebody else reaps it
+            # The descriptor was readable: what is left is that somebody else reaps it.
+            time.sleep(0.001)
         code: int | None = self._process.exitcode
         return code
 

@@ -82,7 +82,8 @@ class WorkerSupervisor:
 
     def stop(self, deadline: float) -> None:
         """End all workers within `deadline` seconds, and the thread."""
-        if os.getpid() != self._pid:  # a forked child of the controller has none of its workers
+        # A forked child of the controller has none of its workers.
+        if os.getpid() != self._pid:
             return
         if self._is_stopped:
             return
@@ -113,7 +114,8 @@ class WorkerSupervisor:
                 self._kill_overdue()
                 self._retire_idle()
                 for key, _ in self._selector.select(self._timeout()):
-                    if key.fd in self._selector.get_map():  # it may have been reaped in this very round
+                    # It may have been reaped in this very round.
+                    if key.fd in self._selector.get_map():
                         key.data()
         except BaseException as error:  # noqa: BLE001 - whatever it was, nobody waits for it in vain
             self.pool.fail(error)
@@ -162,7 +164,8 @@ class WorkerSupervisor:
             for kind, payload in worker.frames.take():
                 self._handle_frame(worker, kind, payload)
         except EOFError:
-            self._selector.unregister(worker.events)  # its process ends, too, or a body has closed the pipe
+            # Its process ends, too, or a body has closed the pipe.
+            self._selector.unregister(worker.events)
             self.pool.mark_leaving(worker)
         except (ValueError, SpecDecodeError) as error:
             worker.kill()
