@@ -14,8 +14,8 @@ from plain_cluster import opened
 import rivers as rs
 from rivers.protocol import ImportRef, StepSpec
 from rivers_executor_k8s.pod.state import PodView
-from rivers_executor_k8s.run.dial import Way
-from rivers_executor_k8s.run.session import Session, Setting
+from rivers_executor_k8s.run.dial import Route
+from rivers_executor_k8s.run.session import ClusterRunSettings, Session
 from rivers_k8s_testing import FakeCluster
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -29,23 +29,25 @@ def spec(step: str = "s") -> StepSpec:
 
 
 @contextlib.asynccontextmanager
-async def session_of(fake: FakeCluster, way: Way | None = None, **settings: Any) -> AsyncIterator[Session]:
+async def session_of(fake: FakeCluster, route: Route | None = None, **settings: Any) -> AsyncIterator[Session]:
     """A session of run `r` that watches; it is closed at the end, and nothing was left to tell."""
     executor = rs.Executor.kubernetes("test:1", **settings)
     async with opened(fake) as cluster:
-        session = Session(cluster, Setting(executor=executor, run_id="r", image="test:1", way=way), print)
+        session = Session(
+            cluster, ClusterRunSettings(executor=executor, run_id="r", image="test:1", route=route), print
+        )
         await session.start()
         yield session
         assert [] == await session.close(time.monotonic() + 20)
 
 
 def in_session(
-    fake: FakeCluster, act: Callable[[Session], Coroutine[Any, Any, None]], way: Way | None = None, **settings: Any
+    fake: FakeCluster, act: Callable[[Session], Coroutine[Any, Any, None]], route: Route | None = None, **settings: Any
 ) -> None:
     """Do something in a session."""
 
     async def run() -> None:
-        async with session_of(fake, way, **settings) as session:
+        async with session_of(fake, route, **settings) as session:
             await act(session)
 
     asyncio.run(run())

@@ -13,7 +13,7 @@ from sessions import in_session, made
 
 from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.pod.objects import Pod
-from rivers_executor_k8s.run.dial import Dialer, Way, way_of
+from rivers_executor_k8s.run.dial import Dialer, Route, route_from_environment
 from rivers_executor_k8s.run.session import Session
 from rivers_k8s_testing import FakeCluster
 
@@ -58,19 +58,19 @@ async def greeted(target: str) -> str:
 
 
 class TestWays:
-    @pytest.mark.parametrize("way", ["direct", "port-forward"])
-    def test_told(self, fake: FakeCluster, way: Way) -> None:
-        """A way that was chosen is the one that is gone."""
+    @pytest.mark.parametrize("route", ["direct", "port-forward"])
+    def test_told(self, fake: FakeCluster, route: Route) -> None:
+        """A route that was chosen is the one that is gone."""
 
         async def act(session: Session) -> None:
             pod, port = await listening(fake, session)
             async with session.dialer.line(pod, port) as target:
                 assert "hello" == await greeted(target)
 
-            assert way == session.dialer.way
+            assert route == session.dialer.route
 
-        in_session(fake, act, way=way)
-        assert (way == "port-forward") == bool(asked(fake, "get", "pods/portforward"))
+        in_session(fake, act, route=route)
+        assert (route == "port-forward") == bool(asked(fake, "get", "pods/portforward"))
 
     def test_found_out_directly(self, fake: FakeCluster) -> None:
         """Where the first worker answers at its address, all are called there."""
@@ -81,7 +81,7 @@ class TestWays:
                 async with session.dialer.line(pod, port) as target:
                     assert f"ipv4:{pod.status.pod_ip}:{port}" == target
 
-            assert "direct" == session.dialer.way
+            assert "direct" == session.dialer.route
 
         in_session(fake, act)
 
@@ -97,7 +97,7 @@ class TestWays:
                     return await greeted(target)
 
             assert ["hello"] * 4 == await asyncio.gather(*(said() for _ in range(4)))
-            assert "port-forward" == session.dialer.way
+            assert "port-forward" == session.dialer.route
 
         in_session(fake, act)
 
@@ -107,8 +107,8 @@ class TestWays:
         async def act(session: Session) -> None:
             session.cluster.outside = False
 
-            assert "direct" == Dialer(session.cluster, None).way
-            assert "port-forward" == Dialer(session.cluster, "port-forward").way
+            assert "direct" == Dialer(session.cluster, None).route
+            assert "port-forward" == Dialer(session.cluster, "port-forward").route
 
         in_session(fake, act)
 
@@ -125,16 +125,16 @@ class TestWays:
 
 
 class TestVariable:
-    @pytest.mark.parametrize(("value", "way"), [("", None), ("direct", "direct"), ("port-forward", "port-forward")])
-    def test_values(self, monkeypatch: pytest.MonkeyPatch, value: str, way: Way | None) -> None:
+    @pytest.mark.parametrize(("value", "route"), [("", None), ("direct", "direct"), ("port-forward", "port-forward")])
+    def test_values(self, monkeypatch: pytest.MonkeyPatch, value: str, route: Route | None) -> None:
         """RIVERS_KUBERNETES_DIAL chooses; empty or unset it is found out."""
         monkeypatch.setenv("RIVERS_KUBERNETES_DIAL", value)
 
-        assert way == way_of()
+        assert route == route_from_environment()
 
     def test_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another value is refused, with what is allowed."""
         monkeypatch.setenv("RIVERS_KUBERNETES_DIAL", "portforward")
 
         with pytest.raises(ConfigurationError, match=r"'portforward'.*'direct', 'port-forward' or nothing"):
-            way_of()
+            route_from_environment()

@@ -52,7 +52,7 @@ class Outcome:
             self.error = error
         finally:
             self.took = time.monotonic() - began
-            await session.leave(launch.name, launch.view, None)
+            await session.release_pod(launch.name, launch.view, None)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ async def _not_started(session: Session) -> None:
         await launch.start()
 
     assert time.monotonic() - began < 6.0 + LOAD
-    await session.leave(launch.name, launch.view, None)
+    await session.release_pod(launch.name, launch.view, None)
 
 
 class TestRuns:

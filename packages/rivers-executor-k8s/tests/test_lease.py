@@ -16,8 +16,8 @@ from rivers_executor_k8s.api.client import ApiError
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.manifest import Owner
 from rivers_executor_k8s.pod.names import DIGEST, RUN_LABEL, label_value
-from rivers_executor_k8s.run.lease import RunLock, RunLockedError, last_update, lease_name
-from rivers_executor_k8s.run.orphans import sweep
+from rivers_executor_k8s.run.lease import RunLease, RunLeaseHeldError, last_update, lease_name
+from rivers_executor_k8s.run.orphans import delete_orphans
 from rivers_k8s_testing import FakeCluster, Fault
 
 NOW = dt.datetime.now(dt.UTC)
@@ -43,14 +43,14 @@ def in_cluster(fake: FakeCluster, act: Callable[[Cluster], Awaitable[None]]) -> 
 
 
 @contextlib.asynccontextmanager
-async def taken(cluster: Cluster, run_id: str = "r", **more: Any) -> AsyncIterator[RunLock]:
+async def taken(cluster: Cluster, run_id: str = "r", **more: Any) -> AsyncIterator[RunLease]:
     """The lock of a run, taken and given back."""
-    lock = RunLock(cluster, run_id, None, QUICK, **more)
+    lock = RunLease(cluster, run_id, None, QUICK, **more)
     await lock.take()
     try:
         yield lock
     finally:
-        await lock.let_go()
+        await lock.release()
 
 
 async def lease(cluster: Cluster, run_id: str = "r") -> dict[str, Any]:
@@ -107,10 +107,10 @@ class TestTake:
         """In the cluster the controller's pod owns the lease, which goes with it."""
 
         async def act(cluster: Cluster) -> None:
-            lock = RunLock(cluster, "r", Owner("me", "uid-1"), QUICK)
+            lock = RunLease(cluster, "r", Owner("me", "uid-1"), QUICK)
             await lock.take()
             (owner,) = (await lease(cluster))["metadata"]["ownerReferences"]
-            await lock.let_go()
+            await lock.release()
 
             assert ("me", "uid-1") == (owner["name"], owner["uid"])
 
@@ -155,7 +155,7 @@ class TestTake:
 
         async def act(cluster: Cluster) -> None:
             with pytest.raises(ApiError, match="403"):
-                await RunLock(cluster, "r", None).take()
+                await RunLease(cluster, "r", None).take()
 
         in_cluster(fake, act)
 
@@ -165,13 +165,13 @@ class TestTakeOver:
         """A run whose controller renews its lease is nobody else's; the holder is named and loses nothing."""
 
         async def act(cluster: Cluster) -> None:
-            other = RunLock(cluster, "r", None, QUICK)
+            other = RunLease(cluster, "r", None, QUICK)
             async with taken(cluster) as first:
                 first._holder = "elsewhere/1"
                 await asyncio.sleep(2 * QUICK)
-                with pytest.raises(RunLockedError, match="elsewhere/1"):
+                with pytest.raises(RunLeaseHeldError, match="elsewhere/1"):
                     await other.take()
-                await other.let_go()
+                await other.release()
 
                 assert not first.lost
                 assert 0 == (await lease(cluster))["spec"]["leaseTransitions"]
@@ -194,7 +194,7 @@ class TestTakeOver:
 
         async def act(cluster: Cluster) -> None:
             made = await cluster.create_lease(held("r"))
-            taking = asyncio.ensure_future(RunLock(cluster, "r", None, QUICK).take())
+            taking = asyncio.ensure_future(RunLease(cluster, "r", None, QUICK).take())
             await asyncio.sleep(QUICK)
             await cluster.delete_lease("rivers-run-r", made["metadata"]["uid"])
 
@@ -207,15 +207,15 @@ class TestTakeOver:
 
         async def act(cluster: Cluster) -> None:
             await cluster.create_lease(held("r"))
-            locks = [RunLock(cluster, "r", None, QUICK) for _ in range(2)]
+            locks = [RunLease(cluster, "r", None, QUICK) for _ in range(2)]
             for number, lock in enumerate(locks):
                 lock._holder = f"host/{number}"
             ends = await asyncio.gather(*(lock.take() for lock in locks), return_exceptions=True)
             for lock, end in zip(locks, ends, strict=True):
                 if isinstance(end, dt.datetime):
-                    await lock.let_go()
+                    await lock.release()
 
-            assert {dt.datetime, RunLockedError} == {type(end) for end in ends}
+            assert {dt.datetime, RunLeaseHeldError} == {type(end) for end in ends}
 
         in_cluster(fake, act)
 
@@ -291,7 +291,7 @@ class TestSweep:
         async def act(cluster: Cluster) -> None:
             for one in leases:
                 await cluster.create_lease(one)
-            count[0] = await sweep(
+            count[0] = await delete_orphans(
                 cluster, "own", dt.datetime.now(dt.UTC) + dt.timedelta(seconds=later), look_again=QUICK
             )
             for one in leases:

@@ -13,7 +13,7 @@ from plain_cluster import opened, plain_cluster, plain_pod
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import RUN_LABEL
 from rivers_executor_k8s.run.lease import LEASE_SECONDS, lease_name
-from rivers_executor_k8s.run.orphans import sweep
+from rivers_executor_k8s.run.orphans import delete_orphans
 from rivers_k8s_testing import FakeCluster
 
 NOW = dt.datetime.now(dt.UTC)
@@ -64,7 +64,7 @@ def test_dead_and_alive(fake: FakeCluster) -> None:
                 await cluster.create_lease(lease(run, renewed))
             for run in ("dead", "alive", "own"):
                 await pod(cluster, run)
-            return await sweep(cluster, "own", NOW, look_again=0.1), await runs_left(cluster)
+            return await delete_orphans(cluster, "own", NOW, look_again=0.1), await runs_left(cluster)
 
     count, (pods, leases) = asyncio.run(scenario())
 
@@ -81,7 +81,7 @@ def test_after_an_outage(fake: FakeCluster) -> None:
         async with opened(fake) as cluster:
             made = await cluster.create_lease(lease("alive", OLD))
             await pod(cluster, "alive")
-            sweeping = asyncio.ensure_future(sweep(cluster, "own", NOW, look_again=1.0))
+            sweeping = asyncio.ensure_future(delete_orphans(cluster, "own", NOW, look_again=1.0))
             await asyncio.sleep(0.3)
             renewed = lease("alive", NOW)
             renewed["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"]

@@ -19,7 +19,7 @@ from rivers.exceptions import GraphValidationError, Problem
 from rivers.protocol import Compute, ImportRef, StepSpec
 from rivers_executor_k8s.pod.roles import OUTSIDE, REQUIRED, Permission
 from rivers_executor_k8s.run.preflight import dry_runs, missing_permissions, refs_of
-from rivers_executor_k8s.run.session import Session, Setting
+from rivers_executor_k8s.run.session import ClusterRunSettings, Session
 from rivers_k8s_testing import FakeCluster, Fault
 
 Repository = Callable[..., rs.CodeRepository]
@@ -78,8 +78,10 @@ class TestDryRuns:
     def found(self, fake: FakeCluster, *specs: StepSpec) -> list[str]:
         async def ask() -> list[Problem]:
             async with opened(fake) as cluster:
-                setting = Setting(executor=rs.Executor.kubernetes("test:1"), run_id="r-preflight", image="test:1")
-                return await dry_runs(Session(cluster, setting, print), specs)
+                settings = ClusterRunSettings(
+                    executor=rs.Executor.kubernetes("test:1"), run_id="r-preflight", image="test:1"
+                )
+                return await dry_runs(Session(cluster, settings, print), specs)
 
         return [problem.message for problem in asyncio.run(ask())]
 

@@ -12,7 +12,7 @@ from sessions import SLEEPS, in_session, made, session_of, spec
 
 import rivers as rs
 from rivers.protocol import Ending, Failure, FailureReason, StepResult
-from rivers_executor_k8s.run.session import Session, Setting
+from rivers_executor_k8s.run.session import ClusterRunSettings, Session
 from rivers_k8s_testing import FakeCluster, Fault
 
 FAILED = StepResult(
@@ -41,7 +41,7 @@ class TestLeave:
 
         async def act(session: Session) -> None:
             name, view = await made(session)
-            await session.leave(name, view, result, hurry=True)
+            await session.release_pod(name, view, result, hurry=True)
             await until(lambda: view.gone)
 
             assert [] == pods(fake)
@@ -56,7 +56,7 @@ class TestLeave:
             name, view = await made(session)
             fake.delete(name, force=True)
             await until(lambda: view.gone)
-            await session.leave(name, view, FAILED)
+            await session.release_pod(name, view, FAILED)
 
         in_session(fake, act)
         assert 0 == asked(fake, "delete")
@@ -67,8 +67,8 @@ class TestLeave:
         async def act(session: Session) -> None:
             failed, view = await made(session, "failed")
             succeeded, other = await made(session, "succeeded")
-            await session.leave(succeeded, other, SUCCEEDED, hurry=True)
-            await session.leave(failed, view, FAILED)
+            await session.release_pod(succeeded, other, SUCCEEDED, hurry=True)
+            await session.release_pod(failed, view, FAILED)
 
         in_session(fake, act, keep_failed_pods=True)
         (name,) = pods(fake)
@@ -79,14 +79,14 @@ class TestLeave:
 
         async def act(session: Session) -> None:
             name, view = await made(session)
-            await session.leave(name, view, SUCCEEDED)
+            await session.release_pod(name, view, SUCCEEDED)
             await until(lambda: [] == pods(fake))
             await session.cluster.delete_pod(name, "another-uid")
             second, again = await made(session)
             await session.cluster.delete_pod(second, view.pod.metadata.uid if view.pod else "")
 
             assert [second] == pods(fake)
-            await session.leave(second, again, FAILED)
+            await session.release_pod(second, again, FAILED)
 
         in_session(fake, act)
 
@@ -119,7 +119,7 @@ class TestClose:
             name, view = await made(session)
             for verb in ("delete", "list"):
                 fake.faults.add(fault, verb=verb, times=2)
-            await session.leave(name, view, FAILED)
+            await session.release_pod(name, view, FAILED)
 
         in_session(fake, act)
         assert [] == pods(fake)
@@ -130,7 +130,7 @@ class TestClose:
         async def act() -> list[str]:
             executor = rs.Executor.kubernetes("test:1")
             async with opened(fake) as cluster:
-                session = Session(cluster, Setting(executor=executor, run_id="r", image="test:1"), print)
+                session = Session(cluster, ClusterRunSettings(executor=executor, run_id="r", image="test:1"), print)
                 await session.start()
                 name, view = await made(session)
                 await until(lambda: view.is_running)

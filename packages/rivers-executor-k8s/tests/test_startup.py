@@ -54,13 +54,13 @@ def begun(fake: FakeCluster, seconds: float = 30.0, *, befalls: Callable[[str], 
 
         befalling = asyncio.ensure_future(asyncio.to_thread(befalls, name)) if befalls is not None else None
         try:
-            await Startup(session.cluster, view, say).until_it_runs(began + seconds, seconds)
+            await Startup(session.cluster, view, say).wait_until_running(began + seconds, seconds)
         except StartError as error:
             told.error = error
         told.took = time.monotonic() - began
         if befalling is not None:
             await befalling
-        await session.leave(name, view, None)
+        await session.release_pod(name, view, None)
 
     in_session(fake, act)
     return told

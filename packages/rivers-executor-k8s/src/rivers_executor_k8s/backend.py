@@ -1,9 +1,9 @@
-"""The backend: from the SPI's calls, in any thread, to the coroutines of the loop.
+"""The executor's backend: it turns calls of the SPI, from any thread, into coroutines of the event loop.
 
 preflight ──▶ Session of its own, closed again
-open      ──▶ RunLock ──▶ Session ──▶ sweep of what dead controllers have left
-submit    ──▶ Attempt, a task of the loop
-close     ──▶ every attempt ended, no pod left, the lock let go
+open      ──▶ RunLease ──▶ Session ──▶ clean-up after dead controllers
+submit    ──▶ PodAttempt, a task of the loop
+close     ──▶ every attempt ended, no pod left, the lease released
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from rivers.exceptions import Problem
 from rivers.protocol import Compute, StepEvent, StepSpec
 from rivers.spi import Capabilities, Executor, ExecutorBackend, Reach, Run, Sink
-from rivers_executor_k8s.run.cluster_run import Running
-from rivers_executor_k8s.run.context import Connection
+from rivers_executor_k8s.run.cluster_run import ClusterRun
+from rivers_executor_k8s.run.context import ClusterContext
 from rivers_executor_k8s.run.preflight import preflight
 
 __all__ = ["KubernetesBackend"]
@@ -24,19 +24,19 @@ PREFLIGHT_DEADLINE = 120.0
 
 
 class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
-    """Carries out `Executor.kubernetes()`; what it knows of the cluster stays from run to run, until `shutdown`."""
+    """The backend of `Executor.kubernetes()`; its connection to the cluster lasts from run to run, until `shutdown`."""
 
     executor_type = Executor.Kubernetes
 
     def __init__(self, executor: Executor.Kubernetes) -> None:
         super().__init__(executor)
-        self._connection: Connection | None = None
-        self._running: Running | None = None
+        self._context: ClusterContext | None = None
+        self._run: ClusterRun | None = None
         self._emit: Sink = _ignore
 
     @property
     def capabilities(self) -> Capabilities:
-        """Every step in a container of its own, anywhere, with what it asks for."""
+        """A container for each step, on any node, with the resources that the step asks for."""
         return Capabilities(
             isolation="container",
             timeout="kill",
@@ -54,51 +54,51 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         self._emit = emit
 
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
-        """Ask the cluster what it would refuse, and one pod what its image lacks."""
+        """Return the problems that the cluster would find, and those that one pod finds in its image."""
         given = list(specs)
         if not given:
             return ()
-        connection = self._connected()
+        context = self._get_context()
         emit, self._emit = self._emit, _ignore
         try:
-            return connection.run(preflight(connection, given, emit), PREFLIGHT_DEADLINE)
+            return context.run(preflight(context, given, emit), PREFLIGHT_DEADLINE)
         except TimeoutError:
-            server = connection.cluster.server
+            server = context.cluster.server
             return [Problem(f"the cluster at {server} has not answered preflight within {PREFLIGHT_DEADLINE:g} s")]
 
     def open(self, run: Run, emit: Sink) -> None:
-        """Take the run's lock and begin to watch; raises when the cluster refuses that."""
-        connection = self._connected()
-        self._running = Running(connection, run, emit)
-        connection.run(self._running.begin(), OPEN_DEADLINE)
+        """Take the run's lease and start to watch its pods; raise if the cluster refuses that."""
+        context = self._get_context()
+        self._run = ClusterRun(context, run, emit)
+        context.run(self._run.begin(), OPEN_DEADLINE)
 
     def submit(self, spec: StepSpec) -> None:
-        """Begin an attempt in the loop."""
-        assert self._connection is not None
-        assert self._running is not None
-        self._connection.post(self._running.submit, spec)
+        """Start an attempt in the loop."""
+        assert self._context is not None
+        assert self._run is not None
+        self._context.post(self._run.submit, spec)
 
     def cancel(self, attempt_id: str, grace: float) -> None:
-        """End an attempt, in the loop."""
-        if self._connection is not None and self._running is not None:
-            self._connection.post(self._running.cancel, attempt_id, grace)
+        """Cancel an attempt in the loop."""
+        if self._context is not None and self._run is not None:
+            self._context.post(self._run.cancel, attempt_id, grace)
 
     def close(self, deadline: float) -> None:
-        """End what runs, and wait until the cluster holds nothing of the run any more."""
-        running, self._running = self._running, None
-        if self._connection is not None and running is not None:
-            self._connection.run(running.end(deadline), deadline + 5.0)
+        """Cancel what still runs, and wait until no pod of the run is left."""
+        cluster_run, self._run = self._run, None
+        if self._context is not None and cluster_run is not None:
+            self._context.run(cluster_run.end(deadline), deadline + 5.0)
 
     def shutdown(self, deadline: float) -> None:
-        """Let go of the cluster."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        """Close the connection to the cluster."""
+        context, self._context = self._context, None
+        if context is not None:
+            context.close()
 
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            self._connection = Connection(self.executor)
-        return self._connection
+    def _get_context(self) -> ClusterContext:
+        if self._context is None:
+            self._context = ClusterContext(self.executor)
+        return self._context
 
 
 def _ignore(event: StepEvent) -> None:

@@ -24,7 +24,7 @@ from real_runs import NEEDS_IMAGE, NO_NOTES, Start
 from rivers_executor_k8s.api.client import load_api_client
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import RUN_LABEL
-from rivers_executor_k8s.run.lease import LEASE_SECONDS, RunLock, RunLockedError
+from rivers_executor_k8s.run.lease import LEASE_SECONDS, RunLease, RunLeaseHeldError
 
 pytestmark = [pytest.mark.long, NEEDS_IMAGE, pytest.mark.timeout(420)]
 
@@ -39,10 +39,10 @@ HOLDS = """
 import asyncio, sys
 from rivers_executor_k8s.api.client import load_api_client
 from rivers_executor_k8s.api.namespace import Cluster
-from rivers_executor_k8s.run.lease import RunLock
+from rivers_executor_k8s.run.lease import RunLease
 
 async def main():
-    lock = RunLock(Cluster(load_api_client(None), sys.argv[1]), sys.argv[2], None)
+    lock = RunLease(Cluster(load_api_client(None), sys.argv[1]), sys.argv[2], None)
     await lock.take()
     print(lock.epoch, flush=True)
     await asyncio.sleep(600)
@@ -140,17 +140,17 @@ def holder(namespace: Namespace) -> Iterator[subprocess.Popen[str]]:
 def test_one_run_and_three_controllers(namespace: Namespace, holder: subprocess.Popen[str]) -> None:
     """The second controller of a run is told who holds it; that one killed, a third goes on, one epoch later."""
 
-    async def take() -> RunLock:
+    async def take() -> RunLease:
         cluster = Cluster(load_api_client(None), namespace.name)
-        lock = RunLock(cluster, "shared", None)
+        lock = RunLease(cluster, "shared", None)
         try:
             await lock.take()
-            await lock.let_go()
+            await lock.release()
         finally:
             await cluster.close()
         return lock
 
-    with pytest.raises(RunLockedError) as refused:
+    with pytest.raises(RunLeaseHeldError) as refused:
         asyncio.run(take())
     holder.send_signal(signal.SIGKILL)
     holder.wait(10)

@@ -1,12 +1,12 @@
-"""One attempt in a pod of its own, from the create request to its end.
+"""Run one attempt in a pod of its own, from the create request to its end.
 
     created ──▶ pending ──▶ running ──▶ announced ──▶ called ──▶ ended ──▶ deleted
        │           │                                     │
-    refused    fatal cause,                      stream broken: it is joined again,
-               startup_timeout                   or the pod says how it ended
+    refused    fatal cause,                      stream broken: it is resumed,
+               startup_timeout                   or the pod's status gives the result
 
-The result comes from the worker's stream, a second before the kubelet would tell. Where that is lost, the pod's status
-and the worker's termination message tell what became of it.
+The result comes from the worker's stream, a second before the kubelet reports the end. If the stream is lost, the pod's
+status and the worker's termination message give the result.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ from rivers_executor_k8s.run.startup import StartError
 from rivers_worker.client import WorkerClient
 from rivers_worker.errors import WorkerError
 
-__all__ = ["Attempt"]
+__all__ = ["PodAttempt"]
 
 DRAIN = 0.5
-"""Seconds that the last events on a stream get after the pod is known to have ended."""
+"""Seconds in which the last events on a stream are read after the pod has ended."""
 SETTLE = 5.0
-"""Seconds that the kubelet gets to say how a container ended whose stream has broken for good."""
+"""Seconds in which the kubelet can report how a container ended whose stream has broken for good."""
 FENCE = 2.0
-"""Seconds in which a worker whose pod is gone may still be told to stop; where it is not there, nobody answers."""
+"""Seconds for the attempt to stop a worker whose pod is gone: after a forced deletion it may still run."""
 STOP = 2.0
 """Seconds beyond the grace after which an attempt is ended by deleting its pod."""
 
 
-class Attempt:
-    """Carries one spec through a pod; `run` is its one coroutine, `cancel` ends it from outside."""
+class PodAttempt:
+    """One attempt and its pod; `run` is its coroutine, `cancel` ends it from outside."""
 
     def __init__(self, spec: StepSpec, session: Session) -> None:
         self.spec = spec
         self._session = session
-        self._launch = WorkerLaunch(spec, session, self._report_wait)
+        self._launch = WorkerLaunch(spec, session, self._report)
         self._boot: float | None = None
-        self._body_began = False
-        self._unwanted = False
+        self._has_started = False
+        self._is_cancelled = False
         self._client: WorkerClient | None = None
         self._task: asyncio.Task[StepResult] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -75,45 +75,45 @@ class Attempt:
 
     @property
     def view(self) -> PodView:
-        """What is known of its pod."""
+        """The known state of its pod."""
         return self._launch.view
 
     # ── from outside ──
 
     async def run(self) -> StepResult:
-        """Carry the attempt to its end; of its pod nothing is left but a deletion that was asked for."""
+        """Run the attempt to its end, request the deletion of its pod, and return the result."""
         self._task = asyncio.current_task()
         result: StepResult | None = None
         try:
-            result = await self._carried()
+            result = await self._run_to_end()
         except asyncio.CancelledError:
-            if not self._unwanted:
+            if not self._is_cancelled:
                 raise
-            result = lost(self.spec.attempt_id, self._evidence(cancelled=True), started=self._body_began)
+            result = lost(self.spec.attempt_id, self._evidence(cancelled=True), started=self._has_started)
         except PodRefusedError as error:
-            result = self._not_run(str(error), error.reason, error.transient)
+            result = self._not_started_result(str(error), error.reason, error.transient)
         except StartError as error:
-            result = self._not_run(str(error), error.reason, error.transient)
-        except SpecDecodeError as error:  # it is too large to be sent, or holds what cannot leave this process
-            result = self._not_run(str(error), None, transient=False)
+            result = self._not_started_result(str(error), error.reason, error.transient)
+        except SpecDecodeError as error:  # the spec is too large, or holds an object of this process
+            result = self._not_started_result(str(error), None, transient=False)
         finally:
             if self._stopping is not None:
                 self._stopping.cancel()
-            await self._session.leave(self.name, self.view, result)
-        return self._timed(result)
+            await self._session.release_pod(self.name, self.view, result)
+        return self._with_timings(result)
 
     def cancel(self, grace: float) -> None:
-        """End it: at once before it was handed over, else by its worker, which kills after `grace` seconds."""
-        if self._unwanted or self._task is None:
+        """End the attempt: at once before its worker has the spec, else by the worker, which kills after `grace` s."""
+        if self._is_cancelled or self._task is None:
             return
-        self._unwanted = True
+        self._is_cancelled = True
         if self._client is None:
             self._task.cancel()
         else:
-            self._stopping = asyncio.ensure_future(self._stop(self._client, grace))
+            self._stopping = asyncio.ensure_future(self._cancel_worker(self._client, grace))
 
-    async def _stop(self, client: WorkerClient, grace: float) -> None:
-        """Ask the worker; what has not ended in time goes with its pod."""
+    async def _cancel_worker(self, client: WorkerClient, grace: float) -> None:
+        """Ask the worker to cancel; delete the pod of one that has not ended in time."""
         until = time.monotonic() + grace + STOP
         with contextlib.suppress(WorkerError, TimeoutError):
             async with asyncio.timeout(grace + STOP):
@@ -122,18 +122,18 @@ class Attempt:
         assert self._task is not None
         self._task.cancel()
 
-    # ── the way of an attempt ──
+    # ── from start to end ──
 
-    async def _carried(self) -> StepResult:
+    async def _run_to_end(self) -> StepResult:
         await self._launch.start()
-        result = None if self.view.is_over else await self._called()
-        if result is None or (result.ending is Ending.CANCELLED and not self._unwanted):
-            return await self._told_by_the_pod()  # it was stopped by somebody else, who has taken its pod away
+        result = None if self.view.is_over else await self._call_worker()
+        if result is None or (result.ending is Ending.CANCELLED and not self._is_cancelled):
+            return await self._result_from_pod()  # a third party has deleted its pod
         return result
 
-    async def _called(self) -> StepResult | None:
-        """The result that the worker tells, or None where the pod has to."""
-        calling = asyncio.ensure_future(self._call())
+    async def _call_worker(self) -> StepResult | None:
+        """Return the result from the worker's stream, or None if the pod's status has to give it."""
+        calling = asyncio.ensure_future(self._execute())
         over = asyncio.ensure_future(self.view.wait_until_over())
         try:
             await asyncio.wait((calling, over), return_when=asyncio.FIRST_COMPLETED)
@@ -143,13 +143,13 @@ class Attempt:
                 await self._fence(calling)
             return calling.result() if calling.done() else None
         except (WorkerError, ApiError, ApiUnreachableError) as error:
-            return await self._unreachable(error)
+            return await self._result_of_lost_worker(error)
         finally:
-            await _gone(calling, over)
+            await _cancel_all(calling, over)
             self._client = None
 
     async def _fence(self, calling: asyncio.Future[StepResult]) -> None:
-        """The pod is no more, by what the API says; a worker that still hears us (a forced deletion) ends its body."""
+        """Stop a worker that may outlive its pod: a forced deletion removes the object, not yet the process."""
         if self._client is None:
             return
         with contextlib.suppress(WorkerError, TimeoutError):
@@ -157,18 +157,18 @@ class Attempt:
                 await self._client.cancel(0.0)
                 await asyncio.wait((calling,))
 
-    async def _call(self) -> StepResult:
+    async def _execute(self) -> StepResult:
         async with self._launch.connect() as client:
             self._boot = time.monotonic() - self._launch.began
             self._client = client
-            result = await client.execute(self.spec, self._emit, pickle_key=self._session.setting.pickle_key)
+            result = await client.execute(self.spec, self._emit, pickle_key=self._session.settings.pickle_key)
             with contextlib.suppress(WorkerError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await client.ack()
             return result
 
-    async def _unreachable(self, error: Exception) -> StepResult | None:
-        """Nobody answers, or the wrong one: the pod may know why, else that is all there is to tell."""
+    async def _result_of_lost_worker(self, error: Exception) -> StepResult | None:
+        """Return the result of a worker that cannot be reached; None if the pod's status explains it."""
         if not self.view.is_over:
             await self.view.wait_for_change(SETTLE)
         if self.view.is_over:
@@ -178,29 +178,33 @@ class Attempt:
             async with asyncio.timeout(SETTLE):  # the API server may hang
                 tail = await self._session.cluster.read_log_tail(self.name)
         detail = describe_exception(error) + (f"; last lines of its log:\n{tail}" if tail else "")
-        return lost(self.spec.attempt_id, self._evidence(detail=detail), started=self._body_began)
+        return lost(self.spec.attempt_id, self._evidence(detail=detail), started=self._has_started)
 
-    async def _told_by_the_pod(self) -> StepResult:
-        """How it ended by the pod's status: also the worker's own word, if it left one."""
+    async def _result_from_pod(self) -> StepResult:
+        """Return the result by the pod's status and the worker's termination message."""
         if self.view.container.terminated is None and not self.view.gone:
             await self.view.wait_for_change(SETTLE)
         return classify_pod_end(
-            self.spec.attempt_id, self.view.pod, gone=self.view.gone, cancelled=self._unwanted, started=self._body_began
+            self.spec.attempt_id,
+            self.view.pod,
+            gone=self.view.gone,
+            cancelled=self._is_cancelled,
+            started=self._has_started,
         )
 
-    # ── what is told ──
+    # ── events and results ──
 
     def _emit(self, event: StepEvent) -> None:
         if type(event) is StepStarted:
-            self._body_began = True
+            self._has_started = True
         self._session.emit(event)
 
-    def _report_wait(self, why: str) -> None:
+    def _report(self, why: str) -> None:
         text = f"waits for its pod {self.name}: {why}"
         self._session.emit(warning_record(text, self.spec.attempt_id, logger="rivers.kubernetes"))
 
-    def _not_run(self, why: str, reason: str | None, transient: bool) -> StepResult:
-        """It did not get to run: dispatched again free of charge where a pod was merely lost, else it has failed."""
+    def _not_started_result(self, why: str, reason: str | None, transient: bool) -> StepResult:
+        """Return the failure of an attempt whose body has not started."""
         message = f"pod {self.name} in namespace {self._session.cluster.namespace!r}: {why}"
         failure = Failure(
             reason=FailureReason.INFRASTRUCTURE,
@@ -219,7 +223,7 @@ class Attempt:
             container_reason=container_reason, node=node or None, worker=self.name, detail=detail, cancelled=cancelled
         )
 
-    def _timed(self, result: StepResult) -> StepResult:
+    def _with_timings(self, result: StepResult) -> StepResult:
         boot = time.monotonic() - self._launch.began if self._boot is None else self._boot
         timings = Timings(
             queued=result.timings.queued,
@@ -231,8 +235,8 @@ class Attempt:
         return replace(result, timings=timings, worker=result.worker or self.name)
 
 
-async def _gone(*tasks: asyncio.Task[StepResult] | asyncio.Task[None]) -> None:
-    """End tasks, and wait for their `finally`."""
+async def _cancel_all(*tasks: asyncio.Task[StepResult] | asyncio.Task[None]) -> None:
+    """Cancel tasks, and wait for their `finally` blocks."""
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks, timeout=DRAIN)

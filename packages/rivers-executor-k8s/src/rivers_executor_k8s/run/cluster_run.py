@@ -1,4 +1,4 @@
-"""A run that goes on in the cluster: its lock, its session, its attempts by id. Everything here happens in the loop."""
+"""Carry out one run in the cluster: its lease, its session and its attempts, all in the event loop."""
 
 from __future__ import annotations
 
@@ -11,65 +11,65 @@ from rivers.protocol import Evidence, StepResult, StepSpec, describe_exception, 
 from rivers.spi import Run, Sink, warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.pod.roles import OPTIONAL
-from rivers_executor_k8s.run.attempt import Attempt
-from rivers_executor_k8s.run.context import Connection
-from rivers_executor_k8s.run.lease import RunLock
-from rivers_executor_k8s.run.orphans import sweep
+from rivers_executor_k8s.run.attempt import PodAttempt
+from rivers_executor_k8s.run.context import ClusterContext
+from rivers_executor_k8s.run.lease import RunLease
+from rivers_executor_k8s.run.orphans import delete_orphans
 from rivers_executor_k8s.run.preflight import is_allowed
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.waiting import ANSWER, wait_for
 
-__all__ = ["Running"]
+__all__ = ["ClusterRun"]
 
 LAST = 2.0
-"""Seconds of the time to close that are left for the lock."""
+"""Seconds of the deadline of `end` that are kept for the release of the lease."""
 
 
-class Running:
-    """From `begin` to `end`; `end` also follows a `begin` that raised half-way."""
+class ClusterRun:
+    """One run in the cluster, from `begin` to `end`; `end` is also called after a `begin` that raised."""
 
-    def __init__(self, connection: Connection, run: Run, emit: Sink) -> None:
-        self._connection = connection
+    def __init__(self, context: ClusterContext, run: Run, emit: Sink) -> None:
+        self._context = context
         self._run = run
         self._emit = emit
-        self._attempts: dict[str, Attempt] = {}
-        self._lock: RunLock | None = None
+        self._attempts: dict[str, PodAttempt] = {}
+        self._lease: RunLease | None = None
         self._session: Session | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._cleaning: asyncio.Task[None] | None = None
         self._hurry = False
 
     async def begin(self) -> None:
-        """Take the run's lock and begin to watch.
+        """Take the run's lease, and start to watch its pods.
 
         Raises:
-            RunLockedError: another controller carries out this run.
+            RunLeaseHeldError: another controller carries out this run.
             ApiError, ApiUnreachableError: the API server refuses, or does not answer.
         """
-        run, cluster = self._run, self._connection.cluster
-        setting = await self._connection.setting(run.run_id, key=run.key)
-        self._lock = RunLock(cluster, run.run_id, setting.owner)
+        run, cluster = self._run, self._context.cluster
+        settings = await self._context.settings_for(run.run_id, key=run.key)
+        self._lease = RunLease(cluster, run.run_id, settings.owner)
         text = f"the cluster at {cluster.server} has not answered yet"
-        now = await wait_for(self._lock.take(self._warn), lambda: text, self._warn, calm=ANSWER)
-        setting = await self._connection.setting(run.run_id, epoch=self._lock.epoch, key=run.key)
-        self._session = Session(cluster, setting, self._emit)
+        now = await wait_for(self._lease.take(self._warn), lambda: text, self._warn, calm=ANSWER)
+        settings = await self._context.settings_for(run.run_id, epoch=self._lease.epoch, key=run.key)
+        self._session = Session(cluster, settings, self._emit)
         await self._session.start()
-        self._sweeping = asyncio.ensure_future(self._look_around(now))
+        self._cleaning = asyncio.ensure_future(self._clean_up(now))
 
     def submit(self, spec: StepSpec) -> None:
-        """Begin an attempt."""
+        """Start an attempt."""
         assert self._session is not None
-        attempt = self._attempts[spec.attempt_id] = Attempt(spec, self._session)
-        self._session.spawn(self._carry(attempt))
+        attempt = self._attempts[spec.attempt_id] = PodAttempt(spec, self._session)
+        self._session.spawn(self._run_attempt(attempt))
 
     def cancel(self, attempt_id: str, grace: float) -> None:
-        """End an attempt; nothing happens for one that is over."""
+        """Cancel an attempt; one that is over is left alone."""
         self._hurry = True
         attempt = self._attempts.get(attempt_id)
         if attempt is not None:
             attempt.cancel(grace)
 
     async def end(self, deadline: float) -> None:
-        """End everything; takes about `deadline` seconds at most."""
+        """Cancel all attempts, delete all pods and release the lease, in about `deadline` seconds at most."""
         until = time.monotonic() + deadline
         for attempt in list(self._attempts.values()):
             attempt.cancel(0.0)
@@ -78,44 +78,44 @@ class Running:
             try:
                 problems = await self._session.close(until - LAST)
             except (ApiError, ApiUnreachableError) as error:
-                problems = [f"the pods of the run could not be looked for: {error}"]
-        if self._sweeping is not None:
-            if not self._hurry:  # nobody waits for pods of others to go when a run is cancelled
-                await asyncio.wait((self._sweeping,), timeout=max(0.0, until - LAST - time.monotonic()))
-            self._sweeping.cancel()
-            await asyncio.wait((self._sweeping,), timeout=1.0)
-        if self._lock is not None:
-            await self._lock.let_go()
+                problems = [f"the pods of the run could not be listed: {error}"]
+        if self._cleaning is not None:
+            if not self._hurry:  # a cancelled run does not wait for the pods of others
+                await asyncio.wait((self._cleaning,), timeout=max(0.0, until - LAST - time.monotonic()))
+            self._cleaning.cancel()
+            await asyncio.wait((self._cleaning,), timeout=1.0)
+        if self._lease is not None:
+            await self._lease.release()
         for problem in problems:
             self._warn(problem)
 
-    async def _carry(self, attempt: Attempt) -> None:
+    async def _run_attempt(self, attempt: PodAttempt) -> None:
         try:
             result = await attempt.run()
-        except Exception as error:  # noqa: BLE001 - a bug of ours ends the attempt that met it, and says so
+        except Exception as error:  # noqa: BLE001 - a bug of ours ends only the attempt that meets it
             result = _bug(attempt, error)
         self._attempts.pop(attempt.spec.attempt_id, None)
         self._emit(result)
 
-    async def _look_around(self, now: dt.datetime) -> None:
-        """What need not be known before the first step: rights that are missing and not needed, pods of the dead."""
-        cluster = self._connection.cluster
+    async def _clean_up(self, now: dt.datetime) -> None:
+        """Report optional rights that are missing, and delete pods of dead controllers, while the first steps run."""
+        cluster = self._context.cluster
         try:
             for permission in OPTIONAL:
                 if not await is_allowed(cluster, permission):
-                    self._warn(f"this user may not {permission}, and {permission.why} cannot be told")
-            count = await sweep(cluster, self._run.run_id, now)
+                    self._warn(f"this user may not {permission}, so it cannot report {permission.why}")
+            count = await delete_orphans(cluster, self._run.run_id, now)
         except (ApiError, ApiUnreachableError) as error:
-            self._warn(f"pods of dead controllers could not be looked for: {error}")
+            self._warn(f"pods of dead controllers could not be listed: {error}")
             return
         if count:
-            self._warn(f"deleted {count} pods that controllers which are gone had left behind")
+            self._warn(f"deleted {count} pods of controllers that are gone")
 
     def _warn(self, text: str) -> None:
         self._emit(warning_record(text, logger="rivers.kubernetes"))
 
 
-def _bug(attempt: Attempt, error: BaseException) -> StepResult:
+def _bug(attempt: PodAttempt, error: BaseException) -> StepResult:
     trace = "".join(traceback.format_exception(error))[-4000:]
     detail = f"a bug in rivers-executor-k8s: {describe_exception(error)}\n{trace}"
     return lost(attempt.spec.attempt_id, Evidence(worker=attempt.name, detail=detail))

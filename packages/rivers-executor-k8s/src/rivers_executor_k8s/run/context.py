@@ -1,4 +1,4 @@
-"""A backend's connection to its cluster: made when it is first needed, kept from run to run."""
+"""Connect a backend to its cluster when it is first needed; the connection lasts from run to run."""
 
 from __future__ import annotations
 
@@ -11,54 +11,56 @@ from rivers_executor_k8s.api.event_loop import acquire_loop
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.template import read_template
 from rivers_executor_k8s.run.controller_pod import image_and_owner
-from rivers_executor_k8s.run.dial import way_of
-from rivers_executor_k8s.run.session import Setting
+from rivers_executor_k8s.run.dial import route_from_environment
+from rivers_executor_k8s.run.session import ClusterRunSettings
 
-__all__ = ["Connection"]
+__all__ = ["ClusterContext"]
 
 T = TypeVar("T")
 CLOSE = 5.0
 
 
-class Connection:
-    """The cluster, and the loop in which it is spoken to.
+class ClusterContext:
+    """The cluster of a backend, and the event loop that its requests run in.
+
+    `checked` holds what preflight has found good, by image and refs.
 
     Raises:
-        ConfigurationError: there is no configuration of a cluster, or not this context; the template cannot be read.
+        ConfigurationError: no cluster is configured, or not this context; the pod template cannot be read.
     """
 
     def __init__(self, executor: Executor.Kubernetes) -> None:
         self.executor = executor
         self._template = _template(executor)
-        self._way = way_of()
+        self._route = route_from_environment()
         api = load_api_client(executor.context)
         self._loop = acquire_loop()
         self.cluster = Cluster(api, executor.namespace or api.namespace)
         self.checked: set[tuple[str, bytes]] = set()
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
-        """Run something in the loop, from another thread."""
+        """Run a coroutine in the loop, from another thread, for at most `timeout` seconds."""
         return self._loop.run(coroutine, timeout)
 
     def post(self, call: Callable[..., object], *arguments: object) -> None:
-        """Have something called in the loop."""
+        """Call a function in the loop, soon."""
         self._loop.post(call, *arguments)
 
     def close(self) -> None:
-        """Let go of the cluster and of the loop."""
+        """Close the connections to the cluster, and release the loop."""
         self._loop.run(self.cluster.close(), CLOSE)
         self._loop.release()
 
-    async def setting(self, run_id: str, *, epoch: int = 0, key: bytes = b"") -> Setting:
-        """What a run of this executor has for all its attempts."""
+    async def settings_for(self, run_id: str, *, epoch: int = 0, key: bytes = b"") -> ClusterRunSettings:
+        """Return the settings that all attempts of a run share; `key` signs its pickles."""
         image, owner = await image_and_owner(self.cluster, self.executor.worker_image)
-        return Setting(
+        return ClusterRunSettings(
             executor=self.executor,
             run_id=run_id,
             image=image,
             template=self._template,
             owner=owner,
-            way=self._way,
+            route=self._route,
             epoch=epoch,
             pickle_key=key if self.executor.allow_pickle else b"",
         )

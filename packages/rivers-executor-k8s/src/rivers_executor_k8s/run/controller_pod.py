@@ -1,4 +1,4 @@
-"""Where this process runs: in a pod of the cluster, whose image and identity the workers take, or outside."""
+"""Find the pod that this process runs in: workers take its image, and belong to it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from rivers_executor_k8s.pod.objects import Pod
 __all__ = ["image_and_owner"]
 
 POD_NAME_VARIABLES = ("RIVERS_POD_NAME", "POD_NAME", "HOSTNAME")
-"""Where a pod's own name may stand: the first two by the downward API, the last one set by every runtime."""
+"""Variables that may hold the pod's own name: the downward API sets the first two, every runtime the last."""
 
 
 async def image_and_owner(cluster: Cluster, given: str | None) -> tuple[str, Owner | None]:
-    """The workers' image and, in the cluster, the controller's pod, which owns theirs: they go when it goes.
+    """Return the workers' image and, in the cluster, the controller's pod as the owner of theirs.
+
+    Kubernetes deletes a pod with its owner.
 
     Raises:
-        ConfigurationError: no image was given, and it cannot be taken from the pod that this process runs in.
+        ConfigurationError: no image is given, and it cannot be taken from the pod that this process runs in.
     """
     own = None if cluster.outside else await _own_pod(cluster)
     owner = Owner(own.metadata.name, own.metadata.uid) if own is not None else None

@@ -1,8 +1,8 @@
-"""How a controller reaches its workers: at the pod's address, or through the API server.
+"""Reach workers at their pod's address, or by port-forward through the API server.
 
-In the cluster a pod's address is reachable. From outside it sometimes is (a routed network, a cluster on this machine)
-and mostly is not: the first worker is tried directly, and when nobody answers there everything goes by port-forward.
-What is sent is the same TLS between the same two certificates, so neither way trusts anything in between.
+A pod's address is reachable inside the cluster. From outside it sometimes is (a routed network, a cluster on this
+machine) and mostly is not: the first worker is tried directly, and if nobody answers, all are reached by port-forward.
+Both routes carry the same TLS between the same two certificates, so neither trusts anything in between.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from rivers.exceptions import ConfigurationError
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.objects import Pod
 
-__all__ = ["Dialer", "Way", "way_of"]
+__all__ = ["Dialer", "Route", "route_from_environment"]
 
-Way = Literal["direct", "port-forward"]
-WAYS: tuple[Way, ...] = ("direct", "port-forward")
+Route = Literal["direct", "port-forward"]
+ROUTES: tuple[Route, ...] = ("direct", "port-forward")
 TRIAL = 3.0
 """Seconds that an address gets to accept a connection before it counts as unreachable from here."""
 
 
-def way_of() -> Way | None:
-    """How workers are reached as RIVERS_KUBERNETES_DIAL says; None leaves it to be found out.
+def route_from_environment() -> Route | None:
+    """Return the route that RIVERS_KUBERNETES_DIAL names; None if it is left to the first worker.
 
     Raises:
         ConfigurationError: the variable has another value.
@@ -34,27 +34,29 @@ def way_of() -> Way | None:
     given = os.environ.get("RIVERS_KUBERNETES_DIAL")
     if not given:
         return None
-    if given not in WAYS:
-        raise ConfigurationError(f"RIVERS_KUBERNETES_DIAL={given!r}: 'direct', 'port-forward' or nothing is allowed")
-    return WAYS[WAYS.index(given)]
+    if given not in ROUTES:
+        raise ConfigurationError(
+            f"invalid RIVERS_KUBERNETES_DIAL={given!r}: expected 'direct', 'port-forward' or nothing"
+        )
+    return ROUTES[ROUTES.index(given)]
 
 
 class Dialer:
-    """Finds a line to each worker of a run, and remembers which way works."""
+    """The routes to the workers of a run; the first worker decides which one is used."""
 
-    def __init__(self, cluster: Cluster, way: Way | None) -> None:
-        self.way = way if way is not None or cluster.outside else "direct"
+    def __init__(self, cluster: Cluster, route: Route | None) -> None:
+        self.route = route if route is not None or cluster.outside else "direct"
         self._cluster = cluster
         self._finding = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def line(self, pod: Pod, port: int) -> AsyncIterator[str]:
-        """What gRPC dials to reach the worker in a pod, which listens on `port`; good within the `with`."""
-        if self.way is None:
+        """Yield the target that gRPC dials to reach the worker in a pod, valid within the `with`."""
+        if self.route is None:
             async with self._finding:
-                if self.way is None:
-                    self.way = "direct" if await _answers(pod.status.pod_ip, port) else "port-forward"
-        if self.way == "direct":
+                if self.route is None:
+                    self.route = "direct" if await _answers(pod.status.pod_ip, port) else "port-forward"
+        if self.route == "direct":
             yield _address(pod.status.pod_ip, port)
             return
         forward = await self._cluster.port_forward(pod.metadata.name, port)

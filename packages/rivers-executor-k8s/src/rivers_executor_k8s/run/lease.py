@@ -1,10 +1,9 @@
-"""The Lease that a run holds: one controller per run, and a sign of life for whoever finds its pods later.
+"""Hold the run's Lease: one controller per run, and a heartbeat for later clean-up.
 
-    take ──▶ renewed every 10 s ──▶ let go, after the last pod is gone
+    take ──▶ renewed every 10 s ──▶ released, after the last pod is gone
 
-Whether a lease is stale is judged by the API server's clock alone: its own record of the last update against the
-creation of the lease that was just made here. Clocks of controllers may be wrong by minutes, and a live run's pods must
-not be swept for it.
+Only the API server's clock decides whether a lease is stale: its record of the last update against the creation of the
+lease that was just made here. Clocks of controllers may be wrong by minutes, and the pods of a live run must stay.
 """
 
 from __future__ import annotations
@@ -23,23 +22,24 @@ from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.manifest import Owner
 from rivers_executor_k8s.pod.names import RUN_LABEL, label_value
 
-__all__ = ["LEASE_SECONDS", "RENEW_EVERY", "RunLock", "RunLockedError", "last_update", "lease_name"]
+__all__ = ["LEASE_SECONDS", "RENEW_EVERY", "RunLease", "RunLeaseHeldError", "last_update", "lease_name"]
 
 LEASE_SECONDS = 60
-"""A lease that was not renewed for so long is nobody's."""
+"""Seconds after which a lease that was not renewed belongs to nobody."""
 RENEW_EVERY = 10.0
 
 _HELD = ("holderIdentity", "leaseTransitions")
 
 
-class RunLockedError(ExecutionError):
-    """Another controller carries out the run of this id."""
+class RunLeaseHeldError(ExecutionError):
+    """A run id whose lease another controller holds."""
 
 
-class RunLock:
-    """The lease of one run; `epoch` is how often it has changed hands, which workers compare.
+class RunLease:
+    """The lease of one run, renewed every `every` seconds.
 
-    It is renewed every so many seconds, and who has not done so for one and a half times as long is not alive.
+    `epoch` counts how often it has changed hands; workers obey the higher one. A holder that has not renewed it for one
+    and a half times `every` is not alive.
     """
 
     def __init__(self, cluster: Cluster, run_id: str, owner: Owner | None, every: float = RENEW_EVERY) -> None:
@@ -52,14 +52,14 @@ class RunLock:
         self._every = every
         self._holder = f"{socket.gethostname()}/{os.getpid()}"
         self._lease: dict[str, Any] = {}
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     async def take(self, report: Callable[[str], None] = lambda text: None) -> dt.datetime:
         """Take the lease and keep renewing it; return the API server's time. `report` takes what it waits for.
 
         Raises:
-            RunLockedError: somebody else holds it and is alive.
-            ApiError, ApiUnreachableError: the API server does not let us, or does not answer.
+            RunLeaseHeldError: another controller holds it and is alive.
+            ApiError, ApiUnreachableError: the API server refuses, or does not answer.
         """
         try:
             self._lease = await self._cluster.create_lease(self._manifest())
@@ -67,14 +67,14 @@ class RunLock:
             if error.status != 409:
                 raise
             await self._take_over(report)
-        self._renewing = asyncio.ensure_future(self._renew())
+        self._renewal = asyncio.ensure_future(self._renew())
         return last_update(self._lease)
 
-    async def let_go(self) -> None:
-        """Give it back, if it is still ours."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait((self._renewing,), timeout=1.0)
+    async def release(self) -> None:
+        """Stop renewing the lease, and delete it if this controller still holds it."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait((self._renewal,), timeout=1.0)
         if self._lease and not self.lost:
             with contextlib.suppress(ApiError, ApiUnreachableError):
                 await self._cluster.delete_lease(self._name, self._lease["metadata"]["uid"])
@@ -86,10 +86,10 @@ class RunLock:
             seconds = self._every * 1.5
             holder = found["spec"].get("holderIdentity")
             report(f"waits {seconds:g} s to see whether {holder}, who holds the run's lease {self._name}, is alive")
-            await asyncio.sleep(seconds)  # whoever is alive renews meanwhile, or gives it back
+            await asyncio.sleep(seconds)  # a live holder renews it meanwhile, or releases it
             found = await self._cluster.get_lease(self._name)
         if found is not None and before is not None and _version(found) != _version(before):
-            raise self._locked(found)
+            raise self._held_error(found)
         self.epoch = found["spec"].get("leaseTransitions", 0) + 1 if found is not None else 0
         ours = self._manifest()
         try:
@@ -101,11 +101,13 @@ class RunLock:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
-            raise self._locked(await self._cluster.get_lease(self._name)) from error  # somebody was quicker
+            raise self._held_error(
+                await self._cluster.get_lease(self._name)
+            ) from error  # another controller was quicker
 
-    def _locked(self, found: dict[str, Any] | None) -> RunLockedError:
+    def _held_error(self, found: dict[str, Any] | None) -> RunLeaseHeldError:
         holder = (found or {"spec": {}})["spec"].get("holderIdentity", "somebody")
-        return RunLockedError(
+        return RunLeaseHeldError(
             f"run {self._run_id!r} is carried out by another controller, {holder}",
             hint=f"wait for it, or end it; it holds the lease {self._name} in {self._cluster.namespace!r}",
             run_id=self._run_id,
@@ -119,18 +121,21 @@ class RunLock:
             try:
                 self._lease = await self._cluster.update_lease(self._name, ours)
             except ApiError as error:
-                if error.status in (404, 409) and not await self._is_ours_all_the_same():
-                    self.lost = True  # deleted, or taken over: workers obey the higher epoch
+                if error.status in (404, 409) and not await self._still_holds_lease():
+                    self.lost = True  # deleted or taken over: workers obey the higher epoch
                     return
             except ApiUnreachableError:
                 continue
 
-    async def _is_ours_all_the_same(self) -> bool:
-        """Whether a renewal has met an earlier one of ours: a hanging API server does later what was given up here."""
+    async def _still_holds_lease(self) -> bool:
+        """Return whether this controller still holds the lease that it could not renew.
+
+        An API server that hung may carry out a renewal after this side has given it up; the next one then conflicts.
+        """
         try:
             found = await self._cluster.get_lease(self._name)
         except (ApiError, ApiUnreachableError):
-            return True  # it is asked again at the next renewal
+            return True  # the next renewal finds out
         if found is None or any(found["spec"].get(key) != self._lease["spec"][key] for key in _HELD):
             return False
         self._lease = found
@@ -157,7 +162,7 @@ class RunLock:
 
 
 def lease_name(run_label: str) -> str:
-    """The name of the lease of a run, by the value of its label."""
+    """Return the name of a run's lease for the value of the run's label."""
     return f"rivers-run-{run_label.lower().replace('_', '-').replace('.', '-')}"
 
 
@@ -167,7 +172,7 @@ def _version(lease: dict[str, Any]) -> str:
 
 
 def last_update(lease: dict[str, Any]) -> dt.datetime:
-    """When the API server took the last update of a lease, by its own clock; else what the holder wrote."""
+    """Return the time of a lease's last update by the API server's clock, or else the one that its holder wrote."""
     metadata = lease["metadata"]
     times = [field["time"] for field in metadata.get("managedFields", ()) if "time" in field]
     written = lease["spec"].get("renewTime") or metadata.get("creationTimestamp")

@@ -11,23 +11,24 @@ from rivers_executor_k8s.pod.names import MANAGED, RUN_LABEL, is_kept_after_fail
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.run.lease import LEASE_SECONDS, RENEW_EVERY, last_update
 
-__all__ = ["sweep"]
+__all__ = ["delete_orphans"]
 
 SECOND_LOOK = 1.5 * RENEW_EVERY
-"""Seconds in which whoever is alive renews a lease, also after the API server was away."""
+"""Seconds in which a live controller renews its lease, also after the API server was away."""
 
 
-async def sweep(cluster: Cluster, own_run: str, now: dt.datetime, *, look_again: float = SECOND_LOOK) -> int:
-    """Delete the pods and leases of runs whose controller is gone; returns how many pods.
+async def delete_orphans(cluster: Cluster, own_run: str, now: dt.datetime, *, look_again: float = SECOND_LOOK) -> int:
+    """Delete the pods and leases of runs whose controller is gone, and return the number of pods.
 
-    `now` is the API server's time. Nothing of a run that renews its lease is touched, and each pod is deleted by its
-    uid. A pod without a lease is nobody's once it is older than a lease may be: preflight has none. Failed pods that
-    their user wanted to keep stay.
+    `now` is the API server's time. Runs that renew their lease are left alone; each pod is deleted by its uid. A pod
+    without a lease belongs to nobody once it is older than a lease may be: preflight has none. Failed pods that their
+    user wanted to keep stay.
     """
     pods, _ = await cluster.list_pods(MANAGED)
     leases = await cluster.list_leases(MANAGED)
     dead = [lease for lease in leases if _seconds(last_update(lease), now) >= LEASE_SECONDS]
-    if dead:  # an API server that was away for long has made them all look so: whoever is alive renews meanwhile
+    if dead:
+        # After an outage of the API server every lease looks stale; live controllers renew theirs meanwhile.
         await asyncio.sleep(look_again)
         found = {lease["metadata"]["resourceVersion"] for lease in await cluster.list_leases(MANAGED)}
         dead = [lease for lease in dead if lease["metadata"]["resourceVersion"] in found]

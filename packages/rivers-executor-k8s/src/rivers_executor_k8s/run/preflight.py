@@ -1,10 +1,10 @@
-"""Before the first pod: what the cluster would refuse, found at once and all together.
+"""Find all that the cluster would refuse before the first pod of a run.
 
     permissions ──▶ image ──▶ pod template ──▶ dry run of each distinct pod ──▶ one pod that looks up every ref
     (reviews)                                  (admission, quota)               (the handshake)
 
-Nothing of it is left. The last one is given up when its pod cannot start soon (a full cluster, a slow registry): the
-attempts wait for that, and report it as preflight does.
+It leaves no objects behind. The last stage is given up if its pod cannot start soon (a full cluster, a slow registry):
+the attempts wait for that, and report it as preflight does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import Cluster, PodRefusedError
 from rivers_executor_k8s.pod.classify import classify_pod_end
 from rivers_executor_k8s.pod.roles import Permission, required_permissions, role_yaml
-from rivers_executor_k8s.run.context import Connection
+from rivers_executor_k8s.run.context import ClusterContext
 from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.startup import StartError
@@ -39,11 +39,14 @@ T = TypeVar("T")
 PROBE_STEP = "preflight"
 PROBE_CLOSE = 20.0
 PROBE_PATIENCE = 20.0
-"""Seconds that the pod which looks up refs gets, all in all; images that are here already take two of them."""
+"""Seconds for the pod that looks up refs, all in all; with an image that the node has it takes two."""
 
 
-async def preflight(context: Connection, specs: Sequence[StepSpec], emit: Sink) -> list[Problem]:
-    """Return what the cluster would refuse; `emit` takes what is waited for. What was good once is not asked again."""
+async def preflight(context: ClusterContext, specs: Sequence[StepSpec], emit: Sink) -> list[Problem]:
+    """Return the problems that the cluster would find; `emit` takes reports of waits.
+
+    What was good in an earlier run is not asked again.
+    """
 
     def report(text: str) -> None:
         emit(warning_record(f"preflight waits: {text}", logger="rivers.kubernetes"))
@@ -57,19 +60,21 @@ async def preflight(context: Connection, specs: Sequence[StepSpec], emit: Sink) 
         return [Problem(error.message + hint)]
 
 
-async def _preflight(context: Connection, specs: Sequence[StepSpec], report: Callable[[str], None]) -> list[Problem]:
+async def _preflight(
+    context: ClusterContext, specs: Sequence[StepSpec], report: Callable[[str], None]
+) -> list[Problem]:
     async def answer(question: Coroutine[Any, Any, T]) -> T:
         text = f"the cluster at {context.cluster.server} has not answered yet"
         return await wait_for(question, lambda: text, report, calm=ANSWER)
 
     if problems := await answer(missing_permissions(context.cluster)):
         return problems
-    setting = await answer(context.setting(f"{specs[0].run_id}-preflight"))
-    session = Session(context.cluster, setting, lambda event: None)
+    settings = await answer(context.settings_for(f"{specs[0].run_id}-preflight"))
+    session = Session(context.cluster, settings, lambda event: None)
     if problems := await answer(dry_runs(session, specs)):
         return problems
     distinct = refs_of(specs)
-    unseen = {key: spec for key, spec in distinct.items() if (setting.image, key) not in context.checked}
+    unseen = {key: spec for key, spec in distinct.items() if (settings.image, key) not in context.checked}
     if not unseen:
         return []
     await session.start()
@@ -79,12 +84,12 @@ async def _preflight(context: Connection, specs: Sequence[StepSpec], report: Cal
     finally:
         await asyncio.shield(session.close(time.monotonic() + PROBE_CLOSE))
     if not problems:
-        context.checked.update((setting.image, key) for key in unseen)
+        context.checked.update((settings.image, key) for key in unseen)
     return problems
 
 
 async def missing_permissions(cluster: Cluster) -> list[Problem]:
-    """What this user may not do and a run needs, as one problem with the Role to apply; optional verbs are left out."""
+    """Return one problem with all rights that a run needs and this user lacks, and the Role to apply."""
     needed = required_permissions(cluster.outside)
     answers = await asyncio.gather(*(is_allowed(cluster, permission) for permission in needed))
     missing = [str(permission) for permission, allowed in zip(needed, answers, strict=True) if not allowed]
@@ -98,21 +103,21 @@ async def missing_permissions(cluster: Cluster) -> list[Problem]:
 
 
 async def is_allowed(cluster: Cluster, permission: Permission) -> bool:
-    """Whether this user has that right."""
+    """Return whether this user has a right."""
     return await cluster.is_allowed(
         permission.verb, permission.resource, subresource=permission.subresource, group=permission.group
     )
 
 
 async def dry_runs(session: Session, specs: Sequence[StepSpec]) -> list[Problem]:
-    """What the API server says of each distinct pod without making it: one problem for each that it refuses."""
+    """Return a problem for each distinct pod that the API server refuses in a dry run."""
     shapes: dict[object, list[StepSpec]] = {}
     for spec in specs:
         shapes.setdefault((spec.compute, spec.timeout), []).append(spec)
     problems: list[Problem] = []
     for alike in shapes.values():
         try:
-            await session.cluster.dry_run(session.build_manifest(_named(alike[0], session.setting.run_id, PROBE_STEP)))
+            await session.cluster.dry_run(session.build_manifest(_named(alike[0], session.settings.run_id, PROBE_STEP)))
         except PodRefusedError as error:
             if not error.transient:
                 names = ", ".join(spec.step for spec in alike[:5]) + (" and more" if len(alike) > 5 else "")
@@ -121,20 +126,20 @@ async def dry_runs(session: Session, specs: Sequence[StepSpec]) -> list[Problem]
 
 
 async def probe(session: Session, specs: Sequence[StepSpec], report: Callable[[str], None]) -> list[Problem]:
-    """Return what the workers' image lacks: a problem for each ref that leads nowhere there, or for the image itself.
+    """Return a problem for each ref that the workers' image cannot resolve, or one for the image itself.
 
-    One pod looks them up. Nothing is found where it does not start in time.
+    One pod resolves them. If it does not start in time, there are no problems.
     """
-    first = _named(specs[0], session.setting.run_id, PROBE_STEP)
+    first = _named(specs[0], session.settings.run_id, PROBE_STEP)
     launch = WorkerLaunch(replace(first, compute=None, timeout=None), session, report, patient=False)
-    checking = asyncio.ensure_future(_checked(launch, specs))
+    checking = asyncio.ensure_future(_look_up_refs(launch, specs))
     try:
         await asyncio.wait((checking,), timeout=PROBE_PATIENCE)
         found = checking.result() if checking.done() else []
-    except SpecDecodeError as error:  # one is too large to be sent, or holds what cannot leave this process
+    except SpecDecodeError as error:  # one is too large, or holds an object of this process
         return [Problem(error.message)]
     except (PodRefusedError, StartError) as error:
-        # What may pass is waited for by the attempts.
+        # The attempts wait for what may pass.
         where = f"pod {launch.name} in namespace {session.cluster.namespace!r}"
         return [] if error.transient else [Problem(f"{where}: {error}")]
     except (WorkerError, ApiError, ApiUnreachableError):
@@ -142,17 +147,17 @@ async def probe(session: Session, specs: Sequence[StepSpec], report: Callable[[s
     finally:
         checking.cancel()
         await asyncio.wait((checking,), timeout=PROBE_CLOSE)
-        await session.leave(launch.name, launch.view, None)
+        await session.release_pod(launch.name, launch.view, None)
     return [
-        Problem(f"the image {session.setting.image!r} cannot run it: {text}", specs[index].step)
+        Problem(f"the image {session.settings.image!r} cannot run it: {text}", specs[index].step)
         for index, text in found
     ]
 
 
-async def _checked(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
+async def _look_up_refs(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
     """Return the positions of specs that the launched worker cannot run, and why."""
     await launch.start()
-    asking = asyncio.ensure_future(_ask(launch, specs))
+    asking = asyncio.ensure_future(_check_specs(launch, specs))
     over = asyncio.ensure_future(launch.view.wait_until_over())
     try:
         await asyncio.wait((asking, over), return_when=asyncio.FIRST_COMPLETED)
@@ -168,7 +173,7 @@ async def _checked(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tupl
     return []
 
 
-async def _ask(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
+async def _check_specs(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
     async with launch.connect() as client:
         found = await client.check(specs)
         with contextlib.suppress(WorkerError, TimeoutError):

@@ -1,4 +1,4 @@
-"""What the attempts of one run share: the watch, the line to workers, the pods that were made and have to go."""
+"""Share the watch, the routes to workers and the clean-up of pods between the attempts of one run."""
 
 from __future__ import annotations
 
@@ -16,121 +16,123 @@ from rivers_executor_k8s.pod.manifest import Owner, build_manifest, find_changes
 from rivers_executor_k8s.pod.names import run_selector
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.pod.state import PodView
-from rivers_executor_k8s.run.dial import Dialer, Way
+from rivers_executor_k8s.run.dial import Dialer, Route
 from rivers_worker.client import Announcement, Deadlines, Identity, WorkerClient
 
-__all__ = ["MOST_PENDING", "Session", "Setting"]
+__all__ = ["MAX_PENDING", "ClusterRunSettings", "Session"]
 
-MOST_PENDING = 100
+MAX_PENDING = 100
 """Pods that may wait to start at once: more would only make the scheduler's queue longer."""
 API_OUTAGE = 600.0
-"""Seconds for which an API server may be away before what depends on it is given up."""
+"""Seconds of an outage of the API server after which what depends on it is given up."""
 LOOK_AGAIN = 0.5
-"""Seconds between two looks for pods that are left, where the watch does not tell that they are gone."""
+"""Seconds between two lists of the pods that are left, if the watch does not report their deletion."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What does not change during a run. `pickle_key` is empty where pickles are not allowed."""
+class ClusterRunSettings:
+    """The settings that hold for a whole run; `pickle_key` is empty if pickles are not allowed."""
 
     executor: Executor.Kubernetes
     run_id: str
     image: str
     template: Mapping[str, Any] | None = None
     owner: Owner | None = None
-    way: Way | None = None
+    route: Route | None = None
     epoch: int = 0
     pickle_key: bytes = b""
 
 
 class Session:
-    """One run in the cluster; everything here happens in the loop. `emit` takes events, and is quick."""
+    """One run's shared state in the cluster, used in the event loop only; `emit` takes events and must be quick.
 
-    def __init__(self, cluster: Cluster, setting: Setting, emit: Callable[[StepEvent], None]) -> None:
+    `views` holds the known state of each pod by name, `pending` the places for pods that start.
+    """
+
+    def __init__(self, cluster: Cluster, settings: ClusterRunSettings, emit: Callable[[StepEvent], None]) -> None:
         self.cluster = cluster
-        self.setting = setting
-        self.executor = setting.executor
+        self.settings = settings
+        self.executor = settings.executor
         self.emit = emit
-        self.pending = asyncio.Semaphore(MOST_PENDING)
-        self.dialer = Dialer(cluster, setting.way)
+        self.pending = asyncio.Semaphore(MAX_PENDING)
+        self.dialer = Dialer(cluster, settings.route)
         self.views: dict[str, PodView] = {}
-        self._identity = Identity.of_controller(setting.run_id)
-        self._selector = run_selector(setting.run_id)
+        self._identity = Identity.of_controller(settings.run_id)
+        self._selector = run_selector(settings.run_id)
         self._watch = PodWatch(cluster, self._selector, self._changed, self._deleted)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._kept: set[str] = set()
-        self._less = asyncio.Event()
+        self._deleted_one = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin to watch."""
+        """Start to watch the run's pods."""
         await self._watch.start()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Have something done that `close` waits for."""
+        """Start a task that `close()` awaits."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def client(self, target: str, announcement: Announcement, attempt_id: str) -> WorkerClient:
-        """A client for the worker that announced itself."""
-        setting = self.setting
-        # What goes through the API server breaks with it, and no worker is worse off: it is taken up afterwards.
-        lost = API_OUTAGE if self.dialer.way == "port-forward" else Deadlines().lost
+        """Return a client for the worker that has announced itself."""
+        settings = self.settings
+        # A forwarded port breaks with the API server, but the worker goes on: the stream is resumed afterwards.
+        lost = API_OUTAGE if self.dialer.route == "port-forward" else Deadlines().lost
         return WorkerClient(
             target,
             announcement,
             self._identity,
-            run_id=setting.run_id,
+            run_id=settings.run_id,
             attempt_id=attempt_id,
-            epoch=setting.epoch,
+            epoch=settings.epoch,
             deadlines=Deadlines(lost=lost),
         )
 
     def build_manifest(self, spec: StepSpec, nonce: int = 0) -> dict[str, Any]:
-        """The pod of an attempt."""
-        setting = self.setting
+        """Return the manifest of an attempt's pod."""
+        settings = self.settings
         return build_manifest(
             spec,
-            setting.executor,
-            image=setting.image,
+            settings.executor,
+            image=settings.image,
             namespace=self.cluster.namespace,
             certificate=self._identity.text,
-            owner=setting.owner,
-            template=setting.template,
-            epoch=setting.epoch,
+            owner=settings.owner,
+            template=settings.template,
+            epoch=settings.epoch,
             nonce=nonce,
         )
 
     async def create(self, spec: StepSpec, nonce: int, report: Callable[[str], None], deadline: float) -> Pod:
         """Create the pod of an attempt, until `deadline` on the monotonic clock; one that is cancelled is deleted."""
-        unwanted = asyncio.Event()
+        cancelled = asyncio.Event()
         create = self.cluster.create_pod
         wanted = self.build_manifest(spec, nonce)
-        making = self.spawn(create(wanted, deadline=deadline, on_wait=report, unwanted=unwanted))
+        making = self.spawn(create(wanted, deadline=deadline, on_wait=report, unwanted=cancelled))
         try:
             pod: Pod = await asyncio.shield(making)
         except asyncio.CancelledError:
-            unwanted.set()
-            making.add_done_callback(self._unwanted)
+            cancelled.set()
+            making.add_done_callback(self._delete_when_created)
             raise
         self._watch.observe(pod)
-        for change in find_changes(
-            pod, wanted
-        ):  # by a webhook: a mirror's image is fine, another program will not announce
+        # An admission webhook may have changed it: a mirror's image is fine, another program will not announce itself.
+        for change in find_changes(pod, wanted):
             report(f"the cluster has changed it on its way in: {change}")
         return pod
 
-    def _unwanted(self, making: asyncio.Task[Pod]) -> None:
+    def _delete_when_created(self, making: asyncio.Task[Pod]) -> None:
         if not making.cancelled() and making.exception() is None:
             made = making.result().metadata
             self.spawn(self.cluster.delete_pod(made.name, made.uid, grace=1))
 
-    async def leave(self, name: str, view: PodView, result: StepResult | None, *, hurry: bool = False) -> None:
-        """An attempt is over: let its pod go, unless it is to be kept.
+    async def release_pod(self, name: str, view: PodView, result: StepResult | None, *, hurry: bool = False) -> None:
+        """Delete the pod of an attempt that is over, unless it is to be kept.
 
-        Side-cars of one that succeeded have the pod's own grace; with `hurry` nothing has. With a cap on pods, no next
-        one is made before this one's deletion was asked for.
+        If the attempt has succeeded, side-cars get the pod's own grace period; otherwise, or with `hurry`, one second.
+        With `max_concurrent_steps`, return once the deletion has been requested: the next pod takes its slot.
         """
         if view.gone or view.pod is None:
             self.views.pop(name, None)
@@ -143,7 +145,7 @@ class Session:
         if self.executor.max_concurrent_steps is not None:
             await asyncio.wait((deleting,), timeout=10.0)
 
-    # ── what the watch tells ──
+    # ── the watch ──
 
     def _changed(self, pod: Pod) -> None:
         view = self.views.get(pod.metadata.name)
@@ -154,41 +156,41 @@ class Session:
         view = self.views.pop(pod.metadata.name, None)
         if view is not None:
             view.mark_gone(pod)
-        self._less.set()
+        self._deleted_one.set()
 
     # ── the end ──
 
     async def close(self, until: float) -> list[str]:
-        """Leave no pod of the run behind but those that are to be kept; returns what could not be done.
+        """Delete all pods of the run but those that are to be kept, and return what could not be done.
 
         `until` is a moment of the monotonic clock.
         """
-        problems = await self._settle(until)
-        left = await self._left_after(until)
+        problems = await self._finish_tasks(until)
+        left = await self._delete_remaining(until)
         await self._watch.stop()
         if left:
             names = ", ".join(sorted(pod.metadata.name for pod in left)[:5])
             problems.append(
                 f"{len(left)} pods of the run were still there when its time to close was over: {names}; their "
-                f"deletion was asked for: kubectl get pods -n {self.cluster.namespace} -l {self._selector}"
+                f"deletion is requested: kubectl get pods -n {self.cluster.namespace} -l {self._selector}"
             )
         return problems
 
-    async def _settle(self, until: float) -> list[str]:
+    async def _finish_tasks(self, until: float) -> list[str]:
         problems: list[str] = []
         while self._tasks and time.monotonic() < until:
             done, _ = await asyncio.wait(self._tasks, timeout=until - time.monotonic())
-            problems += [describe_exception(e) for task in done if (e := _error(task)) is not None]
+            problems += [describe_exception(e) for task in done if (e := _unexpected_error(task)) is not None]
         for task in self._tasks:
             task.cancel()
         return problems
 
-    async def _left_after(self, until: float) -> list[Pod]:
-        """Delete what carries the run's label until two looks find nothing, as a create may still be under way."""
+    async def _delete_remaining(self, until: float) -> list[Pod]:
+        """Delete every pod that carries the run's label, until two lists are empty: a create may be under way."""
         empty = 0
         left: list[Pod] = []
         while empty < 2:
-            self._less.clear()
+            self._deleted_one.clear()
             pods, _ = await self.cluster.list_pods(self._selector)
             left = [pod for pod in pods if pod.metadata.name not in self._kept]
             if not left:
@@ -202,13 +204,13 @@ class Session:
                     await self.cluster.delete_pod(pod.metadata.name, pod.metadata.uid, grace=1)
             try:
                 async with asyncio.timeout(LOOK_AGAIN):
-                    await self._less.wait()
+                    await self._deleted_one.wait()
             except TimeoutError:
                 continue
         return left
 
 
-def _error(task: asyncio.Task[Any]) -> BaseException | None:
-    """What nobody else has heard of: that no pod was made is the result of its attempt."""
+def _unexpected_error(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return a task's error, unless it is that no pod was created: that is its attempt's result already."""
     error = None if task.cancelled() else task.exception()
     return None if isinstance(error, PodRefusedError | NameTakenError) else error

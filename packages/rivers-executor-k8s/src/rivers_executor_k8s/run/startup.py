@@ -1,6 +1,6 @@
-"""From a pod that was created to one whose worker runs: why it waits is told, and what cannot start is ended.
+"""Wait until a created pod runs its worker; report why it is pending, and give up on what cannot start.
 
-The rules on what is fatal are those of `pending.cause_of`; this is the clock beside them.
+`pending.cause_of` has the rules on what is fatal; this module adds the clock.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from rivers_executor_k8s.run.waiting import CALM
 __all__ = ["StartError", "Startup"]
 
 SILENT = 4.0
-"""Seconds after which a pod of which no component has said anything is told as pending all the same."""
+"""Seconds after which a pod is reported as pending though no component of the cluster has given a reason."""
 ASK_EVENTS_EVERY = 10.0
-"""Seconds between two looks at what components have noted, as some causes (a volume's Secret) stand nowhere else."""
+"""Seconds between two requests for a pod's events: some causes (a volume's Secret) are found nowhere else."""
 
 
 class StartError(Exception):
-    """The attempt's pod did not get to run its worker; `transient` is whether another one could."""
+    """A pod that has not run its worker; `transient` says whether another pod could."""
 
     def __init__(self, text: str, *, reason: str | None = None, transient: bool = True) -> None:
         super().__init__(text)
@@ -34,20 +34,20 @@ class StartError(Exception):
 
 
 class Startup:
-    """Waits for the worker of one pod. `say` is told what the pod waits for, once until it is something else."""
+    """The wait for the worker of one pod; `report` takes each cause once, until it is another one."""
 
-    def __init__(self, cluster: Cluster, view: PodView, say: Callable[[PendingCause], None]) -> None:
+    def __init__(self, cluster: Cluster, view: PodView, report: Callable[[PendingCause], None]) -> None:
         self._cluster = cluster
         self._view = view
-        self._say = say
-        self._noted: PendingCause | None = None
+        self._report = report
+        self._event_cause: PendingCause | None = None
         self._since = time.monotonic()
-        self._calm = self._since + CALM
-        self._ask = self._since + SILENT
+        self._report_from = self._since + CALM
+        self._ask_events_at = self._since + SILENT
         self._cause: PendingCause | None = None
-        self._said = ""
+        self._reported = ""
 
-    async def until_it_runs(self, deadline: float, seconds: float) -> None:
+    async def wait_until_running(self, deadline: float, seconds: float) -> None:
         """Return once the worker's container runs, or has ended already.
 
         `deadline` is a moment of the monotonic clock, `seconds` what it was set to.
@@ -55,26 +55,26 @@ class Startup:
         Raises:
             StartError: it cannot start, or has not by the deadline.
         """
-        self._calm = min(self._calm, deadline)
+        self._report_from = min(self._report_from, deadline)
         while not (self._view.is_running or self._view.is_over):
             now = time.monotonic()
-            if now >= min(self._ask, self._fatal_at()):  # what is to be fatal must still be so
-                self._noted = await self._cause_by_events(deadline)
-                self._ask = time.monotonic() + ASK_EVENTS_EVERY
+            if now >= min(self._ask_events_at, self._fatal_at()):  # what is to be fatal must still be so
+                self._event_cause = await self._cause_by_events(deadline)
+                self._ask_events_at = time.monotonic() + ASK_EVENTS_EVERY
             seen = find_cause(self._view.pod) if self._view.pod is not None else None
-            self._take(seen or self._noted, now)
+            self._assess(seen or self._event_cause, now)
             if now >= deadline:
-                raise self._late(seconds)
-            calm = self._calm if now < self._calm else float("inf")
-            await self._view.wait_for_change(min(deadline, self._ask, self._fatal_at(), calm) - now)
+                raise self._timeout_error(seconds)
+            calm = self._report_from if now < self._report_from else float("inf")
+            await self._view.wait_for_change(min(deadline, self._ask_events_at, self._fatal_at(), calm) - now)
 
-    def _take(self, cause: PendingCause | None, now: float) -> None:
+    def _assess(self, cause: PendingCause | None, now: float) -> None:
         if cause is None or self._cause is None or cause.reason != self._cause.reason:
             self._since = now
         self._cause = cause
-        if cause is not None and (cause.fatal or now >= self._calm) and cause.message != self._said:
-            self._said = cause.message
-            self._say(cause)
+        if cause is not None and (cause.fatal or now >= self._report_from) and cause.message != self._reported:
+            self._reported = cause.message
+            self._report(cause)
         if cause is not None and now >= self._fatal_at():
             raise StartError(f"{cause.reason}: {cause.message}", reason=cause.reason, transient=False)
 
@@ -82,7 +82,7 @@ class Startup:
         fatal = self._cause is not None and self._cause.fatal
         return self._since + self._cause.patience if fatal and self._cause is not None else float("inf")
 
-    def _late(self, seconds: float) -> StartError:
+    def _timeout_error(self, seconds: float) -> StartError:
         cause = self._cause
         why = f"; last seen: {cause.reason}: {cause.message}" if cause is not None else ""
         return StartError(

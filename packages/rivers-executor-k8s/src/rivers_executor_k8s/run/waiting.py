@@ -1,4 +1,4 @@
-"""Await something that depends on the cluster, and report what it waits for."""
+"""Await something that depends on the cluster, and report the wait."""
 
 from __future__ import annotations
 
@@ -54,4 +54,4 @@ async def wait_for(
     finally:
         task.cancel()
         await asyncio.wait((task,))
-        _ = task.cancelled() or task.exception()  # what it raised at the last moment is nobody's any more
+        _ = task.cancelled() or task.exception()  # retrieved, so that asyncio does not log it
