@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rivers_worker.announcement import MOST_BYTES, PROTOCOL_VERSION, Announcement, announcement_in
+from rivers_worker.announcement import MAX_ANNOUNCEMENT_BYTES, PROTOCOL_VERSION, Announcement, announcement_in
 from rivers_worker.credentials import Identity
 from rivers_worker.errors import AnnouncementError
 
@@ -124,25 +124,25 @@ class TestTheFirst16KiB:
     def test_it_may_end_there(self) -> None:
         """A line whose end is the last byte of the first 16 KiB is found."""
         line = lines(GOOD.line.encode())
-        output = lines(b"x" * (MOST_BYTES - len(line) - 1)) + line
+        output = lines(b"x" * (MAX_ANNOUNCEMENT_BYTES - len(line) - 1)) + line
 
-        assert MOST_BYTES == len(output)
+        assert MAX_ANNOUNCEMENT_BYTES == len(output)
         assert GOOD == announcement_in(output)
         assert GOOD == announcement_in(output + b"more")
 
     def test_behind_it_there_is_none(self) -> None:
         """A line that ends one byte later is not taken, and to wait for more is of no use: an error."""
         line = lines(GOOD.line.encode())
-        output = lines(b"x" * (MOST_BYTES - len(line))) + line
+        output = lines(b"x" * (MAX_ANNOUNCEMENT_BYTES - len(line))) + line
 
-        assert announcement_in(output[: MOST_BYTES - 1]) is None
+        assert announcement_in(output[: MAX_ANNOUNCEMENT_BYTES - 1]) is None
         with pytest.raises(AnnouncementError, match="16384 bytes"):
             announcement_in(output)
 
     def test_one_line_that_never_ends(self) -> None:
         """16 KiB without an end of line are an error, too."""
         with pytest.raises(AnnouncementError, match="16384 bytes"):
-            announcement_in(GOOD.line.encode() + b"A" * MOST_BYTES)
+            announcement_in(GOOD.line.encode() + b"A" * MAX_ANNOUNCEMENT_BYTES)
 
 
 def test_the_line_of_a_real_certificate() -> None:

@@ -185,7 +185,7 @@ def test_a_network_that_stays_broken() -> None:
                 executing = asyncio.create_task(client.execute(SPEC, told.append))
                 await told.reach(2)
                 proxy.freeze()
-                with pytest.raises(WorkerUnreachableError, match="not been heard of for 3 s"):
+                with pytest.raises(WorkerUnreachableError, match="no contact for 3 s"):
                     async with asyncio.timeout(3 + SOON.silence + 1):
                         await executing
                 assert TOLD[:2] == told

@@ -316,9 +316,9 @@ class TestTheClient:
 
     async def assert_gets_nowhere(self, worker: ScriptedWorker, client: WorkerClient) -> None:
         async with closing(client), asyncio.timeout(10):
-            with pytest.raises(WorkerUnreachableError, match=r"Pinned was attempt\.rivers\.internal"):
+            with pytest.raises(WorkerUnreachableError, match=r"Expected was attempt\.rivers\.internal"):
                 await client.connect()
-            with pytest.raises(WorkerUnreachableError, match="heard of"):
+            with pytest.raises(WorkerUnreachableError, match="no contact"):
                 await client.execute(SPEC, [].append)
             with pytest.raises(WorkerUnreachableError, match="within"):
                 await client.cancel(0.0)

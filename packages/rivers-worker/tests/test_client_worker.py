@@ -142,7 +142,7 @@ class TestAStoppedServer:
                 await told.reach(2)
                 worker.process.send_signal(signal.SIGSTOP)
                 async with asyncio.timeout(QUICK.lost + QUICK.silence + 1):
-                    with pytest.raises(WorkerUnreachableError, match="not been heard of for 6 s"):
+                    with pytest.raises(WorkerUnreachableError, match="no contact for 6 s"):
                         await executing
 
         run(test)
@@ -211,7 +211,7 @@ class TestAnEnd:
                 await told.reach(2)
                 worker.process.kill()
                 async with asyncio.timeout(5):
-                    with pytest.raises(WorkerUnreachableError, match=r"heard of for 2 s.*UNAVAILABLE"):
+                    with pytest.raises(WorkerUnreachableError, match=r"contact for 2 s.*UNAVAILABLE"):
                         await executing
                 assert ["waiting"] == messages(told)
 

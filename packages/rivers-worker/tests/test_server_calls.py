@@ -256,7 +256,7 @@ class TestAttach:
     def test_before_execute(self, serve: Serve) -> None:
         """Before there is an attempt there is nothing to attach to."""
         worker = serve()
-        with refused(grpc.StatusCode.FAILED_PRECONDITION, "not been given a spec"):
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "no spec yet"):
             list(worker.attach())
 
     def test_from_every_number(self, serve: Serve) -> None:

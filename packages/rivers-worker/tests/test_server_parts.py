@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rivers_worker.ending import MOST_WORDS, leave_outcome
 from rivers_worker.errors import CredentialsError
+from rivers_worker.exit_codes import MAX_OUTCOME_BYTES, write_outcome
 from rivers_worker.journal import PER_ENTRY, Journal
-from rivers_worker.settings import INTERNAL, Settings
+from rivers_worker.settings import INTERNAL, WorkerSettings
 from rivers_worker.v1 import worker_pb2 as pb
 
 NEEDED = {"RIVERS_RUN_ID": "run-1", "RIVERS_ATTEMPT_ID": "a", "RIVERS_CONTROLLER_CERTIFICATE": "eA=="}
@@ -55,7 +55,7 @@ what_a_child_gets()
 class TestSettings:
     def test_defaults(self) -> None:
         """What is not said is as the documentation has it."""
-        settings = Settings.from_environment({**NEEDED, "RIVERS_TERMINATION_LOG": ""})
+        settings = WorkerSettings.from_environment({**NEEDED, "RIVERS_TERMINATION_LOG": ""})
 
         assert ("127.0.0.1:0", socket.gethostname()) == (settings.listen, settings.worker)
         assert (120.0, 30.0, 5.0) == (settings.orphan_ttl, settings.grace, settings.heartbeat)
@@ -69,7 +69,7 @@ class TestSettings:
     def test_modules(self) -> None:
         """Modules come from the environment and from the command line, prefixes from the environment alone."""
         env = {**NEEDED, "RIVERS_MODULES": "a, b ,,", "RIVERS_ALLOWED_MODULES": " x.y"}
-        settings = Settings.from_environment(env, ["c"])
+        settings = WorkerSettings.from_environment(env, ["c"])
 
         assert (("a", "b", "c"), ("x.y",)) == (settings.modules, settings.allowed)
 
@@ -77,8 +77,8 @@ class TestSettings:
     @pytest.mark.parametrize("name", ["RIVERS_ORPHAN_TTL", "RIVERS_GRACE", "RIVERS_HEARTBEAT"])
     def test_seconds_that_are_none(self, name: str, value: str) -> None:
         """A number of seconds that is none names its variable, the value and what is allowed."""
-        with pytest.raises(CredentialsError, match=f"{name}='{value}': seconds above 0"):
-            Settings.from_environment({**NEEDED, name: value})
+        with pytest.raises(CredentialsError, match=f"invalid {name}='{value}': expected seconds above 0"):
+            WorkerSettings.from_environment({**NEEDED, name: value})
 
     def test_all_are_kept_from_the_body(self) -> None:
         """Every variable that a worker reads is one that its body does not see."""
@@ -144,17 +144,17 @@ class TestLastWords:
     def test_fit(self, tmp_path: Path) -> None:
         """What would be cut is not written: half an outcome is none."""
         fits, cut = tmp_path / "fits", tmp_path / "cut"
-        leave_outcome(str(fits), pb.Outcome(attempt_id="a", step_event=bytes(2900)))
-        leave_outcome(str(cut), pb.Outcome(attempt_id="a", step_event=bytes(4000)))
+        write_outcome(str(fits), pb.Outcome(attempt_id="a", step_event=bytes(2900)))
+        write_outcome(str(cut), pb.Outcome(attempt_id="a", step_event=bytes(4000)))
 
         assert fits.read_text().startswith("rivers-outcome 1 ")
-        assert len(fits.read_text()) <= MOST_WORDS
+        assert len(fits.read_text()) <= MAX_OUTCOME_BYTES
         assert not cut.exists()
 
     def test_nowhere(self, tmp_path: Path) -> None:
         """A place that cannot be written to ends nothing."""
-        leave_outcome(str(tmp_path / "no" / "folder"), pb.Outcome())
-        leave_outcome(None, pb.Outcome())
+        write_outcome(str(tmp_path / "no" / "folder"), pb.Outcome())
+        write_outcome(None, pb.Outcome())
 
         assert [] == list(tmp_path.iterdir())
 

@@ -13,10 +13,10 @@ from importlib import metadata
 from queue import SimpleQueue
 
 from rivers_process.fork import ignore_signal
-from rivers_worker.ending import Exit
 from rivers_worker.errors import CredentialsError
+from rivers_worker.exit_codes import Exit
 from rivers_worker.journal import Journal
-from rivers_worker.settings import Settings
+from rivers_worker.settings import WorkerSettings
 from rivers_worker.supervisor import Supervisor
 
 __all__ = ["main", "run"]
@@ -33,16 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve.add_argument("--module", action="append", default=[], help="a module to import before the spec comes")
     options = parser.parse_args(arguments)
     try:
-        settings = Settings.from_environment(os.environ, options.module)
+        settings = WorkerSettings.from_environment(os.environ, options.module)
     except CredentialsError as error:
         sys.stderr.write(f"rivers-worker: {error}\n")
         return Exit.CREDENTIALS
     return _serve(settings)
 
 
-def _serve(settings: Settings) -> int:
-    # A signal's handler may do nothing that takes a lock, and this queue takes none. The first process of a container
-    # has no default for SIGTERM: it would be lost while gRPC is loaded.
+def _serve(settings: WorkerSettings) -> int:
+    # A signal handler must not take a lock, and this queue takes none. The kernel drops SIGTERM for a container's first
+    # process as long as that has no handler, so the handler is set before gRPC is loaded.
     ends: SimpleQueue[Exit] = SimpleQueue()
     signal.signal(signal.SIGTERM, lambda number, frame: ends.put(Exit.SIGTERM))
     ignore_signal(signal.SIGINT)  # and not by SIG_IGN, which the body's process and its children would inherit
@@ -51,7 +51,7 @@ def _serve(settings: Settings) -> int:
     try:
         # Not at the top: the body's process starts while this one loads gRPC and cryptography.
         code: int = importlib.import_module("rivers_worker.serve").serve(settings, supervisor, journal, ends)
-    except Exception:  # noqa: BLE001 - whatever it is, no process is left, and its code says that it is ours
+    except Exception:  # noqa: BLE001 - whatever it is, no process is left, and the exit code says that it is a bug
         traceback.print_exc()
         code = Exit.BUG
     finally:
@@ -60,7 +60,7 @@ def _serve(settings: Settings) -> int:
 
 
 def run() -> None:
-    """The console script: end with the exit code, and wait for no thread."""
+    """Run as the console script: exit with the code, and wait for no thread."""
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

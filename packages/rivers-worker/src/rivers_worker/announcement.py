@@ -1,9 +1,9 @@
-"""The one line with which a worker tells where it listens and which certificate is its own.
+"""Write and read the line in which a worker announces its port and its certificate.
 
     rivers-worker 1 <port> <certificate: base64 of DER>
 
-Whoever started the worker reads it over a channel that it trusts: a pod's log, the stdout of ssh, a pipe. It is a claim
-until the handshake has proved that the worker holds the certificate's key (docs: security).
+The process that started the worker reads it over a channel that it trusts: a pod's log, the stdout of ssh, a pipe. The
+line is a claim until the handshake has proved that the worker holds the certificate's key (docs: security).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from rivers_worker.errors import AnnouncementError
 
-__all__ = ["MOST_BYTES", "PROTOCOL_VERSION", "Announcement", "announcement_in"]
+__all__ = ["MAX_ANNOUNCEMENT_BYTES", "PROTOCOL_VERSION", "Announcement", "announcement_in"]
 
 PROTOCOL_VERSION = 1
 """The version of the calls (proto/rivers_worker/v1/worker.proto) and of this line; both sides must have the same."""
 
-MOST_BYTES = 16 * 1024
-"""The line stands within this many first bytes of the output; what comes later is none."""
+MAX_ANNOUNCEMENT_BYTES = 16 * 1024
+"""Bytes at the beginning of the output that may hold the line."""
 
 _WORD = "rivers-worker"
 _MARK = re.compile(rb"rivers-worker (\d{1,9}) ")
@@ -30,7 +30,7 @@ _LONGEST = 4096  # an EC certificate takes about 540 characters
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """Where a worker listens (`port`) and who it is (`certificate`, DER)."""
+    """A worker's port and its certificate (DER)."""
 
     port: int
     certificate: bytes
@@ -42,21 +42,21 @@ class Announcement:
 
 
 def announcement_in(output: bytes) -> Announcement | None:
-    """The announcement in the first 16 KiB of a worker's output, or None where none has come yet.
+    """Return the announcement in the first 16 KiB of a worker's output, or None if it has not come yet.
 
-    The first line of its form counts; others are ignored, and so is a line that has not ended yet.
+    The first line of this form counts; other lines are ignored, and so is a line that has not ended yet.
 
     Raises:
         AnnouncementError: a line has its form and cannot be read or is of another version, or 16 KiB hold none.
     """
-    head = output[:MOST_BYTES]
+    head = output[:MAX_ANNOUNCEMENT_BYTES]
     whole, _, _ = head.rpartition(b"\n")
     for line in whole.split(b"\n"):
         mark = _MARK.match(line)
         if mark:
             return _parsed(line.rstrip(b"\r"), mark)
-    if len(output) >= MOST_BYTES:
-        raise AnnouncementError(f"the first {MOST_BYTES} bytes of the worker's output hold no announcement")
+    if len(output) >= MAX_ANNOUNCEMENT_BYTES:
+        raise AnnouncementError(f"the first {MAX_ANNOUNCEMENT_BYTES} bytes of the worker's output hold no announcement")
     return None
 
 

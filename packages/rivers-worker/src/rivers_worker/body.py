@@ -1,7 +1,7 @@
-"""The body's process: `python -m rivers_worker.body`, started by the supervisor and by nobody else.
+"""Run the body of one attempt: `python -m rivers_worker.body`, started by the supervisor only.
 
-It imports rivers while the server starts, and the user's modules once the worker has announced itself, so that no code
-of the user's can print a line before that one. Then it runs one spec, tells what happens, and ends.
+It imports rivers while the server starts, and the user's modules once the worker has announced itself, so that no user
+code can print a line before the announcement. Then it runs one spec, sends its events, and ends.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from rivers_process.exit import end_process
 from rivers_process.fork import close_in_children, dump_tracebacks, ignore_signal, set_signal
 from rivers_process.frames import FrameReader, write_frame
 from rivers_worker import frames
-from rivers_worker.ending import Exit
+from rivers_worker.exit_codes import Exit
 
 __all__ = ["Body", "main"]
 
-MOST_BRIEF = 2900
-"""Bytes of a result that fits into the last words, in base64 and with what stands around it."""
+MAX_BRIEF = 2900
+"""Bytes of a result that fits into the termination message, in base64 and with its frame."""
 PIECE = select.PIPE_BUF
-"""Bytes that a pipe takes at once when it takes any."""
+"""Bytes that a pipe takes at once if it takes any."""
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """What the supervisor says of the attempt; `parent` is its process id."""
+class BodySettings(msgspec.Struct, frozen=True):
+    """The settings that the supervisor passes on; `parent` is its process id."""
 
     parent: int
     attempt_id: str
@@ -65,17 +65,17 @@ class Settings(msgspec.Struct, frozen=True):
 class Body:
     """The loop over the inbox, and the one attempt."""
 
-    def __init__(self, settings: Settings, inbox: int, outbox: int) -> None:
+    def __init__(self, settings: BodySettings, inbox: int, outbox: int) -> None:
         self._settings = settings
         self._inbox = FrameReader(inbox, frames.MAX_PAYLOAD)
         self._outbox = outbox
         self._container_log = os.dup(2)
         self._lock = threading.Lock()
         self._runner: Runner | None = None
-        self._unwanted = self._importing = False
+        self._is_cancelled = self._importing = False
 
     def work(self) -> None:
-        """Do what the server says, until the attempt is over or the server is gone."""
+        """Handle the server's frames until the attempt is over or the server is gone."""
         while (frame := self._inbox.next()) is not None:
             kind, payload = frame
             if kind == frames.GO:
@@ -85,34 +85,34 @@ class Body:
                 problems = [
                     (index, text) for index, data in enumerate(specs) for text in self._problems_of(bytes.fromhex(data))
                 ]
-                self._tell(frames.CHECKED, json.dumps([number, problems]).encode())
+                self._send_frame(frames.CHECKED, json.dumps([number, problems]).encode())
             elif kind == frames.SPEC:
                 length = int.from_bytes(payload[:4], "big")
                 self._run(payload[4 + length :], payload[4 : 4 + length])
                 return
 
-    def asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        """SIGTERM: end the attempt, also one that is still to come."""
-        self._unwanted = True
+    def handle_sigterm(self, number: int, frame: FrameType | None) -> None:
+        """Cancel the attempt on SIGTERM, even before it has come."""
+        self._is_cancelled = True
         if self._runner is not None:
             self._runner.stop(self._settings.attempt_id)
         elif self._importing:
             self._importing = False
-            raise KeyboardInterrupt("the attempt is not wanted any more")
+            raise KeyboardInterrupt("the attempt was cancelled")
 
     def _import(self) -> None:
         for name in self._settings.modules:
             try:
-                self._importing = not self._unwanted
+                self._importing = not self._is_cancelled
                 if self._importing:
                     importlib.import_module(name)
-            except BaseException as error:  # noqa: BLE001 - a step that needs it will tell, others can do without
+            except BaseException as error:  # noqa: BLE001 - a step that needs it fails, others do not need it
                 self._log(f"importing {name!r} raised {describe_exception(error)}")
             finally:
                 self._importing = False
 
     def _problems_of(self, data: bytes) -> list[str]:
-        """What is wrong with the refs of a spec, in one text each; nothing is run for it."""
+        """Return a text for each problem of a spec's refs; nothing is run."""
         try:
             spec = decode_spec_protobuf(data)
         except SpecDecodeError as error:
@@ -140,7 +140,7 @@ class Body:
             self._end(unsendable_result(own, error), Exit.SPEC_REJECTED)
             return
         self._runner = runner = self._new_runner(pickle_key)
-        if self._unwanted:
+        if self._is_cancelled:
             runner.stop(spec.attempt_id)
         try:
             result = runner.run_step(spec)
@@ -163,7 +163,7 @@ class Body:
             owns_process=True,
         )
 
-    # ── what is told ──
+    # ── frames to the server ──
 
     def _end(self, result: StepResult, code: int) -> None:
         try:
@@ -171,17 +171,17 @@ class Body:
         except SpecDecodeError as error:
             result, code = unsendable_result(result.attempt_id, error), Exit.FAILED
             whole = encode_event_protobuf(result)
-        brief = whole if len(whole) <= MOST_BRIEF else encode_event_protobuf(_brief(result))
-        self._tell(frames.RESULT, bytes([code]) + len(brief).to_bytes(4, "big") + brief + whole)
+        brief = whole if len(whole) <= MAX_BRIEF else encode_event_protobuf(_brief(result))
+        self._send_frame(frames.RESULT, bytes([code]) + len(brief).to_bytes(4, "big") + brief + whole)
 
     def _emit(self, event: StepEvent) -> None:
         if isinstance(event, LogRecord) and event.stream == "log":  # what is printed goes there by itself
             self._log(event.message)
         kind = frames.STARTED if isinstance(event, StepStarted) else frames.LOG
-        self._tell(kind, encode_event_protobuf(event))
+        self._send_frame(kind, encode_event_protobuf(event))
 
     def _log(self, text: str) -> None:
-        """Let the container's log show it, too, for as long as somebody reads that."""
+        """Write to the container's log too, unless its reader is too slow."""
         data = f"{text}\n".encode(errors="replace")
         ready = select.poll()
         ready.register(self._container_log, select.POLLOUT)
@@ -191,13 +191,13 @@ class Body:
                     return
                 os.write(self._container_log, data[start : start + PIECE])
 
-    def _tell(self, kind: bytes, payload: bytes = b"") -> None:
+    def _send_frame(self, kind: bytes, payload: bytes = b"") -> None:
         with self._lock:
             write_frame(self._outbox, kind, payload)
 
 
 def _refs_of(spec: StepSpec) -> list[Ref]:
-    """Every ref that the attempt will follow; a command's travels in the spec."""
+    """Return every ref that the attempt resolves; a command travels in the spec itself."""
     refs: list[Ref] = [output.io_handler for output in spec.outputs]
     if spec.node is not NodeKind.BASH:
         refs.append(spec.function)
@@ -215,7 +215,7 @@ def _code_of(result: StepResult) -> int:
 
 
 def _brief(result: StepResult) -> StepResult:
-    """The result without its long texts; one of very many outputs stays too long, and is not told that way."""
+    """Return the result without its long texts; one of very many outputs may still be too long."""
     failure = result.failure
     if failure is not None:
         failure = replace(
@@ -226,8 +226,8 @@ def _brief(result: StepResult) -> StepResult:
 
 
 def main() -> None:
-    """Get ready as a child of the supervisor, and work."""
-    settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    """Set this process up as a child of the supervisor, and run."""
+    settings = msgspec.json.decode(sys.argv[1], type=BodySettings)
     inbox, outbox, trace = map(int, sys.argv[2:5])
     for fd in (inbox, outbox, trace):
         os.set_inheritable(fd, False)
@@ -236,7 +236,7 @@ def main() -> None:
     close_in_children(inbox, outbox, trace)
     ignore_signal(signal.SIGINT)
     body = Body(settings, inbox, outbox)
-    set_signal(signal.SIGTERM, body.asked_to_stop)
+    set_signal(signal.SIGTERM, body.handle_sigterm)
     dump_tracebacks(signal.SIGTERM, trace)  # a hang in native code leaves its stack, too
     sys.argv[1:] = []
     body.work()

@@ -1,9 +1,9 @@
-"""The client half: read a worker's announcement, dial it, run its attempt, and stay with it through any break.
+"""Call a worker: read its announcement, connect, run its attempt, and resume broken streams.
 
     announcement_in(output) ──▶ WorkerClient(…).connect() ──▶ check(specs) ──▶ execute(spec, emit) ──▶ ack() ──▶ close()
 
-For an executor on any platform: it starts `rivers-worker serve` somewhere, reads one line of its output and needs to
-know nothing more. All in one asyncio loop, without a thread; gRPC wants one such loop per process.
+An executor on any platform starts `rivers-worker serve` somewhere, reads one line of its output and needs to know
+nothing more. Everything runs in one asyncio loop, without threads; gRPC needs one such loop per process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from rivers.protocol import StepEvent, StepResult, StepSpec
 from rivers.protocol.protobuf import encode_spec_protobuf
 from rivers_worker.announcement import PROTOCOL_VERSION, Announcement, announcement_in
 from rivers_worker.credentials import Identity, worker_name
-from rivers_worker.dial import Calls, Deadlines, check_certificates, fingerprint, meaning, pauses, said
+from rivers_worker.dial import (
+    Deadlines,
+    WorkerStub,
+    backoff,
+    check_certificates,
+    describe_status,
+    fingerprint,
+    permanent_error,
+)
 from rivers_worker.errors import (
     AnnouncementError,
     CredentialsError,
@@ -32,7 +40,7 @@ from rivers_worker.errors import (
     WorkerRefusedError,
     WorkerUnreachableError,
 )
-from rivers_worker.intake import Intake
+from rivers_worker.event_deduplicator import EventDeduplicator
 from rivers_worker.outcome import outcome_in
 from rivers_worker.v1 import worker_pb2 as pb
 
@@ -58,7 +66,7 @@ _ACK_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who answered: its name in events, what it runs, and its `state`: `waiting`, `running` or `ended`."""
+    """The worker that answered: its name in events, its versions, and its `state`: `waiting`, `running` or `ended`."""
 
     worker: str
     rivers_version: str
@@ -67,10 +75,11 @@ class Hello:
 
 
 class WorkerClient:
-    """Calls one worker for one attempt; made in the loop that uses it, and closed there.
+    """A client of one worker for one attempt; create and close it in the loop that uses it.
 
-    `target` is where to dial (`10.0.0.7:7433`), `announcement` who must answer there, `identity` who calls: the one
-    whose certificate the worker was started with. Of two controllers the one with the higher `epoch` is obeyed.
+    `target` is the address to dial (`10.0.0.7:7433`), `announcement` names the worker that must answer there.
+    `identity` is the controller's, whose certificate the worker was started with. Of two controllers the worker obeys
+    the one with the higher `epoch`.
 
     Raises:
         CredentialsError: one of the two certificates cannot be the right one, or is not valid now.
@@ -93,7 +102,7 @@ class WorkerClient:
         self._attempt_id = attempt_id
         self._caller = pb.Caller(run_id=run_id, attempt_id=attempt_id, epoch=epoch)
         self._deadlines = deadlines or Deadlines()
-        self._calls = Calls(target, attempt_id, announcement.certificate, identity)
+        self._stub = WorkerStub(target, attempt_id, announcement.certificate, identity)
         self._worker = ""
         self._seq = 0
 
@@ -101,12 +110,12 @@ class WorkerClient:
         return f"<WorkerClient of attempt {self._attempt_id} at {self._target}>"
 
     async def connect(self, within: float | None = None) -> Hello:
-        """Dial and shake hands, again and again for `within` seconds (by default `Deadlines.connect`).
+        """Dial and exchange the handshake, with retries for `within` seconds (by default `Deadlines.connect`).
 
         Raises:
-            WorkerUnreachableError: nobody with the announced key answered in time.
+            WorkerUnreachableError: no worker with the announced key answered in time.
             WorkerRefusedError: it serves another attempt or run, or a controller with a higher epoch.
-            WorkerProtocolError: it speaks another version.
+            WorkerProtocolError: it speaks another version of the protocol.
         """
         reply = await self._handshake((), within)
         self._worker = reply.worker
@@ -114,7 +123,7 @@ class WorkerClient:
         return Hello(reply.worker, reply.rivers_version, reply.python_version, state)
 
     async def check(self, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
-        """Look the specs' refs up over there, without running any: positions of those that lead nowhere, and why.
+        """Have the worker resolve the specs' refs without running any; return position and cause of each problem.
 
         Raises:
             SpecLimitError, SpecTooLargeError: a spec is outside its limits.
@@ -129,99 +138,99 @@ class WorkerClient:
     async def execute(
         self, spec: StepSpec, emit: Callable[[StepEvent], None], *, pickle_key: bytes = b""
     ) -> StepResult:
-        """Run the attempt, tell `emit` its start and its log records once and in order, and return its end.
+        """Run the attempt, emit its start and its log records once and in order, and return its result.
 
-        A broken stream is taken up where it broke, until the worker was not heard of for `Deadlines.lost`. What `emit`
-        raises ends this call, not the attempt: calling again joins it, and tells everything again.
+        A broken stream is resumed where it broke, until there was no contact for `Deadlines.lost`. An exception of
+        `emit` ends this call, not the attempt: another call joins it, and emits everything again.
 
         Raises:
             SpecLimitError, SpecTooLargeError: the spec is outside its limits.
             WorkerUnreachableError: the worker is lost.
-            WorkerRefusedError: it has run another spec, its end was acknowledged, or another controller took over.
-            WorkerProtocolError: it broke the protocol.
+            WorkerRefusedError: it has run another spec, its result was acknowledged, or another controller took over.
+            WorkerProtocolError: it violated the protocol.
         """
         if spec.attempt_id != self._attempt_id:
             raise ValueError(f"this client is for attempt {self._attempt_id!r}, not for {spec.attempt_id!r}")
         request = pb.ExecuteRequest(caller=self._caller, spec=encode_spec_protobuf(spec), pickle_key=pickle_key)
-        intake = Intake(self._attempt_id, emit, self._worker)
+        events = EventDeduplicator(self._attempt_id, emit, self._worker)
         clock = asyncio.get_running_loop().time
-        heard = clock()
-        pause = pauses()
+        last_contact = clock()
+        pause = backoff()
         while True:
-            # Whether the first call has arrived is not known until the stream says something; it may be repeated.
-            call = self._calls.attach(self._after(intake.seq)) if intake.seq else self._calls.execute(request)
-            seen, contact = await self._follow(call, intake, heard + self._deadlines.lost)
-            self._seq = intake.seq
-            if intake.result is not None:
-                return intake.result
-            if contact > heard:
-                heard, pause = contact, pauses()
+            # Until the first event it is not known whether the first call has arrived; Execute may be repeated.
+            call = self._stub.attach(self._after(events.seq)) if events.seq else self._stub.execute(request)
+            last_seen, contact = await self._follow(call, events, last_contact + self._deadlines.lost)
+            self._seq = events.seq
+            if events.result is not None:
+                return events.result
+            if contact > last_contact:
+                last_contact, pause = contact, backoff()
             wait = next(pause)
-            if clock() + wait >= heard + self._deadlines.lost:
-                raise self._unreachable(f"it has not been heard of for {self._deadlines.lost:g} s", seen)
+            if clock() + wait >= last_contact + self._deadlines.lost:
+                raise self._unreachable(f"no contact for {self._deadlines.lost:g} s", last_seen)
             await asyncio.sleep(wait)
 
     async def cancel(self, grace: float) -> None:
-        """End the attempt: its body is asked at once, and killed after `grace` seconds. `execute` returns its end.
+        """Cancel the attempt: its body is asked at once and killed after `grace` seconds; `execute` returns the result.
 
         Raises:
             WorkerUnreachableError: no answer for `Deadlines.lost`.
             WorkerRefusedError: another controller took over.
         """
         request = pb.CancelRequest(caller=self._caller, grace=grace)
-        await self._ask(self._calls.cancel, request, self._deadlines.lost)
+        await self._ask(self._stub.cancel, request, self._deadlines.lost)
 
     async def ack(self) -> None:
-        """Tell the worker that its last event has arrived, so that it ends.
+        """Acknowledge the worker's last event, so that it ends.
 
-        An answer is not insisted on: a worker that has heard it is gone, and one that has not ends by itself.
+        A missing answer is no error: a worker that got the call is gone, and one that did not ends by itself.
 
         Raises:
             WorkerRefusedError: another controller took over.
         """
         request = pb.AckRequest(caller=self._caller, seq=self._seq)
         with contextlib.suppress(WorkerUnreachableError):
-            await self._ask(self._calls.ack, request, self._deadlines.handshake, tries=_ACK_TRIES)
+            await self._ask(self._stub.ack, request, self._deadlines.handshake, tries=_ACK_TRIES)
 
     async def close(self) -> None:
-        """Let go of the connection; what is still being called ends as cancelled."""
-        await self._calls.close()
+        """Close the connection; calls under way end as cancelled."""
+        await self._stub.close()
 
     def _after(self, seq: int) -> pb.AttachRequest:
         return pb.AttachRequest(caller=self._caller, from_seq=seq)
 
-    async def _follow(self, call: Any, intake: Intake, lost: float) -> tuple[str, float]:
-        """Take what one stream tells until it ends or falls silent: why it did, and when it last said something."""
+    async def _follow(self, call: Any, events: EventDeduplicator, lost: float) -> tuple[str, float]:
+        """Read one stream until it ends or falls silent; return the cause and the time of the last message."""
         clock = asyncio.get_running_loop().time
         silence = self._deadlines.silence
         contact = 0.0
         try:
             async with asyncio.timeout_at(min(clock() + silence, lost)) as patience:
-                while intake.result is None:
+                while events.result is None:
                     data = await call.read()
                     if data is grpc.aio.EOF:
                         return "its stream ended before the attempt", contact
-                    intake.take(data)
+                    events.take(data)
                     contact = clock()
                     patience.reschedule(contact + silence)
         except TimeoutError:
-            return f"nothing came for {silence:g} s, not even a heartbeat", contact
+            return f"no message for {silence:g} s, not even a heartbeat", contact
         except grpc.aio.AioRpcError as error:
-            refused = meaning(error)
+            refused = permanent_error(error)
             if refused is not None:
                 raise refused from error
-            return said(error), contact
+            return describe_status(error), contact
         finally:
             call.cancel()
         return "", contact
 
     async def _handshake(self, specs: Sequence[bytes], within: float | None = None) -> pb.HandshakeReply:
         request = pb.HandshakeRequest(caller=self._caller, protocol_version=PROTOCOL_VERSION, specs=specs)
-        # With specs the worker imports the user's modules first.
+        # With specs the worker imports the user's modules first, which may take long.
         each = self._deadlines.connect if specs else self._deadlines.handshake
         if within is None:
             within = self._deadlines.connect
-        data = await self._ask(self._calls.handshake, request, within, each=each)
+        data = await self._ask(self._stub.handshake, request, within, each=each)
         try:
             reply = pb.HandshakeReply.FromString(data)
         except DecodeError as error:
@@ -229,41 +238,41 @@ class WorkerClient:
         if reply.protocol_version != PROTOCOL_VERSION:
             raise WorkerProtocolError(
                 f"the worker (rivers {reply.rivers_version or '?'}) speaks version {reply.protocol_version} of the"
-                f" protocol, and this controller version {PROTOCOL_VERSION}: use an image with the controller's rivers"
+                f" protocol, expected {PROTOCOL_VERSION}: use an image with the controller's rivers"
             )
         return reply
 
     async def _ask(
         self, call: Any, request: Any, within: float, *, each: float | None = None, tries: int | None = None
     ) -> bytes:
-        """Call for one answer, `each` seconds long; again after every break until `within` seconds or `tries`."""
+        """Make a call with `each` seconds per try, and retry it for `within` seconds or `tries` times."""
         clock = asyncio.get_running_loop().time
         until = clock() + within
-        for count, pause in enumerate(pauses(), 1):
+        for count, pause in enumerate(backoff(), 1):
             patience = min(each or self._deadlines.handshake, until - clock())
             try:
                 answer: bytes = await call(request, timeout=max(patience, 0.001))
                 return answer
             except grpc.aio.AioRpcError as error:
-                refused = meaning(error)
+                refused = permanent_error(error)
                 if refused is not None:
                     raise refused from error
-                seen = said(error)
+                last_seen = describe_status(error)
             if count == tries or clock() + pause >= until:
-                raise self._unreachable(f"nobody answered within {within:g} s", seen)
+                raise self._unreachable(f"no answer within {within:g} s", last_seen)
             await asyncio.sleep(pause)
-        raise AssertionError("pauses() never ends")
+        raise AssertionError("backoff() never ends")
 
-    def _unreachable(self, what: str, seen: str) -> WorkerUnreachableError:
+    def _unreachable(self, what: str, last_seen: str) -> WorkerUnreachableError:
         return WorkerUnreachableError(
-            f"the worker of attempt {self._attempt_id} at {self._target} is out of reach: {what}. Pinned was"
+            f"the worker of attempt {self._attempt_id} at {self._target} cannot be reached: {what}. Expected was"
             f" {worker_name(self._attempt_id)} with the certificate {self._pinned}; another one looks the same from"
-            f" outside. Last seen: {seen}"
+            f" outside. Last last_seen: {last_seen}"
         )
 
 
 def _batches(specs: Sequence[bytes]) -> Iterator[tuple[int, list[bytes]]]:
-    """The specs in order, in as few messages as they need, each with the position of its first one."""
+    """Yield the specs in as few messages as possible, each with the position of its first one."""
     start, size = 0, 0
     for at, spec in enumerate(specs):
         if at > start and size + len(spec) > _BATCH:

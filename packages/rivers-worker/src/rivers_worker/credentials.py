@@ -1,10 +1,10 @@
-"""Keys and certificates: each side makes its own in memory, and trusts exactly one, the other's.
+"""Create the keys and certificates of controllers and workers: each side trusts exactly one, the other's.
 
     controller   clientAuth, SAN controller.<run>.rivers.internal   travels to the worker in its environment
     worker       serverAuth, SAN <attempt>.rivers.internal          travels back in the worker's announcement
 
-No key ever leaves the process that made it, so there is nothing to store, to hand out or to revoke. The reasons, and
-what was tried, are in the documentation's page on security.
+No key leaves the process that created it, so there is nothing to store, distribute or revoke. The reasons are on the
+documentation's page on security.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from rivers_worker.errors import CredentialsError
 __all__ = ["Identity", "controller_name", "decode_certificate", "is_peer", "worker_name"]
 
 SKEW = dt.timedelta(hours=1)
-"""Certificates are valid from an hour before they are made, as clocks of machines differ."""
+"""Margin of a certificate's validity at both ends, as clocks of machines differ."""
 LIFETIME = 32 * 24 * 3600.0
-"""Seconds for which they are valid: more than any timeout, as a broken connection is dialled again. Keys die before."""
+"""Seconds of validity: longer than any timeout, as a broken connection is dialled again. The keys end before."""
 
 
 def controller_name(run_id: str) -> str:
-    """The DNS name in the certificate of a run's controller."""
+    """Return the DNS name in the certificate of a run's controller."""
     return f"controller.{_label(run_id)}.rivers.internal"
 
 
 def worker_name(attempt_id: str) -> str:
-    """The DNS name in the certificate of an attempt's worker; what a client expects, as pods have no names."""
+    """Return the DNS name in the certificate of an attempt's worker; clients expect it, as pods have no names."""
     return f"{_label(attempt_id)}.rivers.internal"
 
 
 def _label(text: str) -> str:
-    """A text as one DNS label: itself where it can be one, else a digest of it."""
+    """Return a text as one DNS label: itself if it can be one, else a digest of it."""
     plain = text.isascii() and text.replace("-", "").isalnum() and text == text.lower()
     if plain and len(text) <= 63 and not text.startswith("-") and not text.endswith("-"):
         return text
@@ -52,7 +52,7 @@ def _label(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A key that lives in this process only, and the self-signed certificate (DER) that shows it to others."""
+    """A key of this process, and its self-signed certificate (DER)."""
 
     name: str
     certificate: bytes
@@ -60,12 +60,12 @@ class Identity:
 
     @classmethod
     def of_controller(cls, run_id: str, lifetime: float = LIFETIME) -> Identity:
-        """For the controller of a run, which calls workers; `lifetime` is in seconds."""
+        """Create the identity of a run's controller, which calls workers; `lifetime` is in seconds."""
         return cls._made(controller_name(run_id), ExtendedKeyUsageOID.CLIENT_AUTH, lifetime)
 
     @classmethod
     def of_worker(cls, attempt_id: str, lifetime: float = LIFETIME) -> Identity:
-        """For the worker of an attempt, which is called; `lifetime` is in seconds."""
+        """Create the identity of an attempt's worker, which serves calls; `lifetime` is in seconds."""
         return cls._made(worker_name(attempt_id), ExtendedKeyUsageOID.SERVER_AUTH, lifetime)
 
     @classmethod
@@ -96,17 +96,17 @@ class Identity:
 
     @property
     def text(self) -> str:
-        """The certificate as it travels in an environment variable: base64 of DER. It is public."""
+        """The certificate as base64 of DER, for an environment variable; it is public."""
         return base64.b64encode(self.certificate).decode()
 
     def server_credentials(self, client: bytes) -> grpc.ServerCredentials:
-        """For a server that talks to the holder of the certificate `client` (DER) and to nobody else."""
+        """Return the credentials of a server that trusts only the certificate `client` (DER)."""
         return grpc.ssl_server_credentials(
             [(self._key, _pem(self.certificate))], root_certificates=_pem(client), require_client_auth=True
         )
 
     def channel_credentials(self, server: bytes) -> grpc.ChannelCredentials:
-        """For a client that talks to the holder of the certificate `server` (DER) and to nobody else."""
+        """Return the credentials of a client that trusts only the certificate `server` (DER)."""
         return grpc.ssl_channel_credentials(
             root_certificates=_pem(server), private_key=self._key, certificate_chain=_pem(self.certificate)
         )
@@ -117,10 +117,10 @@ def _pem(certificate: bytes) -> bytes:
 
 
 def decode_certificate(text: str) -> bytes:
-    """The DER of a certificate that travelled as `Identity.text`.
+    """Return the DER of a certificate from `Identity.text`.
 
     Raises:
-        CredentialsError: it is no certificate.
+        CredentialsError: the text is no certificate.
     """
     try:
         certificate = base64.b64decode(text, validate=True)
@@ -131,10 +131,10 @@ def decode_certificate(text: str) -> bytes:
 
 
 def is_peer(pem: bytes, expected: bytes, name: str, usage: x509.ObjectIdentifier) -> bool:
-    """Whether a certificate that a peer showed (PEM) holds the key of the expected one (DER), is of that role and name.
+    """Return whether a peer's certificate (PEM) has the expected one's key (DER), and this role and name.
 
-    TLS has already proved that the peer holds the key; this asks once more, as a certificate with the right key and
-    another role would be a mistake of ours.
+    TLS has proved that the peer holds the key. A certificate with the right key and another role would be a mistake of
+    ours, and is refused here.
     """
     try:
         shown = x509.load_pem_x509_certificate(pem)

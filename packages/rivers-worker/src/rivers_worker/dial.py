@@ -1,4 +1,4 @@
-"""How a worker is called: the channel to it, how long to wait for what, and what a failed call means."""
+"""Open the channel to a worker, with deadlines for its calls and a meaning for each gRPC status."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ from rivers_worker.credentials import Identity, worker_name
 from rivers_worker.errors import CredentialsError, WorkerError, WorkerProtocolError, WorkerRefusedError
 from rivers_worker.v1 import worker_pb2 as pb
 
-__all__ = ["MOST_MESSAGE", "Calls", "Deadlines", "check_certificates", "fingerprint", "meaning", "pauses", "said"]
+__all__ = [
+    "MAX_MESSAGE",
+    "Deadlines",
+    "WorkerStub",
+    "backoff",
+    "check_certificates",
+    "describe_status",
+    "fingerprint",
+    "permanent_error",
+]
 
-MOST_MESSAGE = 4 << 20
-"""Bytes of one message, either way; a spec, an event and a log record stay below a quarter of it."""
+MAX_MESSAGE = 4 << 20
+"""Bytes of one message in either direction; specs, events and log records stay below a quarter of it."""
 
 _OPTIONS = (
-    # A worker has no DNS name and no proxy on its way, whatever the environment says of proxies.
+    # A worker has no DNS name, and there is no proxy to it, whatever the environment says of proxies.
     ("grpc.enable_http_proxy", 0),
     # Another channel's connection to this address is another attempt's.
     ("grpc.use_local_subchannel_pool", 1),
@@ -40,8 +49,8 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # The client calls again by itself: it knows which calls may be repeated, and how.
     ("grpc.enable_retries", 0),
-    ("grpc.max_receive_message_length", MOST_MESSAGE),
-    ("grpc.max_send_message_length", MOST_MESSAGE),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
 )
 
 _REFUSED = {
@@ -61,11 +70,11 @@ _BROKEN_PROTOCOL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """How long a client waits, in seconds.
+    """Deadlines of a client in seconds.
 
-    `connect`: for the first answer of a worker that was announced. `handshake`: for one answer to a call. `silence`:
-    for anything on a stream, heartbeats included, before it is broken. `lost`: since a worker was last heard of, before
-    it is given up.
+    `connect`: for the first answer of an announced worker. `handshake`: for the answer to one call. `silence`: for the
+    next message of a stream, heartbeats included, before it counts as broken. `lost`: since the last contact with a
+    worker, before it is given up.
     """
 
     connect: float = 60.0
@@ -74,8 +83,8 @@ class Deadlines:
     lost: float = 90.0
 
 
-class Calls:
-    """The methods of the step server, over one channel of the running loop; streams yield undecoded events."""
+class WorkerStub:
+    """The methods of the step server over one channel of the running loop; streams yield encoded events."""
 
     def __init__(self, target: str, attempt_id: str, certificate: bytes, identity: Identity) -> None:
         name = ("grpc.ssl_target_name_override", worker_name(attempt_id))
@@ -90,15 +99,15 @@ class Calls:
         self.ack = unary(prefix + "Ack", pb.AckRequest.SerializeToString)
 
     async def close(self) -> None:
-        """Let go of the connection; what is still being called ends as cancelled."""
+        """Close the channel; calls under way end as cancelled."""
         await self._channel.close()
 
 
 def check_certificates(announced: Announcement, attempt_id: str, identity: Identity, now: dt.datetime) -> None:
-    """Say what is wrong with either certificate; in a TLS handshake it would all look like a dead worker.
+    """Check both certificates before the TLS handshake, where every fault would look like a dead worker.
 
     Raises:
-        CredentialsError: the announced one cannot be read, or is not of this attempt's worker; or one is not valid now.
+        CredentialsError: the announced one cannot be read or is not of this attempt's worker; or one is not valid now.
     """
     try:
         theirs = x509.load_der_x509_certificate(announced.certificate)
@@ -109,7 +118,7 @@ def check_certificates(announced: Announcement, attempt_id: str, identity: Ident
     shown = names.get_values_for_type(x509.DNSName)
     if shown != [worker_name(attempt_id)] or list(usages) != [ExtendedKeyUsageOID.SERVER_AUTH]:
         raise CredentialsError(
-            f"the announced certificate is that of {', '.join(shown)[:200] or 'nobody'}, and not of the worker of"
+            f"the announced certificate is that of {', '.join(shown)[:200] or 'nobody'}, expected that of the worker of"
             f" attempt {attempt_id}, {worker_name(attempt_id)}"
         )
     _check_dates("the worker's", theirs, now)
@@ -126,29 +135,31 @@ def _check_dates(whose: str, certificate: x509.Certificate, now: dt.datetime) ->
 
 
 def fingerprint(certificate: bytes) -> str:
-    """A certificate (DER) in few words: the start of its SHA-256."""
+    """Return the beginning of a certificate's SHA-256, for error texts; `certificate` is DER."""
     return f"SHA-256 {hashlib.sha256(certificate).hexdigest()[:16]}…"
 
 
-def said(error: grpc.aio.AioRpcError) -> str:
-    """What an answer that is an error says, in one line."""
+def describe_status(error: grpc.aio.AioRpcError) -> str:
+    """Return a gRPC error as one line."""
     return f"{error.code().name}: {(error.details() or 'no details')[:500]}"
 
 
-def meaning(error: grpc.aio.AioRpcError) -> WorkerError | None:
-    """What an answer that is an error means for good; None where the way was broken and calling again may mend it."""
+def permanent_error(error: grpc.aio.AioRpcError) -> WorkerError | None:
+    """Return the error that a gRPC status means for good; None if the connection failed, and a retry may work."""
     code = error.code()
     if code in _REFUSED:
-        return WorkerRefusedError(f"the worker refused: {said(error)}")
+        return WorkerRefusedError(f"the worker refused: {describe_status(error)}")
     if code is grpc.StatusCode.UNAUTHENTICATED:
-        return CredentialsError(f"the worker does not know this controller: {said(error)}")
+        return CredentialsError(f"the worker does not know this controller: {describe_status(error)}")
     if code in _BROKEN_PROTOCOL:
-        return WorkerProtocolError(f"the worker and this controller do not understand each other: {said(error)}")
+        return WorkerProtocolError(
+            f"the worker and this controller do not understand each other: {describe_status(error)}"
+        )
     return None
 
 
-def pauses() -> Iterator[float]:
-    """Seconds to wait before calling again: 0.05 at first, up to 2."""
+def backoff() -> Iterator[float]:
+    """Yield the seconds to wait before each retry: 0.05 at first, up to 2."""
     pause = 0.05
     while True:
         yield pause

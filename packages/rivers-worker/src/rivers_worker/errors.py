@@ -1,7 +1,7 @@
-"""What can go wrong between a controller and a worker; the worker's process raises only the first two.
+"""Errors between a controller and a worker; the worker's process raises only the first two.
 
-They are no children of `rivers.exceptions.RiversError`, as the server's process does not import rivers: an executor
-turns them into the failure of an attempt, and this text is what the failure says.
+They are no subclasses of `rivers.exceptions.RiversError`, as the server's process does not import rivers. An executor
+turns them into the failure of an attempt with the same text.
 """
 
 from __future__ import annotations

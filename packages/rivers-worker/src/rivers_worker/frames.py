@@ -1,4 +1,4 @@
-"""The kinds of frames that the server and the body's process exchange over two pipes.
+"""Define the kinds of frames that the server and the body's process exchange over two pipes.
 
 server ──▶ GO, CHECK, SPEC ──▶ body          GO: the worker has announced itself, import the user's code
 server ◀── CHECKED, STARTED, LOG, RESULT ◀── body
@@ -10,4 +10,4 @@ __all__ = ["CHECK", "CHECKED", "GO", "LOG", "MAX_PAYLOAD", "RESULT", "SPEC", "ST
 
 GO, SPEC, CHECK, STARTED, LOG, RESULT, CHECKED = (bytes([number]) for number in range(1, 8))
 MAX_PAYLOAD = 16 << 20
-"""Bytes of a frame's payload; a body that announces more is not believed."""
+"""Bytes of a frame's payload; a larger one means that user code has written to the pipe."""

@@ -1,4 +1,4 @@
-"""The children that a process gets from its descendants when those end before them: buried, or ended."""
+"""Reap or kill the children that this process inherits from descendants that end before them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 
 from rivers_process.processes import child_processes, kill_processes
 
-__all__ = ["bury_until", "kill_children"]
+__all__ = ["kill_children", "reap_until"]
 
 PAUSE = 0.01
 
 
-def bury_until(pid: int) -> None:
-    """Wait until this child has ended, and bury all others that end before it; itself it is left for `waitpid`."""
+def reap_until(pid: int) -> None:
+    """Wait until a child has ended, and reap all others that end before it; it is left for `waitpid`."""
     while True:
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
         if ended is None or ended.si_pid == pid:
@@ -23,7 +23,7 @@ def bury_until(pid: int) -> None:
 
 
 def kill_children(within: float) -> None:
-    """Kill all children, and theirs, which are children then, until there are none or so many seconds are over."""
+    """Kill all children, and their children, which this process inherits, for at most `within` seconds."""
     until = time.monotonic() + within
     while (children := child_processes(os.getpid())) and time.monotonic() < until:
         kill_processes(child.pid for child in children)

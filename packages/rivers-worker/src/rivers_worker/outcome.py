@@ -1,4 +1,4 @@
-"""How an attempt ended where no result was told: what the worker saw of the body, and its termination message."""
+"""Read the result of an attempt from its termination message, or from what the supervisor saw of its process."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MARK = "rivers-outcome 1 "
 
 
 def outcome_in(message: str, attempt_id: str) -> StepResult | None:
-    """The end of an attempt as its worker wrote it into the termination message; its texts are cut.
+    """Return the result that the worker wrote into the termination message; its texts are cut.
 
-    None where there is none that can be read whole, or only another attempt's.
+    Return None if there is none that can be read whole, or only another attempt's.
     """
     for line in reversed(message.splitlines()):
         if line.startswith(_MARK):
@@ -42,7 +42,7 @@ def _outcome(text: str, attempt_id: str) -> StepResult | None:
 
 
 def lost_result(seen: pb.Lost, attempt_id: str, worker: str) -> StepResult:
-    """The end of an attempt whose process ended without a result, from what its supervisor has seen."""
+    """Return the result of an attempt whose process ended without one, from what its supervisor has seen."""
     evidence = Evidence(
         worker=worker or None,
         cancelled=seen.cancelled,

@@ -1,4 +1,4 @@
-"""The service: five methods for one attempt and one controller (proto/rivers_worker/v1/worker.proto says the rules)."""
+"""Serve one attempt to one controller: the five methods of proto/rivers_worker/v1/worker.proto."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 import grpc
 
 from rivers_worker.announcement import PROTOCOL_VERSION
+from rivers_worker.auth_interceptor import AuthInterceptor
 from rivers_worker.credentials import Identity, controller_name, decode_certificate
-from rivers_worker.ending import Exit
-from rivers_worker.guard import Guard
-from rivers_worker.journal import Entry, Journal
-from rivers_worker.settings import Settings
+from rivers_worker.exit_codes import Exit
+from rivers_worker.journal import Journal, JournalEntry
+from rivers_worker.settings import WorkerSettings
 from rivers_worker.supervisor import Supervisor
 from rivers_worker.v1 import worker_pb2 as pb
 
-__all__ = ["Server"]
+__all__ = ["StepServer"]
 
 SERVICE = pb.DESCRIPTOR.services_by_name["StepWorker"]
 REQUESTS: dict[str, Any] = {
@@ -33,35 +33,37 @@ REQUESTS: dict[str, Any] = {
     "Ack": pb.AckRequest,
 }
 STREAMS = ("Execute", "Attach")
-MOST_MESSAGE = 4 << 20
+MAX_MESSAGE = 4 << 20
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a body could bind the same port
     ("grpc.max_concurrent_streams", 8),
-    ("grpc.max_receive_message_length", MOST_MESSAGE),
-    ("grpc.max_send_message_length", MOST_MESSAGE),
-    # The client pings every 5 s; by default that is too much, and a healthy idle stream would be ended for it.
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    # The client pings every 5 s. By default gRPC takes that for abuse and ends a healthy idle stream.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 4000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A controller that is frozen, or whose network is gone, still has its stream for so long, and counts as there.
+    # A controller that is frozen or has lost its network keeps its stream for so long, and counts as connected.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
 )
 THREADS = 32
-"""Handlers at once: a stream that is half open holds one until keepalive finds out."""
+"""Handlers at once: a half-open stream holds one until keepalive ends it."""
 CHECK_WITHIN = 55.0
-"""Seconds that looking refs up may take: user code is imported for it."""
+"""Seconds for resolving refs, as that imports user code."""
 
 
-class Server:
-    """Listens from its making until `stop`; `ends` is told when there is nothing more to do, and why.
+class StepServer:
+    """The gRPC server of one attempt, from its creation until `stop`; `ends` gets the cause of the worker's end.
 
     Raises:
         CredentialsError: the controller's certificate cannot be read.
         RuntimeError: the address cannot be bound.
     """
 
-    def __init__(self, settings: Settings, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit]) -> None:
+    def __init__(
+        self, settings: WorkerSettings, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit]
+    ) -> None:
         self.identity = Identity.of_worker(settings.attempt_id)
         self._settings = settings
         self._supervisor = supervisor
@@ -71,12 +73,12 @@ class Server:
         self._spec: bytes | None = None
         self._acknowledged = self._leaving = False
         self._epoch = 0
-        self._listening = 0
-        self._heard = time.monotonic()
+        self._streams = 0
+        self._last_call = time.monotonic()
         controller = decode_certificate(settings.controller)
         self._server = grpc.server(
             futures.ThreadPoolExecutor(THREADS, thread_name_prefix="rivers-call"),
-            interceptors=(Guard(controller, controller_name(settings.run_id)),),
+            interceptors=(AuthInterceptor(controller, controller_name(settings.run_id)),),
             options=OPTIONS,
         )
         self._server.add_generic_rpc_handlers((self._handlers(),))
@@ -92,24 +94,24 @@ class Server:
         return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
     @property
-    def alone(self) -> float:
-        """For how many seconds no controller has been there."""
-        return 0.0 if self._listening else time.monotonic() - self._heard
+    def seconds_alone(self) -> float:
+        """Seconds since a controller was last connected."""
+        return 0.0 if self._streams else time.monotonic() - self._last_call
 
-    def refuse(self) -> bool:
-        """Start no attempt any more; whether one was started."""
+    def stop_accepting(self) -> bool:
+        """Start no attempt from now on, and return whether one was started."""
         with self._lock:
             self._leaving = True
             return self._spec is not None
 
     def stop(self, grace: float) -> None:
-        """Take no more calls, and give those that are answered so many seconds."""
+        """Take no more calls, and wait `grace` seconds for those under way."""
         self._server.stop(grace).wait(grace + 1.0)
 
     # ── methods ──
 
     def _handshake(self, request: pb.HandshakeRequest, context: Any) -> pb.HandshakeReply:
-        self._judge(request.caller, context)
+        self._check_caller(request.caller, context)
         if request.protocol_version != PROTOCOL_VERSION:
             if self._spec is None:
                 self._ends.put(Exit.PROTOCOL_VERSION)
@@ -118,7 +120,7 @@ class Server:
                 f"this worker speaks version {PROTOCOL_VERSION} of the protocol, the controller version "
                 f"{request.protocol_version}: use an image with the controller's version of rivers-worker",
             )
-        found = self._checked(list(request.specs), context) if request.specs else []
+        found = self._look_up(list(request.specs), context) if request.specs else []
         return pb.HandshakeReply(
             protocol_version=PROTOCOL_VERSION,
             rivers_version=importlib.metadata.version("rivers-worker"),
@@ -128,7 +130,7 @@ class Server:
             problems=[pb.Problem(spec=index, message=text) for index, text in found],
         )
 
-    def _checked(self, specs: list[bytes], context: Any) -> list[tuple[int, str]]:
+    def _look_up(self, specs: list[bytes], context: Any) -> list[tuple[int, str]]:
         if self._spec is not None:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "refs are looked up before Execute, not after")
         seconds = min(CHECK_WITHIN, context.time_remaining() or CHECK_WITHIN)
@@ -142,75 +144,79 @@ class Server:
         return found or []
 
     def _execute(self, request: pb.ExecuteRequest, context: Any) -> Iterator[pb.Event]:
-        self._judge(request.caller, context)
+        self._check_caller(request.caller, context)
         with self._lock:
             if self._acknowledged:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the attempt is over, and its end has arrived")
+                context.abort(
+                    grpc.StatusCode.FAILED_PRECONDITION, "the attempt is over, and its result was acknowledged"
+                )
             if self._spec is None and self._leaving:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker was asked to end: it begins nothing")
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker is terminating: it starts nothing")
             if self._spec is None:
                 self._spec = request.spec
                 self._supervisor.execute(request.spec, request.pickle_key)
             elif self._spec != request.spec:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker has been given another spec")
-        yield from self._tell(0, request.caller.epoch, context)
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker runs another spec")
+        yield from self._stream_events(0, request.caller.epoch, context)
 
     def _attach(self, request: pb.AttachRequest, context: Any) -> Iterator[pb.Event]:
-        self._judge(request.caller, context)
+        self._check_caller(request.caller, context)
         if self._spec is None:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker has not been given a spec")
-        yield from self._tell(request.from_seq, request.caller.epoch, context)
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker has no spec yet")
+        yield from self._stream_events(request.from_seq, request.caller.epoch, context)
 
     def _cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelReply:
-        self._judge(request.caller, context)
+        self._check_caller(request.caller, context)
         self._supervisor.cancel(request.grace)
         return pb.CancelReply(state=self._state)
 
     def _ack(self, request: pb.AckRequest, context: Any) -> pb.AckReply:
-        """The end has arrived; where nothing was executed, nothing will be."""
-        self._judge(request.caller, context)
+        """End the worker: the result has arrived, or nothing is to be executed."""
+        self._check_caller(request.caller, context)
         with self._lock:
-            if self._spec is not None and not self._journal.ended:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the attempt goes on: nothing to acknowledge")
+            if self._spec is not None and not self._journal.is_ended:
+                context.abort(
+                    grpc.StatusCode.FAILED_PRECONDITION, "the attempt still runs: there is nothing to acknowledge"
+                )
             self._acknowledged = True
         self._ends.put(Exit.DONE)
         return pb.AckReply()
 
-    # ── what they share ──
+    # ── shared by the methods ──
 
     @property
     def _state(self) -> pb.State:
-        if self._journal.ended:
+        if self._journal.is_ended:
             return pb.STATE_ENDED
         return pb.STATE_WAITING if self._spec is None else pb.STATE_RUNNING
 
-    def _judge(self, caller: pb.Caller, context: Any) -> None:
-        """Whether this attempt is meant, and by a controller that has not been replaced."""
-        self._heard = time.monotonic()
+    def _check_caller(self, caller: pb.Caller, context: Any) -> None:
+        """Refuse a call for another attempt, or by a controller that has been replaced."""
+        self._last_call = time.monotonic()
         settings = self._settings
         if (caller.run_id, caller.attempt_id) != (settings.run_id, settings.attempt_id):
             context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"this worker serves attempt {settings.attempt_id} of run {settings.run_id}, and no other",
+                f"this worker serves only attempt {settings.attempt_id} of run {settings.run_id}",
             )
         with self._lock:
             replaced = caller.epoch < self._epoch
             self._epoch = max(self._epoch, caller.epoch)
         if replaced:
             context.abort(grpc.StatusCode.ABORTED, f"a controller of epoch {self._epoch} has taken over")
-        self._journal.wake()  # streams of a lower epoch end
+        self._journal.wake()  # ends the streams of a lower epoch
 
-    def _tell(self, seq: int, epoch: int, context: Any) -> Iterator[pb.Event]:
-        """The events after a number as they come, heartbeats in between, until the last one or the caller is gone."""
+    def _stream_events(self, seq: int, epoch: int, context: Any) -> Iterator[pb.Event]:
+        """Yield the events after `seq` as they come, with heartbeats, until the last one or until the caller leaves."""
         context.add_callback(self._journal.wake)
         with self._lock:
-            self._listening += 1
+            self._streams += 1
         try:
             beat = time.monotonic() + self._settings.heartbeat
             while context.is_active():
                 if epoch < self._epoch:
                     context.abort(grpc.StatusCode.ABORTED, f"a controller of epoch {self._epoch} has taken over")
-                over = self._journal.ended
+                over = self._journal.is_ended
                 for entry in self._journal.after(seq, 0.0 if over else max(0.0, beat - time.monotonic())):
                     yield _event(entry, entry.seq - seq - 1)
                     seq = entry.seq
@@ -221,11 +227,11 @@ class Server:
                     beat = time.monotonic() + self._settings.heartbeat
         finally:
             with self._lock:
-                self._listening -= 1
-            self._heard = time.monotonic()
+                self._streams -= 1
+            self._last_call = time.monotonic()
 
 
-def _event(entry: Entry, dropped: int) -> pb.Event:
+def _event(entry: JournalEntry, dropped: int) -> pb.Event:
     if entry.field == "lost":
         return pb.Event(seq=entry.seq, lost=pb.Lost.FromString(entry.data), last=entry.last, dropped=dropped)
     return pb.Event(seq=entry.seq, step_event=entry.data, last=entry.last, dropped=dropped)

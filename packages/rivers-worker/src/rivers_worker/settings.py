@@ -1,4 +1,4 @@
-"""What a worker is started with: its environment, which whoever starts it sets."""
+"""Read a worker's settings from its environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rivers_worker.errors import CredentialsError
 
-__all__ = ["INTERNAL", "Settings"]
+__all__ = ["INTERNAL", "WorkerSettings"]
 
 INTERNAL = (
     "RIVERS_RUN_ID",
@@ -25,19 +25,20 @@ INTERNAL = (
     "RIVERS_HEARTBEAT",
     "RIVERS_TERMINATION_LOG",
 )
-"""The variables that are the worker's own; a body's environment is without them."""
+"""Variables of the worker itself, which are removed from a body's environment."""
 
 TERMINATION_LOG = "/dev/termination-log"
-"""Where Kubernetes reads a container's last words, unless it was told another path."""
-MOST_SECONDS = 1e7
+"""Kubernetes' default path for a container's termination message."""
+MAX_SECONDS = 1e7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """One attempt's worker: whom it serves, where it listens, how long it waits (seconds), what bodies may import.
+class WorkerSettings:
+    """The settings of one attempt's worker; times are in seconds.
 
-    `controller` is the controller's certificate, base64 of DER. `modules` are imported before the spec comes, `allowed`
-    are prefixes of the modules that refs may name (none: any). `termination_log` is a path, or None for no last words.
+    `controller` is the controller's certificate, base64 of DER. `modules` are imported before the spec comes. `allowed`
+    are the modules whose definitions a spec may name, each with the modules below it (none: any). `termination_log` is
+    a path, or None to write no outcome.
     """
 
     run_id: str
@@ -54,11 +55,11 @@ class Settings:
     termination_log: str | None
 
     @classmethod
-    def from_environment(cls, env: Mapping[str, str], modules: Sequence[str] = ()) -> Settings:
-        """Read the variables; `modules` are further ones, from the command line.
+    def from_environment(cls, env: Mapping[str, str], modules: Sequence[str] = ()) -> WorkerSettings:
+        """Read the environment; `modules` are further ones, from the command line.
 
         Raises:
-            CredentialsError: whom to serve is not said, or a number is none; the text names the variable.
+            CredentialsError: a required variable is missing, or a number is invalid; the text names the variable.
         """
         log = env.get("RIVERS_TERMINATION_LOG")
         if log is None and os.access(TERMINATION_LOG, os.W_OK):
@@ -81,7 +82,7 @@ class Settings:
 
 def _needed(env: Mapping[str, str], name: str) -> str:
     if not env.get(name):
-        raise CredentialsError(f"{name} is not set: a worker serves one attempt of one controller, who sets it")
+        raise CredentialsError(f"{name} is not set: expected the controller that starts the worker to set it")
     return env[name]
 
 
@@ -93,8 +94,8 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= MOST_SECONDS:
-        raise CredentialsError(f"{name}={text!r}: seconds above 0 are allowed")
+    if not 0 < value <= MAX_SECONDS:
+        raise CredentialsError(f"invalid {name}={text!r}: expected seconds above 0")
     return value
 
 

@@ -1,10 +1,10 @@
-"""The body's process, as its server sees it: started at once, told what to do, outlived.
+"""Supervise the body's process for the server: start it, send it work, read its events, reap it.
 
     start ──▶ GO ──▶ (CHECK …) ──▶ SPEC ──▶ events ──▶ RESULT ──▶ the process ends by itself
                                      │
              cancel: SIGTERM, SIGKILL to its group after the grace       it ends without a RESULT: a Lost event
 
-It is started by exec and in a session of its own: it holds no key, and a signal for it reaches what it has started.
+It is started by exec, so it holds no key, and in a session of its own, so a signal reaches what it has started.
 """
 
 from __future__ import annotations
@@ -25,66 +25,66 @@ from rivers_process import prctl
 from rivers_process.cgroup import MemoryCgroup
 from rivers_process.frames import FrameReader, write_frame
 from rivers_worker import frames
-from rivers_worker.ending import Exit, leave_outcome
+from rivers_worker.exit_codes import Exit, write_outcome
 from rivers_worker.journal import Journal
-from rivers_worker.orphans import bury_until, kill_children
-from rivers_worker.settings import INTERNAL, Settings
+from rivers_worker.orphans import kill_children, reap_until
+from rivers_worker.settings import INTERNAL, WorkerSettings
 from rivers_worker.v1 import worker_pb2 as pb
 
 __all__ = ["Supervisor"]
 
 DRAIN = 2.0
-"""Seconds in which the last frames of a process that has ended are read."""
+"""Seconds in which the last frames of an ended process are read."""
 LINGER = 2.0
-"""Seconds that a body which has told its result has for what it runs at exit, when the server ends."""
-MOST_GRACE = 1e6
-MOST_TRACE = 32 << 10
+"""Seconds for the exit hooks of a body that has sent its result, when the server ends."""
+MAX_GRACE = 1e6
+MAX_TRACE = 32 << 10
 SHORT_TRACE = 1500
-"""Bytes of a native traceback in the stream, and in the last words."""
+"""Bytes of a native traceback in the stream, and in the termination message."""
 
 Problems = list[tuple[int, str]]
 
 
 class Supervisor:
-    """Owns the body's process; `code` is the exit code that the attempt's end makes of the server's."""
+    """The owner of the body's process; `code` is the server's exit code once the attempt has ended."""
 
-    def __init__(self, settings: Settings, journal: Journal) -> None:
+    def __init__(self, settings: WorkerSettings, journal: Journal) -> None:
         self.code: int = Exit.DONE
         self._settings = settings
         self._journal = journal
-        self._began = self._cancelled = self._quiet = False
+        self._has_started = self._is_cancelled = self._is_closing = False
         self._detail = ""
         self._lock = threading.Lock()
-        self._gone = False
+        self._has_ended = False
         self._answers: dict[int, SimpleQueue[Problems | None]] = {}
-        self._asked = 0
+        self._questions = 0
         self._kill_at = float("inf")
         _protect_this_process()
         self._memory = MemoryCgroup()
         self._oom_kills = self._memory.oom_kills()
         self._process, self._inbox, self._outbox, self._trace = _start(settings)
-        self._due: SimpleQueue[tuple[bytes, bytes]] = SimpleQueue()
+        self._outgoing: SimpleQueue[tuple[bytes, bytes]] = SimpleQueue()
         _thread("rivers-body-inbox", self._write)
         self._reader = _thread("rivers-body-events", self._read)
         self._waiter = _thread("rivers-body-end", self._wait)
 
     def go(self) -> None:
-        """Let it import the user's code."""
-        self._due.put((frames.GO, b""))
+        """Let the body's process import the user's code."""
+        self._outgoing.put((frames.GO, b""))
 
     def check(self, specs: list[bytes], seconds: float) -> Problems | None:
-        """Have the refs of encoded specs looked up: position and what is wrong, for each that leads nowhere.
+        """Have the body's process resolve the refs of encoded specs; return position and cause of each problem.
 
-        None where the answer is not there in time: user code is imported for it.
+        Return None if there is no answer in time: it imports user code first.
         """
         answer: SimpleQueue[Problems | None] = SimpleQueue()
         with self._lock:
-            if self._gone:
+            if self._has_ended:
                 return _unknown(len(specs))
-            self._asked += 1
-            number = self._asked
+            self._questions += 1
+            number = self._questions
             self._answers[number] = answer
-        self._due.put((frames.CHECK, json.dumps([number, [spec.hex() for spec in specs]]).encode()))
+        self._outgoing.put((frames.CHECK, json.dumps([number, [spec.hex() for spec in specs]]).encode()))
         try:
             found = answer.get(timeout=seconds)
         except Empty:
@@ -95,14 +95,14 @@ class Supervisor:
         return _unknown(len(specs)) if found is None else found
 
     def execute(self, spec: bytes, pickle_key: bytes) -> None:
-        """Hand over the encoded spec, and the key of the run's pickles."""
-        self._due.put((frames.SPEC, len(pickle_key).to_bytes(4, "big") + pickle_key + spec))
+        """Send the encoded spec, and the key of the run's pickles."""
+        self._outgoing.put((frames.SPEC, len(pickle_key).to_bytes(4, "big") + pickle_key + spec))
 
     def cancel(self, grace: float) -> None:
-        """Ask the body to stop, and kill it after so many seconds; asked again, the earlier end counts."""
-        self._cancelled = True
+        """Ask the body to stop, and kill it after `grace` seconds; of several calls the earliest end counts."""
+        self._is_cancelled = True
         self._send(os.kill, signal.SIGTERM)
-        grace = min(max(0.0, grace), MOST_GRACE)
+        grace = min(max(0.0, grace), MAX_GRACE)
         until = time.monotonic() + grace
         with self._lock:
             sooner, self._kill_at = until < self._kill_at, min(until, self._kill_at)
@@ -112,45 +112,46 @@ class Supervisor:
             timer.start()
 
     def kill(self) -> None:
-        """End the body and everything in its group."""
+        """Kill the body and everything in its process group."""
         self._send(os.killpg, signal.SIGKILL)
 
     def end(self) -> None:
-        """Leave no process behind; what is not told by now is told to nobody."""
-        if self._journal.ended:
+        """Leave no process behind; events from now on are lost."""
+        if self._journal.is_ended:
             self._waiter.join(LINGER)
-        self._quiet = True
+        self._is_closing = True
         self.kill()
         self._waiter.join(2 * DRAIN)
 
     def _send(self, send: Callable[[int, int], None], number: int) -> None:
-        """A signal to the body or its group. Until it is waited for, its number is nobody else's."""
+        """Send a signal to the body or its group."""
         with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
+            # Until it is waited for, the kernel gives its pid to no other process.
             if self._process.returncode is None:
                 send(self._process.pid, number)
 
     # ── threads ──
 
     def _write(self) -> None:
-        """Nobody waits for a body that imports for minutes and reads nothing meanwhile."""
-        with contextlib.suppress(OSError):  # its end is told by whoever waits for it
+        """Write frames in a thread of its own: a body that imports for minutes does not read its pipe."""
+        with contextlib.suppress(OSError):  # the thread that waits for it reports its end
             while True:
-                write_frame(self._inbox, *self._due.get())
+                write_frame(self._inbox, *self._outgoing.get())
 
     def _read(self) -> None:
         try:
             reader = FrameReader(self._outbox, frames.MAX_PAYLOAD)
             while (frame := reader.next()) is not None:
-                self._take(*frame)
+                self._handle(*frame)
         except (ValueError, IndexError, TypeError) as error:  # user code has written to our pipe
-            self._detail = f"its process said what cannot be understood: {type(error).__name__}: {error}"
+            self._detail = f"its process sent a frame that cannot be read: {type(error).__name__}: {error}"
             self.kill()
 
-    def _take(self, kind: bytes, payload: bytes) -> None:
+    def _handle(self, kind: bytes, payload: bytes) -> None:
         if kind == frames.LOG:
             self._journal.add("step_event", payload, log=True)
         elif kind == frames.STARTED:
-            self._began = True
+            self._has_started = True
             self._journal.add("step_event", payload)
         elif kind == frames.CHECKED:
             number, problems = json.loads(payload)
@@ -158,33 +159,33 @@ class Supervisor:
                 if number in self._answers:
                     self._answers[number].put([(int(index), str(text)) for index, text in problems])
         elif kind == frames.RESULT:
-            self._take_result(payload)
+            self._handle_result(payload)
         else:
             raise ValueError(f"a frame of kind {kind!r}")
 
-    def _take_result(self, payload: bytes) -> None:
-        """An exit code, a brief result that fits into the last words, and the whole one."""
+    def _handle_result(self, payload: bytes) -> None:
+        """Handle an exit code, a brief result that fits into the termination message, and the whole one."""
         code, length = payload[0], int.from_bytes(payload[1:5], "big")
         brief, whole = payload[5 : 5 + length], payload[5 + length :]
         self.code = code
-        self._leave(pb.Outcome(attempt_id=self._settings.attempt_id, step_event=brief))
+        self._write_outcome(pb.Outcome(attempt_id=self._settings.attempt_id, step_event=brief))
         self._journal.add("step_event", whole, last=True)
 
     def _wait(self) -> None:
-        bury_until(self._process.pid)
-        self.kill()  # what it has left in its group
+        reap_until(self._process.pid)
+        self.kill()  # its group may hold processes that it has left
         self._reader.join(DRAIN)
         with self._lock:
             status = self._process.wait()
-            self._gone = True
+            self._has_ended = True
             for answer in self._answers.values():
                 answer.put(None)
         kill_children(DRAIN)
-        if not (self._journal.ended or self._quiet):
-            self._tell_loss(status)
+        if not (self._journal.is_ended or self._is_closing):
+            self._report_loss(status)
 
-    def _tell_loss(self, status: int) -> None:
-        lost = pb.Lost(started=self._began, cancelled=self._cancelled)
+    def _report_loss(self, status: int) -> None:
+        lost = pb.Lost(started=self._has_started, cancelled=self._is_cancelled)
         if status < 0:
             lost.signal = -status
         else:
@@ -202,11 +203,11 @@ class Supervisor:
         if trace := _available(self._trace):
             lost.native_traceback, brief.native_traceback = trace, trace[:SHORT_TRACE]
         self.code = Exit.FAILED
-        self._leave(pb.Outcome(attempt_id=self._settings.attempt_id, lost=brief))
+        self._write_outcome(pb.Outcome(attempt_id=self._settings.attempt_id, lost=brief))
         self._journal.add("lost", lost.SerializeToString(), last=True)
 
-    def _leave(self, outcome: pb.Outcome) -> None:
-        leave_outcome(self._settings.termination_log, outcome)
+    def _write_outcome(self, outcome: pb.Outcome) -> None:
+        write_outcome(self._settings.termination_log, outcome)
 
 
 def _unknown(count: int) -> Problems:
@@ -221,16 +222,16 @@ def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
 
 
 def _protect_this_process() -> None:
-    """Its memory holds the key, and a body has the same user: no ptrace, no /proc/…/mem, no core file."""
+    """Close this process's memory, which holds the key, to the body: it runs as the same user."""
     prctl.forbid_inspection()
     prctl.adopt_orphans()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _start(settings: Settings) -> tuple[subprocess.Popen[bytes], int, int, int]:
-    """The process, and our ends of its inbox, its outbox and the pipe for native tracebacks."""
+def _start(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], int, int, int]:
+    """Start the process; return it and this side's ends of its inbox, its outbox and the pipe for native tracebacks."""
     (to_body, inbox), (outbox, from_body), (trace, to_trace) = os.pipe(), os.pipe(), os.pipe()
-    os.set_blocking(to_trace, False)  # it is read at the end: a crash must not wait for room
+    os.set_blocking(to_trace, False)  # read at the end only: a crash must not wait for room in the pipe
     own = {
         "parent": os.getpid(),
         "attempt_id": settings.attempt_id,
@@ -257,6 +258,6 @@ def _start(settings: Settings) -> tuple[subprocess.Popen[bytes], int, int, int]:
 def _available(fd: int) -> str:
     os.set_blocking(fd, False)
     try:
-        return os.read(fd, MOST_TRACE).decode(errors="replace")
+        return os.read(fd, MAX_TRACE).decode(errors="replace")
     except OSError:
         return ""

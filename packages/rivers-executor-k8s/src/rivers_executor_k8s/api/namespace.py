@@ -21,7 +21,7 @@ from rivers_executor_k8s.api.port_forward import PortForward
 from rivers_executor_k8s.api.rate_limit import RateLimiter, pause
 from rivers_executor_k8s.pod.names import STEP_CONTAINER, is_ours
 from rivers_executor_k8s.pod.objects import Event, EventList, Pod, PodList
-from rivers_worker.announcement import MOST_BYTES, announcement_in
+from rivers_worker.announcement import MAX_ANNOUNCEMENT_BYTES, announcement_in
 from rivers_worker.errors import AnnouncementError
 
 __all__ = ["Cluster", "NameTakenError", "PodRefusedError"]
@@ -190,7 +190,7 @@ class Cluster:
 
     async def read_announcement(self, name: str) -> bytes:
         """Return the beginning of the worker's log, up to its announcement if that arrives within ten seconds."""
-        query = {"container": STEP_CONTAINER, "follow": "true", "limitBytes": str(MOST_BYTES)}
+        query = {"container": STEP_CONTAINER, "follow": "true", "limitBytes": str(MAX_ANNOUNCEMENT_BYTES)}
         output = b""
         with contextlib.suppress(TimeoutError, AnnouncementError):
             async with (

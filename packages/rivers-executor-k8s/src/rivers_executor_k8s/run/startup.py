@@ -1,6 +1,6 @@
 """Wait until a created pod runs its worker; report why it is pending, and give up on what cannot start.
 
-`pending.cause_of` has the rules on what is fatal; this module adds the clock.
+`pending.find_cause` has the rules on what is fatal; this module adds the clock.
 """
 
 from __future__ import annotations

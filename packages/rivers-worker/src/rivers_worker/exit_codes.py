@@ -1,4 +1,4 @@
-"""How a worker's process ends: its exit code, and its last words for who can read those and not its stream."""
+"""Define the exit codes of a worker, and write its outcome to the termination log."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import enum
 
 from rivers_worker.v1 import worker_pb2 as pb
 
-__all__ = ["MOST_WORDS", "Exit", "leave_outcome"]
+__all__ = ["MAX_OUTCOME_BYTES", "Exit", "write_outcome"]
 
-MOST_WORDS = 4096
+MAX_OUTCOME_BYTES = 4096
 """Bytes of a termination message; Kubernetes cuts what is longer."""
 
 
 class Exit(enum.IntEnum):
-    """The exit codes of `rivers-worker serve`; SIGTERM is 128 and its number, as shells have it."""
+    """The exit codes of `rivers-worker serve`; SIGTERM is 128 plus its number, as in shells."""
 
     DONE = 0
     FAILED = 10
@@ -28,10 +28,10 @@ class Exit(enum.IntEnum):
     SIGTERM = 143
 
 
-def leave_outcome(path: str | None, outcome: pb.Outcome) -> None:
-    """Write the last words; where they cannot be written, or are too long to be read whole, there are none."""
+def write_outcome(path: str | None, outcome: pb.Outcome) -> None:
+    """Write an outcome to the termination log, unless it is too long to be read whole or cannot be written."""
     text = b"rivers-outcome 1 " + base64.b64encode(outcome.SerializeToString())
-    if path is None or len(text) > MOST_WORDS:
+    if path is None or len(text) > MAX_OUTCOME_BYTES:
         return
     with contextlib.suppress(OSError), open(path, "wb") as file:
         file.write(text)

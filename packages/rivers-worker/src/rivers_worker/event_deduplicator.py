@@ -1,4 +1,4 @@
-"""What has arrived of one attempt: each event once and in order, however often its stream broke and began again."""
+"""Emit each event of an attempt once and in order, however often its stream breaks and is resumed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from rivers_worker.errors import WorkerProtocolError
 from rivers_worker.outcome import lost_result
 from rivers_worker.v1 import worker_pb2 as pb
 
-__all__ = ["Intake"]
+__all__ = ["EventDeduplicator"]
 
 
-class Intake:
-    """Takes the messages of an attempt's streams and tells `emit` what is new.
+class EventDeduplicator:
+    """The events of one attempt, from all of its streams; `emit` takes those that are new.
 
-    `seq` is the number of the last event that has arrived, 0 before the first. `result` is how the attempt ended, once
-    it has.
+    `seq` is the number of the last event, 0 before the first. `result` is the attempt's result once it has arrived.
     """
 
     def __init__(self, attempt_id: str, emit: Callable[[StepEvent], None], worker: str = "") -> None:
@@ -32,10 +31,10 @@ class Intake:
         self._worker = worker
 
     def take(self, data: bytes) -> None:
-        """Take one encoded `Event`; one that has been here before is passed over.
+        """Take one encoded `Event`, and drop it if it has arrived before.
 
         Raises:
-            WorkerProtocolError: it cannot be read, or it is not of this attempt.
+            WorkerProtocolError: it cannot be read, or belongs to another attempt.
         """
         try:
             event = pb.Event.FromString(data)
@@ -44,33 +43,33 @@ class Intake:
         if event.seq <= self.seq:  # a heartbeat, or a repetition
             return
         missing = event.seq - self.seq - 1
-        # Before anything is told: whatever `emit` does, no event is told twice.
+        # Counted before it is emitted: `emit` may raise, and the event must not be emitted twice.
         self.seq = event.seq
         if missing:
             self._emit(self._gap(missing))
         if event.HasField("lost"):
             self.result = lost_result(event.lost, self._attempt_id, self._worker)
         elif event.HasField("step_event"):
-            self._tell(event)
+            self._deliver(event)
         if event.last and self.result is None:
-            raise WorkerProtocolError(f"the worker's last event, number {event.seq}, tells no result")
+            raise WorkerProtocolError(f"the worker's last event, number {event.seq}, holds no result")
 
-    def _tell(self, event: pb.Event) -> None:
+    def _deliver(self, event: pb.Event) -> None:
         try:
-            told = decode_event_protobuf(event.step_event)
+            step_event = decode_event_protobuf(event.step_event)
         except SpecDecodeError as error:
             raise WorkerProtocolError(f"the worker's event number {event.seq} cannot be read: {error}") from error
-        if not isinstance(told, StepResult):
-            self._emit(told)
-        elif told.attempt_id != self._attempt_id:
+        if not isinstance(step_event, StepResult):
+            self._emit(step_event)
+        elif step_event.attempt_id != self._attempt_id:
             raise WorkerProtocolError(
-                f"the worker told the result of attempt {told.attempt_id!r}, and it was asked for {self._attempt_id!r}"
+                f"the worker sent the result of attempt {step_event.attempt_id!r}, expected {self._attempt_id!r}"
             )
         else:
-            self.result = told
+            self.result = step_event
 
     def _gap(self, missing: int) -> LogRecord:
-        """Stands for log records that the worker dropped, as it keeps a bounded number and the body waits for none."""
+        """Return a record in place of those that the worker has dropped: it keeps a bounded number of them."""
         plural = "s were" if missing > 1 else " was"
         text = f"{missing} log record{plural} dropped here: they came faster than they were fetched"
         return warning_record(text, self._attempt_id)
