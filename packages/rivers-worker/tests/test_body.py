@@ -362,7 +362,7 @@ class TestDeath:
         lost = told(worker.run(worker.spec("babbles")))[-1]
 
         assert isinstance(lost, pb.Lost)
-        assert "cannot be understood" in lost.detail
+        assert "cannot be read" in lost.detail
 
     def test_an_interrupt_of_its_own(self, serve: Serve) -> None:
         """A body that raises KeyboardInterrupt is cancelled by itself: no loss."""

@@ -305,7 +305,7 @@ class TestAck:
         worker = serve()
         stream = worker.execute(worker.spec("waits"))
         worker.noted("waits")
-        with refused(grpc.StatusCode.FAILED_PRECONDITION, "goes on"):
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "still runs"):
             worker.ack(1)
 
         worker.cancel(5.0)

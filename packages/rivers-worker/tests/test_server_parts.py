@@ -14,7 +14,7 @@ import pytest
 from rivers_worker.errors import CredentialsError
 from rivers_worker.exit_codes import MAX_OUTCOME_BYTES, write_outcome
 from rivers_worker.journal import PER_ENTRY, Journal
-from rivers_worker.settings import INTERNAL, WorkerSettings
+from rivers_worker.settings import INTERNAL, ServeSettings
 from rivers_worker.v1 import worker_pb2 as pb
 
 NEEDED = {"RIVERS_RUN_ID": "run-1", "RIVERS_ATTEMPT_ID": "a", "RIVERS_CONTROLLER_CERTIFICATE": "eA=="}
@@ -55,7 +55,7 @@ what_a_child_gets()
 class TestSettings:
     def test_defaults(self) -> None:
         """What is not said is as the documentation has it."""
-        settings = WorkerSettings.from_environment({**NEEDED, "RIVERS_TERMINATION_LOG": ""})
+        settings = ServeSettings.from_environment({**NEEDED, "RIVERS_TERMINATION_LOG": ""})
 
         assert ("127.0.0.1:0", socket.gethostname()) == (settings.listen, settings.worker)
         assert (120.0, 30.0, 5.0) == (settings.orphan_ttl, settings.grace, settings.heartbeat)
@@ -69,7 +69,7 @@ class TestSettings:
     def test_modules(self) -> None:
         """Modules come from the environment and from the command line, prefixes from the environment alone."""
         env = {**NEEDED, "RIVERS_MODULES": "a, b ,,", "RIVERS_ALLOWED_MODULES": " x.y"}
-        settings = WorkerSettings.from_environment(env, ["c"])
+        settings = ServeSettings.from_environment(env, ["c"])
 
         assert (("a", "b", "c"), ("x.y",)) == (settings.modules, settings.allowed)
 
@@ -78,7 +78,7 @@ class TestSettings:
     def test_seconds_that_are_none(self, name: str, value: str) -> None:
         """A number of seconds that is none names its variable, the value and what is allowed."""
         with pytest.raises(CredentialsError, match=f"invalid {name}='{value}': expected seconds above 0"):
-            WorkerSettings.from_environment({**NEEDED, name: value})
+            ServeSettings.from_environment({**NEEDED, name: value})
 
     def test_all_are_kept_from_the_body(self) -> None:
         """Every variable that a worker reads is one that its body does not see."""
@@ -126,7 +126,7 @@ class TestJournal:
         journal.add("lost", b"", last=True)
         journal.add("step_event", b"late", log=True)
 
-        assert journal.ended
+        assert journal.is_ended
         assert [1] == [entry.seq for entry in journal.after(0, 0)]
 
     def test_wakes_who_waits(self) -> None:

@@ -16,7 +16,7 @@ from rivers_process.fork import ignore_signal
 from rivers_worker.errors import CredentialsError
 from rivers_worker.exit_codes import Exit
 from rivers_worker.journal import Journal
-from rivers_worker.settings import WorkerSettings
+from rivers_worker.settings import ServeSettings
 from rivers_worker.supervisor import Supervisor
 
 __all__ = ["main", "run"]
@@ -33,14 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve.add_argument("--module", action="append", default=[], help="a module to import before the spec comes")
     options = parser.parse_args(arguments)
     try:
-        settings = WorkerSettings.from_environment(os.environ, options.module)
+        settings = ServeSettings.from_environment(os.environ, options.module)
     except CredentialsError as error:
         sys.stderr.write(f"rivers-worker: {error}\n")
         return Exit.CREDENTIALS
     return _serve(settings)
 
 
-def _serve(settings: WorkerSettings) -> int:
+def _serve(settings: ServeSettings) -> int:
     # A signal handler must not take a lock, and this queue takes none. The kernel drops SIGTERM for a container's first
     # process as long as that has no handler, so the handler is set before gRPC is loaded.
     ends: SimpleQueue[Exit] = SimpleQueue()

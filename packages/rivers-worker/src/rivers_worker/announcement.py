@@ -25,7 +25,8 @@ MAX_ANNOUNCEMENT_BYTES = 16 * 1024
 
 _WORD = "rivers-worker"
 _MARK = re.compile(rb"rivers-worker (\d{1,9}) ")
-_LONGEST = 4096  # an EC certificate takes about 540 characters
+# An EC certificate takes about 540 characters of base64.
+_LONGEST = 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class AuthInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpcio s
         return guarded
 
     def _check(self, context: Any) -> None:
+        # Checking takes two parses of X.509 and is repeated for each call, so verdicts are kept, though not many.
         (certificate,) = context.auth_context().get("x509_pem_cert", ()) or (b"",)
         if certificate not in self._verdicts and len(self._verdicts) < MAX_REMEMBERED:
             self._verdicts[certificate] = is_peer(

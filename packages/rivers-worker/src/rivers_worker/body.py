@@ -97,6 +97,7 @@ class Body:
         if self._runner is not None:
             self._runner.stop(self._settings.attempt_id)
         elif self._importing:
+            # Only once: a second KeyboardInterrupt could come in the handler of the first.
             self._importing = False
             raise KeyboardInterrupt("the attempt was cancelled")
 
@@ -106,6 +107,7 @@ class Body:
                 self._importing = not self._is_cancelled
                 if self._importing:
                     importlib.import_module(name)
+            # A module may call sys.exit() when it is imported.
             except BaseException as error:  # noqa: BLE001 - a step that needs it fails, others do not need it
                 self._log(f"importing {name!r} raised {describe_exception(error)}")
             finally:
@@ -146,6 +148,7 @@ class Body:
             result = runner.run_step(spec)
         except KeyboardInterrupt as error:  # raised by the body itself; the run ends for it
             result = interrupted_result(spec.attempt_id, error, runner.worker)
+        # The end of the attempt is sent last: nothing may follow it.
         for problem in runner.close():
             self._emit(warning_record(problem, spec.attempt_id))
         ignore_signal(signal.SIGTERM)  # the attempt is over
@@ -175,7 +178,8 @@ class Body:
         self._send_frame(frames.RESULT, bytes([code]) + len(brief).to_bytes(4, "big") + brief + whole)
 
     def _emit(self, event: StepEvent) -> None:
-        if isinstance(event, LogRecord) and event.stream == "log":  # what is printed goes there by itself
+        # Printed text reaches the container's log by itself.
+        if isinstance(event, LogRecord) and event.stream == "log":
             self._log(event.message)
         kind = frames.STARTED if isinstance(event, StepStarted) else frames.LOG
         self._send_frame(kind, encode_event_protobuf(event))
@@ -183,6 +187,8 @@ class Body:
     def _log(self, text: str) -> None:
         """Write to the container's log too, unless its reader is too slow."""
         data = f"{text}\n".encode(errors="replace")
+        # A runtime that stops reading fills this pipe, and the body must not hang for that. The pipe is shared, so it is not
+        # made non-blocking: a write of at most PIPE_BUF bytes after POLLOUT does not wait.
         ready = select.poll()
         ready.register(self._container_log, select.POLLOUT)
         with contextlib.suppress(OSError):
@@ -231,13 +237,16 @@ def main() -> None:
     inbox, outbox, trace = map(int, sys.argv[2:5])
     for fd in (inbox, outbox, trace):
         os.set_inheritable(fd, False)
+    # The supervisor may have died before the kernel was asked to kill this process with it.
     if not prctl.die_with_parent(settings.parent):
         return
     close_in_children(inbox, outbox, trace)
     ignore_signal(signal.SIGINT)
     body = Body(settings, inbox, outbox)
     set_signal(signal.SIGTERM, body.handle_sigterm)
-    dump_tracebacks(signal.SIGTERM, trace)  # a hang in native code leaves its stack, too
+    # Python handlers run between bytecodes only; this one is C code, so a hang in native code leaves its stack.
+    dump_tracebacks(signal.SIGTERM, trace)
+    # User code may read sys.argv at its import.
     sys.argv[1:] = []
     body.work()
     end_process()

@@ -60,7 +60,8 @@ __all__ = [
     "outcome_in",
 ]
 
-_BATCH = 3 << 20  # bytes of specs in one message
+# Bytes of specs in one message, below gRPC's limit of 4 MiB for all of it.
+_BATCH = 3 << 20
 _ACK_TRIES = 3
 
 

@@ -73,6 +73,7 @@ class Identity:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rivers")])
         now = dt.datetime.now(dt.UTC)
+        # Self-signed: each side is given the other's certificate as its only root.
         certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)

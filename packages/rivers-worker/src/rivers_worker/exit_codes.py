@@ -31,6 +31,7 @@ class Exit(enum.IntEnum):
 def write_outcome(path: str | None, outcome: pb.Outcome) -> None:
     """Write an outcome to the termination log, unless it is too long to be read whole or cannot be written."""
     text = b"rivers-outcome 1 " + base64.b64encode(outcome.SerializeToString())
+    # The kubelet cuts a longer message at its end, and half of it cannot be decoded.
     if path is None or len(text) > MAX_OUTCOME_BYTES:
         return
     with contextlib.suppress(OSError), open(path, "wb") as file:

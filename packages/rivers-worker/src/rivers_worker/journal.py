@@ -73,6 +73,7 @@ class Journal:
             if self._seq <= seq:
                 self._changed.wait(seconds)
             found: list[JournalEntry] = []
+            # From the end: streams that keep up ask for the last few of many.
             for entry in reversed(self._entries):
                 if entry.seq <= seq:
                     break

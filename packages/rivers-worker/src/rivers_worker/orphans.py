@@ -16,6 +16,7 @@ PAUSE = 0.01
 def reap_until(pid: int) -> None:
     """Wait until a child has ended, and reap all others that end before it; it is left for `waitpid`."""
     while True:
+        # WNOWAIT leaves a child that has ended a zombie, so that its id is not used again.
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
         if ended is None or ended.si_pid == pid:
             return

@@ -22,6 +22,7 @@ def outcome_in(message: str, attempt_id: str) -> StepResult | None:
 
     Return None if there is none that can be read whole, or only another attempt's.
     """
+    # The runtime may put log lines before it, as terminationMessagePolicy FallbackToLogsOnError does.
     for line in reversed(message.splitlines()):
         if line.startswith(_MARK):
             return _outcome(line.removeprefix(_MARK).strip(), attempt_id)

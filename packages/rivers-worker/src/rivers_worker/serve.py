@@ -14,7 +14,7 @@ from rivers_worker.errors import CredentialsError
 from rivers_worker.exit_codes import Exit
 from rivers_worker.journal import Journal
 from rivers_worker.server import StepServer
-from rivers_worker.settings import WorkerSettings
+from rivers_worker.settings import ServeSettings
 from rivers_worker.supervisor import Supervisor
 
 __all__ = ["serve"]
@@ -25,7 +25,7 @@ FLUSH = 5.0
 """Seconds of the grace, at most a third of it, that are left to send the result after SIGTERM."""
 
 
-def serve(settings: WorkerSettings, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit]) -> int:
+def serve(settings: ServeSettings, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit]) -> int:
     """Serve the attempt until it is acknowledged, abandoned or terminated; return the exit code.
 
     `ends` gets the cause of the end, from a signal or from the server.

@@ -18,7 +18,7 @@ from rivers_worker.auth_interceptor import AuthInterceptor
 from rivers_worker.credentials import Identity, controller_name, decode_certificate
 from rivers_worker.exit_codes import Exit
 from rivers_worker.journal import Journal, JournalEntry
-from rivers_worker.settings import WorkerSettings
+from rivers_worker.settings import ServeSettings
 from rivers_worker.supervisor import Supervisor
 from rivers_worker.v1 import worker_pb2 as pb
 
@@ -35,7 +35,8 @@ REQUESTS: dict[str, Any] = {
 STREAMS = ("Execute", "Attach")
 MAX_MESSAGE = 4 << 20
 OPTIONS = (
-    ("grpc.so_reuseport", 0),  # else a body could bind the same port
+    # With SO_REUSEPORT a body, which has the same user, could bind the same port and take calls.
+    ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 8),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
@@ -62,7 +63,7 @@ class StepServer:
     """
 
     def __init__(
-        self, settings: WorkerSettings, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit]
+        self, settings: ServeSettings, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit]
     ) -> None:
         self.identity = Identity.of_worker(settings.attempt_id)
         self._settings = settings
@@ -113,6 +114,7 @@ class StepServer:
     def _handshake(self, request: pb.HandshakeRequest, context: Any) -> pb.HandshakeReply:
         self._check_caller(request.caller, context)
         if request.protocol_version != PROTOCOL_VERSION:
+            # Nobody can use a worker of another version; one that runs an attempt goes on with it.
             if self._spec is None:
                 self._ends.put(Exit.PROTOCOL_VERSION)
             context.abort(
@@ -152,6 +154,7 @@ class StepServer:
                 )
             if self._spec is None and self._leaving:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker is terminating: it starts nothing")
+            # A client whose connection broke does not know whether its first call arrived, and repeats it.
             if self._spec is None:
                 self._spec = request.spec
                 self._supervisor.execute(request.spec, request.pickle_key)
@@ -204,10 +207,12 @@ class StepServer:
             self._epoch = max(self._epoch, caller.epoch)
         if replaced:
             context.abort(grpc.StatusCode.ABORTED, f"a controller of epoch {self._epoch} has taken over")
-        self._journal.wake()  # ends the streams of a lower epoch
+        # Streams of a lower epoch look again, and end.
+        self._journal.wake()
 
     def _stream_events(self, seq: int, epoch: int, context: Any) -> Iterator[pb.Event]:
         """Yield the events after `seq` as they come, with heartbeats, until the last one or until the caller leaves."""
+        # gRPC ends the iterator of a caller that is gone only when it yields; the callback ends its wait before that.
         context.add_callback(self._journal.wake)
         with self._lock:
             self._streams += 1
@@ -216,6 +221,7 @@ class StepServer:
             while context.is_active():
                 if epoch < self._epoch:
                     context.abort(grpc.StatusCode.ABORTED, f"a controller of epoch {self._epoch} has taken over")
+                # Read before the entries: an end that comes in between is found in the next turn.
                 over = self._journal.is_ended
                 for entry in self._journal.after(seq, 0.0 if over else max(0.0, beat - time.monotonic())):
                     yield _event(entry, entry.seq - seq - 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rivers_worker.errors import CredentialsError
 
-__all__ = ["INTERNAL", "WorkerSettings"]
+__all__ = ["INTERNAL", "ServeSettings"]
 
 INTERNAL = (
     "RIVERS_RUN_ID",
@@ -33,7 +33,7 @@ MAX_SECONDS = 1e7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
+class ServeSettings:
     """The settings of one attempt's worker; times are in seconds.
 
     `controller` is the controller's certificate, base64 of DER. `modules` are imported before the spec comes. `allowed`
@@ -55,7 +55,7 @@ class WorkerSettings:
     termination_log: str | None
 
     @classmethod
-    def from_environment(cls, env: Mapping[str, str], modules: Sequence[str] = ()) -> WorkerSettings:
+    def from_environment(cls, env: Mapping[str, str], modules: Sequence[str] = ()) -> ServeSettings:
         """Read the environment; `modules` are further ones, from the command line.
 
         Raises:

@@ -28,7 +28,7 @@ from rivers_worker import frames
 from rivers_worker.exit_codes import Exit, write_outcome
 from rivers_worker.journal import Journal
 from rivers_worker.orphans import kill_children, reap_until
-from rivers_worker.settings import INTERNAL, WorkerSettings
+from rivers_worker.settings import INTERNAL, ServeSettings
 from rivers_worker.v1 import worker_pb2 as pb
 
 __all__ = ["Supervisor"]
@@ -48,7 +48,7 @@ Problems = list[tuple[int, str]]
 class Supervisor:
     """The owner of the body's process; `code` is the server's exit code once the attempt has ended."""
 
-    def __init__(self, settings: WorkerSettings, journal: Journal) -> None:
+    def __init__(self, settings: ServeSettings, journal: Journal) -> None:
         self.code: int = Exit.DONE
         self._settings = settings
         self._journal = journal
@@ -101,6 +101,7 @@ class Supervisor:
     def cancel(self, grace: float) -> None:
         """Ask the body to stop, and kill it after `grace` seconds; of several calls the earliest end counts."""
         self._is_cancelled = True
+        # To the body's process alone: its handler ends the body, which may want to end its own children in order.
         self._send(os.kill, signal.SIGTERM)
         grace = min(max(0.0, grace), MAX_GRACE)
         until = time.monotonic() + grace
@@ -108,6 +109,7 @@ class Supervisor:
             sooner, self._kill_at = until < self._kill_at, min(until, self._kill_at)
         if sooner:
             timer = threading.Timer(grace, self.kill)
+            # The server may end before the timer: `end` kills what is left.
             timer.daemon = True
             timer.start()
 
@@ -134,7 +136,8 @@ class Supervisor:
 
     def _write(self) -> None:
         """Write frames in a thread of its own: a body that imports for minutes does not read its pipe."""
-        with contextlib.suppress(OSError):  # the thread that waits for it reports its end
+        # EPIPE means that it has ended, which the thread that waits for it reports.
+        with contextlib.suppress(OSError):
             while True:
                 write_frame(self._inbox, *self._outgoing.get())
 
@@ -143,7 +146,8 @@ class Supervisor:
             reader = FrameReader(self._outbox, frames.MAX_PAYLOAD)
             while (frame := reader.next()) is not None:
                 self._handle(*frame)
-        except (ValueError, IndexError, TypeError) as error:  # user code has written to our pipe
+        except (ValueError, IndexError, TypeError) as error:
+            # User code can write to any descriptor of its process, ours among them.
             self._detail = f"its process sent a frame that cannot be read: {type(error).__name__}: {error}"
             self.kill()
 
@@ -165,6 +169,7 @@ class Supervisor:
 
     def _handle_result(self, payload: bytes) -> None:
         """Handle an exit code, a brief result that fits into the termination message, and the whole one."""
+        # The termination message is written before the result is sent: the controller may delete the pod at once.
         code, length = payload[0], int.from_bytes(payload[1:5], "big")
         brief, whole = payload[5 : 5 + length], payload[5 + length :]
         self.code = code
@@ -173,7 +178,9 @@ class Supervisor:
 
     def _wait(self) -> None:
         reap_until(self._process.pid)
-        self.kill()  # its group may hold processes that it has left
+        # The process is a zombie until `wait` below, so its group's id is not in use again.
+        self.kill()
+        # A process that it left behind may hold the pipe open, so the reader may not see its end.
         self._reader.join(DRAIN)
         with self._lock:
             status = self._process.wait()
@@ -190,6 +197,7 @@ class Supervisor:
             lost.signal = -status
         else:
             lost.exit_code = status
+        # The kernel does not say whom it has killed for memory, only how many in the cgroup.
         before, after = self._oom_kills, self._memory.oom_kills()
         if before is not None and after is not None and after > before:
             lost.oom_kills = after - before
@@ -224,14 +232,16 @@ def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
 def _protect_this_process() -> None:
     """Close this process's memory, which holds the key, to the body: it runs as the same user."""
     prctl.forbid_inspection()
+    # As a subreaper it inherits daemons that the body has started, and can kill them.
     prctl.adopt_orphans()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _start(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], int, int, int]:
+def _start(settings: ServeSettings) -> tuple[subprocess.Popen[bytes], int, int, int]:
     """Start the process; return it and this side's ends of its inbox, its outbox and the pipe for native tracebacks."""
     (to_body, inbox), (outbox, from_body), (trace, to_trace) = os.pipe(), os.pipe(), os.pipe()
-    os.set_blocking(to_trace, False)  # read at the end only: a crash must not wait for room in the pipe
+    # Nobody reads this pipe before the end: faulthandler must not wait for room in it while the process crashes.
+    os.set_blocking(to_trace, False)
     own = {
         "parent": os.getpid(),
         "attempt_id": settings.attempt_id,
