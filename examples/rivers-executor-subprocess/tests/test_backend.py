@@ -205,7 +205,7 @@ def test_a_spec_that_is_too_large_costs_no_process(opened: Opened, tmp_path: Pat
     """A spec beyond the limits is refused by submit and by preflight, naming the field (S9)."""
     large = spec("base", tmp_path, metadata={str(n): "x" * 200_000 for n in range(6)})
 
-    with pytest.raises(rs.exceptions.SpecTooLargeError, match="metadata"):
+    with pytest.raises(rs.exceptions.SpecLimitError, match="metadata"):
         opened.backend.submit(large)
     (problem,) = opened.backend.preflight([large])
 

@@ -119,7 +119,7 @@ def test_after_shutdown(place: Path) -> None:
     assert [] == list(place.iterdir())
     assert TOTAL == float(loaded.sum())
     assert os.getpid() == repo.load_node("seen")[0]
-    with pytest.raises(InputLoadError, match=r"'numbers' is gone(.|\n)*the repository was shut down"):
+    with pytest.raises(InputLoadError, match=r"'numbers' was removed(.|\n)*the repository was shut down"):
         repo.load_node("numbers")
 
 

@@ -14,10 +14,12 @@ import rivers_executor_subprocess
 from rivers_executor_subprocess import SubprocessBackend, SubprocessExecutor
 
 import rivers as rs
+import rivers_process.fork
+import rivers_process.prctl
 from rivers.exceptions import ConfigurationError
 
 SOURCE = Path(rivers_executor_subprocess.__file__).parent
-DOORS = {"rivers", "rivers.exceptions", "rivers.protocol", "rivers.spi"}
+DOORS = {"rivers", "rivers.exceptions", "rivers.protocol", "rivers.spi", "rivers_process.fork", "rivers_process.prctl"}
 
 
 def imported() -> set[str]:
@@ -44,6 +46,7 @@ def test_it_uses_the_public_doors_only() -> None:
 def test_it_takes_public_names_only() -> None:
     """Every name it imports from rivers is in the `__all__` of the module it is imported from."""
     modules = {"rivers.exceptions": rs.exceptions, "rivers.protocol": rs.protocol, "rivers.spi": rs.spi}
+    modules |= {"rivers_process.fork": rivers_process.fork, "rivers_process.prctl": rivers_process.prctl}
     for file in SOURCE.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module in modules:
