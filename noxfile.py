@@ -53,7 +53,7 @@ def install_workspace(session: nox.Session, *groups: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, format, layers, and changelog fragments that build."""
+    """Check style, format, layers, wording, and that the changelog fragments build."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -61,6 +61,7 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports", "--no-cache", env={"PYTHONPATH": ":".join(SOURCES)})
     for package in PACKAGES:
         session.run("towncrier", "build", "--draft", "--version", "next", "--dir", str(package), silent=True)
+    session.run("python", ".ci/language.py")
 
 
 @nox.session
