@@ -35,6 +35,8 @@ PUBLIC = (
     "rivers.spi",
     "rivers.testing",
     "rivers_k8s_testing",
+    "rivers_process.fork",
+    "rivers_process.prctl",
     "rivers_worker.client",
 )
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n`]*)$")
