@@ -115,9 +115,12 @@ class Transport:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE):
                 await self._session.close()
-        # Connections that were in use are not awaited by the session; they see the end of their sockets now.
-        for _ in range(3):
-            await asyncio.sleep(0)
+        # The session does not await connections that were in use. Their transports see the end of their sockets in the
+        # next turns of the loop, how many depends on TLS, and report nothing when they have closed the descriptor.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE):
+                while any(own.fileno() != -1 for own in self._sockets):  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.001)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._closed:
