@@ -62,7 +62,18 @@ def _make(hint: Any) -> Check | None:
     return _by_class(hint) if isinstance(hint, type) else None
 
 
+def _alias_value(alias: Any, arguments: tuple[Any, ...]) -> Any:
+    try:
+        return alias.__value__[arguments]
+    except TypeError:
+        # It uses none of its parameters.
+        return alias.__value__
+
+
 def _generic(hint: Any, origin: Any, arguments: tuple[Any, ...]) -> Check | None:
+    # A `type` statement with parameters, such as `NDArray` in numpy's releases for Python 3.12 and newer.
+    if hasattr(origin, "__value__"):
+        return lambda value: _problem(checker(_alias_value(origin, arguments)), value)
     if origin in (typing.Union, types.UnionType):
         return _union(hint, arguments)
     if origin is typing.Literal:
