@@ -30,7 +30,7 @@ def spec(step: str = "s") -> StepSpec:
 
 @contextlib.asynccontextmanager
 async def session_of(fake: FakeCluster, route: Route | None = None, **settings: Any) -> AsyncIterator[Session]:
-    """A session of run `r` that watches; it is closed at the end, and nothing was left to tell."""
+    """A session of run `r` that watches; closing it at the end reports no problem."""
     executor = rs.Executor.kubernetes("test:1", **settings)
     async with opened(fake) as cluster:
         session = Session(

@@ -19,7 +19,7 @@ SIDE_CAR = {"name": "proxy", "image": "proxy:2"}
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    """A cluster; this process's environment says of no pod that it were its own."""
+    """A cluster, and an environment that names no pod as this process's own."""
     for variable in (*POD_NAME_VARIABLES, "RIVERS_CONTAINER_NAME"):
         monkeypatch.delenv(variable, raising=False)
     with plain_cluster() as cluster:
@@ -89,7 +89,7 @@ class TestSeveralContainers:
         assert "RIVERS_CONTAINER_NAME" in str(caught.value.hint)
 
     def test_named(self, fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-        """RIVERS_CONTAINER_NAME says which is the controller's."""
+        """RIVERS_CONTAINER_NAME names the controller's container."""
         monkeypatch.setenv("POD_NAME", "me")
         monkeypatch.setenv("RIVERS_CONTAINER_NAME", "proxy")
 
@@ -106,7 +106,7 @@ class TestSeveralContainers:
 
 class TestNoPod:
     def test_outside(self, fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Outside, an image must be given, and nobody owns the pods; the API server is not asked."""
+        """Outside, an image must be given, and the pods have no owner; the API server is not asked."""
         monkeypatch.setenv("POD_NAME", "me")
 
         assert ("mine:3", None) == found(fake, "mine:3", inside=False)
@@ -116,6 +116,6 @@ class TestNoPod:
         assert [] == fake.requests
 
     def test_not_found(self, fake: FakeCluster) -> None:
-        """A pod whose name cannot be found out is told as that."""
+        """A pod whose name cannot be found is an error that says so."""
         with pytest.raises(ConfigurationError, match="its pod was not found"):
             found(fake)

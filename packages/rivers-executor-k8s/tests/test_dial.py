@@ -27,7 +27,7 @@ while True:
         connection.sendall(b"hello")
 """
 NOWHERE = "127.0.0.2"
-"""An address of this machine at which nobody listens."""
+"""An address of this machine without a listener."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def listening(fake: FakeCluster, session: Session) -> tuple[Pod, int]:
 
 
 async def greeted(target: str) -> str:
-    """What is said at a target of gRPC."""
+    """Return the greeting at a target of gRPC."""
     if target.startswith("unix:"):
         reader, writer = await asyncio.open_unix_connection(target.removeprefix("unix:"))
     else:
@@ -86,7 +86,7 @@ class TestWays:
         in_session(fake, act)
 
     def test_nobody_answers(self, fake: FakeCluster) -> None:
-        """Where nobody answers at the first worker's address, all are called through the API server."""
+        """If the first worker's address does not answer, all workers are called through the API server."""
 
         async def act(session: Session) -> None:
             pod, port = await listening(fake, session)

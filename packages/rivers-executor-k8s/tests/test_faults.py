@@ -40,7 +40,7 @@ def disturbed(fake: FakeCluster, start: Start, disturb: Callable[[str], None], *
 
 class TestThePodEnds:
     def test_body_exits(self, fake: FakeCluster, start: Start) -> None:
-        """A body that ends its process is infrastructure, with the exit code, and its server has told so."""
+        """A body that ends its process is infrastructure, with the exit code that its server reports."""
         failure = failure_of(start(pod_steps.exits).end(), "exits")
 
         assert rs.FailureReason.INFRASTRUCTURE == failure.reason
@@ -54,7 +54,7 @@ class TestThePodEnds:
         assert "SIGKILL" in failure.message
 
     def test_server_is_killed(self, fake: FakeCluster, start: Start) -> None:
-        """A server that is killed leaves the pod to tell: infrastructure, never the body's error (K30)."""
+        """A killed server is found by the pod's status: infrastructure, never the body's error (K30)."""
         failure = failure_of(start(pod_steps.kills_its_server).end(), "kills_its_server")
 
         assert rs.FailureReason.INFRASTRUCTURE == failure.reason
@@ -193,7 +193,7 @@ class TestTheApiServer:
         ids=["cut", "ERROR 410", "ERROR 500", "garbage", "duplicate", "replay", "reorder", "HTTP 410"],
     )
     def test_watch(self, fake: FakeCluster, start: Start, fault: Fault, notes: Notes) -> None:
-        """Whatever a watch is told, steps run once and end (K9, K10, K17 to K19)."""
+        """Whatever a watch delivers, steps run once and end (K9, K10, K17 to K19)."""
         fake.faults.add(fault, verb="watch", resource="pods", times=5)
         result = start(pod_steps.one, pod_steps.two).end()
 
@@ -212,7 +212,7 @@ class TestTheApiServer:
         assert result.success
 
     def test_quota(self, fake: FakeCluster, start: Start, pods: Any) -> None:
-        """A quota makes steps wait, says so, and loses none (K3)."""
+        """A quota makes steps wait, is reported, and loses none (K3)."""
         assets = [rs.Asset(pod_steps.naps, name=f"n{i}") for i in range(3)]
         fake.quota(pods=1)
         going = start(*assets, executor=pods(env={"RIVERS_TEST_SECONDS": "3"}))
@@ -233,7 +233,7 @@ class TestTheApiServer:
 
 class TestPending:
     def test_unschedulable(self, fake: FakeCluster, start: Start, pods: Any) -> None:
-        """A pod that no node takes is told within seconds with the scheduler's words, and given up at the end (K20)."""
+        """A pod that no node takes is reported within seconds with the scheduler's message, then given up (K20)."""
         fake.unschedulable("0/1 nodes are available: 1 node(s) had untolerated taint.")
         going = start(pod_steps.one, executor=pods(startup_timeout=3.0))
         said = going.until("StepLog", "one")

@@ -67,8 +67,8 @@ class Outcome:
     ],
 )
 def test_log_without_announcement(sleeping: FakeCluster, fault: Fault | None, words: str) -> None:
-    """A worker that cannot be heard ends with the launch's deadline, which says what was seen last; the wait is
-    reported long before."""
+    """A worker without an announcement ends with the launch's deadline and its last state; the wait is reported
+    long before."""
     if fault is not None:
         sleeping.faults.add(fault, resource="pods/log")
     outcome = Outcome(sleeping)

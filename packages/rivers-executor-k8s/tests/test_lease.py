@@ -92,7 +92,7 @@ def _text(age: float) -> str:
 
 class TestTake:
     def test_free(self, fake: FakeCluster) -> None:
-        """A run that nobody carries out is ours at once, with epoch 0, and its lease is gone afterwards."""
+        """A run without a controller is taken at once, with epoch 0, and its lease is gone afterwards."""
 
         async def act(cluster: Cluster) -> None:
             async with taken(cluster) as lock:
@@ -150,7 +150,7 @@ class TestTake:
         in_cluster(fake, act)
 
     def test_refused(self, fake: FakeCluster) -> None:
-        """Who may not make leases is told by the API server's own words."""
+        """A user who may not create leases gets the API server's own error."""
         fake.deny("create", "leases")
 
         async def act(cluster: Cluster) -> None:
@@ -162,7 +162,7 @@ class TestTake:
 
 class TestTakeOver:
     def test_alive(self, fake: FakeCluster) -> None:
-        """A run whose controller renews its lease is nobody else's; the holder is named and loses nothing."""
+        """A run whose controller renews its lease cannot be taken; the error names the holder."""
 
         async def act(cluster: Cluster) -> None:
             other = RunLease(cluster, "r", None, QUICK)
@@ -179,7 +179,7 @@ class TestTakeOver:
         in_cluster(fake, act)
 
     def test_dead(self, fake: FakeCluster) -> None:
-        """A lease that nobody renews is taken over with a higher epoch."""
+        """A lease that is not renewed is taken over with a higher epoch."""
 
         async def act(cluster: Cluster) -> None:
             await cluster.create_lease(held("r", epoch=4))
@@ -203,7 +203,7 @@ class TestTakeOver:
         in_cluster(fake, act)
 
     def test_two_at_once(self, fake: FakeCluster) -> None:
-        """Of two that take over a dead run's lease at once one has it, and the other is told who."""
+        """Of two that take over a dead run's lease at once one gets it, and the other's error names it."""
 
         async def act(cluster: Cluster) -> None:
             await cluster.create_lease(held("r"))
@@ -262,7 +262,7 @@ class TestTakeOver:
 
 class TestLastUpdate:
     def test_by_the_api_server(self) -> None:
-        """What the API server has noted counts, the latest of it, and not what the holder's clock says."""
+        """The API server's latest record counts, and not the holder's clock."""
         found = last_update(held("r", age=5000.0, told=3.0))
 
         assert 3 <= (NOW - found).total_seconds() < 5

@@ -1,4 +1,4 @@
-"""The semantic cases of rivers-core, in this process and in pods of a FakeCluster: nothing tells the difference.
+"""Tests of the semantic cases of rivers-core in pods of a FakeCluster: results are those of this process.
 
 The pods are real worker processes that speak gRPC with mutual TLS. The same cases run on a real cluster in
 tests/cluster/test_parity_real.py.

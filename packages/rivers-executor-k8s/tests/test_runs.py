@@ -1,4 +1,4 @@
-"""Runs whose steps are pods: what comes of them, what is told, and what the cluster was asked for."""
+"""Tests of runs whose steps are pods: their results, their events, and the requests to the cluster."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_body_is_alone(fake: FakeCluster, repository: Repository) -> None:
 
 
 def test_logs(fake: FakeCluster, repository: Repository) -> None:
-    """What a body prints is told live, line by line, in its order."""
+    """A body's output becomes events live, line by line, in its order."""
     told = rs.ListSink()
     repository(pod_steps.talks).materialize(on_event=told)
 

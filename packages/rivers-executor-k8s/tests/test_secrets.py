@@ -50,7 +50,7 @@ def written(fake: FakeCluster) -> list[str]:
 
 
 def told(repo: rs.CodeRepository, **more: Any) -> list[str]:
-    """All that a run tells: events, result, exception with its traceback."""
+    """All that a run reports: events, result, exception with its traceback."""
     sink = rs.ListSink()
     said: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""Why a pod does not start is told, once and in time, and ends the attempt where waiting cannot help."""
+"""Tests of the wait for a worker: causes are reported once and in time, and fatal ones end it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fake() -> Iterator[FakeCluster]:
 
 
 class Told:
-    """How a start went: what was said and when, seconds after its beginning, and how it ended."""
+    """A start: its reports with their times in seconds, and how it ended."""
 
     def __init__(self) -> None:
         self.causes: list[PendingCause] = []
@@ -72,14 +72,14 @@ def note(fake: FakeCluster, pod: str, reason: str, message: str) -> None:
 
 
 def test_quick(fake: FakeCluster) -> None:
-    """Of a pod that starts nothing is told."""
+    """A pod that starts causes no report."""
     told = begun(fake)
 
     assert (None, []) == (told.error, told.words)
 
 
 def test_ended_already() -> None:
-    """A container that has run and ended is no failure to start: its end tells."""
+    """A container that has run and ended is no failure to start: its end gives the result."""
     with FakeCluster(command=[sys.executable, "-c", "raise SystemExit(3)"]) as fake:
         told = begun(fake)
 
@@ -88,7 +88,7 @@ def test_ended_already() -> None:
 
 class TestTold:
     def test_once(self, fake: FakeCluster) -> None:
-        """A cause that lasts is told once, however often the pod changes; another one is told, too."""
+        """A cause that lasts is reported once, however often the pod changes; another one is reported, too."""
         fake.unschedulable(NO_NODE)
 
         def befalls(pod: str) -> None:
@@ -122,7 +122,7 @@ class TestTold:
         assert told.error is None
 
     def test_silence(self, fake: FakeCluster) -> None:
-        """A pod of which nobody has said anything is told as pending after four seconds."""
+        """A pod without a reason is reported as pending after four seconds."""
         fake.start_delay = 5.0
         told = begun(fake)
 
@@ -131,7 +131,7 @@ class TestTold:
         assert told.error is None
 
     def test_events(self, fake: FakeCluster) -> None:
-        """What stands only in events is told by them."""
+        """A cause that is only in events is reported from them."""
         fake.start_delay = 5.0
         told = begun(fake, befalls=lambda pod: note(fake, pod, "FailedAttachVolume", "Multi-Attach error for volume"))
 
@@ -176,7 +176,7 @@ class TestFatal:
         assert begun(fake, befalls=befalls).error is None
 
     def test_of_events_persists(self, fake: FakeCluster) -> None:
-        """A volume's Secret that is missing, which only events tell, ends the attempt after some more seconds."""
+        """A volume's Secret that is missing, which is only in events, ends the attempt after some more seconds."""
         fake.start_delay = 60.0
         told = begun(fake, befalls=lambda pod: note(fake, pod, "FailedMount", NO_SECRET))
 
@@ -211,7 +211,7 @@ class TestTimeout:
         assert 1.5 <= told.took < 2.5
 
     def test_without_one(self, fake: FakeCluster) -> None:
-        """A pod of which nothing was heard in time says so."""
+        """A pod without any cause in time ends without one."""
         fake.start_delay = 60.0
         told = begun(fake, 1.5)
 

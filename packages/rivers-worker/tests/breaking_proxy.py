@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that breaks connections as a test tells it: the network between a client and a worker."""
+"""A TCP proxy on loopback that breaks connections on demand: the network between a client and a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers as real processes, and the check that every test leaves none behind."""
+"""Fixtures for workers as real processes, and the check that a test leaves none behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step server that says what a test tells it to, over real mutual TLS: for what a true worker never does."""
+"""A step server whose answers a test scripts, over real mutual TLS, for behaviour that a real worker never shows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STORY = numbered(STARTED, *(log(f"line {n}") for n in range(20)), RESULT)
 
 
 class Telling(list[StepEvent]):
-    """What a client has told; its `append` is the `emit`, and `reach` waits until it has told so much."""
+    """The events that a client has emitted; `append` is its `emit`, and `reach` waits for a number of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Telling(list[StepEvent]):
 
 
 class ScriptedWorker:
-    """Answers by `methods` (name in lower case → handler), else as a good worker that tells `story`.
+    """A server that answers by `methods` (name in lower case → handler), else as a good worker that streams `story`.
 
     `calls` holds what was called, in order: (method, request).
     """

@@ -1,4 +1,4 @@
-"""A `rivers-worker serve` of its own process, and plain calls to it: what it does is seen from outside."""
+"""A `rivers-worker serve` in a process of its own, and plain calls to it."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def next_told(stream: Any, kind: type = StepStarted) -> StepEvent:
 
 @contextlib.contextmanager
 def refused(code: grpc.StatusCode, *words: str) -> Iterator[None]:
-    """The call ends with this status, and says these words."""
+    """Expect the call to end with this status and these words."""
     with pytest.raises(grpc.RpcError) as refusal:
         yield
 

@@ -1,4 +1,4 @@
-"""The announcement: one line of a worker's output, found whatever stands around it, and nothing else taken for it."""
+"""Tests of the announcement: the one line of a worker's output that is found among any others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_line_that_has_not_ended_is_none(announced: Announcement, before: list
 
 @given(announcements, announcements, noise)
 def test_the_first_one_counts(announced: Announcement, forged: Announcement, between: list[bytes]) -> None:
-    """A second announcement, printed by whoever comes later, changes nothing; neither does the same line again."""
+    """A second announcement that comes later changes nothing; neither does the same line again."""
     first = announced.line.encode()
 
     assert announced == announcement_in(lines(first, *between, forged.line.encode(), first))
@@ -54,7 +54,7 @@ def test_the_first_one_counts(announced: Announcement, forged: Announcement, bet
 @example(b"rivers-worker 1\n")
 @example(b"\n\r\n\0")
 def test_garbage_is_none_or_a_typed_error(output: bytes) -> None:
-    """Any bytes are no announcement, or an error that says so; nothing else is raised."""
+    """Any bytes are no announcement, or an AnnouncementError; nothing else is raised."""
     found: object
     try:
         found = announcement_in(output)

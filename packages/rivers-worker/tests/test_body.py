@@ -1,4 +1,4 @@
-"""The body's process, through its server: what it runs, how it is stopped, how it dies, what it may not do."""
+"""Tests of the body's process through its server: running, cancelling, dying, and the limits of its rights."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TestWhatItRuns:
         assert ["hello"] == worker.notes
 
     def test_an_output_of_elements(self, serve: Serve) -> None:
-        """The keys of a dynamic output's elements are told."""
+        """The result holds the keys of a dynamic output's elements."""
         worker = serve()
         output = Output(name="streams", key="streams", io_handler=worker.store, mode=OutputMode.DYNAMIC)
         result = worker.result(worker.spec("streams", node=NodeKind.TASK, outputs=(output,)))
@@ -163,7 +163,7 @@ class TestWhatIsSeen:
         assert any("a pending timer was cancelled: ITIMER_REAL" in text for text in texts)
 
     def test_without_capture(self, serve: Serve) -> None:
-        """Where nobody wants it as events it is in the container's log all the same."""
+        """Output that is not captured as events is in the container's log all the same."""
         worker = serve()
         events = worker.run(worker.spec("speaks", logs=LogSettings(capture=False)))
         worker.ack()
@@ -210,7 +210,7 @@ class TestCancel:
         assert ["awaits", "cleaned up"] == worker.notes
 
     def test_one_that_does_not_stop(self, serve: Serve) -> None:
-        """What goes on after the grace is killed; the loss says that it was cancelled."""
+        """A body that runs on after the grace is killed; the loss says that it was cancelled."""
         worker = serve()
         stream = worker.execute(worker.spec("ignores"))
         worker.noted("ignores")
@@ -223,7 +223,7 @@ class TestCancel:
         assert Ending.CANCELLED is outcome_in(worker.termination, worker.attempt_id).ending  # type: ignore[union-attr]
 
     def test_one_in_native_code(self, serve: Serve) -> None:
-        """A body that never comes back to Python is killed after the grace, and its stack says where it was."""
+        """A body that never comes back to Python is killed after the grace, and its stack shows where it was."""
         worker = serve()
         stream = worker.execute(worker.spec("hogs"))
         worker.noted("hogs")
@@ -321,7 +321,7 @@ class TestDeath:
         ],
     )
     def test_is_told(self, serve: Serve, body: str, exit_code: int | None, number: int | None) -> None:
-        """The server outlives it and tells what it saw, in the stream, in the last words and by its code."""
+        """The server outlives it and reports it in the stream, in the termination message and by its exit code."""
         worker = serve()
         events = worker.run(worker.spec(body))
         lost = told(events)[-1]
@@ -342,7 +342,7 @@ class TestDeath:
         assert 10 == worker.ended()
 
     def test_a_crash_has_a_traceback(self, serve: Serve) -> None:
-        """Of a crash in native code the Python lines are told, in the last words as well."""
+        """A crash in native code is reported with its Python lines, in the termination message as well."""
         worker = serve()
         lost = told(worker.run(worker.spec("crashes")))[-1]
         left = outcome_in(worker.termination, worker.attempt_id)
@@ -357,7 +357,7 @@ class TestDeath:
         assert ["leaving"] == messages(worker.run(worker.spec("leaves")))
 
     def test_words_that_are_no_frames(self, serve: Serve) -> None:
-        """A body that writes into the pipe to its server is ended, as nothing that it says can be believed."""
+        """A body that writes into the pipe to its server is killed, as none of its frames can be trusted."""
         worker = serve()
         lost = told(worker.run(worker.spec("babbles")))[-1]
 
@@ -382,7 +382,7 @@ class TestDeath:
 
 class TestResultsThatDoNotFit:
     def test_too_large(self, serve: Serve) -> None:
-        """Metadata above the protocol's limit is a failure that says which limit, and another attempt would meet it."""
+        """Metadata above the protocol's limit is a failure that names the limit and is not transient."""
         worker = serve()
         result = worker.result(worker.spec("too_much", store=True))
         worker.ack()
@@ -393,7 +393,7 @@ class TestResultsThatDoNotFit:
         assert 10 == worker.ended()
 
     def test_a_long_failure(self, serve: Serve) -> None:
-        """A failure too long for the last words is cut there, and whole in the stream."""
+        """A failure too long for the termination message is cut there, and whole in the stream."""
         worker = serve()
         result = worker.result(worker.spec("long_failure"))
         left = outcome_in(worker.termination, worker.attempt_id)
@@ -418,7 +418,7 @@ class TestWhatItLeavesBehind:
         assert 0 == worker.ended()
 
     def test_processes_of_a_body_that_died(self, serve: Serve, nothing_is_left: str) -> None:
-        """The same when it was killed, before its loss is told."""
+        """The same when it was killed, before its loss is reported."""
         worker = serve()
         lost = told(worker.run(worker.spec("leaves_processes_and_dies")))[-1]
 
@@ -453,7 +453,7 @@ class TestWhatItLeavesBehind:
         stream.cancel()
 
     def test_a_fork(self, serve: Serve) -> None:
-        """A fork of the body tells nothing as the body: what it prints is told, how it ends is not."""
+        """A forked child of the body sends no events as the body: its output is reported, its end is not."""
         worker = serve()
         events = worker.run(worker.spec("forks", store=True))
 

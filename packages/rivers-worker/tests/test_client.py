@@ -1,4 +1,4 @@
-"""The client: what it tells its caller of a worker that behaves, and of one that does not."""
+"""Tests of the client against scripted workers, good ones and bad ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TOLD: list[StepEvent] = [STARTED, *(log(f"line {n}") for n in range(20))]
 
 
 def refusing(code: grpc.StatusCode, times: int = 1000) -> Callable[[Any, Any], Any]:
-    """A stream that is refused so many times, and then tells the story."""
+    """A stream that is refused so many times, and then sends the story."""
     left = [times]
 
     async def stream(request: Any, context: Any) -> AsyncIterator[pb.Event]:
@@ -65,7 +65,7 @@ def unused_port() -> int:
 
 class TestConnect:
     def test_it_says_who_is_there(self) -> None:
-        """A handshake tells the worker's name, versions and state, and the worker who calls."""
+        """A handshake returns the worker's name, versions and state, and names the caller."""
 
         async def test() -> None:
             async with serving(ScriptedWorker()) as worker, closing(worker.client(epoch=7)) as client:
@@ -77,7 +77,7 @@ class TestConnect:
         run(test)
 
     def test_a_worker_that_starts_late(self) -> None:
-        """While nobody listens yet the client dials again, and is there soon after the worker is (G1)."""
+        """While no worker listens yet the client dials again, and connects soon after the worker is there (G1)."""
 
         async def test() -> None:
             worker = ScriptedWorker()
@@ -92,7 +92,7 @@ class TestConnect:
         run(test)
 
     def test_nobody_is_there(self) -> None:
-        """The client gives up at its deadline, and says where it dialled, whom it pinned and what it saw last."""
+        """The client gives up at its deadline, and names the address, the pinned certificate and the last error."""
 
         async def test() -> None:
             worker = ScriptedWorker()
@@ -183,7 +183,7 @@ class TestCheck:
         run(test)
 
     def test_nothing_to_check(self) -> None:
-        """Without specs nobody is asked."""
+        """Without specs the worker is not called."""
 
         async def test() -> None:
             async with serving(ScriptedWorker()) as worker, closing(worker.client()) as client:
@@ -195,7 +195,7 @@ class TestCheck:
 
 class TestExecute:
     def test_all_that_is_told(self) -> None:
-        """The start and the logs arrive once and in order, the result is returned, and heartbeats are nobody's news."""
+        """The start and the logs arrive once and in order, the result is returned, and heartbeats are not emitted."""
 
         async def test() -> None:
             story = [HEARTBEAT, *STORY[:5], HEARTBEAT, HEARTBEAT, *STORY[5:]]
@@ -211,7 +211,7 @@ class TestExecute:
         run(test)
 
     def test_another_attempts_spec(self) -> None:
-        """A spec of another attempt is a mistake of the caller, and nobody is asked."""
+        """A spec of another attempt is a mistake of the caller, and the worker is not called."""
 
         async def test() -> None:
             async with serving(ScriptedWorker()) as worker, closing(worker.client()) as client:
@@ -223,7 +223,7 @@ class TestExecute:
         run(test)
 
     def test_dropped_logs(self) -> None:
-        """Numbers that are missing are told as one warning in their place."""
+        """Missing numbers become one warning in their place."""
 
         async def test() -> None:
             story = [*STORY[:3], *numbered(log("after"), start=10), *numbered(RESULT, start=12)]
@@ -377,7 +377,7 @@ class TestBreaks:
         run(test)
 
     def test_a_worker_that_repeats_itself(self) -> None:
-        """Events that arrive again, in a later stream or the same one, are told once."""
+        """Events that arrive again, in a later stream or the same one, are emitted once."""
 
         async def everything_twice(request: Any, context: Any) -> AsyncIterator[pb.Event]:
             for event in STORY[:10] + STORY[3:15]:
@@ -536,7 +536,7 @@ class TestCancelAndAck:
         run(test)
 
     def test_a_cancel_that_reaches_nobody(self) -> None:
-        """A cancel that nobody answers ends at `lost`."""
+        """A cancel without an answer ends at `lost`."""
 
         async def test() -> None:
             worker = ScriptedWorker()
@@ -559,7 +559,7 @@ class TestCancelAndAck:
         run(test)
 
     def test_an_ack_that_is_refused(self) -> None:
-        """Where another controller has taken over, the one before is told so."""
+        """A controller that another one has replaced gets an error that says so."""
 
         async def taken(request: Any, context: Any) -> None:
             await context.abort(grpc.StatusCode.ABORTED, "epoch 3 has taken over")

@@ -1,4 +1,4 @@
-"""The client through a network that breaks: every event once and in order, whatever happens to the bytes."""
+"""Tests of the client through a network that breaks: every event is emitted once and in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PATIENT = Deadlines(connect=20.0, handshake=5.0, silence=2.0, lost=20.0)
 
 
 async def told_through(worker: ScriptedWorker, proxy: BreakingProxy, deadlines: Deadlines = PATIENT) -> list[StepEvent]:
-    """What a client tells of an attempt through a proxy, its result included."""
+    """Return what a client emits of an attempt through a proxy, its result included."""
     async with closing(worker.client(deadlines, target=proxy.address)) as client:
         told: list[StepEvent] = []
         await client.connect()
@@ -61,7 +61,7 @@ def whole() -> dict[str, int]:
 @pytest.mark.parametrize("end", ["reset", "close"])
 @pytest.mark.parametrize("way", [DOWN, UP])
 def test_a_cut_anywhere(way: str, end: Literal["reset", "close"], whole: dict[str, int]) -> None:
-    """The first connection is cut after every 25th byte, either way, by RST or FIN: all is told once, in order (G5)."""
+    """The first connection is cut after every 25th byte, by RST or FIN: each event is emitted once, in order (G5)."""
     positions = range(0, whole[way] + 25, 25)
 
     async def cut(position: int) -> list[StepEvent]:
@@ -176,7 +176,7 @@ def test_a_slow_network() -> None:
 
 
 def test_a_network_that_stays_broken() -> None:
-    """A network that never works again ends in a typed error at `lost`, and what came before it has been told."""
+    """A network that never works again ends in a typed error at `lost`, after the events that came before."""
 
     async def test() -> None:
         async with serving(ScriptedWorker(execute=_starts)) as worker, breaking(worker.port) as proxy:

@@ -195,7 +195,7 @@ class TestTheServer:
         ("since", "until"), [(NOW - 2 * DAY, NOW - DAY), (NOW + DAY, NOW + 2 * DAY)], ids=["expired", "not yet valid"]
     )
     def test_a_controller_that_is_not_valid_now(self, since: dt.datetime, until: dt.datetime) -> None:
-        """The pinned controller does not get through before or after its certificate's time; its client says so."""
+        """The pinned controller cannot connect before or after its certificate's time, and its client says so."""
         name = controller_name("run")
         controller = made(name, CLIENT, since, until)
 
@@ -214,7 +214,7 @@ class TestTheServer:
         ids=["another run's name", "a server's role"],
     )
     def test_the_pinned_key_in_another_role(self, controller: Identity) -> None:
-        """A worker that was given the wrong certificate obeys nobody, not even the holder of its key (G11)."""
+        """A worker started with the wrong certificate obeys no controller, not even the holder of its key (G11)."""
 
         async def test() -> None:
             async with started(RIVERS_CONTROLLER_CERTIFICATE=controller.text) as worker:
@@ -310,7 +310,7 @@ async def _recording(target: int, recorded: list[bytes]) -> tuple[int, Callable[
 
 
 class TestTheClient:
-    """What the client says of a worker that is not the right one; it sends nothing to any of them."""
+    """Errors of a client that meets another worker than the announced one; it sends nothing to any of them."""
 
     BRIEF = Deadlines(connect=0.4, handshake=0.3, silence=0.3, lost=0.4)
 
@@ -337,7 +337,7 @@ class TestTheClient:
         ids=["another key", "another attempt", "a client's role", "expired", "not yet valid"],
     )
     def test_another_worker_answers(self, identity: Identity) -> None:
-        """Where another answers than was announced, as on a pod's address that is used again, nothing is said (K53)."""
+        """Where another answers than was announced, as on a pod's address that is used again, nothing is sent (K53)."""
 
         async def test() -> None:
             worker = ScriptedWorker()
@@ -378,7 +378,7 @@ class TestTheClient:
         run(test)
 
     def test_a_forged_announcement(self) -> None:
-        """Who follows a forged announcement reaches nobody; one that was cut is refused before a dial (G12)."""
+        """A client with a forged announcement reaches no worker; one that was cut is refused before a dial (G12)."""
 
         async def test() -> None:
             async with serving(ScriptedWorker()) as worker:
@@ -415,7 +415,7 @@ class TestTheClient:
         run(test)
 
     def test_a_refusal_by_the_guard(self) -> None:
-        """A controller that the worker's guard does not know is told that its credentials are wrong, at once."""
+        """A controller that the worker's interceptor does not know gets a credentials error at once."""
         controller = made(controller_name("other"), CLIENT)
 
         async def test() -> None:

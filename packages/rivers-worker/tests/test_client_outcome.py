@@ -1,4 +1,4 @@
-"""The termination message, read: the end of an attempt whose stream nobody could fetch."""
+"""Tests of reading a result from the termination message, without the stream."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_other_text_around_it(before: str, after: str) -> None:
 
 @pytest.mark.parametrize("outcome", [TOLD, LOST], ids=["result", "lost"])
 def test_a_message_that_was_cut(outcome: pb.Outcome) -> None:
-    """An outcome that was cut is none, or a whole one; never one that says less than was seen."""
+    """An outcome that was cut is none, or a whole one; never one with less than was written."""
     whole = message(outcome)
     found = [outcome_in(whole[:cut], "attempt") for cut in range(len(whole))]
 

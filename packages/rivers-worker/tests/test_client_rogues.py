@@ -1,4 +1,4 @@
-"""Connections that want nothing good: whatever knocks at a worker's port, it serves its controller (G16)."""
+"""Hostile connections: whatever comes to a worker's port, it serves its controller (G16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client with a real worker, through everything that can break between them: each body runs once, all is told."""
+"""Tests of the client with a real worker through all kinds of breaks: bodies run once, all events arrive."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def whole() -> dict[str, int]:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("way", "end", "count"), [(DOWN, "reset", 16), (DOWN, "close", 8), (UP, "reset", 8)])
 def test_a_cut(way: str, end: Literal["reset", "close"], count: int, whole: dict[str, int]) -> None:
-    """The connection is cut at places all over an attempt: everything is told once, and the body runs once (G5)."""
+    """The connection is cut at places all over an attempt: events are emitted once, and the body runs once (G5)."""
 
     async def cut(position: int) -> None:
         plan = Plan(**{way: position}, end=end)  # type: ignore[arg-type]
@@ -202,7 +202,7 @@ class TestAnEnd:
         run(test)
 
     def test_the_worker_is_killed(self) -> None:
-        """Of a worker that was killed nothing more comes: the client says so at `lost`, and what was told stays."""
+        """A killed worker sends nothing more: the client raises at `lost`, and keeps what it has emitted."""
 
         async def test() -> None:
             async with started() as worker, closing(worker.client(Deadlines(lost=2.0))) as client:
@@ -262,7 +262,7 @@ class TestAnEnd:
         run(test)
 
     def test_the_worker_is_asked_to_leave(self) -> None:
-        """At SIGTERM the worker cancels its body, tells the end, and exits with 143 (G19)."""
+        """At SIGTERM the worker cancels its body, sends the result, and exits with 143 (G19)."""
 
         async def test() -> None:
             async with started(RIVERS_GRACE="8") as worker, closing(worker.client()) as client:
@@ -277,7 +277,7 @@ class TestAnEnd:
 
 
 def test_a_slow_controller() -> None:
-    """While a controller fetches nothing the body goes on; what the worker could not keep is told as a gap (G9)."""
+    """While a controller fetches nothing the body goes on; dropped records are reported as a gap (G9)."""
 
     async def test() -> None:
         async with (
@@ -301,7 +301,7 @@ def test_a_slow_controller() -> None:
 
 
 def test_many_half_open_connections() -> None:
-    """Streams whose network is gone, as many as a client leaves behind until `lost`, keep nobody else out (G7)."""
+    """Streams whose network is gone, as many as a client leaves behind until `lost`, do not keep others out (G7)."""
 
     async def test() -> None:
         plans = [Plan(down=4500, end="silence") for _ in range(10)]
@@ -362,7 +362,7 @@ def test_two_controllers() -> None:
 
 
 def test_a_finished_attempt_is_not_run_again() -> None:
-    """Execute of an attempt that has ended tells it once more and runs nothing; after the ack there is nobody (G13)."""
+    """Execute of an ended attempt sends its events again and runs nothing; after the ack there is no worker (G13)."""
 
     async def test() -> None:
         async with started() as worker, closing(worker.client(QUICK)) as client:

@@ -1,4 +1,4 @@
-"""Keys and certificates: whom they name, what they allow, and what of them can be seen."""
+"""Tests of keys and certificates: names, usages, and that no key can be seen."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class TestBeforeDialling:
         self.check(Identity.of_worker("attempt").certificate)
 
     def test_another_attempt_announced_itself(self) -> None:
-        """The certificate of another attempt is refused, and both names are said."""
+        """The certificate of another attempt is refused with both names."""
         with pytest.raises(CredentialsError, match=r"(?s)other\.rivers.*attempt\.rivers"):
             self.check(Identity.of_worker("other").certificate)
 
@@ -170,7 +170,7 @@ class TestBeforeDialling:
             self.check(Identity.of_worker("attempt").certificate, now=NOW + away)
 
     def test_a_controller_that_has_expired(self) -> None:
-        """A controller whose own certificate has expired is told so, before it dials."""
+        """A controller whose own certificate has expired gets an error before it dials."""
         expired = Identity.of_controller("run", lifetime=-1.9 * HOUR)  # more than a session takes
 
         with pytest.raises(CredentialsError, match="controller's certificate is valid from"):

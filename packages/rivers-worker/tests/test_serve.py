@@ -1,4 +1,4 @@
-"""`rivers-worker serve`: how it begins and how it ends, by its exit codes and by what it leaves behind."""
+"""Tests of `rivers-worker serve`: its start, its exit codes and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_attempt(serve: Serve) -> None:
 
 class TestExitCodes:
     def test_a_failed_step(self, serve: Serve) -> None:
-        """A step that failed, and whose failure was told, ends the worker with 10."""
+        """A step that failed and whose failure was sent ends the worker with 10."""
         worker = serve()
         result = worker.result(worker.spec("fails"))
         worker.ack()
@@ -54,7 +54,7 @@ class TestExitCodes:
         assert 10 == worker.ended()
 
     def test_a_spec_that_cannot_be_read(self, serve: Serve) -> None:
-        """Bytes that are no spec are told as a failure that another attempt would meet again, and end it with 11."""
+        """Bytes that are no spec are a failure that is not transient, and end the worker with 11."""
         worker = serve()
         (event,) = numbered(worker.execute(b"\xff\xff"))
         worker.ack()
@@ -78,7 +78,7 @@ class TestExitCodes:
 
     @pytest.mark.parametrize("name", ["RIVERS_RUN_ID", "RIVERS_ATTEMPT_ID", "RIVERS_CONTROLLER_CERTIFICATE"])
     def test_whom_to_serve_is_not_said(self, serve: Serve, name: str) -> None:
-        """Without run, attempt or controller it says which is missing, announces nothing and ends with 12."""
+        """Without run, attempt or controller it names the missing one, announces nothing and ends with 12."""
         worker = serve(announces=False, **{name: None})
 
         assert 12 == worker.ended()
@@ -94,7 +94,7 @@ class TestExitCodes:
         assert "" == worker.output
 
     def test_another_version_of_the_protocol(self, serve: Serve) -> None:
-        """A controller of another version is told both, and the worker, of no use to it, ends with 14."""
+        """A controller of another version gets both versions, and the worker ends with 14."""
         worker = serve()
         with refused(grpc.StatusCode.UNIMPLEMENTED, "version 1", "version 2"):
             worker.handshake(version=2)
@@ -125,7 +125,7 @@ class TestExitCodes:
         assert 15 == worker.ended()
 
     def test_an_address_that_is_taken(self, serve: Serve) -> None:
-        """A port at which somebody listens already ends it with 70, and says the address."""
+        """A port that is in use ends it with 70 and names the address."""
         first = serve()
         address = f"127.0.0.1:{first.announcement.port}"
         second = serve(announces=False, RIVERS_LISTEN=address)
@@ -189,7 +189,7 @@ class TestNobodyCalls:
         assert 13 == worker.ended(0.1)
 
     def test_nobody_acknowledges(self, serve: Serve) -> None:
-        """A result that nobody acknowledges is kept for `orphan_ttl`; the code is that of the attempt then."""
+        """A result without an acknowledgement is kept for `orphan_ttl`; the exit code is that of the attempt then."""
         worker = serve(RIVERS_ORPHAN_TTL="1")
         result = worker.result(worker.spec("fails"))
 
@@ -218,7 +218,7 @@ class TestSigterm:
         assert 143 == worker.ended(10)
 
     def test_a_body_that_stops(self, serve: Serve) -> None:
-        """The body may clean up, its end is told and acknowledged, and the code is 143."""
+        """The body may clean up, its result is sent and acknowledged, and the code is 143."""
         worker = serve()
         stream = worker.execute(worker.spec("waits"))
         worker.noted("waits")
@@ -235,7 +235,7 @@ class TestSigterm:
         assert Ending.CANCELLED is outcome_in(worker.termination, worker.attempt_id).ending  # type: ignore[union-attr]
 
     def test_a_body_that_does_not_stop(self, serve: Serve) -> None:
-        """It is killed in time to tell its end before the grace is over."""
+        """It is killed in time to send its result before the grace is over."""
         worker = serve(RIVERS_GRACE="3")
         stream = worker.execute(worker.spec("ignores"))
         worker.noted("ignores")
@@ -290,7 +290,7 @@ class TestSigkill:
 
 class TestTheAnnouncement:
     def test_user_code_cannot_come_before_it(self, serve: Serve) -> None:
-        """A module that says at import what a worker says comes after the worker, also where it is imported at once."""
+        """A module that prints an announcement at import comes after the worker, also if it is imported at once."""
         worker = serve("--module", "announces_itself", RIVERS_MODULES="notes_at_import")
         worker.noted("imported")
         worker.handshake(worker.spec("quick"))
@@ -301,7 +301,7 @@ class TestTheAnnouncement:
         assert worker.announcement == announcement_in((worker.output + worker.errors).encode())
 
     def test_is_one_line(self, serve: Serve) -> None:
-        """It is all that a worker says of itself."""
+        """The line is the worker's whole output."""
         worker = serve()
         worker.run(worker.spec("quick"))
         worker.ack()
@@ -324,7 +324,7 @@ class TestVersion:
         assert ["0.1.0", "set()"] == printed.splitlines()
 
     def test_without_a_command(self) -> None:
-        """Without a command it says what there is, and its code is not one of an attempt's."""
+        """Without a command it prints its usage, and its code is not one of an attempt's."""
         done = subprocess.run([sys.executable, "-m", "rivers_worker"], capture_output=True, text=True, check=False)
 
         assert 2 == done.returncode

@@ -33,7 +33,7 @@ Serve = Callable[..., Served]
 class TestWhoIsMeant:
     @pytest.mark.parametrize("other", [{"run_id": "run-2"}, {"attempt_id": "another"}, {"run_id": ""}])
     def test_another_attempt(self, serve: Serve, other: dict[str, str]) -> None:
-        """A call for another run or attempt is refused, and says whom the worker serves."""
+        """A call for another run or attempt is refused with the attempt that the worker serves."""
         worker = serve()
         with refused(grpc.StatusCode.FAILED_PRECONDITION, worker.attempt_id, "run-1"):
             worker.handshake(caller=worker.caller(**other))
@@ -49,7 +49,7 @@ class TestWhoIsMeant:
 
 class TestHandshake:
     def test_its_state(self, serve: Serve) -> None:
-        """It says whether the attempt is waited for, runs, or has ended."""
+        """It returns whether the attempt is waited for, runs, or has ended."""
         worker = serve()
         before = worker.handshake().state
         stream = worker.execute(worker.spec("waits"))
@@ -173,7 +173,7 @@ class TestHandshake:
         assert time.monotonic() - began < 10
 
     def test_while_a_body_runs(self, serve: Serve) -> None:
-        """Refs are looked up before Execute: later there is nobody to do it."""
+        """Refs are looked up before Execute only: later the process runs the body."""
         worker = serve()
         stream = worker.execute(worker.spec("waits"))
         worker.noted("waits")
@@ -192,7 +192,7 @@ class TestHandshake:
 
 class TestExecute:
     def test_again(self, serve: Serve) -> None:
-        """The same spec again joins: both streams tell the same, and the body runs once."""
+        """The same spec again joins: both streams have the same events, and the body runs once."""
         worker = serve()
         first = worker.execute(worker.spec("waits"))
         second = worker.execute(worker.spec("waits"))
@@ -203,7 +203,7 @@ class TestExecute:
         assert ["waits", "cleaned up"] == worker.notes
 
     def test_at_once(self, serve: Serve) -> None:
-        """Of many calls at the same moment one starts the body, and all are told."""
+        """Of many calls at the same moment one starts the body, and all get its events."""
         worker = serve()
         told_to: list[list[pb.Event]] = []
         callers = [threading.Thread(target=lambda: told_to.append(worker.run(worker.spec("quick")))) for _ in range(6)]
@@ -269,7 +269,7 @@ class TestAttach:
             assert events[seq:] == numbered(worker.attach(seq))
 
     def test_while_the_body_runs(self, serve: Serve) -> None:
-        """What comes later is told to who attached as to who executed."""
+        """Later events go to callers of Attach and of Execute alike."""
         worker = serve()
         stream = worker.execute(worker.spec("waits"))
         worker.noted("waits")
@@ -289,7 +289,7 @@ class TestAttach:
 
 class TestAck:
     def test_twice(self, serve: Serve) -> None:
-        """The second one of a client that did not see the first one's reply is answered, or finds nobody."""
+        """A second ack, by a client that did not get the first one's reply, is answered or finds no worker."""
         worker = serve()
         worker.run(worker.spec("quick"))
         worker.ack(2)
@@ -314,7 +314,7 @@ class TestAck:
         assert 10 == worker.ended()
 
     def test_a_worker_that_is_not_needed(self, serve: Serve) -> None:
-        """Without an attempt it lets the worker go, with 0 and without last words."""
+        """Without an attempt it ends the worker with 0 and without a termination message."""
         worker = serve()
         worker.ack()
 
@@ -386,7 +386,7 @@ class TestStreams:
         assert len(events) > 100
 
     def test_nobody_listens(self, serve: Serve) -> None:
-        """Of a flood that nobody fetched, what is kept is bounded, and nothing but logs is dropped."""
+        """A flood without a reader is bounded, and only log records are dropped."""
         worker = serve()
         stream = worker.execute(worker.spec("floods"))
         next(stream)
@@ -446,7 +446,7 @@ def _free_port() -> int:
 
 
 def test_messages_are_whole(serve: Serve) -> None:
-    """What a body prints, what it logs and what its children print is told in order, each with its stream."""
+    """The output of a body, its log records and its children's output are events in order, each with its stream."""
     worker = serve()
     events = worker.run(worker.spec("speaks"))
 

@@ -1,4 +1,4 @@
-"""The server's parts alone: its settings, the ring of events, its last words, its memory."""
+"""Tests of the server's parts alone: settings, journal, termination message, memory."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ what_a_child_gets()
 
 class TestSettings:
     def test_defaults(self) -> None:
-        """What is not said is as the documentation has it."""
+        """Variables that are not set have the documented defaults."""
         settings = ServeSettings.from_environment({**NEEDED, "RIVERS_TERMINATION_LOG": ""})
 
         assert ("127.0.0.1:0", socket.gethostname()) == (settings.listen, settings.worker)
@@ -91,7 +91,7 @@ class TestSettings:
 
 class TestJournal:
     def test_is_numbered(self) -> None:
-        """Entries are numbered from 1, and those after a number are told in order."""
+        """Entries are numbered from 1, and those after a number are returned in order."""
         journal = Journal()
         for data in (b"a", b"b", b"c"):
             journal.add("step_event", data)
@@ -130,7 +130,7 @@ class TestJournal:
         assert [1] == [entry.seq for entry in journal.after(0, 0)]
 
     def test_wakes_who_waits(self) -> None:
-        """Who waits is woken by an entry, and by `wake`; else it waits as long as it said."""
+        """A wait ends with an entry, with `wake`, or after its seconds."""
         journal = Journal()
         began = time.monotonic()
         threading.Timer(0.05, journal.wake).start()

@@ -187,8 +187,8 @@ class Body:
     def _log(self, text: str) -> None:
         """Write to the container's log too, unless its reader is too slow."""
         data = f"{text}\n".encode(errors="replace")
-        # A runtime that stops reading fills this pipe, and the body must not hang for that. The pipe is shared, so it
-        # stays blocking: a write of at most PIPE_BUF bytes after POLLOUT does not wait.
+        # A runtime that stops reading fills this pipe, and the body must not hang for it. Others write to it, so
+        # it stays blocking: a write of at most PIPE_BUF bytes after POLLOUT does not wait.
         ready = select.poll()
         ready.register(self._container_log, select.POLLOUT)
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Bodies for the client's tests, as a worker imports them; each notes that it ran, so that a second time is seen."""
+"""Bodies for the client's tests, as a worker imports them; each records that it ran."""
 
 from __future__ import annotations
 

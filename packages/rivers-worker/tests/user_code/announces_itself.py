@@ -1,4 +1,4 @@
-"""Says at import what a worker says, to take its place."""
+"""Prints an announcement at import, to take the worker's place."""
 
 import os
 

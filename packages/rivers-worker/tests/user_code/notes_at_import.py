@@ -1,4 +1,4 @@
-"""Tells that it was imported."""
+"""Records that it was imported."""
 
 import os
 

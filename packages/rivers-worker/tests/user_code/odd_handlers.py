@@ -1,4 +1,4 @@
-"""IO handlers that cannot be made."""
+"""IO handlers that cannot be created."""
 
 from __future__ import annotations
 

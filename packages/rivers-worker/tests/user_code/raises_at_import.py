@@ -1,3 +1,3 @@
-"""Cannot be imported, and says why."""
+"""Cannot be imported, and raises the cause."""
 
 raise LookupError("no licence")
