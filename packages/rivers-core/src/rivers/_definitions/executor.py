@@ -65,11 +65,11 @@ class Executor(_Nested):
     requirement: ClassVar[str | None] = None
     """The requirement for pip that installs the backend, such as "rivers-slurm"; errors show it."""
     reach: ClassVar[Reach] = Reach.MACHINE
-    """How far from the controller steps run: in its process, on its machine or anywhere."""
+    """The distance of steps from the controller: in its process, on its machine or anywhere."""
     async_reach: ClassVar[Reach | None] = None
     """The same for async steps, where it differs."""
     is_inline: ClassVar[bool] = False
-    """Whether steps run in the thread that calls them. Tasks with such an executor run inside the step of their graph
+    """True if steps run in the thread that calls them. Tasks with such an executor run inside the step of their graph
     asset when that has an executor of another kind."""
 
     def __post_init__(self) -> None:
