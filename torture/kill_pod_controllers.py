@@ -28,7 +28,7 @@ from rivers_executor_k8s.api.client import load_api_client
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.names import MANAGED
 from rivers_executor_k8s.run.lease import LEASE_SECONDS
-from rivers_executor_k8s.run.orphans import sweep
+from rivers_executor_k8s.run.orphans import delete_orphans
 from rivers_process.processes import command_line, find_marked_processes, kill_processes
 
 CONTROLLER = Path(pod_controller.__file__)
@@ -79,7 +79,7 @@ async def sweep_leftovers() -> tuple[int, list[str]]:
     api = load_api_client(None)
     cluster = Cluster(api, api.namespace)
     try:
-        count = await sweep(cluster, "next", later, look_again=0.1)
+        count = await delete_orphans(cluster, "next", later, look_again=0.1)
         pods, _ = await cluster.list_pods(MANAGED)
         leases = await cluster.list_leases(MANAGED)
     finally:

@@ -37,6 +37,8 @@ __all__ = ["FakeCluster"]
 T = TypeVar("T")
 # Seconds that the server's thread gets for one call
 PATIENCE = 20.0
+# Turns of the loop until an accepted connection is served: its transport, the protocol, the task
+ACCEPT_TURNS = 4
 WORKER = (sys.executable, "-m", "rivers_worker", "serve")
 
 
@@ -286,6 +288,9 @@ class FakeCluster:
     async def _unlisten(self) -> None:
         if self._listening is not None:
             self._listening.close()
+        # Until then `_connections` does not know a connection that was accepted just now.
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
         await self._connections.close()
 
     async def _end(self) -> None:

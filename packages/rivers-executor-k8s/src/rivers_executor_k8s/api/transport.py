@@ -149,6 +149,8 @@ class Transport:
         )
 
     def _new_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        if self._closed:  # aiohttp repeats a request whose connection has ended
+            raise OSError("the connection to it was closed")
         family, kind, protocol, _, _ = address
         own = socket.socket(family, kind, protocol)
         for level, option, value in SOCKET_OPTIONS:
