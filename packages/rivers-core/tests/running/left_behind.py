@@ -36,12 +36,16 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch, *, files: bool = False) -> Ite
     monkeypatch.setenv(VARIABLE, mark)
     threads, opened = set(threading.enumerate()), open_files()
     yield mark
-    assert [] == wait_for_none(lambda: new_threads(threads))
+    # pytest does not rewrite this module's assertions, so that each has its message.
+    left: Any = wait_for_none(lambda: new_threads(threads))
+    assert not left, f"left threads: {left}"
     # What earlier tests have left is closed whenever that is collected, so that less may be open than before.
     # A multiprocessing.Pool that was left holds its pipes in a cycle, until the next collection.
     gc.collect()
-    assert not files or not open_files() - opened
-    assert [] == wait_for_none(lambda: marked(mark))
+    left = open_files() - opened
+    assert not files or not left, f"left open files: {left}"
+    left = wait_for_none(lambda: marked(mark))
+    assert not left, f"left processes: {left}"
 
 
 def marked(mark: str) -> list[str]:
