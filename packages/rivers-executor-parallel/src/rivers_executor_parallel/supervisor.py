@@ -117,6 +117,7 @@ class WorkerSupervisor:
                     # It may have been reaped in this very round.
                     if key.fd in self._selector.get_map():
                         key.data()
+            self._end_rest()
         except BaseException as error:  # noqa: BLE001 - whatever it was, nobody waits for it in vain
             self.pool.fail(error)
 
@@ -204,6 +205,13 @@ class WorkerSupervisor:
         self.pool.remove(worker, why)
         if self.guard is not None:
             self.guard.forget_group(worker.pid)
+
+    def _end_rest(self) -> None:
+        """End the workers that `WorkerPool.shut_down` has not seen, as they were just being started."""
+        for worker in self.pool.workers[:]:
+            worker.kill()
+            worker.process.exit_code(1.0)
+            self._reap(worker, None)
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()
