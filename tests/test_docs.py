@@ -214,6 +214,18 @@ def test_architecture_names_what_is_there() -> None:
     assert [] == [file for file in files if not (ROOT / "packages/rivers-core/src/rivers" / file).is_file()]
 
 
+def test_architecture_has_each_module() -> None:
+    """A package's table of modules on the architecture page names all of its modules, and no other."""
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for package in ("rivers_executor_parallel", "rivers_worker", "rivers_executor_k8s"):
+        source = next(ROOT.glob(f"packages/*/src/{package}"))
+        section = page.split(f"/src/{package}/`", 1)[1].split("\n## ", 1)[0]
+        named = re.findall(r"`([\w/]+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
+        modules = [path.relative_to(source).with_suffix("") for path in source.rglob("[!_]*.py")]
+
+        assert sorted(str(module) for module in modules if module.parts[0] != "v1") == sorted(named)
+
+
 def test_the_published_roles_are_shown() -> None:
     """The page on permissions shows the Role that preflight prints, and the rule that one for outside adds."""
     page = (ROOT / "docs/kubernetes-permissions.md").read_text(encoding="utf-8")
