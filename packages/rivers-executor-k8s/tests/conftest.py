@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -13,6 +14,9 @@ import pytest
 
 import rivers as rs
 
+# Bodies that fork run in this process, too, to be compared. gRPC's handlers of a fork abort the child now and then if
+# another thread forks at the same time.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE / "user_code"), str(HERE.parents[1] / "rivers-core" / "tests")]
 

@@ -157,7 +157,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "allowed_shopping.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
-    for name in [name for name in sys.modules if name.startswith("allowed_")]:
+    for name in [name for name in sys.modules if name.startswith(("allowed_library", "allowed_shop"))]:
         del sys.modules[name]
 
 
