@@ -39,7 +39,7 @@ SPEC = StepSpec(
     tags=("daily",),
     timeout=60.0,
 )
-RECORD = OutputRecord(name="total", key="total", data_version="1", map_keys=("a", "b"))
+RECORD = OutputRecord(name="total", key="total", metadata='{"size_bytes":97}', data_version="1", map_keys=("a", "b"))
 RESULT = StepResult(attempt_id="attempt", ending=Ending.SUCCEEDED, outputs=(RECORD,), worker="pid 1")
 HOSTILE = (object(), b"x", 2**64, float("nan"), "\n\u202e" * 200_000, {1: 2}, [()], (object(),), (5,), ("\ud800",))
 

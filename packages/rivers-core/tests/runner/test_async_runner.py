@@ -173,7 +173,7 @@ def test_a_step_that_is_over_is_gone(bench: Bench) -> None:
     gc.collect()
     gc.disable()
     try:
-        # A thread that an earlier test has left with a body that never ends still refers to its step.
+        # Steps of earlier tests are not this test's: a thread that still runs a body may refer to one.
         earlier = async_steps()
         runner.submit(bench.spec(alone))
         assert Ending.SUCCEEDED is bench.result().ending

@@ -24,6 +24,7 @@ __all__ = [
     "check_dotted",
     "check_finite",
     "check_key",
+    "check_metadata",
     "check_no_table",
     "check_timeout",
     "each",
@@ -217,6 +218,10 @@ def json_text(limit: int, kind: str = "value", opening: str = "") -> Check:
             _check_nesting(value)
 
     return check
+
+
+check_metadata = json_text(LIMITS.metadata, "object", "{")
+"""Check what a handler reports of an output, or raise Refused."""
 
 
 def _check_nesting(text: str) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from rivers.protocol.field_checks import Check, Refused, are_ascii_keys, are_short_ascii, json_text
+from rivers.protocol.field_checks import Check, Refused, are_ascii_keys, are_short_ascii, check_metadata
 from rivers.protocol.limits import LIMITS
 from rivers.protocol.result import Ending, OutputRecord, StepResult, Timings
 from rivers.protocol.spec import NodeKind, Output, OutputMode, StepSpec, StoredInput
@@ -23,7 +23,6 @@ _OUTPUT: set[type] = {Output}
 _RECORD: set[type] = {OutputRecord}
 _FLOAT = {float}
 _INT64 = 1 << 63
-_check_metadata = json_text(LIMITS.metadata, "object", "{")
 
 
 def is_ordinary(value: Any, check_ref: Check, check_logs: Check) -> bool:
@@ -83,7 +82,7 @@ def _is_ordinary_result(result: StepResult) -> bool:
     for record in _all_of(result.outputs, _RECORD):
         keys += (record.name, record.key)
         if record.metadata is not None:
-            _check_metadata(record.metadata)
+            check_metadata(record.metadata)
         if record.data_version is not None:
             texts.append(record.data_version)
         if record.map_keys is not None:
