@@ -7,6 +7,7 @@ RiversError
 │   ├── GraphValidationError   several of them at once, in `.problems`
 │   └── AssetNotFoundError · NodeNotFoundError · RefResolutionError
 ├── ExecutorNotInstalledError
+├── RecordError                the record of a run cannot be found or read
 ├── ExecutionError             a run or a step went wrong
 │   ├── StepFailedError → StepTimeoutError · StepOutOfMemoryError · StepCrashedError · StepCancelledError
 │   ├── AssetOutputValidationError · InputLoadError · OutputCommitError
@@ -34,6 +35,7 @@ __all__ = [
     "NodeNotFoundError",
     "OutputCommitError",
     "Problem",
+    "RecordError",
     "RefResolutionError",
     "ResultDefinitionError",
     "RiversError",
@@ -170,6 +172,10 @@ class GraphValidationError(DefinitionError):
 
 class ExecutorNotInstalledError(RiversError, ImportError):
     """An executor whose package is not installed."""
+
+
+class RecordError(RiversError, LookupError):
+    """The record of a run is missing, damaged, of a newer format, or not named uniquely."""
 
 
 class ExecutionError(RiversError):

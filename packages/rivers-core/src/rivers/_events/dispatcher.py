@@ -74,4 +74,4 @@ class EventDispatcher:
     def warn_of_broken_sinks(self) -> None:
         """Issue a RuntimeWarning for each sink that raised; call it after the run, in the caller's thread."""
         for problem in self._broken:
-            warnings.warn(problem, RuntimeWarning, stacklevel=4)
+            warnings.warn(problem, RuntimeWarning, stacklevel=5)

@@ -33,11 +33,15 @@ class _RunEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="
 
 
 class RunStarted(_RunEvent, frozen=True, kw_only=True, gc=False):
-    """The start of a run; `steps` is the number of planned steps, to which mapped instances are added."""
+    """The start of a run; `steps` is the number of planned steps, to which mapped instances are added.
+
+    `version` is that of the events: it changes when a reader of the last one would misread them.
+    """
 
     job: str | None = None
     steps: int = 0
     tags: dict[str, str] | None = None
+    version: int = 1
 
 
 class RunFinished(_RunEvent, frozen=True, kw_only=True, gc=False):
@@ -90,6 +94,8 @@ class StepFailed(_RunEvent, frozen=True, kw_only=True, gc=False):
     step: str
     attempt: int
     failure: Failure
+    timings: Timings = Timings()
+    worker: str = ""
 
 
 class StepRetrying(_RunEvent, frozen=True, kw_only=True, gc=False):
@@ -100,6 +106,8 @@ class StepRetrying(_RunEvent, frozen=True, kw_only=True, gc=False):
     failure: Failure | None
     delay: float
     free: bool = False
+    timings: Timings = Timings()
+    worker: str = ""
 
 
 class StepSkipped(_RunEvent, frozen=True, kw_only=True, gc=False):

@@ -241,7 +241,7 @@ class Frontier:
         if policy.escalate is not None:
             unit.compute = escalate(unit.request_compute(self.executors), policy.escalate, failure.reason)
         unit.unstarted, unit.give_up = 0, None
-        self._retry(unit, failure, delay, False, effects)
+        self._retry(unit, result, failure, delay, False, effects)
 
     def _on_not_started(self, unit: Unit, result: StepResult, effects: Effects) -> None:
         """Dispatch an attempt again whose body never ran, free of charge, with full jitter, until the deadline."""
@@ -255,10 +255,12 @@ class Frontier:
             return
         delay = self._random() * redispatch_delay(unit.unstarted)
         unit.unstarted += 1
-        self._retry(unit, result.failure, delay, True, effects)
+        self._retry(unit, result, result.failure, delay, True, effects)
 
-    def _retry(self, unit: Unit, failure: Failure | None, delay: float, free: bool, effects: Effects) -> None:
-        self._ledger.record_retry(unit, failure, delay, free, effects)
+    def _retry(
+        self, unit: Unit, result: StepResult, failure: Failure | None, delay: float, free: bool, effects: Effects
+    ) -> None:
+        self._ledger.record_retry(unit, result, failure, delay, free, effects)
         if delay > 0:
             self._queues.set_timer(effects.now + delay, "retry", unit)
         else:

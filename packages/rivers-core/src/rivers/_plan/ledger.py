@@ -41,7 +41,9 @@ class Ledger:
                 )
             )
 
-    def record_retry(self, unit: Unit, failure: Failure | None, delay: float, free: bool, effects: Effects) -> None:
+    def record_retry(
+        self, unit: Unit, result: StepResult, failure: Failure | None, delay: float, free: bool, effects: Effects
+    ) -> None:
         """Record that another attempt follows; `free` if the last one did not count."""
         if self._observed:
             effects.events.append(
@@ -53,6 +55,8 @@ class Ledger:
                     failure=failure,
                     delay=delay,
                     free=free,
+                    timings=_timings(unit, result),
+                    worker=result.worker,
                 )
             )
 
@@ -98,7 +102,15 @@ class Ledger:
             )
         elif state is StepState.FAILED:
             effects.events.append(
-                StepFailed(run_id=run_id, time=wall, step=step, attempt=attempt, failure=unit.failures[-1])
+                StepFailed(
+                    run_id=run_id,
+                    time=wall,
+                    step=step,
+                    attempt=attempt,
+                    failure=unit.failures[-1],
+                    timings=timings or Timings(),
+                    worker=result.worker if result is not None else "",
+                )
             )
         elif state is StepState.SKIPPED:
             effects.events.append(StepSkipped(run_id=run_id, time=wall, step=step, cause=cause or ""))

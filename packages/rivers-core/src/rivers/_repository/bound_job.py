@@ -7,6 +7,7 @@ from typing import Any
 
 from rivers._definitions.job import Job
 from rivers._events.sink import EventSink
+from rivers._repository.observe import Observe, Record
 from rivers._repository.run import RunResult
 
 __all__ = ["BoundJob"]
@@ -27,6 +28,8 @@ class BoundJob(Job):
         raise_on_error: bool = True,
         config: Mapping[str, Mapping[str, Any]] | None = None,
         on_event: EventSink | None = None,
+        record: Record = None,
     ) -> RunResult:
         """Run the job in this thread and return its result; see `CodeRepository.materialize`."""
-        return self._run(self, tags=tags, raise_on_error=raise_on_error, config=config, on_event=on_event)
+        observe = Observe(on_event=on_event, record=record)
+        return self._run(self, tags=tags, raise_on_error=raise_on_error, config=config, executor=None, observe=observe)

@@ -9,6 +9,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -27,10 +28,13 @@ from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.plan import Plan
 from rivers._repository.bound_job import BoundJob
 from rivers._repository.checks import check_configs, check_reach
+from rivers._repository.describe import describe_run, slots_of
+from rivers._repository.observe import Observe, Observers, Record, check_record
 from rivers._repository.planner import Planner
-from rivers._repository.run import RunHandle, RunResult, make_result
+from rivers._repository.prepared_run import PreparedRun
+from rivers._repository.run import RunHandle, RunResult
 from rivers._repository.sharing import share
-from rivers._repository.stored import handler_of, load
+from rivers._repository.stored import handler_of, handlers_of, load
 from rivers._repository.validation import (
     check_assets,
     check_default_handler,
@@ -219,6 +223,7 @@ class CodeRepository:
         retry: RetryPolicy | str | None = None,
         executor: Executor | None = None,
         on_event: EventSink | None = None,
+        record: Record = None,
     ) -> RunResult:
         """Run the steps of a selection, wait for their end and return the result.
 
@@ -234,6 +239,8 @@ class CodeRepository:
             retry: The retry policy of steps without one of their own, or the name of one in `retries`.
             executor: The executor of steps that name none.
             on_event: A function that takes each event of the run as it happens.
+            record: Write a record of the run to `runs/<run id>/` in a home folder: True is the folder that RIVERS_HOME
+                names, or `.rivers`; a path is another one. None records only where RIVERS_HOME is set.
 
         Raises:
             GraphValidationError: the repository or the selection cannot run; nothing was started.
@@ -243,8 +250,9 @@ class CodeRepository:
             Exception: with `raise_on_error`, the exception of the first step that failed. Its notes name asset,
                 executor, attempt and the other failures; its attribute `result` is the RunResult.
         """
-        loop = self._make_loop(selection, tags, config, include_upstream, retry, executor, on_event, None)
-        return _run(loop, raise_on_error)
+        observe = Observe(on_event=on_event, record=record)
+        run = self._prepare(selection, tags, config, include_upstream, retry, executor, observe, None)
+        return run.carry_out(raise_on_error)
 
     def submit(
         self,
@@ -255,14 +263,16 @@ class CodeRepository:
         retry: RetryPolicy | str | None = None,
         executor: Executor | None = None,
         on_event: EventSink | None = None,
+        record: Record = None,
     ) -> RunHandle:
         """Start a run in a thread of its own and return a handle to it at once.
 
         The arguments, and the errors of a run that cannot start, are those of `materialize`. The handle's `wait`
         returns the result, also of a run that failed.
         """
-        loop = self._make_loop(selection, tags, config, include_upstream, retry, executor, on_event, None)
-        handle = RunHandle(loop.run_id, lambda: _run(loop, False), loop.cancel)
+        observe = Observe(on_event=on_event, record=record)
+        run = self._prepare(selection, tags, config, include_upstream, retry, executor, observe, None)
+        handle = RunHandle(run.loop.run_id, lambda: run.carry_out(False), run.loop.cancel)
         with self._lock:
             # Handles of ended runs are dropped here; nothing else holds them.
             self._handles = {other for other in self._handles if other.status == "running"} | {handle}
@@ -302,13 +312,13 @@ class CodeRepository:
     # ── internals ──
 
     def _execute_job(
-        self, job: Job, *, tags: Tags, raise_on_error: bool, config: Config, on_event: EventSink | None
+        self, job: Job, *, tags: Tags, raise_on_error: bool, config: Config, executor: Executor | None, observe: Observe
     ) -> RunResult:
         merged = {**job.tags, **check_tags(tags)}
-        loop = self._make_loop(list(job.selection), merged, config, False, None, None, on_event, job)
-        return _run(loop, raise_on_error)
+        run = self._prepare(list(job.selection), merged, config, False, None, executor, observe, job)
+        return run.carry_out(raise_on_error)
 
-    def _make_loop(
+    def _prepare(
         self,
         selection: Selection,
         tags: Tags,
@@ -316,49 +326,44 @@ class CodeRepository:
         include_upstream: bool,
         retry: RetryPolicy | str | None,
         executor: Executor | None,
-        on_event: EventSink | None,
+        observe: Observe,
         job: Job | None,
-    ) -> RunLoop:
-        """Check all arguments and make the loop of a run. Everything that can be refused is refused here."""
+    ) -> PreparedRun:
+        """Check all arguments and prepare a run. Everything that can be refused is refused here."""
         if self._closed:
             raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
         checked = check_executor(executor, "executor") or (job.executor if job is not None else None)
         check_retry(retry, "retry", "", ConfigurationError)
-        plan = self._planner.plan(selected_names(selection), include_upstream, checked, job, retry)
+        names = selected_names(selection)
+        plan = self._planner.plan(names, include_upstream, checked, job, retry)
         graph = self._planner.graph
         problems = check_reach(graph, plan, self._default_store, collect=True) if executor is not None else ()
         if problems:
             raise GraphValidationError(problems)
         configs = check_configs(graph, plan, config)
-        check_listener(on_event)
+        run_tags = check_tags(tags)
+        check_listener(observe.on_event)
+        check_record(observe.record)
         run_id = secrets.token_hex(16)
         share(self._default_store, plan, run_id)
-        return RunLoop(
+        backends = [self._kept.take(one) for one in plan.executors]
+        describe = partial(
+            describe_run,
             plan,
-            [self._kept.take(one) for one in plan.executors],
-            RunOptions(
-                run_id=run_id,
-                key=secrets.token_bytes(32),
-                random=random.random,
-                sinks=() if on_event is None else (on_event,),
-                configs=configs,
-                tags=check_tags(tags),
-                job=job.name if job is not None else None,
-                folders=self._default_store.folders(),
-            ),
-            self._kept.give_back,
+            run_id,
+            slots=[slots_of(backend.capabilities) for backend in backends],
+            tags=run_tags,
+            job=job.name if job is not None else None,
         )
-
-
-def _run(loop: RunLoop, raise_on_error: bool) -> RunResult:
-    try:
-        loop.run()
-    except KeyboardInterrupt as interrupt:
-        # Else preflight was interrupted, and there is no result.
-        if loop.status != "running":
-            interrupt.result = make_result(loop.plan, loop)[0]  # type: ignore[attr-defined]  # of the steps until then
-        raise
-    result, error = make_result(loop.plan, loop)
-    if raise_on_error and error is not None:
-        raise error
-    return result
+        observers = Observers(observe, describe, lambda: [*self._resources.values(), *handlers_of(graph)])
+        options = RunOptions(
+            run_id=run_id,
+            key=secrets.token_bytes(32),
+            random=random.random,
+            sinks=observers.sinks,
+            configs=configs,
+            tags=run_tags,
+            job=job.name if job is not None else None,
+            folders=self._default_store.folders(),
+        )
+        return PreparedRun(RunLoop(plan, backends, options, self._kept.give_back), observers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from rivers._definitions.arguments import check_seconds
@@ -25,10 +26,10 @@ class RunResult:
 
     `materialized_assets` are the assets whose values were stored, in the order they were; `failed_assets` pairs each
     asset that failed with its error's type and message (`KeyError: 'x'`); `steps` has a report for every step, also for
-    each mapped instance (`graph/task[key]`).
+    each mapped instance (`graph/task[key]`). `record` is the folder of the run's record, None where none was asked for.
     """
 
-    __slots__ = ("failed_assets", "materialized_assets", "run_id", "status", "steps")
+    __slots__ = ("failed_assets", "materialized_assets", "record", "run_id", "status", "steps")
 
     def __init__(
         self,
@@ -37,12 +38,14 @@ class RunResult:
         materialized_assets: list[str],
         failed_assets: list[tuple[str, str]],
         steps: dict[str, StepReport],
+        record: Path | None = None,
     ) -> None:
         self.run_id = run_id
         self.status = status
         self.materialized_assets = materialized_assets
         self.failed_assets = failed_assets
         self.steps = steps
+        self.record = record
 
     @property
     def success(self) -> bool:
@@ -55,7 +58,7 @@ class RunResult:
         return f"<RunResult {self.run_id[:8]} {self.status}: {ends or 'no steps'}>"
 
 
-def make_result(plan: Plan, loop: RunLoop) -> tuple[RunResult, BaseException | None]:
+def make_result(plan: Plan, loop: RunLoop, record: Path | None = None) -> tuple[RunResult, BaseException | None]:
     """Return the result of a finished run, and the exception to raise for it, if any."""
     steps = {step.key: step for step in plan.steps}
     made: list[str] = []
@@ -71,7 +74,7 @@ def make_result(plan: Plan, loop: RunLoop) -> tuple[RunResult, BaseException | N
                 # The first failure of an asset is the cause; later instances of a fan-out often repeat it.
                 failed.setdefault(name, report.failure.summary)
     assert loop.status != "running"
-    result = RunResult(loop.run_id, loop.status, made, list(failed.items()), reports)
+    result = RunResult(loop.run_id, loop.status, made, list(failed.items()), reports, record)
     return result, _exception(result, loop)
 
 

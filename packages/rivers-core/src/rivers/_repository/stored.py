@@ -12,7 +12,7 @@ from rivers._plan.graph import AssetGraph, Node, StoredOutput
 from rivers.exceptions import NodeNotFoundError
 from rivers.protocol.spec import OutputMode
 
-__all__ = ["handler_of", "load"]
+__all__ = ["handler_of", "handlers_of", "load"]
 
 
 def handler_of(graph: AssetGraph, resources: Mapping[str, Any], name: str) -> BaseIOHandler:
@@ -26,6 +26,18 @@ def handler_of(graph: AssetGraph, resources: Mapping[str, Any], name: str) -> Ba
         handler = graph.externals[key].io_handler
         return resources[handler] if isinstance(handler, str) else handler  # type: ignore[return-value]  # `resolve()` has checked it
     return _output(graph, key)[1].io_handler
+
+
+def handlers_of(graph: AssetGraph) -> list[BaseIOHandler]:
+    """Return every IO handler of the graph's outputs and inputs once."""
+    found: dict[int, BaseIOHandler] = {}
+    for node in graph.nodes:
+        for handler in (
+            *(output.io_handler for output in node.outputs),
+            *(source.io_handler for source in node.inputs if source.io_handler is not None),
+        ):
+            found[id(handler)] = handler
+    return list(found.values())
 
 
 def load(graph: AssetGraph, resources: Mapping[str, Any], name: str, type_hint: Any) -> Any:

@@ -1,0 +1,150 @@
+"""Read the events of a record, also while another process writes it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from rivers._events.event import Event
+from rivers._record.header import FORMAT, RunHeader
+from rivers._record.view import RunView
+from rivers.exceptions import RecordError
+
+__all__ = ["EVENTS_FILE", "HEADER_FILE", "DamagedLine", "EventReader", "is_being_written", "read_header", "read_run"]
+
+EVENTS_FILE = "events.jsonl"
+HEADER_FILE = "header.json"
+MAX_HEADER = 256 * 2**20
+"""Bytes of a header that are read: 50,000 steps have 10 MB."""
+
+
+class DamagedLine(msgspec.Struct, frozen=True):
+    """A line of an events file that holds no event that this version knows; `number` counts from 1."""
+
+    number: int
+    problem: str
+
+
+class EventReader:
+    """A reader that returns the events that were added to a file since the last call.
+
+    A last line without its end is left for the next call. `damaged` collects the lines that could not be read.
+
+    Raises:
+        RecordError: there is no such file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damaged: list[DamagedLine] = []
+        self.lines = 0
+        self._rest = b""
+        self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+        try:
+            self._file: IO[bytes] = path.open("rb")
+        except OSError as error:
+            raise RecordError(f"cannot read the events of a run: {error.strerror}: {path}") from error
+
+    def read(self, limit: int = 2**20) -> list[Event]:
+        """Return the next events, of at most about `limit` bytes; an empty list when no whole line was added."""
+        events: list[Event] = []
+        *lines, self._rest = (self._rest + self._file.read(limit)).split(b"\n")
+        for line in lines:
+            self.lines += 1
+            if not line.strip():
+                continue
+            try:
+                events.append(self._decoder.decode(line))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self.damaged.append(DamagedLine(self.lines, str(error)))
+        return events
+
+    def read_all(self) -> list[Event]:
+        """Return all events up to the present end of the file, and count an unfinished last line as damaged."""
+        events: list[Event] = []
+        while True:
+            position = self._file.tell()
+            events += self.read()
+            if self._file.tell() == position:
+                break
+        if self._rest.strip():
+            self.damaged.append(DamagedLine(self.lines + 1, "the line is not finished"))
+        return events
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_header(folder: Path) -> RunHeader | None:
+    """Return the header of a record, or None where the file is missing.
+
+    Raises:
+        RecordError: the file holds something else, or a newer format.
+    """
+    path = folder / HEADER_FILE
+    try:
+        with path.open("rb") as file:
+            header = msgspec.json.decode(file.read(MAX_HEADER), type=RunHeader)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is no header of a run: {error}") from error
+    if header.format > FORMAT:
+        raise RecordError(
+            f"{path} has format {header.format}, and this version of rivers reads up to {FORMAT}",
+            hint="install a newer rivers-core",
+        )
+    return header
+
+
+def read_run(path: Path, *, keeps_logs: bool = True) -> tuple[RunView, list[DamagedLine]]:
+    """Return the view of a record, given by its folder or its events file, and the lines that could not be read.
+
+    Raises:
+        RecordError: there is no record at that path, or no line of it holds an event.
+    """
+    events_path = path / EVENTS_FILE if path.is_dir() else path
+    reader = EventReader(events_path)
+    # Before the events: a run that ends in between is then read as one that goes on, and not as one that was lost.
+    is_written = is_being_written(events_path)
+    try:
+        events = reader.read_all()
+    finally:
+        reader.close()
+    header = read_header(events_path.parent)
+    if not events and reader.damaged:
+        first = reader.damaged[0]
+        raise RecordError(f"{events_path} holds no event of a run: line {first.number}: {first.problem}")
+    # A folder may hold the events of another run beside a header, as `--events` appends to any file.
+    if header is not None and events and events[0].run_id != header.run_id:
+        header = None
+    view = RunView(header, keeps_logs=keeps_logs)
+    run_id = header.run_id if header is not None else (events[-1].run_id if events else "")
+    for event in events:
+        # Runs share a file that they append to: the last one is shown.
+        if event.run_id == run_id:
+            view.apply(event)
+    if not is_written:
+        view.end_without_word()
+    return view, reader.damaged
+
+
+def is_being_written(path: Path) -> bool:
+    """Return True if a process records to this file: it holds a lock on it, which ends with the process."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    finally:
+        os.close(file)
+    return False

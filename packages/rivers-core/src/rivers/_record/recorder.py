@@ -1,0 +1,82 @@
+"""Record a run: its header and its events, in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from rivers._events.event import Event, RunWarning, StepLog
+from rivers._record.header import RunHeader
+from rivers._record.reader import EVENTS_FILE, HEADER_FILE
+from rivers._record.redact import Redactor
+
+__all__ = ["RunRecorder"]
+
+MOST_LOG_BYTES = 256 * 2**20
+"""Bytes of a record after which log records are not written any more."""
+
+
+class RunRecorder:
+    """An event sink that writes the record of one run.
+
+    The folder is made at the first event. Each event is one line, written at once: it is whole on the disk when the
+    process is killed. Records of logs are left out once the file has 256 MiB; a warning in it says so. A lock on the
+    file, which the kernel drops with the process, tells readers that the run goes on.
+
+    Raises:
+        OSError: the folder cannot be made or written; the dispatcher of events warns once, and the run goes on.
+    """
+
+    def __init__(self, folder: Path, header: RunHeader, redactor: Redactor) -> None:
+        self.folder = folder
+        self._header = header
+        self._redactor = redactor
+        self._encoder = msgspec.json.Encoder()
+        self._file: int | None = None
+        self._size = 0
+        self._is_full = False
+
+    def __call__(self, event: Event) -> None:
+        if self._file is None:
+            self._file = self._open()
+        if self._size >= MOST_LOG_BYTES and isinstance(event, StepLog):
+            if self._is_full:
+                return
+            self._is_full = True
+            message = f"the record has {MOST_LOG_BYTES // 2**20} MiB; further log records are not kept"
+            event = RunWarning(run_id=event.run_id, time=time.time(), message=message)
+        line = self._redactor.line(self._encoder.encode(event)) + b"\n"
+        # A write to a file is whole, or the disk is full.
+        written = os.write(self._file, line)
+        if written < len(line):
+            written += os.write(self._file, line[written:])
+        self._size += written
+
+    def _open(self) -> int:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = self._redactor.line(msgspec.json.format(self._encoder.encode(self._header), indent=1))
+        partial = self.folder / f".{HEADER_FILE}"
+        partial.write_bytes(text)
+        partial.replace(self.folder / HEADER_FILE)
+        hidden = self.folder / f".{EVENTS_FILE}"
+        file = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # Some network file systems have no locks: there a run looks ended to readers until its last event.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Visible only with its lock: a reader that came in between would take the run for one that was killed.
+        hidden.replace(self.folder / EVENTS_FILE)
+        return file
+
+    def close(self) -> None:
+        """Close the file, which ends the lock; a recorder that has seen no event leaves nothing."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __repr__(self) -> str:
+        return f"<record of the run in {self.folder}>"

@@ -1,0 +1,104 @@
+"""Observe a run: the sinks of its events, made from what the caller asks for and what the environment says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rivers._events.event import Event
+from rivers._events.sink import EventSink
+from rivers._io.home import expand_home
+from rivers._record.header import RunHeader
+from rivers._record.recorder import RunRecorder
+from rivers._record.redact import Redactor, secrets_of
+from rivers._record.runs import DEFAULT_HOME, RunRecords
+from rivers.exceptions import ConfigurationError
+
+__all__ = ["HOME_VARIABLE", "Observe", "Observers", "Record", "check_record"]
+
+HOME_VARIABLE = "RIVERS_HOME"
+Record = bool | str | os.PathLike[str] | None
+
+
+class ClosableSink(Protocol):
+    """An event sink of rivers' own that is closed at the end of its run."""
+
+    def __call__(self, event: Event) -> None: ...
+
+    def close(self) -> None:
+        """Release what it holds; called once, after the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observe:
+    """The ways in which the caller of one run wants to see it.
+
+    `sinks` are made by functions that get the header of the run and its redactor. `fields` are further fields of the
+    header.
+    """
+
+    on_event: EventSink | None = None
+    record: Record = None
+    sinks: Sequence[Callable[[RunHeader, Redactor], ClosableSink]] = ()
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class Observers:
+    """The sinks of one run; a context manager that closes those of rivers.
+
+    `header` describes the run and `resources` returns what may hold secrets; neither is called for a run that nobody
+    observes. `record` is the folder of the record, None where none is written.
+    """
+
+    def __init__(
+        self, observe: Observe, header: Callable[..., RunHeader], resources: Callable[[], Iterable[object]]
+    ) -> None:
+        self.sinks: list[EventSink] = []
+        self.record: Path | None = None
+        self._own: list[ClosableSink] = []
+        home = _record_home(observe.record)
+        if home is not None or observe.sinks:
+            redactor = Redactor(secrets_of(resources(), os.environ))
+            described = header(**observe.fields)
+            if home is not None:
+                records = RunRecords(home)
+                records.prune()
+                self.record = records.folder_of(described.run_id)
+                self._own.append(RunRecorder(self.record, described, redactor))
+            self._own += [make(described, redactor) for make in observe.sinks]
+        self.sinks += self._own
+        if observe.on_event is not None:
+            self.sinks.append(observe.on_event)
+
+    def __enter__(self) -> Observers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for sink in self._own:
+            sink.close()
+
+
+def check_record(record: object) -> None:
+    """Check the argument `record`.
+
+    Raises:
+        ConfigurationError: it is neither a bool, nor a path, nor None.
+    """
+    if not isinstance(record, bool | str | os.PathLike | None) or record == "":
+        raise ConfigurationError(
+            f"invalid record={record!r:.80}: expected True, False or the path of a home folder",
+            hint=f"True records to {DEFAULT_HOME}/runs, or to the folder that {HOME_VARIABLE} names",
+        )
+
+
+def _record_home(record: Record) -> Path | None:
+    """Return the home folder of the record, or None for no record; RIVERS_HOME alone asks for one, too."""
+    home = os.environ.get(HOME_VARIABLE)
+    if record is False or (record is None and not home):
+        return None
+    if record is None or record is True:
+        return Path(expand_home(home, HOME_VARIABLE)) if home else DEFAULT_HOME
+    return Path(expand_home(os.fspath(record), "record"))

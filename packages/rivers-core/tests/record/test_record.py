@@ -1,0 +1,332 @@
+"""The record that a run writes, and what is read from it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pydantic
+import pytest
+
+import rivers as rs
+from rivers._record.reader import EventReader, is_being_written, read_header, read_run
+from rivers._record.redact import Redactor, secrets_of
+from rivers._record.runs import RunRecords
+from rivers._record.view import RunView, ViewState
+
+sys.path.append(str(Path(__file__).parent))
+
+from pipeline import REPOSITORY
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The record of a run of all assets."""
+    result = REPOSITORY.materialize(record=tmp_path, raise_on_error=False, tags={"k": "v"})
+    assert result.record is not None
+    return result.record
+
+
+def test_nothing_is_recorded_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run writes no record by itself; with RIVERS_HOME it does, unless `record=False`."""
+    monkeypatch.chdir(tmp_path)
+    assert REPOSITORY.materialize("numbers").record is None
+    monkeypatch.setenv("RIVERS_HOME", str(tmp_path / "home"))
+
+    assert REPOSITORY.materialize("numbers", record=False).record is None
+    assert [] == list(tmp_path.iterdir())
+
+    record = REPOSITORY.materialize("numbers").record
+    assert record is not None
+    assert record.parent == tmp_path / "home" / "runs"
+
+
+def test_record_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`record=True` writes to `.rivers/runs/<run id>`."""
+    monkeypatch.chdir(tmp_path)
+    result = REPOSITORY.materialize("numbers", record=True)
+
+    assert result.record == Path(".rivers") / "runs" / result.run_id
+
+
+def test_job_and_submit(tmp_path: Path) -> None:
+    """A job and a submitted run are recorded, too."""
+    repository = rs.CodeRepository(list(REPOSITORY.assets.values()), jobs=[rs.Job("daily", ["numbers"])])
+    record = repository.get_job("daily").execute(record=tmp_path).record
+    assert record is not None
+    header = read_header(record)
+    assert header is not None
+    assert header.job == "daily"
+
+    assert repository.submit("numbers", record=tmp_path).wait(10).record is not None
+
+
+@pytest.mark.parametrize("record", ["", 1, 3.5, [], b"x"])
+def test_refused_record(record: object) -> None:
+    """What is neither a bool nor a path is refused before the run."""
+    with pytest.raises(rs.exceptions.ConfigurationError, match="invalid record="):
+        REPOSITORY.materialize(record=record)  # type: ignore[arg-type]
+
+
+def test_header(folder: Path) -> None:
+    """The header describes the plan: every step with its upstreams, executor and definition."""
+    header = read_header(folder)
+    assert header is not None
+    steps = {step.key: step for step in header.steps}
+
+    assert header.format == 1
+    assert header.tags == {"k": "v"}
+    assert [one.kind for one in header.executors] == ["in_process"]
+    assert header.pid == os.getpid()
+    assert "rivers-core" in header.versions
+    assert steps["numbers"].description == "Return three numbers."
+    assert (steps["numbers"].group, steps["numbers"].kinds, steps["numbers"].tags) == (
+        "source",
+        ("python",),
+        ("daily",),
+    )
+    assert [header.steps[index].key for index in steps["total/split"].deps] == ["numbers"]
+    assert header.steps[steps["total/twice"].mapped_over or 0].key == "total/split"
+    assert steps["fails"].max_attempts == 2
+    assert steps["fails"].location is not None
+    assert "pipeline.py:" in steps["fails"].location
+
+
+def test_events_are_those_of_the_run(tmp_path: Path) -> None:
+    """The record has each event that a sink gets, in the same order, one JSON object a line."""
+    sink = rs.ListSink()
+    result = REPOSITORY.materialize(record=tmp_path, raise_on_error=False, on_event=sink)
+    assert result.record is not None
+    reader = EventReader(result.record / "events.jsonl")
+    events = reader.read_all()
+    reader.close()
+
+    assert events == sink.events
+    lines = (result.record / "events.jsonl").read_bytes().splitlines()
+    assert [type(event).__name__ for event in sink.events] == [msgspec.json.decode(line)["event"] for line in lines]
+
+
+def test_view(folder: Path) -> None:
+    """The view counts each step once, and has attempts, logs, outputs and the cause of a skip."""
+    view, damaged = read_run(folder)
+
+    assert damaged == []
+    assert (view.status, view.done, view.total) == ("failure", 8, 8)
+    assert {state: count for state, count in view.counts.items() if count} == {
+        ViewState.SUCCEEDED: 6,
+        ViewState.FAILED: 1,
+        ViewState.SKIPPED: 1,
+    }
+    assert [event.message for event in view.steps["numbers"].logs] == ["hello"]
+    assert [attempt.number for attempt in view.steps["fails"].attempts] == [1, 2]
+    assert all(attempt.failure is not None for attempt in view.steps["fails"].attempts)
+    assert view.steps["skipped"].cause == "fails"
+    assert [step.map_key for step in view.instances["total/twice"]] == ["3", "1", "2"]
+    assert view.steps["total/split"].outputs[0].map_keys == ("3", "1", "2")
+
+
+def test_total_before_instances_are_known(folder: Path) -> None:
+    """A mapped step counts once until its source has succeeded, then once per element."""
+    header = read_header(folder)
+    assert header is not None
+    view = RunView(header)
+    assert view.total == 6
+    totals = []
+    reader = EventReader(folder / "events.jsonl")
+    for event in reader.read_all():
+        view.apply(event)
+        totals.append(view.total)
+    reader.close()
+    assert sorted(set(totals)) == [6, 8]
+
+
+def test_secrets_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a SecretStr of a resource nor a variable such as API_TOKEN is in the record."""
+    monkeypatch.setenv("API_TOKEN", "tok-12345")
+
+    class Database(rs.Resource):
+        password: pydantic.SecretStr = pydantic.SecretStr('quo"te ü')
+
+    @rs.Asset
+    def leaks(db: Database) -> int:
+        print("password is", db.password.get_secret_value())
+        return 1
+
+    repository = rs.CodeRepository([*REPOSITORY.assets.values(), leaks], resources={"db": Database()})
+    record = repository.materialize(record=tmp_path, raise_on_error=False).record
+    assert record is not None
+    text = "".join(path.read_text() for path in record.iterdir())
+
+    assert "tok-12345" not in text
+    assert "quo" not in text
+    assert "password is ***" in text
+    assert read_run(record)[0].steps["leaks"].message == "password is ***"
+
+
+def test_secrets_of_the_environment() -> None:
+    """Names with PASSWORD, SECRET, TOKEN or KEY count; short values, words and paths do not."""
+    environment = {
+        "DB_PASSWORD": "hunter22",
+        "MY_SECRET": "abcdef",
+        "X": "plain text",
+        "USE_TOKEN": "true",
+        "KEY_FILE": "/etc/key",
+        "KEYS": "1",
+    }
+    assert secrets_of([], environment) == {"hunter22", "abcdef"}
+    assert Redactor(secrets_of([], environment)).text("hunter22 and abcdefg") == "*** and ***g"
+
+
+def test_damaged_lines_are_named_and_the_rest_is_read(folder: Path) -> None:
+    """A damaged line, an event of a newer version and an unfinished line are listed by number; all else is shown."""
+    path = folder / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(
+        b"".join([lines[0], b'{"event": "StepDreamt"}\n', *lines[1:], b"\xff\xfe\n", lines[-1][: len(lines[-1]) // 2]])
+    )
+    view, damaged = read_run(folder)
+
+    assert view.done == 8
+    assert [line.number for line in damaged] == [2, len(lines) + 2, len(lines) + 3]
+    assert "StepDreamt" in damaged[0].problem
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    """A file without any event, a header of a newer format and a missing run each have an error of their own."""
+    foreign = tmp_path / "other.jsonl"
+    foreign.write_text('{"name": "x"}\n')
+    with pytest.raises(rs.exceptions.RecordError, match=r"line 1: "):
+        read_run(foreign)
+    with pytest.raises(rs.exceptions.RecordError, match="No such file"):
+        read_run(tmp_path / "none.jsonl")
+    (tmp_path / "header.json").write_text('{"format": 9, "run_id": "x", "started": 1}')
+    with pytest.raises(rs.exceptions.RecordError, match="format 9"):
+        read_header(tmp_path)
+    (tmp_path / "header.json").write_text("[]")
+    with pytest.raises(rs.exceptions.RecordError, match="no header of a run"):
+        read_header(tmp_path)
+
+
+def test_runs_are_found(tmp_path: Path) -> None:
+    """The newest run, a unique beginning of an id and a path are found; the rest is refused with what there is."""
+    records = RunRecords(tmp_path)
+    with pytest.raises(rs.exceptions.RecordError, match="no recorded run"):
+        records.find()
+    made = []
+    for number in range(3):
+        result = REPOSITORY.materialize("numbers", record=tmp_path)
+        assert result.record is not None
+        os.utime(result.record / "events.jsonl", (number, number))
+        made.append(result.record)
+
+    assert records.folders() == made[::-1]
+    assert records.find() == made[2]
+    assert records.find(made[0].name[:12]) == made[0]
+    assert records.find(str(made[1])) == made[1]
+    assert records.find(str(made[1] / "events.jsonl")) == made[1] / "events.jsonl"
+    with pytest.raises(rs.exceptions.RecordError, match="no recorded run 'zz'"):
+        records.find("zz")
+    with pytest.raises(rs.exceptions.RecordError, match="not unique"):
+        records.find("")
+
+
+def test_prune(tmp_path: Path) -> None:
+    """The oldest records go by count, by size and by age; other files and the newest record stay."""
+    records = RunRecords(tmp_path)
+    for number in range(4):
+        result = REPOSITORY.materialize("numbers", record=tmp_path)
+        assert result.record is not None
+        os.utime(result.record / "events.jsonl", (100 + number, 100 + number))
+    (records.folder / "notes").mkdir()
+    newest = records.folders()
+
+    assert records.prune(3) == newest[3:]
+    assert records.prune(older_than=102) == [newest[2]]
+    assert records.prune(keep_bytes=0) == [newest[1]]
+    assert records.folders() == newest[:1]
+    assert (records.folder / "notes").is_dir()
+
+
+KILLED = """
+import os, signal, sys, time
+sys.path.insert(0, {here!r})
+import rivers as rs
+from pipeline import numbers
+
+@rs.Asset
+def waits(numbers: list[int]) -> int:
+    time.sleep(60)
+    return 1
+
+rs.CodeRepository([numbers, waits]).materialize(record={home!r})
+"""
+
+
+def test_record_of_a_killed_process(tmp_path: Path) -> None:
+    """While a run goes on its record is readable and is not pruned; after a SIGKILL its last step is lost."""
+    script = KILLED.format(here=str(Path(__file__).parent), home=str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", script])
+    records = RunRecords(tmp_path)
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            folders = records.folders()
+            if folders and read_run(folders[0])[0].counts[ViewState.RUNNING] and len(folders) == 1:
+                view = read_run(folders[0])[0]
+                if view.steps["waits"].state is ViewState.RUNNING:
+                    break
+            time.sleep(0.02)
+        assert is_being_written(records.find() / "events.jsonl")
+        assert view.status == "running"
+        assert records.prune(0, 0) == []
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    view, damaged = read_run(records.find())
+
+    assert damaged == []
+    assert view.status == "lost"
+    assert view.steps["numbers"].state is ViewState.SUCCEEDED
+    assert view.steps["waits"].state is ViewState.LOST
+
+
+def test_unwritable_home(tmp_path: Path) -> None:
+    """Where the record cannot be made the run goes on, with one warning."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.warns(RuntimeWarning, match="Not a directory") as warned:
+        result = REPOSITORY.materialize("numbers", record=blocked / "home")
+
+    assert result.success
+    assert len(warned) == 1
+
+
+FULL = """
+import resource, sys
+sys.path.insert(0, {here!r})
+from pipeline import REPOSITORY
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+result = REPOSITORY.materialize(record={home!r}, raise_on_error=False)
+assert len(result.steps) == 8, result
+"""
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """When the disk is full in mid-run the run goes on, with one warning, and all earlier events can be read."""
+    # A limit of the file's size: the write that reaches it is cut short as on a full disk, and the next one fails.
+    script = FULL.format(here=str(Path(__file__).parent), home=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, env={**os.environ}
+    )
+    view, damaged = read_run(RunRecords(tmp_path).find())
+
+    assert done.stderr.count("File too large") == 1, done.stderr
+    assert [line.problem for line in damaged] == ["the line is not finished"]
+    assert view.steps["numbers"].state is ViewState.SUCCEEDED
+    assert view.status == "lost"
