@@ -1,0 +1,1 @@
+"""Terminals and notebooks: live progress of a run, and its summary as text."""
