@@ -9,6 +9,7 @@ from rivers._definitions.asset import Asset, ExternalAsset, GraphAsset, MultiAss
 from rivers._definitions.compute import Compute, ComputeEscalation
 from rivers._definitions.context import AssetExecutionContext, TaskExecutionContext
 from rivers._definitions.executor import Executor
+from rivers._definitions.hook import Hook, HookContext
 from rivers._definitions.job import Job
 from rivers._definitions.output import AssetDef, DepDef, DynamicOutput, Output
 from rivers._definitions.resource import Resource
@@ -41,6 +42,8 @@ __all__ = [
     "ExternalAsset",
     "FailureReason",
     "GraphAsset",
+    "Hook",
+    "HookContext",
     "InMemoryIOHandler",
     "InputContext",
     "Job",

@@ -18,6 +18,7 @@ from rivers._definitions.arguments import argument_error, plain_text
 from rivers._definitions.compute import Compute, check_compute
 from rivers._definitions.functions import check_function, definition_name
 from rivers._definitions.hints import list_hint
+from rivers._definitions.hook import Hook, check_hooks
 from rivers._definitions.locations import caller_location, source_location
 from rivers._definitions.output import AssetDef, DepDef
 from rivers._definitions.recording import recording
@@ -62,6 +63,7 @@ class Asset:
         retry: A retry policy, or the name of one in `CodeRepository(retries=...)`.
         compute: CPUs, memory and GPUs, where the executor provisions them.
         timeout: Seconds, or a `timedelta`, that the body may run; at most 30 days.
+        hooks: Hooks that are called in the controller once a step of the asset has succeeded or failed.
 
     Raises:
         AssetDefinitionError: a setting or the function's signature is invalid.
@@ -75,6 +77,7 @@ class Asset:
         "deps",
         "function",
         "group",
+        "hooks",
         "io_handler",
         "kinds",
         "metadata",
@@ -102,6 +105,7 @@ class Asset:
         retry: RetryPolicy | str | None = None,
         compute: Compute | None = None,
         timeout: float | timedelta | None = None,
+        hooks: Sequence[Hook] | None = None,
     ) -> None:
         self.function = check_function(function, "asset", AssetDefinitionError)
         # Before the name: a lambda that takes *args is refused for that, named or not.
@@ -120,6 +124,7 @@ class Asset:
         self.retry = check_retry(retry, "retry", owner, AssetDefinitionError)
         self.compute = check_compute(compute, owner, AssetDefinitionError)
         self.timeout = check_timeout(timeout, owner, AssetDefinitionError)
+        self.hooks = check_hooks(hooks, owner, AssetDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function; on an asset without one, return a new asset of the given function.
@@ -152,6 +157,7 @@ class Asset:
             "retry": self.retry,
             "compute": self.compute,
             "timeout": self.timeout,
+            "hooks": self.hooks,
         }
 
     def _wrap(self: Self, function: Callable[..., Any]) -> Self:

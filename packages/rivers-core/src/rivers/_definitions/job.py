@@ -8,6 +8,7 @@ from typing import Any
 from rivers._definitions.arguments import argument_error, plain_number, plain_text
 from rivers._definitions.asset import Asset
 from rivers._definitions.executor import Executor, check_executor
+from rivers._definitions.hook import Hook, check_hooks
 from rivers._definitions.lists import check_list
 from rivers._definitions.locations import caller_location
 from rivers._definitions.names import check_name
@@ -31,13 +32,14 @@ class Job:
         executor: The executor of steps that name none, in place of the repository's default.
         retry: The retry policy of steps without one of their own, or the name of one in `CodeRepository(retries=...)`.
         tags: Tags of each run, as a dict or as pairs of strings.
+        hooks: Hooks of every step of its runs, after those of the assets.
 
     Raises:
         GraphValidationError: `assets` is empty or holds something else.
         ConfigurationError: another argument is invalid.
     """
 
-    __slots__ = ("assets", "executor", "name", "retry", "tags", "where")
+    __slots__ = ("assets", "executor", "hooks", "name", "retry", "tags", "where")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Job:
         executor: Executor | None = None,
         retry: RetryPolicy | str | None = None,
         tags: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        hooks: Sequence[Hook] | None = None,
     ) -> None:
         self.name = check_name(name, "job", error=ConfigurationError)
         owner = f"job {self.name!r}"
@@ -53,6 +56,7 @@ class Job:
         self.executor = check_executor(executor, "executor", owner)
         self.retry = check_retry(retry, "retry", owner, ConfigurationError)
         self.tags = check_tags(tags, owner)
+        self.hooks = check_hooks(hooks, owner, ConfigurationError)
         self.where = caller_location()
 
     @property

@@ -71,6 +71,8 @@ class RunLoop:
         self._streams = LiveStreams(self._state, self._run_local, self._check_interrupts)
         self._interrupts = self._state.interrupts
         self.frontier = self._state.frontier
+        if options.hooks is not None:
+            options.hooks.begin(self._warn, self.errors)
 
     def run(self) -> None:
         """Run until every step has ended and every backend is closed.
@@ -118,6 +120,7 @@ class RunLoop:
             self._backends.close()
             if state.pump is not None:
                 state.pump.stop()
+            self._finish_hooks()
             self._finish()
 
     # ── the steps of blocking backends, in the calling thread ──
@@ -208,6 +211,23 @@ class RunLoop:
         unit = self.frontier.running.get(attempt_id)
         if unit is not None:
             self.errors[unit.key] = error
+
+    def _warn(self, message: str, step: str) -> None:
+        with self._state.lock:
+            self._dispatcher.warn(message, step or None)
+
+    def _finish_hooks(self) -> None:
+        """Wait for the hooks, whose warnings come before RunFinished, the last event of a run."""
+        if self._options.hooks is None:
+            return
+        try:
+            # Ctrl-C ends the wait.
+            self._interrupts.enter_body()
+            self._options.hooks.finish()
+        except KeyboardInterrupt:
+            self._interrupts.note()
+        finally:
+            self._interrupts.leave_body()
 
     def _finish(self) -> None:
         end_run_in_stores(self.run_id, self.plan, self._dispatcher)

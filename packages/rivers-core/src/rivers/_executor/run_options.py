@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from rivers._events.event import Event
 from rivers._events.sink import EventSink
 
-__all__ = ["RunOptions"]
+__all__ = ["EndListener", "RunOptions"]
+
+
+class EndListener(Protocol):
+    """A listener to the ends of steps that does not count as one of the run's sinks."""
+
+    def begin(self, warn: Callable[[str, str], None], errors: Mapping[str, BaseException]) -> None:
+        """Take the function that warns of a problem at a step, and the live exceptions of bodies by step."""
+
+    def __call__(self, event: Event) -> None: ...
+
+    def finish(self) -> None:
+        """Finish before the run's last event; called once, after the last step has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +30,7 @@ class RunOptions:
 
     `key` signs pickled refs, `random` gives numbers in [0, 1) for the jitter of retries. `configs` are JSON texts by
     asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process lives.
+    `hooks` takes the ends of steps.
     """
 
     run_id: str
@@ -27,3 +42,4 @@ class RunOptions:
     job: str | None = None
     grace: float = 10.0
     folders: tuple[str, ...] = ()
+    hooks: EndListener | None = None

@@ -42,10 +42,16 @@ class RunState:
         self, plan: Plan, backends: Backends, specifier: Specifier, options: RunOptions, dispatcher: EventDispatcher
     ) -> None:
         observed = bool(options.sinks)
+        self._hooks = options.hooks
         # Reentrant: a backend may report from within `submit` or `cancel`, which are called with the lock held.
         self.lock = threading.RLock()
         self.frontier = Frontier(
-            plan, options.run_id, backends.places, random=options.random, observed=observed, grace=options.grace
+            plan,
+            options.run_id,
+            backends.places,
+            random=options.random,
+            observed=observed or options.hooks is not None,
+            grace=options.grace,
         )
         self.local = LocalQueue()
         self.stream_waiters: list[SimpleQueue[Unit | None]] = []
@@ -163,6 +169,8 @@ class RunState:
         self.router.applying = True
         for event in effects.events:
             self._dispatcher.emit(event)
+            if self._hooks is not None:
+                self._hooks(event)
         for attempt_id, grace in effects.stops:
             unit = self.frontier.running.get(attempt_id)
             if unit is not None:

@@ -19,7 +19,7 @@ class BoundJob(Job):
     __slots__ = ("_run",)
 
     def __init__(self, job: Job, run: Callable[..., RunResult]) -> None:
-        super().__init__(job.name, job.assets, job.executor, job.retry, job.tags)
+        super().__init__(job.name, job.assets, job.executor, job.retry, job.tags, job.hooks)
         self._run = run
 
     def execute(

@@ -15,6 +15,7 @@ from typing import Any
 
 from rivers._definitions.asset import Asset
 from rivers._definitions.executor import Executor, check_executor
+from rivers._definitions.hook import Hook, check_hooks
 from rivers._definitions.job import Job, check_tags
 from rivers._definitions.names import did_you_mean
 from rivers._definitions.retry import RetryPolicy, check_retry
@@ -29,6 +30,7 @@ from rivers._plan.plan import Plan
 from rivers._repository.bound_job import BoundJob
 from rivers._repository.checks import check_configs, check_reach
 from rivers._repository.describe import describe_run, slots_of
+from rivers._repository.hooks import prepare_hooks
 from rivers._repository.observe import Observe, Observers, Record, check_record
 from rivers._repository.planner import Planner
 from rivers._repository.prepared_run import PreparedRun
@@ -82,6 +84,7 @@ class CodeRepository:
             retry.
         default_io_handler: The IO handler, or the name of one in `resources`, of values without one of their own;
             None is a store of this repository, in memory or shared with the workers of this machine.
+        hooks: Hooks of every step of every run, after those of the assets and of the job.
 
     Raises:
         ConfigurationError: an argument is of the wrong type.
@@ -98,11 +101,13 @@ class CodeRepository:
         retries: Mapping[str, RetryPolicy] | None = None,
         default_retry_policy: RetryPolicy | str | None = None,
         default_io_handler: BaseIOHandler | str | None = None,
+        hooks: Sequence[Hook] | None = None,
     ) -> None:
         self._assets = check_assets(assets)
         self._tasks = check_tasks(tasks)
         self._jobs = check_jobs_argument(jobs)
         self._resources = check_resources(resources)
+        self._hooks = check_hooks(hooks, "", ConfigurationError)
         self._default_store = DefaultStore()
         handler = check_default_handler(default_io_handler, self._resources)
         self._planner = Planner(
@@ -355,7 +360,12 @@ class CodeRepository:
             tags=run_tags,
             job=job.name if job is not None else None,
         )
-        observers = Observers(observe, describe, lambda: [*self._resources.values(), *handlers_of(graph)])
+
+        def secret_holders() -> list[object]:
+            return [*self._resources.values(), *handlers_of(graph)]
+
+        observers = Observers(observe, describe, secret_holders)
+        hooks = prepare_hooks(plan, job, self._hooks, secret_holders, configs, run_tags)
         options = RunOptions(
             run_id=run_id,
             key=secrets.token_bytes(32),
@@ -365,5 +375,6 @@ class CodeRepository:
             tags=run_tags,
             job=job.name if job is not None else None,
             folders=self._default_store.folders(),
+            hooks=hooks,
         )
         return PreparedRun(RunLoop(plan, backends, options, self._kept.give_back), observers)
