@@ -33,7 +33,11 @@ FLIGHTS = "examples/flights"
 # A process more than there are cores, and a file's tests in one of them: most tests wait for other processes, and for
 # deadlines. On 2 cores the tests took 19 minutes with 2 processes and 16 with 3.
 IN_PARALLEL = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile"]
-NO_CLUSTER = {"KUBECONFIG": None}  # its tests make namespaces in what it names: for `cluster` only, which asks for it
+# Tests start thousands of workers: without bytecode each of them would compile all that it imports, which is half of
+# its start.
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": None}
+# The cluster's tests make namespaces in what KUBECONFIG names: only `cluster` runs them, which asks for it.
+NO_CLUSTER = {"KUBECONFIG": None, **BYTECODE}
 CLUSTER_TESTS = ["packages/rivers-executor-k8s/tests/cluster", "tests/cluster"]
 PACKAGES = sorted(path.parent for path in Path("packages").glob("*/pyproject.toml"))
 EXTRAS = {"rivers-core": "[protobuf,objectstore]"}  # those that need nothing of ours
@@ -188,7 +192,8 @@ def bench(session: nox.Session) -> None:
     upstream = Path(session.create_tmp(), "upstream")
     session.run("python", "-m", "venv", str(upstream), silent=True)
     session.run(str(upstream / "bin" / "pip"), "install", "--quiet", "rivers==0.6.2", external=True)
-    session.run("python", "bench/run.py", "--peers", "--upstream", str(upstream / "bin" / "python"), *session.posargs)
+    peers = ["--peers", "--upstream", str(upstream / "bin" / "python")]
+    session.run("python", "bench/run.py", *peers, *session.posargs, env=BYTECODE)
 
 
 @nox.session
@@ -196,7 +201,7 @@ def demo(session: nox.Session) -> None:
     """A real pipeline over the flights that left New York in 2013: in one process, across the cores, and compared."""
     session.install(*map(str, PACKAGES), *group("demo"))
     session.chdir(FLIGHTS)
-    session.run("python", "-m", "flights", *(session.posargs or ["--executor", "both"]))
+    session.run("python", "-m", "flights", *(session.posargs or ["--executor", "both"]), env=BYTECODE)
 
 
 @nox.session
@@ -222,7 +227,7 @@ def cluster(session: nox.Session) -> None:
     # Some faults take minutes, and a timeout of their own. Sockets of the tests' own client to the API server may be
     # collected late, in a test that has nothing to do with them.
     late = ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
-    session.run("pytest", "-o", "faulthandler_timeout=900", *late, *CLUSTER_TESTS, *session.posargs)
+    session.run("pytest", "-o", "faulthandler_timeout=900", *late, *CLUSTER_TESTS, *session.posargs, env=BYTECODE)
 
 
 @nox.session(name="bench-cluster")

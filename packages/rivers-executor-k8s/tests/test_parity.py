@@ -25,7 +25,7 @@ from running.outcome import CaseOutcome  # noqa: E402
 from running.shared import files  # noqa: E402
 
 PODS = rs.Executor.kubernetes("test:1")
-LOT, AT_ONCE = 15, 3
+LOT, AT_ONCE = 6, 3
 
 
 @pytest.fixture(scope="module", autouse=True)
