@@ -1,0 +1,124 @@
+"""Errors of the command line as three lines: the problem, the user's own frame, the remedy; and their exit codes."""
+
+from __future__ import annotations
+
+import enum
+import linecache
+import os
+import site
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from rivers._runner.own_frames import is_own_frame
+from rivers.exceptions import DefinitionError, ExecutorNotInstalledError, GraphValidationError, RecordError, RiversError
+from rivers.protocol.exception_text import describe_exception
+
+__all__ = ["CommandError", "ExitCode", "exit_code_of", "explain", "user_frame"]
+
+MOST_PROBLEMS = 20
+MOST_LINE = 160
+"""Characters of a source line."""
+_OWN = os.path.join(Path(__file__).parents[2], "rivers_cli", "")
+_LIBRARIES = tuple(
+    {
+        *(os.path.join(path, "") for path in (*site.getsitepackages(), site.getusersitepackages())),
+        os.path.join(sysconfig.get_path("stdlib"), ""),
+        "<frozen ",
+    }
+)
+
+
+class ExitCode(enum.IntEnum):
+    """The exit codes of every command."""
+
+    OK = 0
+    STEP_FAILED = 1
+    USAGE = 2
+    INFRASTRUCTURE = 3
+    CANCELLED = 4
+    INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """An error of a command that is shown as its message, the frame it comes from and a hint."""
+
+    def __init__(
+        self, message: str, *, at: str | None = None, hint: str | None = None, code: ExitCode = ExitCode.USAGE
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.at = at
+        self.hint = hint
+        self.code = code
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """Return the exit code for an error that ended a command before or instead of its run."""
+    if isinstance(error, CommandError):
+        return error.code
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    if isinstance(error, DefinitionError | ExecutorNotInstalledError | RecordError):
+        return ExitCode.USAGE
+    return ExitCode.INFRASTRUCTURE
+
+
+def explain(error: BaseException) -> list[str]:
+    """Return an error as lines: the problem, the user's frame where there is one, and the remedy."""
+    if isinstance(error, CommandError):
+        lines = [f"error: {error.message}", f"  {error.at}" if error.at else "", _hint(error.hint)]
+        return [line for line in lines if line]
+    if isinstance(error, GraphValidationError):
+        shown = [f"  {problem}" for problem in error.problems[:MOST_PROBLEMS]]
+        more = len(error.problems) - len(shown)
+        count = len(error.problems)
+        head = f"error: {count} problem{'s' if count != 1 else ''} in the repository"
+        return [head, *shown, *([f"  … and {more} more"] if more else [])]
+    frame = user_frame(error)
+    if isinstance(error, RiversError):
+        lines = [f"error: {error.message}", f"  {frame}" if frame else "", _hint(error.hint)]
+        return [line for line in lines if line]
+    remedy = _hint("--verbose shows the traceback")
+    return [line for line in (f"error: {describe_exception(error)}", f"  {frame}" if frame else "", remedy) if line]
+
+
+def _hint(hint: str | None) -> str:
+    return f"  → {hint}" if hint else ""
+
+
+def user_frame(error: BaseException) -> str | None:
+    """Return `file:line, in function: source line` of the last frame in the user's own code; None without one.
+
+    Frames of rivers, of the standard library and of installed packages are not the user's. Without any other frame the
+    last one of an installed package is returned.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        source = (error.text or "").strip()
+        return f"{_short_path(error.filename)}:{error.lineno}{f': {source[:MOST_LINE]}' if source else ''}"
+    frames = list(_frames(error))
+    own = [frame for frame in frames if not frame[0].startswith(_LIBRARIES)]
+    found = (own or frames)[-1:]
+    if not found:
+        return None
+    filename, line, function = found[0]
+    source = linecache.getline(filename, line).strip()
+    within = f", in {function}" if function != "<module>" else ""
+    return f"{_short_path(filename)}:{line}{within}{f': {source[:MOST_LINE]}' if source else ''}"
+
+
+def _frames(error: BaseException) -> Iterator[tuple[str, int, str]]:
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if not is_own_frame(code.co_filename) and not code.co_filename.startswith(_OWN):
+            yield code.co_filename, line, code.co_name
+
+
+def _short_path(filename: str) -> str:
+    """Return a path relative to the working directory where it lies below it."""
+    path = Path(filename)
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return filename

@@ -1,0 +1,101 @@
+"""Print lines to a stream that may be closed, narrow or without colours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TextIO
+
+__all__ = ["Printer", "divert_stdout", "mute", "stderr", "stdout"]
+
+WIDTH = 100
+MIN_WIDTH = 20
+
+
+class Printer:
+    """A printer of whole lines from any thread; a reader that goes away ends the printing, and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    @property
+    def width(self) -> int:
+        """The columns of the terminal, or of COLUMNS; 100 where there is none."""
+        return max(MIN_WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+
+    @property
+    def has_unicode(self) -> bool:
+        """True where the stream can show more than ASCII."""
+        return "utf" in (self.stream.encoding or "").lower()
+
+    @property
+    def has_color(self) -> bool:
+        """True for a terminal, unless NO_COLOR or TERM=dumb ask for none."""
+        return self.stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def __call__(self, text: str = "") -> None:
+        """Print the text and a line break."""
+        with self._lock:
+            if self._is_closed:
+                return
+            try:
+                self.stream.write(f"{text}\n")
+                self.stream.flush()
+            except UnicodeEncodeError:
+                # A terminal of ASCII or Latin-1: marks and arrows become question marks.
+                encoding = self.stream.encoding or "ascii"
+                self.stream.write(f"{text}\n".encode(encoding, "replace").decode(encoding))
+                self.stream.flush()
+            except (BrokenPipeError, ValueError):
+                self._is_closed = True
+                mute(self.stream)
+
+
+def mute(stream: TextIO) -> None:
+    """Let a stream lead nowhere, so that the flush when Python exits does not fail again."""
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def stdout() -> Printer:
+    """Return a printer for standard output."""
+    return Printer(sys.stdout)
+
+
+def stderr() -> Printer:
+    """Return a printer for standard error."""
+    return Printer(sys.stderr)
+
+
+@contextlib.contextmanager
+def divert_stdout(to: TextIO) -> Iterator[Printer]:
+    """Send what this process and its children print to another stream; yield a printer for the real standard output."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):
+        # A notebook or a test, whose standard output is no file.
+        real = sys.stdout
+        with contextlib.redirect_stdout(to):
+            yield Printer(real)
+        return
+    sys.stdout.flush()
+    kept = os.dup(number)
+    os.dup2(to.fileno(), number)
+    try:
+        with open(kept, "w", encoding=sys.stdout.encoding, closefd=False) as real:
+            yield Printer(real)
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, number)
+        os.close(kept)

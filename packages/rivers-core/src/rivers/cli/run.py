@@ -1,0 +1,236 @@
+"""`rivers run`: run the steps of a repository, show them, record them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rivers._definitions.job import Job
+from rivers._events.event import Event
+from rivers._plan.placement import Placement
+from rivers._plan.selectors import select_names
+from rivers._record.header import RunHeader
+from rivers._record.redact import Redactor
+from rivers._record.runs import DEFAULT_HOME
+from rivers._record.view import RunView, ViewState
+from rivers._repository.observe import ClosableSink, Observe
+from rivers._repository.prepared_run import PreparedRun
+from rivers._repository.repository import CodeRepository
+from rivers._terminal.summary import summary
+from rivers.cli.environment import read_env_file
+from rivers.cli.errors import CommandError, ExitCode
+from rivers.cli.executor_options import make_executor, parse_pairs
+from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
+from rivers.cli.sinks import EventsFile, PlainLines
+from rivers.cli.target import LoadedTarget, load_target
+from rivers.protocol.failure import FailureReason
+
+__all__ = ["RunRequest", "run"]
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """The options of `rivers run`."""
+
+    target: str
+    select: Sequence[str] = ()
+    job: str | None = None
+    executor: str | None = None
+    settings: Sequence[str] = ()
+    config: Path | None = None
+    env_file: Path | None = None
+    tags: Sequence[str] = ()
+    home: Path | None = None
+    events: Path | None = None
+    log_level: str = "warning"
+    quiet: bool = False
+    json: bool = False
+
+
+def run(request: RunRequest) -> ExitCode:
+    """Run the steps that a request chooses and return the exit code.
+
+    Raises:
+        CommandError, RiversError: nothing was started.
+    """
+    if request.log_level.lower() not in LEVELS:
+        raise CommandError(f"invalid --log-level {request.log_level!r}: expected one of {', '.join(LEVELS)}")
+    if request.env_file is not None:
+        read_env_file(request.env_file)
+    # Modules and bodies may print whatever they like: the JSON still stands alone, and a quiet run is quiet.
+    if request.json:
+        with divert_stdout(sys.stderr) as answer:
+            return _run(request, stderr(), answer)
+    if request.quiet:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, divert_stdout(nowhere) as lines:
+            return _run(request, lines, None)
+    return _run(request, stdout(), None)
+
+
+def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCode:
+    level = logging.getLevelNamesMapping()[request.log_level.upper()]
+    # Workers take the levels of this process over.
+    logging.getLogger().setLevel(min(level, logging.getLogger().level))
+    _print_warnings(stderr())
+    loaded = load_target(request.target)
+    views: list[ViewSink] = []
+    with loaded.repository:
+        prepared = _prepare(request, loaded, _sinks(request, lines, level, views))
+        code = _carry_out(prepared)
+    if answer is not None:
+        facts = json.dumps(summarize(views[0].view, prepared.observers.record), ensure_ascii=False)
+        answer(views[0].redactor.line(facts.encode()).decode())
+    elif not request.quiet or code is not ExitCode.OK:
+        _print_end(lines, views[0], prepared.observers.record)
+    return code
+
+
+def _prepare(
+    request: RunRequest, loaded: LoadedTarget, sinks: Sequence[Callable[[RunHeader, Redactor], ClosableSink]]
+) -> PreparedRun:
+    repository = loaded.repository
+    job = repository.get_job(request.job) if request.job is not None else None
+    executor = make_executor(request.executor, request.settings, placement_of(repository, job))
+    names = chosen_names(repository, request.select, job)
+    config = None
+    if request.config is not None:
+        # Loads YAML, which a run without a config does not need.
+        from rivers.cli.config_file import check_config, read_config
+
+        config = read_config(request.config)
+        plan = repository._planner.plan(names, False, executor, job, None)
+        check_config(request.config, config, plan, repository._planner.graph.assets)
+    tags = {**(job.tags if job is not None else {}), **parse_pairs(request.tags, "--tag")}
+    observe = Observe(
+        record=str(request.home) if request.home is not None else True,
+        sinks=sinks,
+        fields={"repository": loaded.name, "selection": names, "command": tuple(sys.argv[1:])},
+    )
+    return repository._prepare(names, tags, config, False, None, executor, observe, job)
+
+
+def placement_of(repository: CodeRepository, job: Job | None) -> Placement:
+    """Return the executors that a run of the job, or of the repository, can name."""
+    return repository._planner._placement(job.executor if job is not None else None)
+
+
+def chosen_names(repository: CodeRepository, selectors: Sequence[str], job: Job | None) -> tuple[str, ...] | None:
+    """Return the names that selectors choose, those of the job without selectors, or None for all."""
+    if not selectors:
+        return job.selection if job is not None else None
+    return select_names(repository._planner.graph, selectors, job.selection if job is not None else None)
+
+
+def _sinks(
+    request: RunRequest, lines: Printer, level: int, views: list[ViewSink]
+) -> list[Callable[[RunHeader, Redactor], ClosableSink]]:
+    def view(header: RunHeader, redactor: Redactor) -> ClosableSink:
+        views.append(ViewSink(header, redactor))
+        return views[0]
+
+    sinks: list[Callable[[RunHeader, Redactor], ClosableSink]] = [view]
+    if request.events is not None:
+        path = request.events
+        sinks.append(lambda header, redactor: EventsFile(path, redactor))
+    if not request.quiet:
+        sinks.append(lambda header, redactor: PlainLines(header, redactor, lines, level))
+    return sinks
+
+
+class ViewSink:
+    """A sink that folds the events of a run into its view."""
+
+    def __init__(self, header: RunHeader, redactor: Redactor) -> None:
+        self.view = RunView(header, keeps_logs=False)
+        self.redactor = redactor
+
+    def __call__(self, event: Event) -> None:
+        self.view.apply(event)
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+def _carry_out(prepared: PreparedRun) -> ExitCode:
+    try:
+        result = prepared.carry_out(False)
+    except KeyboardInterrupt:
+        if prepared.loop.status == "running":
+            # In preflight: there is no run to show.
+            raise
+        return ExitCode.INTERRUPTED
+    except SystemExit:
+        # SIGTERM; a body's own is a failed step.
+        return ExitCode.CANCELLED
+    if result.success:
+        return ExitCode.OK
+    if result.status == "cancelled":
+        return ExitCode.CANCELLED
+    reasons = {
+        report.failure.reason
+        for report in result.steps.values()
+        if report.state.value == "failed" and report.failure is not None
+    }
+    if not reasons:
+        return ExitCode.CANCELLED
+    return ExitCode.INFRASTRUCTURE if reasons == {FailureReason.INFRASTRUCTURE} else ExitCode.STEP_FAILED
+
+
+def _print_warnings(printer: Printer) -> None:
+    """Print Python's warnings on one line each, without the source line of rivers that they point to."""
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: object) -> None:
+        printer(f"warning: {message}")
+
+    warnings.showwarning = show  # type: ignore[assignment]  # called with these four, and two that it need not have
+
+
+def summarize(view: RunView, record: Path | None) -> dict[str, Any]:
+    """Return a run as plain data for `--json`."""
+    return {
+        "run_id": view.run_id,
+        "status": view.status,
+        "repository": view.header.repository if view.header is not None else None,
+        "started": view.started,
+        "ended": view.ended,
+        "record": str(record) if record is not None else None,
+        "counts": {state.value: count for state, count in view.counts.items() if count},
+        "steps": [
+            {
+                "key": step.key,
+                "state": step.state.value,
+                "executor": step.executor or None,
+                "attempts": len(step.attempts),
+                "seconds": step.seconds,
+                "cause": step.cause,
+                "failure": None
+                if step.failure is None or step.state is ViewState.SUCCEEDED
+                else {
+                    "reason": step.failure.reason.value,
+                    "type": step.failure.type,
+                    "message": step.failure.message,
+                },
+            }
+            for step in view.steps.values()
+        ],
+        "warnings": [warning.message for warning in view.warnings],
+    }
+
+
+def _print_end(printer: Printer, seen: ViewSink, record: Path | None) -> None:
+    view = seen.view
+    text = summary(view, printer.width, printer.has_unicode, color=printer.has_color)
+    printer(seen.redactor.text(text))
+    if record is not None:
+        home = f" --home {shlex.quote(str(record.parents[1]))}" if record.parents[1] != DEFAULT_HOME else ""
+        printer(f"Record: rivers show {view.run_id[:8]}{home}")

@@ -1,0 +1,104 @@
+"""The commands of `rivers`: options and help texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="rivers",
+    help="Run data assets: here, across the cores of this machine, or on a cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    # Rich help takes another 0.1 s.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET", help="package.module, package.module:name, or path/to/file.py with a CodeRepository."
+    ),
+]
+Select = Annotated[
+    list[str],
+    typer.Option(
+        "--select",
+        "-s",
+        metavar="SELECTOR",
+        help="A name, a pattern (stg_*), +name, name+, group:NAME or tag:NAME; may be repeated.",
+    ),
+]
+JobName = Annotated[str | None, typer.Option("--job", "-j", metavar="NAME", help="Run a job of the repository.")]
+ExecutorKind = Annotated[
+    str | None,
+    typer.Option("--executor", "-e", metavar="KIND", help="The executor of steps that name none."),
+]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="A field of the executor; may be repeated.")
+]
+EnvFile = Annotated[Path | None, typer.Option("--env-file", metavar="FILE", help="Variables as NAME=value lines.")]
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", metavar="FOLDER", help="The folder of records; else $RIVERS_HOME or .rivers."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print tracebacks of errors.")]
+
+
+@app.callback()
+def root() -> None:
+    """Exit codes: 0 ok, 1 a step failed, 2 definition or usage, 3 infrastructure, 4 cancelled, 130 Ctrl-C."""
+
+
+@app.command()
+def run(
+    target: Target,
+    select: Select = [],  # noqa: B006 - typer reads the default and copies it
+    job: JobName = None,
+    executor: ExecutorKind = None,
+    settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML or JSON: {asset: {field: value}}.")
+    ] = None,
+    env_file: EnvFile = None,
+    tag: Annotated[list[str], typer.Option("--tag", metavar="NAME=VALUE", help="A tag of the run.")] = [],  # noqa: B006 - typer copies it
+    home: Home = None,
+    events: Annotated[
+        Path | None, typer.Option("--events", metavar="FILE", help="Append the events to a file of JSON lines.")
+    ] = None,
+    log_level: Annotated[
+        str,
+        typer.Option(
+            "--log-level", metavar="LEVEL", help="Show log records from this level on: debug, info, warning, error."
+        ),
+    ] = "warning",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless the run fails.")] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run the steps of a repository, show them and record them."""
+    from rivers.cli.command import carry_out
+    from rivers.cli.run import RunRequest, run
+
+    request = RunRequest(
+        target=target,
+        select=select,
+        job=job,
+        executor=executor,
+        settings=settings,
+        config=config,
+        env_file=env_file,
+        tags=tag,
+        home=home,
+        events=events,
+        log_level=log_level,
+        quiet=quiet,
+        json=json,
+    )
+    raise typer.Exit(carry_out(lambda: run(request), verbose))
