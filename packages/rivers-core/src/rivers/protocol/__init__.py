@@ -40,6 +40,7 @@ from rivers.protocol.spec import (
     StepSpec,
     StoredInput,
     StreamInput,
+    TraceContext,
 )
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "StreamInput",
     "TableRef",
     "Timings",
+    "TraceContext",
     "classify",
     "decode_event",
     "decode_spec",

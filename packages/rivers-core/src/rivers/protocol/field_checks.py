@@ -50,6 +50,7 @@ _STEPS = [[1 if byte >> shift & 1 else -1 for shift in range(7, -1, -1)] for byt
 # For each group of eight brackets, the highest rise of the depth, and the rise at its end.
 _RISES = [(max(accumulate(steps)), sum(steps)) for steps in _STEPS]
 _SEGMENT = r"(?!__\w*__(?:\.|\Z))[^\W\d]\w*"
+_TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _DOTTED = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
 
 
@@ -178,6 +179,12 @@ def check_timeout(value: Any) -> None:
     """Check a timeout in seconds."""
     if type(value) not in (float, int) or not 0 < value <= LIMITS.timeout:
         raise Refused(value, f"more than 0 and at most {LIMITS.timeout:.0f} seconds (30 days)")
+
+
+def check_traceparent(value: Any) -> None:
+    """Check the header `traceparent` of W3C Trace Context, version 00."""
+    if type(value) is not str or not _TRACEPARENT.fullmatch(value):
+        raise Refused(value, "a traceparent, 00-<32 hex digits>-<16 hex digits>-<2 hex digits>")
 
 
 def check_no_table(value: Any) -> None:

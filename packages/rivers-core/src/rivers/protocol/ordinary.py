@@ -73,6 +73,7 @@ def _is_ordinary_spec(spec: StepSpec, check_ref: Check, check_logs: Check) -> bo
         and spec.graph is None
         and spec.inner == ()
         and spec.refs == ()
+        and spec.trace_context is None
     )
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "StepSpec",
     "StoredInput",
     "StreamInput",
+    "TraceContext",
 ]
 
 PROTOCOL_VERSION = 1
@@ -199,6 +200,13 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     loggers: tuple[LoggerLevel, ...] = ()
 
 
+class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The span of an attempt, as the headers of W3C Trace Context write it, for spans of the body to nest under."""
+
+    traceparent: str
+    tracestate: str | None = None
+
+
 class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt of one step.
 
@@ -206,7 +214,7 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     repeated free of charge; `epoch` is the controller's fencing number. `config` is the text of a JSON object.
     `timeout` is in seconds. `function` leads to a function, an Asset or a Task. `graph` leads to the graph asset whose
     composition has the step's command or constants, where these travel in the spec. `refs` is the table behind
-    TableRefs, filled in encoded specs only.
+    TableRefs, filled in encoded specs only. `trace_context` is set where the run is traced.
     """
 
     protocol_version: int = PROTOCOL_VERSION
@@ -233,3 +241,4 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     inner: tuple[InnerStep, ...] = ()
     graph: ImportRef | None = None
     refs: tuple[Ref, ...] = ()
+    trace_context: TraceContext | None = None

@@ -294,8 +294,16 @@ class LogSettings(_message.Message):
     loggers: _containers.RepeatedCompositeFieldContainer[LoggerLevel]
     def __init__(self, level: _Optional[int] = ..., capture: bool = ..., loggers: _Optional[_Iterable[_Union[LoggerLevel, _Mapping]]] = ...) -> None: ...
 
+class TraceContext(_message.Message):
+    __slots__ = ("traceparent", "tracestate")
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATE_FIELD_NUMBER: _ClassVar[int]
+    traceparent: str
+    tracestate: str
+    def __init__(self, traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
+
 class StepSpec(_message.Message):
-    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph", "refs")
+    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph", "refs", "trace_context")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -320,6 +328,7 @@ class StepSpec(_message.Message):
     INNER_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     REFS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     run_id: str
     step: str
@@ -344,7 +353,8 @@ class StepSpec(_message.Message):
     inner: _containers.RepeatedCompositeFieldContainer[InnerStep]
     graph: ImportRef
     refs: _containers.RepeatedCompositeFieldContainer[Ref]
-    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ..., graph: _Optional[_Union[ImportRef, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ...) -> None: ...
+    trace_context: TraceContext
+    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ..., graph: _Optional[_Union[ImportRef, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., trace_context: _Optional[_Union[TraceContext, _Mapping]] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("exit_code", "signal", "container_reason", "node", "worker", "memory_peak", "memory_limit", "oom_kills", "timed_out", "cancelled", "native_traceback", "detail")
