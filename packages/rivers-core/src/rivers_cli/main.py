@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
+from rivers_cli.streams import make_robust
+
 __all__ = ["main"]
 
 
@@ -14,6 +16,7 @@ def main() -> None:
     if missing:
         sys.stderr.write(f"rivers: the command line needs {', '.join(missing)}: pip install 'rivers-core[cli]'\n")
         raise SystemExit(2)
+    make_robust()
     # Only now: they are an optional extra.
     from rivers_cli.app import app
     from rivers_cli.arguments import expand_arguments

@@ -1,4 +1,4 @@
-"""Print lines to a stream that may be closed, narrow or without colours."""
+"""Print lines to a stream that may be narrow or without colours."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import threading
 from collections.abc import Iterator
 from typing import TextIO
 
-__all__ = ["Printer", "divert_stdout", "mute", "stderr", "stdout"]
+__all__ = ["Printer", "divert_stdout", "stderr", "stdout"]
 
 WIDTH = 100
 MIN_WIDTH = 20
 
 
 class Printer:
-    """A printer of whole lines from any thread; a reader that goes away ends the printing, and nothing else."""
+    """A printer of whole lines from any thread."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self._lock = threading.Lock()
-        self._is_closed = False
 
     @property
     def width(self) -> int:
@@ -42,30 +41,8 @@ class Printer:
     def __call__(self, text: str = "") -> None:
         """Print the text and a line break."""
         with self._lock:
-            if self._is_closed:
-                return
-            try:
-                self.stream.write(f"{text}\n")
-                self.stream.flush()
-            except UnicodeEncodeError:
-                # A terminal of ASCII or Latin-1: marks and arrows become question marks.
-                encoding = self.stream.encoding or "ascii"
-                self.stream.write(f"{text}\n".encode(encoding, "replace").decode(encoding))
-                self.stream.flush()
-            except (BrokenPipeError, ValueError):
-                self._is_closed = True
-                mute(self.stream)
-
-
-def mute(stream: TextIO) -> None:
-    """Let a stream lead nowhere, so that the flush when Python exits does not fail again."""
-    try:
-        number = stream.fileno()
-    except (OSError, ValueError):
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
 
 
 def stdout() -> Printer:
