@@ -113,6 +113,7 @@ class Frontier:
         if unit is None or unit.begun:
             return effects
         unit.begun = True
+        unit.started = wall
         timeout = unit.step.node.definition.timeout
         if timeout is not None and not self.cancelling and not self.executors[unit.step.executor_index].blocking:
             self._queues.set_timer(now + timeout, "overdue", unit)

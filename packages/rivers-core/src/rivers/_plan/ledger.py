@@ -74,6 +74,9 @@ class Ledger:
             report = StepReport(
                 unit.key, state, kind, unit.charged, timings, result.worker, unit.failures, cause, result.outputs
             )
+            # Starts are not reported where nobody listens.
+            report.started = unit.started or effects.wall - timings.load - timings.run - timings.store
+        report.ended = effects.wall
         self.reports[unit.key] = report
 
     def _add_end_event(

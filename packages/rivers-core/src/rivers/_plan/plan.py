@@ -12,6 +12,7 @@ from rivers._definitions.retry import RetryPolicy
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.placement import Placement
+from rivers._terminal.html import html_table
 from rivers.exceptions import AssetNotFoundError, ConfigurationError
 
 __all__ = ["Batch", "Plan", "Step", "make_plan", "select"]
@@ -126,6 +127,15 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<Plan of {len(self.steps)} steps>"
+
+    def _repr_html_(self) -> str:
+        """Return the plan for a notebook: a row for each batch."""
+        rows = [
+            (number, repr(batch.executor), ", ".join(step.key for step in batch.steps))
+            for number, level in enumerate(self.levels)
+            for batch in level
+        ]
+        return html_table(f"Plan of {len(self.steps):,} steps", ("level", "executor", "steps"), rows)
 
 
 def select(

@@ -25,10 +25,23 @@ class StepReport:
     `executor` is the kind of its executor. `attempts` counts the attempts that the retry policy counts, and a cancelled
     one. `timings` has the seconds of the last attempt by phase, `worker` the worker that ran it. `failures` holds the
     failure of each attempt, `failure` the last one. `cause` names the step because of which this one was skipped.
-    `outputs` lists what it committed.
+    `outputs` lists what it committed. `started` and `ended` are seconds since the epoch: when the last attempt reached
+    its worker, None where none did, and when the step was over.
     """
 
-    __slots__ = ("attempts", "cause", "executor", "failures", "outputs", "state", "step", "timings", "worker")
+    __slots__ = (
+        "attempts",
+        "cause",
+        "ended",
+        "executor",
+        "failures",
+        "outputs",
+        "started",
+        "state",
+        "step",
+        "timings",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -41,6 +54,8 @@ class StepReport:
         failures: tuple[Failure, ...] = (),
         cause: str | None = None,
         outputs: tuple[OutputRecord, ...] = (),
+        started: float | None = None,
+        ended: float | None = None,
     ) -> None:
         self.step = step
         self.state = state
@@ -51,6 +66,8 @@ class StepReport:
         self.failures = failures
         self.cause = cause
         self.outputs = outputs
+        self.started = started
+        self.ended = ended
 
     @property
     def failure(self) -> Failure | None:

@@ -61,8 +61,9 @@ class Unit:
     """A unit of work: a step, or one instance of a mapped step (`map_key`).
 
     `charged` counts the attempts that the retry policy counts. `unstarted` counts those since then that never began;
-    they are repeated free of charge until `give_up`, a time. `begun`, `overdue` and `queued`, the seconds of its wait
-    for a slot, describe the current attempt. `doomed` names the failed step that makes the unit useless.
+    they are repeated free of charge until `give_up`, a time. `begun`, `overdue`, `queued`
+    (the seconds of its wait for a slot) and `started` (the time of the epoch at which it began) describe the current
+    attempt. `doomed` names the failed step that makes the unit useless.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Unit:
         "overdue",
         "queued",
         "ready_at",
+        "started",
         "step",
         "unstarted",
     )
@@ -97,6 +99,7 @@ class Unit:
         self.give_up: float | None = None
         self.ready_at = 0.0
         self.queued = 0.0
+        self.started: float | None = None
 
     def request_compute(self, executors: Sequence[ExecutorLimits]) -> Compute:
         """Return what its attempts request, with the executor's defaults for what they leave open."""

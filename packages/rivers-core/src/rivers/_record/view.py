@@ -214,7 +214,7 @@ class RunView:
             self.status = "lost"
             for step in self.steps.values():
                 if step.state in (ViewState.STARTING, ViewState.RUNNING, ViewState.RETRYING):
-                    self._move(step, ViewState.LOST)
+                    self.move(step, ViewState.LOST)
 
     def step(self, key: str) -> StepView:
         """Return the step of that key, adding it if it is new: an instance, or a step of a run without a header."""
@@ -234,7 +234,8 @@ class RunView:
         self.steps[step.key] = step
         self.counts[step.state] += 1
 
-    def _move(self, step: StepView, state: ViewState) -> None:
+    def move(self, step: StepView, state: ViewState) -> None:
+        """Change the state of a step."""
         self.counts[step.state] -= 1
         self.counts[state] += 1
         step.state = state
@@ -269,7 +270,7 @@ class RunView:
         step.attempts.append(attempt)
         step.retry_at = None
         step.message = ""
-        self._move(step, ViewState.RUNNING)
+        self.move(step, ViewState.RUNNING)
 
     def _on_log(self, event: StepLog) -> None:
         step = self.step(event.step)
@@ -279,7 +280,7 @@ class RunView:
             step.logs.append(event)
         # Before the attempt has reached a worker, its executor reports what it waits for: a node, an image, a quota.
         if step.state in (ViewState.WAITING, ViewState.RETRYING):
-            self._move(step, ViewState.STARTING)
+            self.move(step, ViewState.STARTING)
         else:
             self.changed.add(step.key)
 
@@ -291,14 +292,14 @@ class RunView:
         step.outputs = event.outputs
         for output in event.outputs:
             if output.map_keys is not None:
-                self._expect(step.key, len(output.map_keys))
-        self._move(step, ViewState.SUCCEEDED)
+                self.expect(step.key, len(output.map_keys))
+        self.move(step, ViewState.SUCCEEDED)
 
-    def _expect(self, key: str, count: int) -> None:
+    def expect(self, key: str, count: int) -> None:
         """Count the instances of the steps that are mapped over a step, directly or through another mapped step."""
         for mapped in self._mapped_over.get(key, ()):
             self._expected[mapped] = count
-            self._expect(mapped, count)
+            self.expect(mapped, count)
 
     def _on_failed(self, event: StepFailed) -> None:
         step = self.step(event.step)
@@ -306,7 +307,7 @@ class RunView:
         attempt.failure = event.failure
         attempt.timings = event.timings
         attempt.worker = event.worker or attempt.worker
-        self._move(step, ViewState.FAILED)
+        self.move(step, ViewState.FAILED)
 
     def _on_retrying(self, event: StepRetrying) -> None:
         step = self.step(event.step)
@@ -315,21 +316,21 @@ class RunView:
         attempt.timings = event.timings
         attempt.worker = event.worker or attempt.worker
         step.retry_at = event.time + event.delay
-        self._move(step, ViewState.RETRYING)
+        self.move(step, ViewState.RETRYING)
 
     def _on_skipped(self, event: StepSkipped) -> None:
         step = self.step(event.step)
         step.cause = event.cause
         if step.last is not None and step.last.ended is None:
             step.last.ended = event.time
-        self._move(step, ViewState.SKIPPED)
+        self.move(step, ViewState.SKIPPED)
 
     def _on_cancelled(self, event: StepCancelled) -> None:
         step = self.step(event.step)
         if event.attempt or (step.last is not None and step.last.ended is None):
             attempt = self._attempt(step, event.attempt, event.time)
             attempt.failure = event.failure
-        self._move(step, ViewState.CANCELLED)
+        self.move(step, ViewState.CANCELLED)
 
 
 _HANDLERS: dict[type, Callable[[RunView, Any], None]] = {

@@ -7,7 +7,6 @@ import os
 import platform
 import socket
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,13 +28,20 @@ MOST_DESCRIPTION = 300
 
 
 def describe_run(
-    plan: Plan, run_id: str, *, slots: Sequence[int | None], tags: Mapping[str, str], job: str | None, **more: Any
+    plan: Plan,
+    run_id: str,
+    *,
+    started: float,
+    slots: Sequence[int | None],
+    tags: Mapping[str, str],
+    job: str | None,
+    **more: Any,
 ) -> RunHeader:
     """Return the header of a run. `slots` are those of `plan.executors`, `more` are further fields of RunHeader."""
     return RunHeader(
         format=FORMAT,
         run_id=run_id,
-        started=time.time(),
+        started=started,
         job=job,
         tags=dict(tags),
         executors=tuple(

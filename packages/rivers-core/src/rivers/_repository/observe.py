@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,7 +51,7 @@ class Observers:
     """The sinks of one run; a context manager that closes those of rivers.
 
     `header` describes the run and `resources` returns what may hold secrets; neither is called for a run that nobody
-    observes. `record` is the folder of the record, None where none is written.
+    observes. `record` is the folder of the record, None where none is written; `describe` returns the header.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Observers:
     ) -> None:
         self.sinks: list[EventSink] = []
         self.record: Path | None = None
+        self.describe = partial(header, **observe.fields)
+        self._resources = resources
         self._own: list[ClosableSink] = []
         home = _record_home(observe.record)
         if home is not None or observe.sinks:
-            redactor = Redactor(secrets_of(resources(), os.environ))
-            described = header(**observe.fields)
+            redactor = self.redactor()
+            described = self.describe()
             if home is not None:
                 records = RunRecords(home)
                 records.prune()
@@ -72,6 +75,10 @@ class Observers:
         self.sinks += self._own
         if observe.on_event is not None:
             self.sinks.append(observe.on_event)
+
+    def redactor(self) -> Redactor:
+        """Return a redactor of the secrets that the controller knows now."""
+        return Redactor(secrets_of(self._resources(), os.environ))
 
     def __enter__(self) -> Observers:
         return self

@@ -40,4 +40,5 @@ class PreparedRun:
         return result
 
     def _result(self) -> tuple[RunResult, BaseException | None]:
-        return make_result(self.loop.plan, self.loop, self.observers.record)
+        loop, observers = self.loop, self.observers
+        return make_result(loop.plan, loop, observers.record, lambda: (observers.describe(), observers.redactor()))

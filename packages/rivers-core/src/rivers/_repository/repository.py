@@ -50,6 +50,7 @@ from rivers._repository.validation import (
     check_tasks,
     selected_names,
 )
+from rivers._terminal.html import html_table
 from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError
 from rivers_process.fork import renew_in_children
 
@@ -314,6 +315,12 @@ class CodeRepository:
     def __repr__(self) -> str:
         return f"<CodeRepository of {len(self._assets)} assets, {len(self._tasks)} tasks, {len(self._jobs)} jobs>"
 
+    def _repr_html_(self) -> str:
+        """Return the repository for a notebook: a row for each asset."""
+        rows = [(asset.name, type(asset).__name__, asset.group or "", asset.where or "") for asset in self._assets]
+        caption = f"CodeRepository of {len(self._assets)} assets, {len(self._tasks)} tasks, {len(self._jobs)} jobs"
+        return html_table(caption, ("asset", "kind", "group", "defined at"), rows)
+
     # ── internals ──
 
     def _execute_job(
@@ -356,6 +363,7 @@ class CodeRepository:
             describe_run,
             plan,
             run_id,
+            started=time.time(),
             slots=[slots_of(backend.capabilities) for backend in backends],
             tags=run_tags,
             job=job.name if job is not None else None,

@@ -6,30 +6,40 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rivers._definitions.arguments import check_seconds
 from rivers._executor.drive import RunLoop
 from rivers._plan.plan import Plan
 from rivers._plan.report import StepReport, StepState
+from rivers._record.header import RunHeader
+from rivers._record.redact import Redactor
+from rivers._record.view import RunView
 from rivers._repository.errors import make_exception
+from rivers._repository.result_view import view_of_record, view_of_reports
+from rivers._repository.tables import step_rows, to_frame
+from rivers._terminal.html import html_block, html_table
+from rivers._terminal.summary import summary
 from rivers.exceptions import ExecutionError, RiversError, RunCancelledError, StepCancelledError
 from rivers_process.fork import renew_in_children
 
 __all__ = ["RunHandle", "RunResult", "RunStatus", "make_result"]
 
 RunStatus: TypeAlias = Literal["running", "success", "failure", "cancelled"]
+Describe: TypeAlias = Callable[[], tuple[RunHeader, Redactor]]
+MOST_ROWS = 100
+_COLUMNS = ("step", "state", "executor", "worker", "attempts", "seconds")
 
 
 class RunResult:
-    """The result of a run.
+    """The result of a run. `print(result)` shows its summary, a notebook shows it as a table.
 
     `materialized_assets` are the assets whose values were stored, in the order they were; `failed_assets` pairs each
     asset that failed with its error's type and message (`KeyError: 'x'`); `steps` has a report for every step, also for
     each mapped instance (`graph/task[key]`). `record` is the folder of the run's record, None where none was asked for.
     """
 
-    __slots__ = ("failed_assets", "materialized_assets", "record", "run_id", "status", "steps")
+    __slots__ = ("_describe", "failed_assets", "materialized_assets", "record", "run_id", "status", "steps")
 
     def __init__(
         self,
@@ -39,6 +49,7 @@ class RunResult:
         failed_assets: list[tuple[str, str]],
         steps: dict[str, StepReport],
         record: Path | None = None,
+        describe: Describe | None = None,
     ) -> None:
         self.run_id = run_id
         self.status = status
@@ -46,11 +57,49 @@ class RunResult:
         self.failed_assets = failed_assets
         self.steps = steps
         self.record = record
+        self._describe = describe
 
     @property
     def success(self) -> bool:
         """True when every step succeeded."""
         return self.status == "success"
+
+    def steps_table(self) -> list[dict[str, Any]]:
+        """Return a row for each step, in the order of their ends.
+
+        The columns are step, state, executor, worker, attempts; started and ended, of the last attempt, as datetimes in
+        UTC; seconds in the worker, and seconds by phase: queued, boot, load, run, store; reason and error of a failure;
+        cause, the step because of which it was skipped; metadata of its outputs. What is not known is None.
+        """
+        return step_rows(self.steps)
+
+    def to_frame(self, library: str | None = None) -> Any:
+        """Return `steps_table()` as a data frame.
+
+        Args:
+            library: "pandas" or "polars"; None is the first of them that is installed.
+
+        Raises:
+            ConfigurationError: the library is another one, or is not installed.
+        """
+        return to_frame(self.steps_table(), library)
+
+    def __str__(self) -> str:
+        return summary(self._view(), unicode=True)
+
+    def _repr_html_(self) -> str:
+        """Return the result for a notebook: the summary, and the steps as a table."""
+        rows = step_rows(self.steps)
+        cells = ([row[name] for name in _COLUMNS[:-1]] + [_seconds(row["seconds"])] for row in rows[:MOST_ROWS])
+        more = f"{len(rows) - MOST_ROWS:,} further steps: steps_table() has all" if len(rows) > MOST_ROWS else ""
+        return html_block(str(self)) + html_table(f"{len(rows):,} steps", _COLUMNS, cells, more)
+
+    def _view(self) -> RunView:
+        view = view_of_record(self.record)
+        if view is None:
+            header, redactor = self._describe() if self._describe is not None else _describe_nothing(self.run_id)
+            view = view_of_reports(header, redactor, self.status, self.steps)
+        return view
 
     def __repr__(self) -> str:
         counts = {state: sum(report.state is state for report in self.steps.values()) for state in StepState}
@@ -58,7 +107,18 @@ class RunResult:
         return f"<RunResult {self.run_id[:8]} {self.status}: {ends or 'no steps'}>"
 
 
-def make_result(plan: Plan, loop: RunLoop, record: Path | None = None) -> tuple[RunResult, BaseException | None]:
+def _describe_nothing(run_id: str) -> tuple[RunHeader, Redactor]:
+    """Describe a result that was made by hand."""
+    return RunHeader(format=0, run_id=run_id, started=0.0), Redactor(())
+
+
+def _seconds(seconds: float | None) -> str:
+    return f"{seconds:.3f}" if seconds is not None else ""
+
+
+def make_result(
+    plan: Plan, loop: RunLoop, record: Path | None, describe: Describe
+) -> tuple[RunResult, BaseException | None]:
     """Return the result of a finished run, and the exception to raise for it, if any."""
     steps = {step.key: step for step in plan.steps}
     made: list[str] = []
@@ -74,7 +134,7 @@ def make_result(plan: Plan, loop: RunLoop, record: Path | None = None) -> tuple[
                 # The first failure of an asset is the cause; later instances of a fan-out often repeat it.
                 failed.setdefault(name, report.failure.summary)
     assert loop.status != "running"
-    result = RunResult(loop.run_id, loop.status, made, list(failed.items()), reports, record)
+    result = RunResult(loop.run_id, loop.status, made, list(failed.items()), reports, record, describe)
     return result, _exception(result, loop)
 
 
