@@ -1,0 +1,78 @@
+"""Analysis of a run: lanes with their idle time, the critical path, and what would shorten the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rivers._record.view import RunView
+from rivers._report.critical_path import (
+    PathStep,
+    StepTimes,
+    critical_path,
+    dependencies,
+    shortest_ends,
+    times_of,
+)
+from rivers._report.hints import RunFacts, hints_of
+from rivers._report.lanes import Lane, LaneItem, assign_lanes
+from rivers._report.phases import AttemptPhases
+
+__all__ = ["analyse"]
+
+MOST_CANDIDATES = 3
+"""Steps of the critical path for which the page says what the run would take without them."""
+
+
+def analyse(view: RunView, phases: Sequence[Sequence[AttemptPhases]], now: float) -> dict[str, Any]:
+    """Return lanes, critical path and hints as plain data."""
+    origin = view.started or now
+    times = [times_of(attempts) for attempts in phases]
+    deps = dependencies(view)
+    path = critical_path(times, deps)
+    lanes = _lanes(view, phases)
+    facts = _facts(view, times, deps, path, lanes, max(0.0, now - origin))
+    return {
+        "lanes": [[lane.executor, lane.label, round(lane.busy, 3), lane.items] for lane in lanes],
+        "path": [[one.step, round(one.waited, 3)] for one in path],
+        "shortest": round(facts.shortest, 3),
+        "hints": [[hint.kind, hint.text, hint.step] for hint in hints_of(facts)],
+    }
+
+
+def _lanes(view: RunView, phases: Sequence[Sequence[AttemptPhases]]) -> list[Lane]:
+    items: list[LaneItem] = []
+    number = 0
+    for step, attempts in zip(view.steps.values(), phases, strict=True):
+        for attempt, times in zip(step.attempts, attempts, strict=True):
+            # Attempts are numbered in the order of the data's rows.
+            items.append(LaneItem(number, attempt.executor, attempt.worker, times.active, times.end))
+            number += 1
+    return assign_lanes(items)
+
+
+def _facts(
+    view: RunView,
+    times: Sequence[StepTimes | None],
+    deps: Sequence[tuple[int, ...]],
+    path: Sequence[PathStep],
+    lanes: Sequence[Lane],
+    seconds: float,
+) -> RunFacts:
+    steps = list(view.steps.values())
+    order = sorted(range(len(steps)), key=lambda i: header.level if (header := steps[i].header) is not None else 0)
+    # A step that is retried takes its attempts' time also with a worker of its own.
+    work = [0.0 if one is None else one.end - one.begin - one.queued for one in times]
+    on_path = [found for one in path if (found := times[one.step]) is not None]
+    candidates = sorted((one.step for one in path), key=lambda index: -work[index])[:MOST_CANDIDATES]
+    return RunFacts(
+        seconds=seconds,
+        is_over=view.is_over,
+        shortest=max(shortest_ends(work, deps, order), default=0.0),
+        without={steps[index].key: max(shortest_ends(work, deps, order, index), default=0.0) for index in candidates},
+        work={steps[index].key: work[index] for index in candidates},
+        retried=sum(one.retried for one in on_path),
+        boot=sum(one.boot for one in on_path),
+        lanes=len(lanes),
+        busy=sum(lane.busy for lane in lanes),
+    )

@@ -1,0 +1,84 @@
+"""The phases of an attempt: consecutive spans of time, from when it was ready to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rivers._record.view import AttemptView, StepView
+
+__all__ = ["PHASES", "AttemptPhases", "phases_of"]
+
+PHASES = ("queued", "boot", "load", "run", "store", "rest")
+"""The phases in their order; `rest` is what no timing covers, such as the way of the result to the controller."""
+
+
+class AttemptPhases(NamedTuple):
+    """The phases of one attempt in seconds; they follow one another from `begin`, in seconds since the epoch."""
+
+    begin: float
+    queued: float
+    boot: float
+    load: float
+    run: float
+    store: float
+    rest: float
+
+    @property
+    def end(self) -> float:
+        """The end of the attempt."""
+        return sum(self)
+
+    @property
+    def active(self) -> float:
+        """The begin of its boot: before it, no worker was taken."""
+        return self.begin + self.queued
+
+    @property
+    def busy(self) -> float:
+        """The seconds for which it held a worker."""
+        return self.boot + self.load + self.run + self.store + self.rest
+
+
+def phases_of(step: StepView, origin: float, now: float) -> list[AttemptPhases]:
+    """Return the phases of each attempt of a step.
+
+    No phase begins before `origin`, the start of the run, nor before the end of the attempt before it. An attempt that
+    has not ended is in its phase `run` until `now`.
+    """
+    found: list[AttemptPhases] = []
+    floor = origin
+    for attempt in step.attempts:
+        phases = _phases(attempt, floor, now)
+        found.append(phases)
+        floor = max(floor, phases.end)
+    return found
+
+
+def _phases(attempt: AttemptView, floor: float, now: float) -> AttemptPhases:
+    timings = attempt.timings
+    ended = attempt.ended if attempt.ended is not None else now
+    started = attempt.started
+    # The end of an attempt that never reached its worker: all of it was spent on the way there.
+    if started is None:
+        started = ended
+    started = max(floor, min(started, ended))
+    # Clocks of two machines differ: neither may reach back beyond the attempt before.
+    boot = min(timings.boot, started - floor)
+    queued = min(timings.queued, started - floor - boot)
+    left = max(0.0, ended - started)
+    body = [timings.load, timings.run, timings.store]
+    # Without timings (a lost worker, an attempt that still runs), the body had the whole time.
+    if not any(body):
+        body = [0.0, left, 0.0]
+    load, run, store = _fit(body, left)
+    return AttemptPhases(started - boot - queued, queued, boot, load, run, store, max(0.0, left - load - run - store))
+
+
+def _fit(parts: Sequence[float], whole: float) -> list[float]:
+    """Cut the parts, one after another, to what fits into the whole: clocks of two machines differ."""
+    fitted: list[float] = []
+    for part in parts:
+        fitted.append(max(0.0, min(part, whole)))
+        whole -= fitted[-1]
+    return fitted

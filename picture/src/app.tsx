@@ -1,0 +1,106 @@
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import type { Model, Step } from "./model";
+import { Panel } from "./panel";
+import { STATUS_WORDS } from "./states";
+import { Summary } from "./summary";
+import { StepTable } from "./table";
+import { setTheme, storedTheme, type Theme } from "./theme";
+
+export function App({ model }: { model: Model; live: string }) {
+  const [step, setStep] = useState<Step | null>(() => stepOfAddress(model));
+  const opener = useRef<Element | null>(null);
+
+  const open = useCallback((chosen: Step) => {
+    if (!document.activeElement?.closest(".panel")) opener.current = document.activeElement;
+    setStep(chosen);
+    history.replaceState(null, "", `#step=${encodeURIComponent(chosen.key)}`);
+  }, []);
+  const close = useCallback(() => {
+    setStep(null);
+    history.replaceState(null, "", "#steps");
+    if (opener.current instanceof HTMLElement) opener.current.focus();
+  }, []);
+  const openKey = useCallback((key: string) => model.byKey.has(key) && open(model.byKey.get(key)!), [model, open]);
+
+  useEffect(() => {
+    const onHash = () => setStep((shown) => stepOfAddress(model) ?? (location.hash.startsWith("#step=") ? shown : null));
+    addEventListener("hashchange", onHash);
+    return () => removeEventListener("hashchange", onHash);
+  }, [model]);
+
+  const shown = { model, selected: step, open, openKey };
+  return (
+    <>
+      <a class="skip" href="#steps">
+        Skip to the steps
+      </a>
+      <Header model={model} />
+      <main>
+        <Summary {...shown} />
+        <StepTable {...shown} />
+      </main>
+      {step && <Panel model={model} step={step} openKey={openKey} close={close} />}
+    </>
+  );
+}
+
+export interface Shown {
+  model: Model;
+  selected: Step | null;
+  open: (step: Step) => void;
+  openKey: (key: string) => void;
+}
+
+function stepOfAddress(model: Model): Step | null {
+  const found = /^#step=(.*)$/.exec(location.hash);
+  if (!found) return null;
+  try {
+    return model.byKey.get(decodeURIComponent(found[1])) ?? null;
+  } catch {
+    return null; // not an address that this page has made
+  }
+}
+
+function Header({ model }: { model: Model }) {
+  const { run } = model;
+  const [word, state] = STATUS_WORDS[run.status] ?? [run.status, "waiting"];
+  const name = run.job || run.repository || "Run";
+  return (
+    <header class="top">
+      <div class="title">
+        <span class={`badge ${state}`}>{word}</span>
+        <h1 title={run.repository}>{name}</h1>
+        <code class="id" title={`run ${run.id}`}>
+          {run.id.slice(0, 8)}
+        </code>
+      </div>
+      <nav aria-label="Parts of this page">
+        <a href="#summary">Summary</a>
+        <a href="#steps">Steps</a>
+      </nav>
+      <ThemeSwitch />
+    </header>
+  );
+}
+
+function ThemeSwitch() {
+  const [theme, choose] = useState<Theme>(storedTheme);
+  return (
+    <label class="theme">
+      <span class="hidden">Colours</span>
+      <select
+        value={theme}
+        onChange={(event) => {
+          const chosen = event.currentTarget.value as Theme;
+          setTheme(chosen);
+          choose(chosen);
+          dispatchEvent(new Event("rivers-theme"));
+        }}
+      >
+        <option value="auto">Auto</option>
+        <option value="light">Light</option>
+        <option value="dark">Dark</option>
+      </select>
+    </label>
+  );
+}
