@@ -12,7 +12,7 @@ from rivers.protocol import LIMITS, Evidence, StepResult
 from rivers_executor_parallel import wire
 from rivers_executor_parallel.pool_id import VARIABLE, find_processes_of
 from rivers_executor_parallel.process import WorkerProcess, check_room
-from rivers_executor_parallel.wire import RunHeader, SharedPage
+from rivers_executor_parallel.wire import RunParameters, SharedPage
 from rivers_executor_parallel.worker import WorkerSettings, serve
 from rivers_process.fork import close_in_children, keep_in_children
 from rivers_process.frames import FrameReader
@@ -97,7 +97,7 @@ class WorkerHandle:
 
     # ── work ──
 
-    def begin_run(self, run: RunHeader, encoded: bytes) -> bool:
+    def begin_run(self, run: RunParameters, encoded: bytes) -> bool:
         """Announce the run to the worker, once; return False when its inbox is full."""
         if self.run_id != run.run_id:
             if not self._send(wire.encode_packet(0, wire.BEGIN_RUN, encoded)):

@@ -34,7 +34,7 @@ from rivers.protocol import (
 )
 from rivers.spi import Run, Sink, warning_record
 from rivers_executor_parallel.handle import DEPTH, Assignment, WorkerHandle
-from rivers_executor_parallel.wire import RunHeader
+from rivers_executor_parallel.wire import RunParameters
 from rivers_process.cgroup import MemoryCgroup
 
 __all__ = ["WorkerPool"]
@@ -46,7 +46,7 @@ Importing a module that ends its process is such a case.
 """
 LEAVE_DEADLINE = 5.0
 """Seconds for a worker to end after it has announced that it leaves."""
-_NO_RUN = RunHeader("", 0.0, b"")
+_NO_RUN = RunParameters("", 0.0, b"")
 
 
 class WorkerPool:
@@ -80,7 +80,7 @@ class WorkerPool:
     def open_run(self, run: Run, emit: Sink) -> None:
         """Begin a run, and have a first worker started where there is none."""
         with self.lock:
-            self._run = RunHeader(run.run_id, run.grace, run.key)
+            self._run = RunParameters(run.run_id, run.grace, run.key)
             self._encoded_run = msgspec.msgpack.encode(self._run)
             self._emit = emit
             self._is_closing = False

@@ -21,7 +21,16 @@ import msgspec
 
 from rivers_process.frames import encode_frame, write_whole
 
-__all__ = ["Inbox", "Outbox", "RunHeader", "SharedPage", "decode_packet", "encode_packet", "fits_packet", "open_inbox"]
+__all__ = [
+    "Inbox",
+    "Outbox",
+    "RunParameters",
+    "SharedPage",
+    "decode_packet",
+    "encode_packet",
+    "fits_packet",
+    "open_inbox",
+]
 
 PACKET = select.PIPE_BUF
 """Bytes that a pipe takes in one piece (4096 on Linux)."""
@@ -35,7 +44,7 @@ _PACKET_HEAD = struct.Struct("<Qc")
 _SEQ = struct.Struct("<Q")
 
 
-class RunHeader(msgspec.Struct, frozen=True):
+class RunParameters(msgspec.Struct, frozen=True):
     """The facts of a run that its workers need; `grace` is in seconds, `key` signs pickles."""
 
     run_id: str

@@ -33,7 +33,7 @@ from rivers.spi import Runner, interrupted_result, unsendable_result
 from rivers_executor_parallel import wire
 from rivers_executor_parallel.code import LoadedCode
 from rivers_executor_parallel.memory import MemoryGrowth
-from rivers_executor_parallel.wire import Inbox, Outbox, RunHeader, SharedPage
+from rivers_executor_parallel.wire import Inbox, Outbox, RunParameters, SharedPage
 from rivers_process import prctl
 from rivers_process.exit import end_process, run_exit_hooks
 from rivers_process.fork import close_in_children, dump_tracebacks, ignore_signal, set_signal
@@ -119,7 +119,7 @@ class Worker:
         elif kind == wire.LARGE_SPEC:
             self._run(seq, self._page.read_spec(payload))
         elif kind == wire.BEGIN_RUN:
-            self._begin_run(msgspec.msgpack.decode(payload, type=RunHeader))
+            self._begin_run(msgspec.msgpack.decode(payload, type=RunParameters))
         elif kind == wire.END_RUN:
             self._end_run()
             self._is_spent = not _is_clean()
@@ -134,7 +134,7 @@ class Worker:
             self._is_spent = True  # what it leaves behind ends with this process
             self._runner.stop(self._attempt_id)
 
-    def _begin_run(self, run: RunHeader) -> None:
+    def _begin_run(self, run: RunParameters) -> None:
         self._end_run()
         if self._code.find_changed() is not None:  # it was imported for an earlier run, and is another one now
             self._is_spent = True

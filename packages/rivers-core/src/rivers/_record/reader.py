@@ -53,6 +53,7 @@ class EventReader:
     def read(self, limit: int = 2**20) -> list[Event]:
         """Return the next events, of at most about `limit` bytes; an empty list when no whole line was added."""
         events: list[Event] = []
+        # The rest of a line that was cut by `limit`, or that its writer has not finished.
         *lines, self._rest = (self._rest + self._file.read(limit)).split(b"\n")
         for line in lines:
             self.lines += 1
@@ -67,6 +68,7 @@ class EventReader:
     def read_all(self) -> list[Event]:
         """Return all events up to the present end of the file, and count an unfinished last line as damaged."""
         events: list[Event] = []
+        # Its writer may be faster than this loop, but a run ends.
         while True:
             position = self._file.tell()
             events += self.read()

@@ -101,6 +101,7 @@ class RunRecords:
             try:
                 # Only what has the file of a record: nothing else in that folder may be deleted.
                 stat = (folder / EVENTS_FILE).stat()
+                # Reports that people have put beside it count, too.
                 size = sum(file.stat().st_size for file in folder.iterdir())
             except OSError:
                 continue

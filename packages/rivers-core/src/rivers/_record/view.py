@@ -220,10 +220,12 @@ class RunView:
         """Return the step of that key, adding it if it is new: an instance, or a step of a run without a header."""
         found = self.steps.get(key)
         if found is None:
+            # A map key may contain brackets itself: only the first one and the last one are ours.
             base, bracket, rest = key.partition("[")
             header = self._headers.get(base if bracket else key)
             found = StepView(key, header, rest.removesuffix("]") if bracket else None)
             self._add(found)
+            # A mapped step that was skipped as a whole has an event under its own key, and no instances.
             if bracket:
                 self.instances.setdefault(base, []).append(found)
             else:
@@ -243,6 +245,7 @@ class RunView:
 
     def _attempt(self, step: StepView, number: int, time: float) -> AttemptView:
         """Return the attempt that runs, or a new one for an end without a start."""
+        # A worker that never started sends no StepStarted, and an attempt may be cancelled before it has one.
         last = step.last
         if last is None or last.ended is not None:
             last = AttemptView(number)
