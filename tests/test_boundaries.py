@@ -34,7 +34,9 @@ LATE_IMPORTS = {
     "rivers._plan.refs": {"cloudpickle"},  # the fallback for closures, where an executor asks for it
     "rivers_worker.__main__": {"rivers_worker.serve"},  # gRPC and cryptography load while the body's process starts
     "rivers_cli.main": {"rivers_cli.app", "rivers_cli.arguments"},  # extra [cli]
-    "rivers_cli.app": {"rivers.cli.command", "rivers.cli.run"},  # help is shown without importing rivers
+    "rivers_cli.app": {  # help is shown without importing rivers
+        *(f"rivers.cli.{name}" for name in ("command", "executors", "plan", "request", "run")),
+    },
     "rivers.cli.run": {"rivers.cli.config_file"},  # YAML is slow, and few runs have a config
     "rivers._definitions.signature": {"annotationlib"},  # of Python 3.14, where it evaluates annotations late
 }

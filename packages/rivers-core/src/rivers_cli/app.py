@@ -51,6 +51,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print tracebacks of errors.")]
 
 
+executors_app = typer.Typer(invoke_without_command=True, help="List the executors, or check one.")
+app.add_typer(executors_app, name="executors")
+
+
 @app.callback()
 def root() -> None:
     """Exit codes: 0 ok, 1 a step failed, 2 definition or usage, 3 infrastructure, 4 cancelled, 130 Ctrl-C."""
@@ -102,3 +106,62 @@ def run(
         json=json,
     )
     raise typer.Exit(carry_out(lambda: run(request), verbose))
+
+
+@app.command()
+def plan(
+    target: Target,
+    select: Select = [],  # noqa: B006 - typer reads the default and copies it
+    job: JobName = None,
+    executor: ExecutorKind = None,
+    settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
+    env_file: EnvFile = None,
+    form: Annotated[
+        str, typer.Option("--format", "-f", metavar="FORMAT", help="text, mermaid, dot (Graphviz) or json.")
+    ] = "text",
+    verbose: Verbose = False,
+) -> None:
+    """Print the steps of a run in levels, with their executors, and run nothing."""
+    from rivers.cli.command import carry_out
+    from rivers.cli.plan import plan
+    from rivers.cli.request import PlanRequest
+
+    request = PlanRequest(
+        target=target, select=select, job=job, executor=executor, settings=settings, env_file=env_file
+    )
+    raise typer.Exit(carry_out(lambda: plan(request, form), verbose))
+
+
+@app.command()
+def validate(target: Target, env_file: EnvFile = None, json: AsJson = False, verbose: Verbose = False) -> None:
+    """Check that all definitions fit together, and print every problem at once."""
+    from rivers.cli.command import carry_out
+    from rivers.cli.plan import validate
+    from rivers.cli.request import PlanRequest
+
+    request = PlanRequest(target=target, env_file=env_file)
+    raise typer.Exit(carry_out(lambda: validate(request, json), verbose))
+
+
+@executors_app.callback()
+def executors(context: typer.Context, json: AsJson = False, verbose: Verbose = False) -> None:
+    """List the executors of this environment: version and capabilities."""
+    if context.invoked_subcommand is not None:
+        return
+    from rivers.cli.command import carry_out
+    from rivers.cli.executors import list_executors
+
+    raise typer.Exit(carry_out(lambda: list_executors(json), verbose))
+
+
+@executors_app.command("check")
+def check_executor(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The kind of an executor, such as parallel.")],
+    settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
+    verbose: Verbose = False,
+) -> None:
+    """Load an executor, show its value and capabilities, and run two steps on it."""
+    from rivers.cli.command import carry_out
+    from rivers.cli.executors import check
+
+    raise typer.Exit(carry_out(lambda: check(name, settings), verbose))

@@ -12,6 +12,7 @@ from rivers._definitions.retry import RetryPolicy
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.placement import Placement
+from rivers._plan.render import plan_to_mermaid
 from rivers._terminal.html import html_table
 from rivers.exceptions import AssetNotFoundError, ConfigurationError
 
@@ -114,6 +115,10 @@ class Plan:
         return [
             [Batch(self.executors[index], tuple(steps)) for index, steps in sorted(level.items())] for level in found
         ]
+
+    def to_mermaid(self) -> str:
+        """Return the plan as a Mermaid flowchart, which Markdown pages and notebooks show as a picture."""
+        return plan_to_mermaid(self.steps, self.executors)
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -61,15 +61,18 @@ def _edges(graph: AssetGraph) -> Edges:
     up: dict[str, set[str]] = {}
     down: dict[str, set[str]] = {}
     for node in graph.nodes:
+        # A task of graph assets runs by itself only when it is named.
+        if node.index in graph.aside:
+            continue
         name = node.owner.name
         for index in node.upstream:
             other = graph.nodes[index].owner.name
             if other != name:
                 up.setdefault(name, set()).add(other)
                 down.setdefault(other, set()).add(name)
-        for source in node.inputs:
-            if source.key in graph.externals:
-                down.setdefault(source.key, set()).add(name)
+        for key in (*(source.key for source in node.inputs), *node.order):
+            if key in graph.externals:
+                down.setdefault(key, set()).add(name)
     return up, down
 
 

@@ -95,10 +95,13 @@ def _kind(step: Step) -> str:
     return "asset" if isinstance(owner, Asset) else "task"
 
 
-def slots_of(capabilities: Capabilities) -> int | None:
+def slots_of(executor: Executor, capabilities: Capabilities) -> int | None:
     """Return the number of sync steps that a backend runs at once; None is no limit."""
     if capabilities.blocking:
         return 1
+    # Its capabilities count what its workers have in their queues, too.
+    if isinstance(executor, Executor.Parallel):
+        return executor.max_workers
     return capabilities.max_steps if capabilities.max_steps is not None else capabilities.max_sync
 
 

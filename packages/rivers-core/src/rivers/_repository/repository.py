@@ -364,7 +364,7 @@ class CodeRepository:
             plan,
             run_id,
             started=time.time(),
-            slots=[slots_of(backend.capabilities) for backend in backends],
+            slots=[slots_of(backend.executor, backend.capabilities) for backend in backends],
             tags=run_tags,
             job=job.name if job is not None else None,
         )

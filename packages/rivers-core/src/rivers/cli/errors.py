@@ -20,7 +20,8 @@ __all__ = ["CommandError", "ExitCode", "exit_code_of", "explain", "user_frame"]
 MOST_PROBLEMS = 20
 MOST_LINE = 160
 """Characters of a source line."""
-_OWN = os.path.join(Path(__file__).parents[2], "rivers_cli", "")
+_OWN = ("rivers", "rivers_cli", "rivers_process", "rivers_worker")
+"""Packages of rivers, beside those of its executors."""
 _LIBRARIES = tuple(
     {
         *(os.path.join(path, "") for path in (*site.getsitepackages(), site.getusersitepackages())),
@@ -111,7 +112,9 @@ def user_frame(error: BaseException) -> str | None:
 def _frames(error: BaseException) -> Iterator[tuple[str, int, str]]:
     for frame, line in traceback.walk_tb(error.__traceback__):
         code = frame.f_code
-        if not is_own_frame(code.co_filename) and not code.co_filename.startswith(_OWN):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        is_ours = package in _OWN or package.startswith("rivers_executor_")
+        if not is_ours and not is_own_frame(code.co_filename):
             yield code.co_filename, line, code.co_name
 
 

@@ -13,24 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rivers._definitions.job import Job
 from rivers._events.event import Event
-from rivers._plan.placement import Placement
-from rivers._plan.selectors import select_names
 from rivers._record.header import RunHeader
 from rivers._record.redact import Redactor
 from rivers._record.runs import DEFAULT_HOME
 from rivers._record.view import RunView, ViewState
 from rivers._repository.observe import ClosableSink, Observe
 from rivers._repository.prepared_run import PreparedRun
-from rivers._repository.repository import CodeRepository
 from rivers._terminal.summary import summary
-from rivers.cli.environment import read_env_file
 from rivers.cli.errors import CommandError, ExitCode
-from rivers.cli.executor_options import make_executor, parse_pairs
+from rivers.cli.executor_options import parse_pairs
 from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
+from rivers.cli.request import Chosen, PlanRequest, choose
 from rivers.cli.sinks import EventsFile, PlainLines
-from rivers.cli.target import LoadedTarget, load_target
 from rivers.protocol.failure import FailureReason
 
 __all__ = ["RunRequest", "run"]
@@ -39,16 +34,10 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
+class RunRequest(PlanRequest):
     """The options of `rivers run`."""
 
-    target: str
-    select: Sequence[str] = ()
-    job: str | None = None
-    executor: str | None = None
-    settings: Sequence[str] = ()
     config: Path | None = None
-    env_file: Path | None = None
     tags: Sequence[str] = ()
     home: Path | None = None
     events: Path | None = None
@@ -65,8 +54,6 @@ def run(request: RunRequest) -> ExitCode:
     """
     if request.log_level.lower() not in LEVELS:
         raise CommandError(f"invalid --log-level {request.log_level!r}: expected one of {', '.join(LEVELS)}")
-    if request.env_file is not None:
-        read_env_file(request.env_file)
     # Modules and bodies may print whatever they like: the JSON still stands alone, and a quiet run is quiet.
     if request.json:
         with divert_stdout(sys.stderr) as answer:
@@ -82,10 +69,10 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
     # Workers take the levels of this process over.
     logging.getLogger().setLevel(min(level, logging.getLogger().level))
     _print_warnings(stderr())
-    loaded = load_target(request.target)
+    chosen = choose(request)
     views: list[ViewSink] = []
-    with loaded.repository:
-        prepared = _prepare(request, loaded, _sinks(request, lines, level, views))
+    with chosen.repository:
+        prepared = _prepare(request, chosen, _sinks(request, lines, level, views))
         code = _carry_out(prepared)
     if answer is not None:
         facts = json.dumps(summarize(views[0].view, prepared.observers.record), ensure_ascii=False)
@@ -96,39 +83,23 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
 
 
 def _prepare(
-    request: RunRequest, loaded: LoadedTarget, sinks: Sequence[Callable[[RunHeader, Redactor], ClosableSink]]
+    request: RunRequest, chosen: Chosen, sinks: Sequence[Callable[[RunHeader, Redactor], ClosableSink]]
 ) -> PreparedRun:
-    repository = loaded.repository
-    job = repository.get_job(request.job) if request.job is not None else None
-    executor = make_executor(request.executor, request.settings, placement_of(repository, job))
-    names = chosen_names(repository, request.select, job)
+    repository, job = chosen.repository, chosen.job
     config = None
     if request.config is not None:
         # Loads YAML, which a run without a config does not need.
         from rivers.cli.config_file import check_config, read_config
 
         config = read_config(request.config)
-        plan = repository._planner.plan(names, False, executor, job, None)
-        check_config(request.config, config, plan, repository._planner.graph.assets)
+        check_config(request.config, config, chosen.plan, repository._planner.graph.assets)
     tags = {**(job.tags if job is not None else {}), **parse_pairs(request.tags, "--tag")}
     observe = Observe(
         record=str(request.home) if request.home is not None else True,
         sinks=sinks,
-        fields={"repository": loaded.name, "selection": names, "command": tuple(sys.argv[1:])},
+        fields={"repository": chosen.name, "selection": chosen.names, "command": tuple(sys.argv[1:])},
     )
-    return repository._prepare(names, tags, config, False, None, executor, observe, job)
-
-
-def placement_of(repository: CodeRepository, job: Job | None) -> Placement:
-    """Return the executors that a run of the job, or of the repository, can name."""
-    return repository._planner._placement(job.executor if job is not None else None)
-
-
-def chosen_names(repository: CodeRepository, selectors: Sequence[str], job: Job | None) -> tuple[str, ...] | None:
-    """Return the names that selectors choose, those of the job without selectors, or None for all."""
-    if not selectors:
-        return job.selection if job is not None else None
-    return select_names(repository._planner.graph, selectors, job.selection if job is not None else None)
+    return repository._prepare(chosen.names, tags, config, False, None, chosen.executor, observe, job)
 
 
 def _sinks(

@@ -1,0 +1,87 @@
+"""`rivers plan` and `rivers validate`: look at a repository without running it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from rivers._executor.registry import backend_for
+from rivers._plan.plan import Plan
+from rivers._plan.render import plan_to_data, plan_to_dot, plan_to_mermaid, plan_to_text
+from rivers._repository.checks import check_reach
+from rivers._terminal.text import count_of
+from rivers.cli.errors import CommandError, ExitCode
+from rivers.cli.printer import stdout
+from rivers.cli.request import PlanRequest, choose
+from rivers.exceptions import ExecutorNotInstalledError, GraphValidationError
+
+__all__ = ["plan", "validate"]
+
+FORMATS = ("text", "mermaid", "dot", "json")
+
+
+def plan(request: PlanRequest, form: str) -> ExitCode:
+    """Print the steps of a run in levels and batches.
+
+    Raises:
+        CommandError, RiversError: an option is wrong, or the repository is.
+    """
+    if form not in FORMATS:
+        raise CommandError(f"invalid --format {form!r}: expected one of {', '.join(FORMATS)}")
+    chosen = choose(request)
+    found = chosen.plan
+    if chosen.executor is not None:
+        # As a run does: an IO handler may not reach the executor that the command line names.
+        graph = chosen.repository._planner.graph
+        problems = check_reach(graph, found, chosen.repository._default_store, collect=True)
+        if problems:
+            raise GraphValidationError(problems)
+    printer = stdout()
+    draw: dict[str, Callable[[Plan], str]] = {
+        "text": lambda plan: plan_to_text(plan.steps, plan.executors, printer.width),
+        "mermaid": lambda plan: plan_to_mermaid(plan.steps, plan.executors),
+        "dot": lambda plan: plan_to_dot(plan.steps, plan.executors),
+        "json": lambda plan: json.dumps(plan_to_data(plan.steps, plan.executors), ensure_ascii=False),
+    }
+    printer(draw[form](found))
+    return ExitCode.OK
+
+
+def validate(request: PlanRequest, as_json: bool) -> ExitCode:
+    """Check that the definitions of a repository fit together, and print all problems at once.
+
+    Raises:
+        CommandError, RiversError: the target cannot be loaded, or the repository is not valid.
+    """
+    printer = stdout()
+    try:
+        found = choose(request).plan
+    except GraphValidationError as error:
+        if not as_json:
+            raise
+        problems = [
+            {"message": one.message, "asset": one.asset, "location": one.where, "closest": one.closest}
+            for one in error.problems
+        ]
+        printer(json.dumps({"valid": False, "problems": problems}, ensure_ascii=False))
+        return ExitCode.USAGE
+    missing = _missing(found)
+    if as_json:
+        printer(json.dumps({"valid": True, "problems": [], "steps": len(found), "warnings": missing}))
+        return ExitCode.OK
+    assets = {name for step in found.steps for name in step.assets}
+    printer(f"valid: {count_of(len(assets), 'asset')}, {count_of(len(found), 'step')}")
+    for warning in missing:
+        printer(f"warning: {warning}")
+    return ExitCode.OK
+
+
+def _missing(found: Plan) -> list[str]:
+    """Return the executors of a plan that are not installed: elsewhere they may be."""
+    missing: list[str] = []
+    for executor in found.executors:
+        try:
+            backend_for(executor)
+        except ExecutorNotInstalledError as error:
+            missing.append(f"{error.message}; {error.hint}")
+    return missing

@@ -1,0 +1,65 @@
+"""The part of a command line that chooses steps and executors, and what it means for a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rivers._definitions.executor import Executor
+from rivers._plan.plan import Plan
+from rivers._plan.selectors import select_names
+from rivers._repository.bound_job import BoundJob
+from rivers._repository.repository import CodeRepository
+from rivers.cli.environment import read_env_file
+from rivers.cli.executor_options import make_executor
+from rivers.cli.target import load_target
+
+__all__ = ["Chosen", "PlanRequest", "choose"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """The options that choose the steps of a run."""
+
+    target: str
+    select: Sequence[str] = ()
+    job: str | None = None
+    executor: str | None = None
+    settings: Sequence[str] = ()
+    env_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The repository of a target with the job, the names and the executor that were chosen; None is the default."""
+
+    name: str
+    repository: CodeRepository
+    job: BoundJob | None
+    names: tuple[str, ...] | None
+    executor: Executor | None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the run, which a run with the same choice takes again."""
+        executor = self.executor or (self.job.executor if self.job is not None else None)
+        return self.repository._planner.plan(self.names, False, executor, self.job, None)
+
+
+def choose(request: PlanRequest) -> Chosen:
+    """Import the target and find what the options name in it.
+
+    Raises:
+        CommandError, RiversError: an option is wrong, or the repository is.
+    """
+    if request.env_file is not None:
+        read_env_file(request.env_file)
+    loaded = load_target(request.target)
+    repository = loaded.repository
+    job = repository.get_job(request.job) if request.job is not None else None
+    placement = repository._planner._placement(job.executor if job is not None else None)
+    executor = make_executor(request.executor, request.settings, placement)
+    among = job.selection if job is not None else None
+    names = select_names(repository._planner.graph, request.select, among) if request.select else among
+    return Chosen(loaded.name, repository, job, names, executor)

@@ -1,0 +1,110 @@
+"""`rivers plan`, `rivers validate`, `rivers executors`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+from cli_project import Cli, write
+
+
+@pytest.mark.parametrize(
+    ("form", "first"), [("text", "2 steps in 2 levels"), ("mermaid", "flowchart LR"), ("dot", "digraph plan {")]
+)
+def test_plan(project: Path, cli: Cli, form: str, first: str) -> None:
+    """A plan is printed as text, Mermaid and Graphviz; nothing runs."""
+    ended = cli("plan", "shop", "-s", "+total", "--format", form)
+
+    assert (0, first) == (ended.code, ended.out.splitlines()[0])
+    assert not (project / ".rivers").exists()
+
+
+def test_plan_as_json(cli: Cli) -> None:
+    """A plan is printed as JSON, with the executor of the command line."""
+    plan = json.loads(cli("plan", "shop", "-j", "good", "-e", "parallel", "--set", "max_workers=3", "-f", "json").out)
+
+    assert ["orders", "total"] == [step["key"] for step in plan["steps"]]
+    assert "Executor.Parallel(max_workers=3)" == plan["executors"][0]["text"]
+
+
+def test_plan_refuses_what_a_run_refuses(project: Path, cli: Cli) -> None:
+    """A plan for an executor that an IO handler does not reach is refused, and so is an unknown format."""
+    write(
+        project / "near.py",
+        """
+        import rivers as rs
+        @rs.Asset(io_handler=rs.InMemoryIOHandler())
+        def a(): ...
+        repo = rs.CodeRepository([a])
+        """,
+    )
+    ended = cli("plan", "near", "-e", "parallel")
+
+    assert 2 == ended.code
+    assert "whose values stay within this process" in ended.err
+    assert "error: invalid --format 'svg': expected one of text" in cli("plan", "shop", "-f", "svg").err
+
+
+def test_validate(project: Path, cli: Cli) -> None:
+    """A valid repository ends with 0, another one with 2 and all its problems."""
+    write(
+        project / "bad.py",
+        "import rivers as rs\n@rs.Asset(deps=['gone'])\ndef a(): ...\nrepo = rs.CodeRepository([a])\n",
+    )
+
+    assert (0, "valid: 4 assets, 4 steps\n") == cli("validate", "shop")[:2]
+    assert json.loads(cli("validate", "shop", "--json").out)["valid"]
+    ended = cli("validate", "bad")
+    assert 2 == ended.code
+    assert "1 problem in the repository\n  asset 'a' (" in ended.err
+    ended = cli("validate", "bad", "--json")
+    assert (2, "a") == (ended.code, json.loads(ended.out)["problems"][0]["asset"])
+
+
+def test_executors(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executors are listed with version and capabilities; one that is not installed with the way to install it."""
+    monkeypatch.setenv("COLUMNS", "200")
+    found = {one["kind"]: one for one in json.loads(cli("executors", "--json").out)}
+
+    assert "rivers-executor-parallel" == found["parallel"]["package"]
+    assert "process" == found["parallel"]["capabilities"]["isolation"]
+    assert (
+        f"Executor.Parallel(max_workers={found['parallel']['capabilities']['slots']})" == found["parallel"]["default"]
+    )
+    table = cli("executors").out
+    assert "in_process   " in table
+    monkeypatch.setattr("rivers._executor.registry.installed", dict)
+    monkeypatch.setattr("rivers.cli.executors.installed", dict)
+    assert "kubernetes   not installed   pip install 'rivers-core[kubernetes]'" in cli("executors").out
+
+
+def test_narrow_table(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of 20 columns gets lines of 20 columns."""
+    monkeypatch.setenv("COLUMNS", "20")
+
+    assert max(len(line) for line in cli("executors").out.splitlines()) <= 20
+
+
+def test_check(cli: Cli) -> None:
+    """A check prints each of its results, and ends with 3 where steps cannot run."""
+    good, bad = cli("executors", "check", "in_process"), cli("executors", "check", "scripted")
+
+    assert 0 == good.code
+    assert ["loads", "value", "capabilities", "preflight", "run"] == [line.split()[1] for line in good.out.splitlines()]
+    assert 3 == bad.code
+    assert "its value cannot be loaded" in bad.out
+    ended = cli("executors", "check", "paralel")
+    assert (2, True) == (ended.code, "did you mean 'parallel'?" in ended.err)
+
+
+def test_check_of_workers(cli: Cli) -> None:
+    """The two steps of a check run in worker processes."""
+    ended = cli("executors", "check", "parallel", "--set", "max_workers=1")
+
+    assert 0 == ended.code, ended
+    assert "Executor.Parallel(max_workers=1)" in ended.out
