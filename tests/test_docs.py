@@ -3,9 +3,10 @@
 A page's blocks run in order in one process of their own, in one namespace, in an empty directory:
 
     ```python                        runs; what it prints must be in the ```text block right behind it
-    ```python title="shop.py"        is written to that file, for later blocks to import and run
-    ```console                       `$ python shop.py` runs it; the lines below are what it prints
-    ```text                          the output; `…` stands for what differs from run to run
+    ```python title="shop.py"        is written to that file, for later blocks to import and run; any language can be
+    ```console                       runs if it begins with `$ python`, `$ rivers` or `$ export`: each command in a
+                                     shell, 100 columns wide, with the lines below it as what it prints
+    ```text                          the output; `…` stands for what differs from run to run, a line of it for lines
 
 `python tests/test_docs.py docs/start.md` runs one page and says what it prints where that is not what the page shows.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +27,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md"])
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
 PUBLIC = (
     "rivers",
     "rivers.events",
@@ -41,6 +43,7 @@ PUBLIC = (
 )
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n`]*)$")
 TITLE = re.compile(r'title="([^"]+)"')
+COMMANDS = ("$ python ", "$ rivers ", "$ export ")
 
 
 @dataclass
@@ -80,33 +83,65 @@ def with_outputs(blocks: list[Block]) -> Iterator[tuple[Block, str]]:
     for block, following in zip_longest(blocks, blocks[1:]):
         if block.language == "python" and block.title is None:
             yield block, following.text if following is not None and following.language == "text" else ""
-        elif block.language == "console" and block.lines[0].startswith("$ python "):
-            yield block, "".join(f"{line}\n" for line in block.lines[1:])
+        elif block.language == "console" and block.lines[0].startswith(COMMANDS):
+            yield block, block.text
         elif block.title is not None:
             yield block, ""
 
 
 def matches(shown: str, printed: str) -> bool:
-    """Whether the shown output is the printed one, `…` standing for anything within a line."""
-    pattern = "[^\n]*".join(re.escape(part) for part in shown.rstrip().split("…"))
-    return re.fullmatch(pattern, printed.rstrip()) is not None
+    """Whether the shown output is the printed one, `…` standing for anything within a line, or for lines."""
+    lines = [
+        r"(?:[^\n]*\n)*?" if line.strip() == "…" else "[^\n]*".join(map(re.escape, line.split("…"))) + r"[ \t]*\n"
+        for line in shown.rstrip().splitlines()
+    ]
+    return re.fullmatch("".join(lines), f"{printed.rstrip()}\n" if printed.strip() else "") is not None
 
 
 def printed_by(block: Block, page: Path, namespace: dict[str, object]) -> str:
     """Run one block in the current directory and return what it prints."""
     if block.title is not None:
+        Path(block.title).parent.mkdir(parents=True, exist_ok=True)
         Path(block.title).write_text(block.text, encoding="utf-8")
         return ""
     if block.language == "console":
-        command = [sys.executable, "-W", "error", *block.lines[0].split()[2:]]
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        return ended.stdout
+        return transcript(block.lines)
     out = io.StringIO()
     # Lines are those of the page, so that a traceback leads there.
     code = compile("\n" * (block.line - 1) + block.text, str(page), "exec", dont_inherit=True)
     with contextlib.redirect_stdout(out):
         exec(code, namespace)
     return out.getvalue()
+
+
+def transcript(lines: list[str]) -> str:
+    """Run the commands among the lines, one shell each, and return them with what they print, as a terminal does."""
+    texts, ended, exports = [], 0, ""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RIVERS_")},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONWARNINGS": "error",
+        "PYTHONUTF8": "1",
+        "COLUMNS": "100",
+        "NO_COLOR": "1",
+    }
+    for line in lines:
+        if not line.startswith("$ "):
+            continue
+        if line.startswith("$ export "):
+            exports += f"{line.removeprefix('$ ')}; "
+        process = subprocess.run(
+            ["sh", "-c", f"{exports}(exit {ended}); {line.removeprefix('$ ')}"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        ended = process.returncode
+        texts.append(f"{line}\n{process.stdout}")
+    return "".join(texts)
 
 
 def run_page(page: Path) -> int:
@@ -125,7 +160,8 @@ def run_page(page: Path) -> int:
 def pytest_generate_tests(metafunc: object) -> None:
     """One test for each page; without importing pytest, as this module is also run by itself."""
     if "page" in metafunc.fixturenames:  # type: ignore[attr-defined]  # pytest's Metafunc
-        metafunc.parametrize("page", PAGES, ids=[page.name for page in PAGES])  # type: ignore[attr-defined]
+        ids = [str(page.relative_to(ROOT)) for page in PAGES]
+        metafunc.parametrize("page", PAGES, ids=ids)  # type: ignore[attr-defined]
 
 
 def in_a_process_of_its_own(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -163,7 +199,18 @@ def test_console_blocks_run(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text('```python title="a.py"\nprint(1)\n```\n```console\n$ python a.py\n2\n```\n')
 
-    assert "and prints\n\n1\n" in in_a_process_of_its_own(page, tmp_path).stdout
+    assert "and prints\n\n$ python a.py\n1\n" in in_a_process_of_its_own(page, tmp_path).stdout
+
+
+def test_console_blocks_are_transcripts(tmp_path: Path) -> None:
+    """Each command of a block runs, knows the exports and the exit code before it, and long output can be cut."""
+    page = tmp_path / "page.md"
+    shown = (
+        "$ export A=1\n$ python -c 'import os; print(os.environ[\"A\"]); exit(3)'\n1\n$ echo $?\n3\n$ seq 9\n1\n…\n9\n"
+    )
+    page.write_text(f"```console\n{shown}```\n")
+
+    assert 0 == in_a_process_of_its_own(page, tmp_path).returncode
 
 
 def test_outputs_are_compared() -> None:
@@ -171,6 +218,8 @@ def test_outputs_are_compared() -> None:
     assert matches("run …: ok\nend\n", "run 8f2a: ok\nend\n")
     assert not matches("run …: ok\n", "run 8f\n2a: ok\n")
     assert not matches("", "something\n")
+    assert matches("1\n…\n4\n", "1\n2\n3\n4\n")
+    assert not matches("1\n…\n4\n", "1\n2\n3\n5\n")
 
 
 def test_blocks_are_found() -> None:
@@ -242,9 +291,10 @@ def test_the_published_roles_are_shown() -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     """mkdocs.yml lists each page of docs/ once."""
-    listed = re.findall(r"^  - .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    pages = [str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")]
 
-    assert sorted(page.name for page in PAGES if page.parent.name == "docs") == sorted(listed)
+    assert sorted(pages) == sorted(listed)
 
 
 if __name__ == "__main__":
