@@ -38,6 +38,8 @@ LATE_IMPORTS = {
         *(f"rivers.cli.{name}" for name in ("command", "executors", "plan", "request", "run")),
     },
     "rivers.cli.run": {"rivers.cli.config_file"},  # YAML is slow, and few runs have a config
+    "rivers._repository.observe": {"rivers._terminal.choose"},  # most runs show nothing
+    "rivers._terminal.choose": {"rivers._terminal.notebook"},  # HTML is for notebooks alone
     "rivers._definitions.signature": {"annotationlib"},  # of Python 3.14, where it evaluates annotations late
 }
 

@@ -195,6 +195,10 @@ class RunView:
         """True when the run has ended, or its process has."""
         return self.status != "running"
 
+    def instance_count(self, key: str) -> int:
+        """Return the number of instances of a mapped step that are known or expected."""
+        return max(self._expected.get(key, 0), len(self.instances.get(key, ())))
+
     def of_state(self, *states: ViewState) -> Iterator[StepView]:
         """Return the steps in these states, in the order of the plan."""
         return (step for step in self.steps.values() if step.state in states)

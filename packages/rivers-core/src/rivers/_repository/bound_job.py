@@ -29,7 +29,8 @@ class BoundJob(Job):
         config: Mapping[str, Mapping[str, Any]] | None = None,
         on_event: EventSink | None = None,
         record: Record = None,
+        progress: bool | None = None,
     ) -> RunResult:
         """Run the job in this thread and return its result; see `CodeRepository.materialize`."""
-        observe = Observe(on_event=on_event, record=record)
+        observe = Observe(on_event=on_event, record=record, progress=progress)
         return self._run(self, tags=tags, raise_on_error=raise_on_error, config=config, executor=None, observe=observe)

@@ -18,9 +18,10 @@ from rivers._record.redact import Redactor, secrets_of
 from rivers._record.runs import DEFAULT_HOME, RunRecords
 from rivers.exceptions import ConfigurationError
 
-__all__ = ["HOME_VARIABLE", "Observe", "Observers", "Record", "check_record"]
+__all__ = ["HOME_VARIABLE", "PROGRESS_VARIABLE", "Observe", "Observers", "Record", "check_progress", "check_record"]
 
 HOME_VARIABLE = "RIVERS_HOME"
+PROGRESS_VARIABLE = "RIVERS_PROGRESS"
 Record = bool | str | os.PathLike[str] | None
 
 
@@ -37,12 +38,13 @@ class ClosableSink(Protocol):
 class Observe:
     """The ways in which the caller of one run wants to see it.
 
-    `sinks` are made by functions that get the header of the run and its redactor. `fields` are further fields of the
-    header.
+    `progress` shows it in the terminal, None only where RIVERS_PROGRESS asks for it. `sinks` are made by functions that
+    get the header of the run and its redactor. `fields` are further fields of the header.
     """
 
     on_event: EventSink | None = None
     record: Record = None
+    progress: bool | None = False
     sinks: Sequence[Callable[[RunHeader, Redactor], ClosableSink]] = ()
     fields: dict[str, Any] = field(default_factory=dict)
 
@@ -63,7 +65,10 @@ class Observers:
         self._resources = resources
         self._own: list[ClosableSink] = []
         home = _record_home(observe.record)
-        if home is not None or observe.sinks:
+        makers = [*observe.sinks]
+        if _is_progress_wanted(observe.progress):
+            makers.append(_make_progress)
+        if home is not None or makers:
             redactor = self.redactor()
             described = self.describe()
             if home is not None:
@@ -71,7 +76,7 @@ class Observers:
                 records.prune()
                 self.record = records.folder_of(described.run_id)
                 self._own.append(RunRecorder(self.record, described, redactor))
-            self._own += [make(described, redactor) for make in observe.sinks]
+            self._own += [make(described, redactor) for make in makers]
         self.sinks += self._own
         if observe.on_event is not None:
             self.sinks.append(observe.on_event)
@@ -86,6 +91,32 @@ class Observers:
     def __exit__(self, *exception: object) -> None:
         for sink in self._own:
             sink.close()
+
+
+def check_progress(progress: object) -> None:
+    """Check the argument `progress`.
+
+    Raises:
+        ConfigurationError: it is neither a bool nor None.
+    """
+    if not isinstance(progress, bool | None):
+        raise ConfigurationError(
+            f"invalid progress={progress!r:.80}: expected True, False or None",
+            hint=f"None shows progress only where {PROGRESS_VARIABLE} is set",
+        )
+
+
+def _is_progress_wanted(progress: bool | None) -> bool:
+    if progress is not None:
+        return progress
+    return os.environ.get(PROGRESS_VARIABLE, "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def _make_progress(header: RunHeader, redactor: Redactor) -> ClosableSink:
+    # At first use: most runs show nothing.
+    from rivers._terminal.choose import make_progress
+
+    return make_progress(header, redactor)
 
 
 def check_record(record: object) -> None:

@@ -31,7 +31,7 @@ from rivers._repository.bound_job import BoundJob
 from rivers._repository.checks import check_configs, check_reach
 from rivers._repository.describe import describe_run, slots_of
 from rivers._repository.hooks import prepare_hooks
-from rivers._repository.observe import Observe, Observers, Record, check_record
+from rivers._repository.observe import Observe, Observers, Record, check_progress, check_record
 from rivers._repository.planner import Planner
 from rivers._repository.prepared_run import PreparedRun
 from rivers._repository.run import RunHandle, RunResult
@@ -230,6 +230,7 @@ class CodeRepository:
         executor: Executor | None = None,
         on_event: EventSink | None = None,
         record: Record = None,
+        progress: bool | None = None,
     ) -> RunResult:
         """Run the steps of a selection, wait for their end and return the result.
 
@@ -247,6 +248,8 @@ class CodeRepository:
             on_event: A function that takes each event of the run as it happens.
             record: Write a record of the run to `runs/<run id>/` in a home folder: True is the folder that RIVERS_HOME
                 names, or `.rivers`; a path is another one. None records only where RIVERS_HOME is set.
+            progress: Show the run while it goes on: live in a terminal or a notebook, else as lines on stderr. None
+                shows it only where RIVERS_PROGRESS is set.
 
         Raises:
             GraphValidationError: the repository or the selection cannot run; nothing was started.
@@ -256,7 +259,7 @@ class CodeRepository:
             Exception: with `raise_on_error`, the exception of the first step that failed. Its notes name asset,
                 executor, attempt and the other failures; its attribute `result` is the RunResult.
         """
-        observe = Observe(on_event=on_event, record=record)
+        observe = Observe(on_event=on_event, record=record, progress=progress)
         run = self._prepare(selection, tags, config, include_upstream, retry, executor, observe, None)
         return run.carry_out(raise_on_error)
 
@@ -270,13 +273,14 @@ class CodeRepository:
         executor: Executor | None = None,
         on_event: EventSink | None = None,
         record: Record = None,
+        progress: bool | None = None,
     ) -> RunHandle:
         """Start a run in a thread of its own and return a handle to it at once.
 
         The arguments, and the errors of a run that cannot start, are those of `materialize`. The handle's `wait`
         returns the result, also of a run that failed.
         """
-        observe = Observe(on_event=on_event, record=record)
+        observe = Observe(on_event=on_event, record=record, progress=progress)
         run = self._prepare(selection, tags, config, include_upstream, retry, executor, observe, None)
         handle = RunHandle(run.loop.run_id, lambda: run.carry_out(False), run.loop.cancel)
         with self._lock:
@@ -356,6 +360,7 @@ class CodeRepository:
         run_tags = check_tags(tags)
         check_listener(observe.on_event)
         check_record(observe.record)
+        check_progress(observe.progress)
         run_id = secrets.token_hex(16)
         share(self._default_store, plan, run_id)
         backends = [self._kept.take(one) for one in plan.executors]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from rivers._record.view import RunView, StepView, ViewState
@@ -9,7 +10,7 @@ from rivers._terminal.failure import INDENT, failure_lines
 from rivers._terminal.spans import Line, Span, fit, line_of, to_text
 from rivers._terminal.text import cells, clean, clip, count_of, duration, wrap
 
-__all__ = ["counts_text", "root_cause", "status_lines", "summary", "summary_lines"]
+__all__ = ["counts_text", "instance_counts", "root_cause", "status_lines", "summary", "summary_lines"]
 
 MOST_FAILURES = 10
 MOST_INSTANCES = 3
@@ -84,16 +85,10 @@ def status_lines(view: RunView, width: int) -> list[Line]:
 
 def counts_text(view: RunView) -> list[Span]:
     """Return the number of steps in each state, those that went wrong first."""
-    spans: list[Span] = []
-    for state, style in _NAMES.items():
-        count = view.counts[state]
-        # Instances of a mapped step are no steps of the view before their first event.
-        if state is ViewState.WAITING:
-            count += view.total - len(view.steps)
-        if count:
-            spans += [Span(", ")] if spans else []
-            spans.append(Span(f"{count:,} {state.value}", style))
-    return spans or [Span("no steps", "dim")]
+    counts = Counter(view.counts)
+    # Instances of a mapped step are no steps of the view before their first event.
+    counts[ViewState.WAITING] += view.total - len(view.steps)
+    return instance_counts(counts) or [Span("no steps", "dim")]
 
 
 def root_cause(view: RunView, step: StepView) -> str | None:
@@ -159,15 +154,18 @@ def _retried(view: RunView) -> list[Line]:
 def _mapped(view: RunView) -> list[Line]:
     lines: list[Line] = []
     for key, instances in view.instances.items():
-        counts: dict[ViewState, int] = {}
-        for instance in instances:
-            counts[instance.state] = counts.get(instance.state, 0) + 1
-        spans = [Span(f"{clean(key)}  {count_of(len(instances), 'instance')}: ")]
-        for number, state in enumerate(state for state in _NAMES if state in counts):
-            spans += [Span(", ")] if number else []
-            spans.append(Span(f"{counts[state]:,} {state.value}", _NAMES[state]))
-        lines.append(tuple(spans))
+        counts = Counter(instance.state for instance in instances)
+        lines.append(line_of(f"{clean(key)}  {count_of(len(instances), 'instance')}: ", *instance_counts(counts)))
     return [*lines[:MOST_LISTED], *_more(len(lines))]
+
+
+def instance_counts(counts: Counter[ViewState]) -> list[Span]:
+    """Return the number of instances in each state, those that went wrong first."""
+    spans: list[Span] = []
+    for state in (state for state in _NAMES if counts[state] > 0):
+        spans += [Span(", ")] if spans else []
+        spans.append(Span(f"{counts[state]:,} {state.value}", _NAMES[state]))
+    return spans
 
 
 def _slowest(view: RunView) -> list[Line]:

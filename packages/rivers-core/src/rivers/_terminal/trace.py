@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import sysconfig
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["Frame", "Trace", "TraceBlock", "read_trace"]
@@ -17,7 +17,7 @@ _CAUSES = {
     "The above exception was the direct cause of the following exception:": "caused by",
     "During handling of the above exception, another exception occurred:": "raised while handling",
 }
-_STDLIB = sysconfig.get_path("stdlib") + os.sep
+_STDLIB = str(Path(os.__file__).parent) + os.sep
 # Workers have other paths than this machine: their libraries are known by the names of the folders.
 _LIBRARY = re.compile(r"[\\/](site-packages|dist-packages)[\\/]|[\\/]lib[\\/]python3(\.\d+)?t?[\\/]|^<")
 
