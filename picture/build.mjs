@@ -16,7 +16,7 @@ const result = await build({
   bundle: true,
   minify: true,
   format: "iife",
-  target: ["chrome109", "firefox115", "safari16"],
+  target: ["chrome123", "firefox120", "safari17.5"],
   charset: "ascii",
   legalComments: "none",
   jsx: "automatic",

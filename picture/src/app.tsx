@@ -1,9 +1,12 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import type { Model, Step } from "./model";
+import { type Filter, NO_FILTER } from "./filter";
+import { GraphSection } from "./graph";
+import type { Model, Node, Step } from "./model";
 import { Panel } from "./panel";
 import { STATUS_WORDS } from "./states";
 import { Summary } from "./summary";
 import { StepTable } from "./table";
+import { Timeline } from "./timeline";
 import { setTheme, storedTheme, type Theme } from "./theme";
 
 export function App({ model }: { model: Model; live: string }) {
@@ -22,13 +25,26 @@ export function App({ model }: { model: Model; live: string }) {
   }, []);
   const openKey = useCallback((key: string) => model.byKey.has(key) && open(model.byKey.get(key)!), [model, open]);
 
+  const [filter, setFilter] = useState<Filter>(NO_FILTER);
+  const showNode = useCallback(
+    (node: Node) => {
+      if (node.steps.length === 1) open(node.steps[0]);
+      else if (node.steps.length) {
+        setFilter({ ...NO_FILTER, node });
+        document.getElementById("steps")?.scrollIntoView();
+      }
+    },
+    [open],
+  );
+
   useEffect(() => {
-    const onHash = () => setStep((shown) => stepOfAddress(model) ?? (location.hash.startsWith("#step=") ? shown : null));
+    const onHash = () =>
+      setStep((shown) => stepOfAddress(model) ?? (location.hash.startsWith("#step=") ? shown : null));
     addEventListener("hashchange", onHash);
     return () => removeEventListener("hashchange", onHash);
   }, [model]);
 
-  const shown = { model, selected: step, open, openKey };
+  const shown = { model, selected: step, open, openKey, showNode };
   return (
     <>
       <a class="skip" href="#steps">
@@ -37,7 +53,9 @@ export function App({ model }: { model: Model; live: string }) {
       <Header model={model} />
       <main>
         <Summary {...shown} />
-        <StepTable {...shown} />
+        <GraphSection {...shown} />
+        <Timeline {...shown} />
+        <StepTable {...shown} filter={filter} setFilter={setFilter} />
       </main>
       {step && <Panel model={model} step={step} openKey={openKey} close={close} />}
     </>
@@ -49,6 +67,7 @@ export interface Shown {
   selected: Step | null;
   open: (step: Step) => void;
   openKey: (key: string) => void;
+  showNode: (node: Node) => void;
 }
 
 function stepOfAddress(model: Model): Step | null {
@@ -76,6 +95,8 @@ function Header({ model }: { model: Model }) {
       </div>
       <nav aria-label="Parts of this page">
         <a href="#summary">Summary</a>
+        {model.nodes.length > 0 && <a href="#graph">Graph</a>}
+        <a href="#timeline">Timeline</a>
         <a href="#steps">Steps</a>
       </nav>
       <ThemeSwitch />

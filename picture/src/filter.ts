@@ -1,6 +1,6 @@
 // Which steps the table shows, and in which order.
 
-import { durationOf, executorOf, searchText, type Step } from "./model";
+import { durationOf, executorOf, type Node, searchText, type Step } from "./model";
 import { STATES } from "./states";
 
 export interface Filter {
@@ -10,6 +10,7 @@ export interface Filter {
   group: string;
   onlyRetried: boolean;
   onlyPath: boolean;
+  node: Node | null;
 }
 
 export type Column = "state" | "key" | "group" | "executor" | "attempts" | "started" | "waited" | "duration";
@@ -26,11 +27,18 @@ export const NO_FILTER: Filter = {
   group: "",
   onlyRetried: false,
   onlyPath: false,
+  node: null,
 };
 
 export function isFiltered(filter: Filter): boolean {
   return Boolean(
-    filter.text || filter.states.size || filter.executor || filter.group || filter.onlyRetried || filter.onlyPath,
+    filter.text ||
+    filter.states.size ||
+    filter.executor ||
+    filter.group ||
+    filter.onlyRetried ||
+    filter.onlyPath ||
+    filter.node,
   );
 }
 
@@ -44,6 +52,7 @@ export function filterSteps(steps: Step[], filter: Filter): Step[] {
       (!filter.group || step.node?.group === filter.group) &&
       (!filter.onlyRetried || step.attempts.length > 1) &&
       (!filter.onlyPath || step.isOnPath) &&
+      (!filter.node || step.node === filter.node) &&
       words.every((word) => searchText(step).includes(word)),
   );
 }

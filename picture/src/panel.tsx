@@ -70,7 +70,13 @@ function Attempts({ attempts }: { attempts: Attempt[] }) {
           <div class="attempt" key={attempts.length - index}>
             <p class="facts">
               <b>Attempt {attempt.number}</b>
-              <span>{attempt.isOpen ? "not ended" : attempt.failure ? attempt.failure.reason.replaceAll("_", " ") : "succeeded"}</span>
+              <span>
+                {attempt.isOpen
+                  ? "not ended"
+                  : attempt.failure
+                    ? attempt.failure.reason.replaceAll("_", " ")
+                    : "succeeded"}
+              </span>
               {attempt.worker && (
                 <span>
                   {attempt.executor}, {attempt.worker}
@@ -90,7 +96,9 @@ function Attempts({ attempts }: { attempts: Attempt[] }) {
 const PHASE_WORDS: Record<string, string> = { rest: "hand over" };
 
 function Phases({ attempt, wait }: { attempt: Attempt; wait: number }) {
-  const parts = PHASES.map((phase, index) => [phase as string, attempt.phases[index]] as const).filter(([, ms]) => ms > 0);
+  const parts = PHASES.map((phase, index) => [phase as string, attempt.phases[index]] as const).filter(
+    ([, ms]) => ms > 0,
+  );
   if (wait > 0.5) parts.unshift(["retry", wait] as const);
   const text = parts.map(([phase, ms]) => `${PHASE_WORDS[phase] ?? phase} ${formatMs(ms)}`);
   return (

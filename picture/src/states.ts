@@ -33,12 +33,17 @@ export const STATUS_WORDS: Record<string, [text: string, state: string]> = {
 };
 
 const colours = new Map<string, string>();
+const probe = document.createElement("i");
 
-/** The value of a colour of the style sheet, for canvases. */
+/** The present value of a colour of the style sheet, for canvases. */
 export function colour(name: string): string {
   let value = colours.get(name);
   if (value === undefined) {
-    value = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+    // The computed value of a variable is its text, that of a colour is what it comes to in this theme.
+    probe.style.color = `var(--${name})`;
+    document.body.append(probe);
+    value = getComputedStyle(probe).color;
+    probe.remove();
     colours.set(name, value);
   }
   return value;

@@ -14,7 +14,6 @@ export function Summary({ model, open, openKey }: Shown) {
       </h2>
       <Counts run={run} />
       <div class="cards">
-        <Facts run={run} />
         <Failures failed={model.steps.filter((step) => step.state === "failed")} open={open} />
         {model.hints.length > 0 && (
           <div class="card">
@@ -34,6 +33,7 @@ export function Summary({ model, open, openKey }: Shown) {
           </div>
         )}
         {run.warningCount > 0 && <Warnings run={run} openKey={openKey} />}
+        <Facts run={run} />
       </div>
     </section>
   );
@@ -70,7 +70,10 @@ function Counts({ run }: { run: RunInfo }) {
 function Facts({ run }: { run: RunInfo }) {
   const rows: [string, preact.ComponentChildren][] = [];
   const add = (name: string, value: preact.ComponentChildren) => value && rows.push([name, value]);
-  add("Started", run.started && <time dateTime={new Date(run.started * 1000).toISOString()}>{formatMoment(run.started)}</time>);
+  add(
+    "Started",
+    run.started && <time dateTime={new Date(run.started * 1000).toISOString()}>{formatMoment(run.started)}</time>,
+  );
   add("Repository", run.repository);
   add("Job", run.job);
   add("Selection", run.selection ? <List items={run.selection} /> : "all assets");
@@ -79,12 +82,20 @@ function Facts({ run }: { run: RunInfo }) {
   add("Git commit", run.git && <Commit git={run.git} />);
   add("Machine", run.host && `${run.host}${run.pid ? `, pid ${run.pid}` : ""}`);
   add("Folder", run.folder && <code>{run.folder}</code>);
-  add("Tags", Object.keys(run.tags ?? {}).length ? <List items={Object.entries(run.tags!).map((pair) => pair.join("="))} /> : "");
-  add("Versions", Object.entries(run.versions ?? {}).map((pair) => pair.join(" ")).join(", "));
+  add(
+    "Tags",
+    Object.keys(run.tags ?? {}).length ? <List items={Object.entries(run.tags!).map((pair) => pair.join("="))} /> : "",
+  );
+  add(
+    "Versions",
+    Object.entries(run.versions ?? {})
+      .map((pair) => pair.join(" "))
+      .join(", "),
+  );
   add("Retry of", run.retryOf && <code>{run.retryOf}</code>);
   add("Run id", <code>{run.id}</code>);
   return (
-    <div class="card">
+    <div class="card wide facts-of-run">
       <h3>Run</h3>
       <dl>
         {rows.map(([name, value]) => (

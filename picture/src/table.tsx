@@ -1,6 +1,15 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Shown } from "./app";
-import { type Column, type Filter, filterSteps, isFiltered, NO_FILTER, type Order, sortSteps, waitedOf } from "./filter";
+import {
+  type Column,
+  type Filter,
+  filterSteps,
+  isFiltered,
+  NO_FILTER,
+  type Order,
+  sortSteps,
+  waitedOf,
+} from "./filter";
 import { formatMs } from "./format";
 import { durationOf, executorOf, type Model, type Step } from "./model";
 import { SIGNS, STATES } from "./states";
@@ -20,13 +29,14 @@ const COLUMNS: { column: Column; title: string; isNumber?: boolean }[] = [
   { column: "duration", title: "Duration", isNumber: true },
 ];
 
-export function StepTable({ model, selected, open }: Shown) {
-  const [filter, setFilter] = useState<Filter>(NO_FILTER);
+interface TableProps extends Shown {
+  filter: Filter;
+  setFilter: (filter: Filter) => void;
+}
+
+export function StepTable({ model, selected, open, filter, setFilter }: TableProps) {
   const [order, setOrder] = useState<Order>({ column: "state", isDescending: false });
-  const rows = useMemo(
-    () => sortSteps(filterSteps(model.steps, filter), order),
-    [model, model.version, filter, order],
-  );
+  const rows = useMemo(() => sortSteps(filterSteps(model.steps, filter), order), [model, model.version, filter, order]);
   return (
     <section id="steps" aria-labelledby="steps-title">
       <h2 id="steps-title">Steps</h2>
@@ -88,6 +98,7 @@ function Filters({ model, filter, setFilter, shown }: FilterProps) {
           </button>
         ))}
         <Check label="retried" isOn={filter.onlyRetried} change={(onlyRetried) => set({ onlyRetried })} />
+        {filter.node && <Check label={`instances of ${filter.node.key}`} isOn change={() => set({ node: null })} />}
         <Check label="critical path" isOn={filter.onlyPath} change={(onlyPath) => set({ onlyPath })} />
       </div>
       <Choice label="Executor" values={executors} value={filter.executor} change={(executor) => set({ executor })} />
@@ -283,7 +294,9 @@ function Row({ step, row, top, isSelected, isTabStop, open }: RowProps) {
       </div>
       <div role="gridcell" class="c-key" title={step.key}>
         {step.key}
-        {step.isOnPath && <span class="path" title="on the critical path" aria-label="on the critical path" role="img" />}
+        {step.isOnPath && (
+          <span class="path" title="on the critical path" aria-label="on the critical path" role="img" />
+        )}
       </div>
       <div role="gridcell" class="c-group">
         {step.node?.group}

@@ -128,7 +128,11 @@ function Sequence({ values, name }: { values: unknown[]; name: string }) {
   if (!values.length) return <code>[]</code>;
   if (values.every(isFields)) return <Table rows={values as Fields[]} name={name} />;
   if (values.every((one) => typeof one !== "object") && values.length <= 20) {
-    return <span class="text">{values.map((one) => (typeof one === "number" ? formatNumber(one) : String(one))).join(", ")}</span>;
+    return (
+      <span class="text">
+        {values.map((one) => (typeof one === "number" ? formatNumber(one) : String(one))).join(", ")}
+      </span>
+    );
   }
   return (
     <>
