@@ -35,7 +35,10 @@ LATE_IMPORTS = {
     "rivers_worker.__main__": {"rivers_worker.serve"},  # gRPC and cryptography load while the body's process starts
     "rivers_cli.main": {"rivers_cli.app", "rivers_cli.arguments"},  # extra [cli]
     "rivers_cli.app": {  # help is shown without importing rivers
-        *(f"rivers.cli.{name}" for name in ("command", "executors", "plan", "request", "run")),
+        *(
+            f"rivers.cli.{name}"
+            for name in ("command", "executors", "follow", "plan", "records", "request", "run", "show")
+        ),
     },
     "rivers.cli.run": {"rivers.cli.config_file"},  # YAML is slow, and few runs have a config
     "rivers._repository.observe": {"rivers._terminal.choose"},  # most runs show nothing

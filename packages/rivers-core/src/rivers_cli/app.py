@@ -165,3 +165,99 @@ def check_executor(
     from rivers.cli.executors import check
 
     raise typer.Exit(carry_out(lambda: check(name, settings), verbose))
+
+
+# ── records ──
+
+RunId = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="The id of a run, its beginning, or the path of a record; else the newest."),
+]
+runs_app = typer.Typer(invoke_without_command=True, help="List the recorded runs, or delete old ones.")
+app.add_typer(runs_app, name="runs")
+
+
+@runs_app.callback()
+def runs(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="The number of runs; 0 is all.")] = 20,
+    home: Home = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """List the recorded runs, the newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    from rivers.cli.command import carry_out
+    from rivers.cli.records import list_runs
+
+    raise typer.Exit(carry_out(lambda: list_runs(home, limit, json), verbose))
+
+
+@runs_app.command()
+def prune(
+    keep: Annotated[int | None, typer.Option("--keep", metavar="N", help="Keep the newest N runs.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="TIME", help="Delete older runs: 7d, 12h.")
+    ] = None,
+    max_size: Annotated[
+        str | None, typer.Option("--max-size", metavar="SIZE", help="Keep no more than this: 500MB, 2GB.")
+    ] = None,
+    home: Home = None,
+    verbose: Verbose = False,
+) -> None:
+    """Delete old records; without options all but the newest 200 and 2 GiB, as each new run does."""
+    from rivers.cli.command import carry_out
+    from rivers.cli.records import prune_runs
+
+    raise typer.Exit(carry_out(lambda: prune_runs(home, keep, older_than, max_size), verbose))
+
+
+@app.command()
+def show(run: RunId = None, home: Home = None, json: AsJson = False, verbose: Verbose = False) -> None:
+    """Print a recorded run: failures with your own lines of code, retries, the slowest steps."""
+    from rivers.cli.command import carry_out
+    from rivers.cli.show import show
+
+    raise typer.Exit(carry_out(lambda: show(run, home, json), verbose))
+
+
+@app.command()
+def logs(
+    step: Annotated[list[str], typer.Argument(metavar="[RUN] STEP", help="A step of the run; else of the newest.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the step ends.")] = False,
+    home: Home = None,
+    verbose: Verbose = False,
+) -> None:
+    """Print what a step has logged and printed."""
+    if len(step) > 2:
+        raise typer.BadParameter(f"expected [RUN] STEP, not {len(step)} arguments")
+    from rivers.cli.command import carry_out
+    from rivers.cli.follow import logs
+
+    run = step[0] if len(step) == 2 else None
+    raise typer.Exit(carry_out(lambda: logs(run, step[-1], home, follow), verbose))
+
+
+@app.command()
+def watch(run: RunId = None, home: Home = None, verbose: Verbose = False) -> None:
+    """Attach to a run that another process carries out, and show it until it ends."""
+    from rivers.cli.command import carry_out
+    from rivers.cli.follow import watch
+
+    raise typer.Exit(carry_out(lambda: watch(run, home), verbose))
+
+
+@app.command()
+def report(
+    run: RunId = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file.")] = Path("run.html"),
+    is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    home: Home = None,
+    verbose: Verbose = False,
+) -> None:
+    """Write the picture of a recorded run: one HTML file that needs no network."""
+    from rivers.cli.command import carry_out
+    from rivers.cli.show import report
+
+    raise typer.Exit(carry_out(lambda: report(run, home, output, is_opened), verbose))

@@ -11,13 +11,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rivers._events.event import Event
 from rivers._record.header import RunHeader
 from rivers._record.redact import Redactor
 from rivers._record.runs import DEFAULT_HOME
-from rivers._record.view import RunView, ViewState
+from rivers._record.view import RunView
 from rivers._repository.observe import ClosableSink, Observe
 from rivers._repository.prepared_run import PreparedRun
 from rivers._terminal.summary import summary
@@ -25,6 +24,7 @@ from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.executor_options import parse_pairs
 from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
 from rivers.cli.request import Chosen, PlanRequest, choose
+from rivers.cli.run_json import summarize
 from rivers.cli.sinks import EventsFile, PlainLines
 from rivers.protocol.failure import FailureReason
 
@@ -164,38 +164,6 @@ def _print_warnings(printer: Printer) -> None:
         printer(f"warning: {message}")
 
     warnings.showwarning = show  # type: ignore[assignment]  # called with these four, and two that it need not have
-
-
-def summarize(view: RunView, record: Path | None) -> dict[str, Any]:
-    """Return a run as plain data for `--json`."""
-    return {
-        "run_id": view.run_id,
-        "status": view.status,
-        "repository": view.header.repository if view.header is not None else None,
-        "started": view.started,
-        "ended": view.ended,
-        "record": str(record) if record is not None else None,
-        "counts": {state.value: count for state, count in view.counts.items() if count},
-        "steps": [
-            {
-                "key": step.key,
-                "state": step.state.value,
-                "executor": step.executor or None,
-                "attempts": len(step.attempts),
-                "seconds": step.seconds,
-                "cause": step.cause,
-                "failure": None
-                if step.failure is None or step.state is ViewState.SUCCEEDED
-                else {
-                    "reason": step.failure.reason.value,
-                    "type": step.failure.type,
-                    "message": step.failure.message,
-                },
-            }
-            for step in view.steps.values()
-        ],
-        "warnings": [warning.message for warning in view.warnings],
-    }
 
 
 def _print_end(printer: Printer, seen: ViewSink, record: Path | None) -> None:

@@ -1,0 +1,169 @@
+"""`rivers logs` and `rivers watch`: read a record, also while another process writes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from rivers._definitions.names import did_you_mean
+from rivers._events.event import (
+    Event,
+    RunFinished,
+    StepCancelled,
+    StepFailed,
+    StepLog,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+)
+from rivers._record.header import FORMAT, RunHeader
+from rivers._record.reader import EVENTS_FILE, EventReader, is_being_written, read_header
+from rivers._record.redact import Redactor
+from rivers._record.runs import RunRecords
+from rivers._record.view import RunView
+from rivers._terminal.summary import summary
+from rivers._terminal.text import clean
+from rivers.cli.errors import CommandError, ExitCode
+from rivers.cli.printer import Printer, stderr, stdout
+from rivers.cli.records import SHORT_ID, describe_record, records_of
+from rivers.cli.show import warn_of_damage
+from rivers.cli.sinks import PlainLines
+
+__all__ = ["logs", "watch"]
+
+POLL = 0.1
+"""Seconds between two looks at a record that is being written."""
+_ENDS = (StepSucceeded, StepFailed, StepSkipped, StepCancelled)
+
+
+def follow(events_path: Path, reader: EventReader, is_over: Callable[[], bool]) -> Iterator[Event]:
+    """Yield the events of a record until it is over or no process writes it any more."""
+    while True:
+        # Before the events are read: what was written until the lock went is then still read.
+        is_written = is_being_written(events_path)
+        events = reader.read()
+        yield from events
+        if not events:
+            if is_over() or not is_written:
+                return
+            time.sleep(POLL)
+
+
+# ── logs ──
+
+
+def logs(run: str | None, step: str, home: Path | None, is_followed: bool) -> ExitCode:
+    """Print what a step has logged and printed; with `is_followed` until the step or its process ends.
+
+    Raises:
+        RecordError: there is no such record.
+        CommandError: the run has no such step.
+    """
+    path = records_of(home).find(run)
+    events_path = path / EVENTS_FILE if path.is_dir() else path
+    header = read_header(events_path.parent)
+    printer = StepLogPrinter(step, stdout())
+    known = {planned.key: None for planned in header.steps} if header is not None else {}
+    reader = EventReader(events_path)
+    try:
+        if is_followed and (step in known or not known):
+            for event in follow(events_path, reader, lambda: printer.is_over):
+                printer(event)
+        else:
+            for event in reader.read_all():
+                known.setdefault(getattr(event, "step", None) or "", None)
+                printer(event)
+    finally:
+        reader.close()
+    if not printer.has_step and step not in known:
+        names = [name for name in known if name]
+        hint = f"it has {', '.join(names[:10])}{', …' if len(names) > 10 else ''}" if names else None
+        raise CommandError(f"no step {step!r} in the run{did_you_mean(step, names)}", hint=hint)
+    if not printer.has_logs:
+        stderr()(f"{step} has logged nothing")
+    return ExitCode.OK
+
+
+class StepLogPrinter:
+    """A printer of the logs of one step; of a mapped step those of all instances, each line with its key."""
+
+    def __init__(self, step: str, printer: Printer) -> None:
+        self.has_step = False
+        self.has_logs = False
+        self.is_over = False
+        self._step = step
+        self._print = printer
+
+    def __call__(self, event: Event) -> None:
+        """Print the event, if it is one of the step's."""
+        key = getattr(event, "step", None)
+        if isinstance(event, RunFinished) or (key == self._step and isinstance(event, _ENDS)):
+            self.is_over = True
+        if not isinstance(key, str) or (key != self._step and key.partition("[")[0] != self._step):
+            return
+        self.has_step = True
+        prefix = f"{key[len(self._step) :]} " if key != self._step else ""
+        if isinstance(event, StepStarted) and event.attempt > 1:
+            self._print(f"{prefix}── attempt {event.attempt} ──")
+        elif isinstance(event, StepLog):
+            self.has_logs = True
+            moment = datetime.fromtimestamp(event.time).astimezone().strftime("%H:%M:%S")
+            source = LEVELS.get(event.level, event.level) if event.stream == "log" else event.stream
+            for line in clean(event.message).rstrip("\n").split("\n"):
+                self._print(f"{prefix}{moment} {source:<7} {line}")
+
+
+LEVELS = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "fatal"}
+
+
+# ── watch ──
+
+
+def watch(run: str | None, home: Path | None) -> ExitCode:
+    """Show a run that another process carries out until it ends, and return the code with which it should have ended.
+
+    Raises:
+        RecordError: there is no such record.
+    """
+    path = find_running(records_of(home), run)
+    events_path = path / EVENTS_FILE if path.is_dir() else path
+    header = read_header(events_path.parent) or RunHeader(format=FORMAT, run_id="", started=time.time())
+    view = RunView(header if header.run_id else None, keeps_logs=False)
+    printer = stdout()
+    sink = PlainLines(header, Redactor(()), printer, 30)
+    reader = EventReader(events_path)
+    try:
+        for event in follow(events_path, reader, lambda: view.is_over):
+            view.apply(event)
+            sink(event)
+    except KeyboardInterrupt:
+        stderr()(f"the run goes on; rivers watch {view.run_id[:SHORT_ID]} shows it again")
+        return ExitCode.INTERRUPTED
+    finally:
+        sink.close()
+        reader.close()
+    view.end_without_word()
+    printer(summary(view, printer.width, printer.has_unicode, color=printer.has_color))
+    warn_of_damage(reader.damaged)
+    if view.status == "lost":
+        who = f"process {header.pid} on {header.host}" if header.pid else "the process"
+        stderr()(f"error: {who} ended without finishing the run: it was killed or crashed")
+    return _CODES.get(view.status, ExitCode.INFRASTRUCTURE)
+
+
+_CODES = {"success": ExitCode.OK, "failure": ExitCode.STEP_FAILED, "cancelled": ExitCode.CANCELLED}
+
+
+def find_running(records: RunRecords, run: str | None) -> Path:
+    """Return the record that a text names; without one the newest run that goes on, else the newest.
+
+    Raises:
+        RecordError: there is none.
+    """
+    if run is None:
+        for folder in records.folders():
+            if describe_record(folder)["status"] == "running":
+                return folder
+    return records.find(run)

@@ -1,0 +1,108 @@
+"""`rivers show` and `rivers report`: a recorded run as text and as a page."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from pathlib import Path
+
+from rivers._record.header import RunHeader
+from rivers._record.reader import DamagedLine, read_run
+from rivers._record.view import RunView
+from rivers._report.write import write_report
+from rivers._terminal.summary import summary
+from rivers._terminal.text import clean, count_of, wrap
+from rivers.cli.errors import CommandError, ExitCode
+from rivers.cli.printer import Printer, stderr, stdout
+from rivers.cli.records import records_of, started_text
+from rivers.cli.run_json import summarize
+
+__all__ = ["report", "save_report", "show"]
+
+MOST_DAMAGED = 5
+
+
+def show(run: str | None, home: Path | None, as_json: bool) -> ExitCode:
+    """Print a recorded run: its end, failures with the user's frames, retries, the slowest steps.
+
+    Raises:
+        RecordError: there is no such record, or it cannot be read.
+    """
+    path = records_of(home).find(run)
+    view, damaged = read_run(path, keeps_logs=False)
+    printer = stdout()
+    if as_json:
+        printer(json.dumps(summarize(view, path), ensure_ascii=False))
+    else:
+        printer(summary(view, printer.width, printer.has_unicode, color=printer.has_color).rstrip())
+        printer()
+        if view.header is not None:
+            print_header(printer, view.header)
+    warn_of_damage(damaged)
+    return ExitCode.OK
+
+
+def print_header(printer: Printer, header: RunHeader) -> None:
+    """Print the circumstances of a run."""
+    facts = {
+        "Target": header.repository + (f", job {header.job}" if header.job else ""),
+        "Selection": ", ".join(header.selection[:20]) if header.selection is not None else "",
+        "Tags": ", ".join(f"{name}={value}" for name, value in header.tags.items()),
+        "Retry of": (header.retry_of or "")[:8],
+        "Started": f"{started_text(header.started)} on {header.host}, pid {header.pid}",
+        "Executors": ", ".join(executor.text for executor in header.executors),
+        "Versions": ", ".join(f"{name} {version}" for name, version in header.versions.items()),
+    }
+    if header.git is not None:
+        changed = " with changes" if header.git.is_dirty else ""
+        branch = f" on {header.git.branch}" if header.git.branch else ""
+        facts["Git"] = f"{header.git.commit[:12]}{branch}{changed}"
+    for name, text in facts.items():
+        lines = wrap(clean(text), printer.width - 12) if text else []
+        for number, line in enumerate(lines):
+            printer(f"  {name if number == 0 else '':<10}{line}")
+
+
+def warn_of_damage(damaged: list[DamagedLine]) -> None:
+    """Print the lines of a record that could not be read to standard error."""
+    printer = stderr()
+    for line in damaged[:MOST_DAMAGED]:
+        printer(f"warning: line {line.number} of the events cannot be read: {clean(line.problem)}")
+    if len(damaged) > MOST_DAMAGED:
+        printer(f"warning: {count_of(len(damaged) - MOST_DAMAGED, 'more line')} cannot be read")
+
+
+def report(run: str | None, home: Path | None, output: Path, is_opened: bool) -> ExitCode:
+    """Write the picture of a recorded run to an HTML file.
+
+    Raises:
+        RecordError: there is no such record, or it cannot be read.
+        CommandError: the file cannot be written.
+    """
+    view, damaged = read_run(records_of(home).find(run))
+    warn_of_damage(damaged)
+    path = save_report(view, output)
+    stdout()(f"Report: {path}")
+    if is_opened:
+        open_page(path)
+    return ExitCode.OK
+
+
+def save_report(view: RunView, output: Path) -> Path:
+    """Write the picture of a run and return its path.
+
+    Raises:
+        CommandError: the file cannot be written.
+    """
+    try:
+        return write_report(view, output)
+    except OSError as error:
+        code = ExitCode.INFRASTRUCTURE
+        raise CommandError(f"cannot write the report {output}: {error.strerror}", code=code) from error
+
+
+def open_page(path: Path) -> None:
+    """Open a page in the browser; without one print the address."""
+    address = path.resolve().as_uri()
+    if not webbrowser.open(address):
+        stderr()(f"no browser to open {address}")
