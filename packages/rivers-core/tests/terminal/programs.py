@@ -9,6 +9,8 @@ import threading
 import time
 
 import rivers as rs
+from rivers._record.runs import RunRecords
+from rivers._terminal.watch import watch
 
 GO = os.environ.get("RIVERS_TEST_GO", "")
 
@@ -129,3 +131,17 @@ def exits() -> None:
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
+
+
+def recorded(home: str) -> None:
+    repository().materialize(raise_on_error=False, record=home)
+
+
+def watching(home: str) -> None:
+    """Watch the only run of a home folder, which may begin later."""
+    records = RunRecords(home)
+    end = time.monotonic() + 30
+    while not records.folders():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    print("status", watch(records.find()).status)

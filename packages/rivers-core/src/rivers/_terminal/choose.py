@@ -53,7 +53,7 @@ def choose_painter(stream: TextIO | None = None, *, has_summary: bool = True) ->
 def can_show_unicode(stream: TextIO) -> bool:
     """Return whether the stream's encoding has the signs that are drawn."""
     try:
-        "✓━…●".encode(stream.encoding or "ascii")
+        "✓━…●".encode(getattr(stream, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
         return False
     return True
