@@ -37,7 +37,7 @@ LATE_IMPORTS = {
     "rivers_cli.app": {  # help is shown without importing rivers
         *(
             f"rivers.cli.{name}"
-            for name in ("command", "executors", "follow", "plan", "records", "request", "run", "show")
+            for name in ("command", "executors", "follow", "plan", "report", "request", "run", "runs", "show")
         ),
     },
     "rivers.cli.run": {"rivers.cli.config_file"},  # YAML is slow, and few runs have a config

@@ -76,6 +76,10 @@ def run(
     events: Annotated[
         Path | None, typer.Option("--events", metavar="FILE", help="Append the events to a file of JSON lines.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", "-o", metavar="FILE", help="Write the picture of the run as HTML.")
+    ] = None,
+    is_opened: Annotated[bool, typer.Option("--open", help="Open the picture in the browser.")] = False,
     log_level: Annotated[
         str,
         typer.Option(
@@ -101,6 +105,8 @@ def run(
         tags=tag,
         home=home,
         events=events,
+        report=report,
+        is_opened=is_opened,
         log_level=log_level,
         quiet=quiet,
         json=json,
@@ -189,7 +195,7 @@ def runs(
     if context.invoked_subcommand is not None:
         return
     from rivers.cli.command import carry_out
-    from rivers.cli.records import list_runs
+    from rivers.cli.runs import list_runs
 
     raise typer.Exit(carry_out(lambda: list_runs(home, limit, json), verbose))
 
@@ -208,7 +214,7 @@ def prune(
 ) -> None:
     """Delete old records; without options all but the newest 200 and 2 GiB, as each new run does."""
     from rivers.cli.command import carry_out
-    from rivers.cli.records import prune_runs
+    from rivers.cli.runs import prune_runs
 
     raise typer.Exit(carry_out(lambda: prune_runs(home, keep, older_than, max_size), verbose))
 
@@ -258,6 +264,6 @@ def report(
 ) -> None:
     """Write the picture of a recorded run: one HTML file that needs no network."""
     from rivers.cli.command import carry_out
-    from rivers.cli.show import report
+    from rivers.cli.report import report
 
     raise typer.Exit(carry_out(lambda: report(run, home, output, is_opened), verbose))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import rivers as rs
-from rivers.cli.records import parse_age, parse_size
+from rivers.cli.runs import parse_age, parse_size
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -195,7 +195,7 @@ def test_watch(tmp_path: Path, is_killed: bool) -> None:
         (tmp_path / "go").touch()
         out, err = watcher.communicate(timeout=40)
 
-    assert "first" in begun
+    assert "2 steps" in begun
     if is_killed:
         assert 3 == watcher.returncode
         assert f"process {runner.pid} on " in err

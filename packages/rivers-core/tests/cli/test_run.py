@@ -211,3 +211,16 @@ def test_env_file(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert "mine b c\n" in cli("run", "reads", "--env-file", "env").out
     assert "b c" == os.environ.pop("SHOP_B")
+
+
+def test_report(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture of a run is written after it, also of one that failed, and opened if asked for."""
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    ended = cli("run", "shop", "--report", "deep/run.html", "--open")
+
+    assert 1 == ended.code
+    assert "Report: deep/run.html" in ended.out
+    assert "printed by orders" in (project / "deep/run.html").read_text()
+    assert [(project / "deep/run.html").as_uri()] == opened
+    assert (3, 0) == (cli("run", "shop", "-s", "orders", "--report", "shop.py/x").code, cli("runs").code)

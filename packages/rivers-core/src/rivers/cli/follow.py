@@ -20,16 +20,16 @@ from rivers._events.event import (
 )
 from rivers._record.header import FORMAT, RunHeader
 from rivers._record.reader import EVENTS_FILE, EventReader, is_being_written, read_header
-from rivers._record.redact import Redactor
 from rivers._record.runs import RunRecords
 from rivers._record.view import RunView
-from rivers._terminal.summary import summary
+from rivers._terminal.choose import make_progress
+from rivers._terminal.spans import to_text
+from rivers._terminal.summary import summary_lines
 from rivers._terminal.text import clean
 from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.printer import Printer, stderr, stdout
 from rivers.cli.records import SHORT_ID, describe_record, records_of
 from rivers.cli.show import warn_of_damage
-from rivers.cli.sinks import PlainLines
 
 __all__ = ["logs", "watch"]
 
@@ -132,7 +132,7 @@ def watch(run: str | None, home: Path | None) -> ExitCode:
     header = read_header(events_path.parent) or RunHeader(format=FORMAT, run_id="", started=time.time())
     view = RunView(header if header.run_id else None, keeps_logs=False)
     printer = stdout()
-    sink = PlainLines(header, Redactor(()), printer, 30)
+    sink = make_progress(header, None, printer.stream, has_summary=False)
     reader = EventReader(events_path)
     try:
         for event in follow(events_path, reader, lambda: view.is_over):
@@ -144,10 +144,13 @@ def watch(run: str | None, home: Path | None) -> ExitCode:
     finally:
         sink.close()
         reader.close()
+    is_lost = not view.is_over
     view.end_without_word()
-    printer(summary(view, printer.width, printer.has_unicode, color=printer.has_color))
+    # Failures stand above already.
+    lines = summary_lines(view, printer.width, has_failures=False)
+    printer(to_text(lines, unicode=printer.has_unicode, color=printer.has_color))
     warn_of_damage(reader.damaged)
-    if view.status == "lost":
+    if is_lost:
         who = f"process {header.pid} on {header.host}" if header.pid else "the process"
         stderr()(f"error: {who} ended without finishing the run: it was killed or crashed")
     return _CODES.get(view.status, ExitCode.INFRASTRUCTURE)

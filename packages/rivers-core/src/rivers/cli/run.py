@@ -14,18 +14,23 @@ from pathlib import Path
 
 from rivers._events.event import Event
 from rivers._record.header import RunHeader
+from rivers._record.reader import read_run
 from rivers._record.redact import Redactor
 from rivers._record.runs import DEFAULT_HOME
 from rivers._record.view import RunView
 from rivers._repository.observe import ClosableSink, Observe
 from rivers._repository.prepared_run import PreparedRun
+from rivers._terminal.choose import make_progress
 from rivers._terminal.summary import summary
 from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.executor_options import parse_pairs
 from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
+from rivers.cli.records import SHORT_ID
+from rivers.cli.report import open_page, save_report
 from rivers.cli.request import Chosen, PlanRequest, choose
 from rivers.cli.run_json import summarize
-from rivers.cli.sinks import EventsFile, PlainLines
+from rivers.cli.sinks import EventsFile
+from rivers.exceptions import RecordError
 from rivers.protocol.failure import FailureReason
 
 __all__ = ["RunRequest", "run"]
@@ -42,6 +47,8 @@ class RunRequest(PlanRequest):
     home: Path | None = None
     events: Path | None = None
     log_level: str = "warning"
+    report: Path | None = None
+    is_opened: bool = False
     quiet: bool = False
     json: bool = False
 
@@ -78,7 +85,8 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
         facts = json.dumps(summarize(views[0].view, prepared.observers.record), ensure_ascii=False)
         answer(views[0].redactor.line(facts.encode()).decode())
     elif not request.quiet or code is not ExitCode.OK:
-        _print_end(lines, views[0], prepared.observers.record)
+        _print_end(lines, views[0], request.quiet, prepared.observers.record)
+    _write_report(request, views[0], prepared.observers.record, lines)
     return code
 
 
@@ -114,7 +122,7 @@ def _sinks(
         path = request.events
         sinks.append(lambda header, redactor: EventsFile(path, redactor))
     if not request.quiet:
-        sinks.append(lambda header, redactor: PlainLines(header, redactor, lines, level))
+        sinks.append(lambda header, redactor: make_progress(header, redactor, lines.stream, log_level=level))
     return sinks
 
 
@@ -166,10 +174,32 @@ def _print_warnings(printer: Printer) -> None:
     warnings.showwarning = show  # type: ignore[assignment]  # called with these four, and two that it need not have
 
 
-def _print_end(printer: Printer, seen: ViewSink, record: Path | None) -> None:
-    view = seen.view
-    text = summary(view, printer.width, printer.has_unicode, color=printer.has_color)
-    printer(seen.redactor.text(text))
+def _print_end(lines: Printer, seen: ViewSink, is_quiet: bool, record: Path | None) -> None:
+    if is_quiet:
+        # Progress ends with the summary where it is shown.
+        text = summary(seen.view, lines.width, lines.has_unicode, color=lines.has_color)
+        lines(seen.redactor.text(text).rstrip())
     if record is not None:
         home = f" --home {shlex.quote(str(record.parents[1]))}" if record.parents[1] != DEFAULT_HOME else ""
-        printer(f"Record: rivers show {view.run_id[:8]}{home}")
+        lines(f"\nRecord: rivers show {seen.view.run_id[:SHORT_ID]}{home}")
+
+
+def _write_report(request: RunRequest, seen: ViewSink, record: Path | None, lines: Printer) -> None:
+    """Write the picture of the run, of its record where there is a whole one, as that has the logs, too."""
+    output = request.report
+    if output is None:
+        if not request.is_opened:
+            return
+        output = (record or Path()) / "run.html"
+    try:
+        view = read_run(record)[0] if record is not None else None
+    except RecordError:
+        # The disk is full.
+        view = None
+    if view is not None and view.is_over:
+        path = save_report(view, output)
+    else:
+        path = save_report(seen.view, output, seen.redactor)
+    lines(f"Report: {path}")
+    if request.is_opened:
+        open_page(path)

@@ -1,23 +1,20 @@
-"""`rivers show` and `rivers report`: a recorded run as text and as a page."""
+"""`rivers show`: a recorded run as text."""
 
 from __future__ import annotations
 
 import json
-import webbrowser
 from pathlib import Path
 
 from rivers._record.header import RunHeader
 from rivers._record.reader import DamagedLine, read_run
-from rivers._record.view import RunView
-from rivers._report.write import write_report
 from rivers._terminal.summary import summary
 from rivers._terminal.text import clean, count_of, wrap
-from rivers.cli.errors import CommandError, ExitCode
+from rivers.cli.errors import ExitCode
 from rivers.cli.printer import Printer, stderr, stdout
 from rivers.cli.records import records_of, started_text
 from rivers.cli.run_json import summarize
 
-__all__ = ["report", "save_report", "show"]
+__all__ = ["show", "warn_of_damage"]
 
 MOST_DAMAGED = 5
 
@@ -70,39 +67,3 @@ def warn_of_damage(damaged: list[DamagedLine]) -> None:
         printer(f"warning: line {line.number} of the events cannot be read: {clean(line.problem)}")
     if len(damaged) > MOST_DAMAGED:
         printer(f"warning: {count_of(len(damaged) - MOST_DAMAGED, 'more line')} cannot be read")
-
-
-def report(run: str | None, home: Path | None, output: Path, is_opened: bool) -> ExitCode:
-    """Write the picture of a recorded run to an HTML file.
-
-    Raises:
-        RecordError: there is no such record, or it cannot be read.
-        CommandError: the file cannot be written.
-    """
-    view, damaged = read_run(records_of(home).find(run))
-    warn_of_damage(damaged)
-    path = save_report(view, output)
-    stdout()(f"Report: {path}")
-    if is_opened:
-        open_page(path)
-    return ExitCode.OK
-
-
-def save_report(view: RunView, output: Path) -> Path:
-    """Write the picture of a run and return its path.
-
-    Raises:
-        CommandError: the file cannot be written.
-    """
-    try:
-        return write_report(view, output)
-    except OSError as error:
-        code = ExitCode.INFRASTRUCTURE
-        raise CommandError(f"cannot write the report {output}: {error.strerror}", code=code) from error
-
-
-def open_page(path: Path) -> None:
-    """Open a page in the browser; without one print the address."""
-    address = path.resolve().as_uri()
-    if not webbrowser.open(address):
-        stderr()(f"no browser to open {address}")

@@ -1,4 +1,4 @@
-"""Event sinks of the command line: a file for `--events`, and plain lines."""
+"""Event sinks of the command line: the file for `--events`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from rivers._events.event import Event, RunWarning, StepFailed, StepLog, StepRetrying, StepSucceeded
-from rivers._record.header import RunHeader
+from rivers._events.event import Event
 from rivers._record.redact import Redactor
 from rivers.cli.errors import CommandError
-from rivers.cli.printer import Printer
 
-__all__ = ["EventsFile", "PlainLines"]
+__all__ = ["EventsFile"]
 
 
 class EventsFile:
@@ -46,34 +44,3 @@ class EventsFile:
 
     def __repr__(self) -> str:
         return f"<--events {self._path}>"
-
-
-class PlainLines:
-    """A sink that prints a line for each step that ended, and the bodies' log records from a level on."""
-
-    def __init__(self, header: RunHeader, redactor: Redactor, printer: Printer, log_level: int) -> None:
-        self._redactor = redactor
-        self._print = printer
-        self._log_level = log_level
-
-    def __call__(self, event: Event) -> None:
-        """Print a line, if the event has one."""
-        text = self._line(event)
-        if text is not None:
-            self._print(self._redactor.text(text))
-
-    def _line(self, event: Event) -> str | None:
-        if isinstance(event, StepSucceeded):
-            return f"ok      {event.step}"
-        if isinstance(event, StepFailed):
-            return f"failed  {event.step}: {event.failure.summary}"
-        if isinstance(event, StepRetrying):
-            return f"retry   {event.step} in {event.delay:.1f} s"
-        if isinstance(event, RunWarning):
-            return f"warning {event.message}"
-        if isinstance(event, StepLog) and event.level >= self._log_level:
-            return f"log     {event.step}: {event.message}"
-        return None
-
-    def close(self) -> None:
-        """Close nothing: the stream is the process's."""
