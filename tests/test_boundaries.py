@@ -31,6 +31,8 @@ LATE_IMPORTS = {
     # module: what it may load at first use, because the core must work without an optional extra
     "rivers._io.pickle": {"rivers._io.files.object_store"},  # extra [objectstore]
     "rivers._io.shared.out_of_band": {"cloudpickle"},  # classes of __main__ in values that processes share
+    "rivers._telemetry.activation": {"rivers._telemetry.sink"},  # extra [otel]
+    "rivers._telemetry.worker": {"rivers._telemetry.propagation", "rivers._telemetry.worker_export"},  # the same
     "rivers._plan.refs": {"cloudpickle"},  # the fallback for closures, where an executor asks for it
     "rivers_worker.__main__": {"rivers_worker.serve"},  # gRPC and cryptography load while the body's process starts
     "rivers_cli.main": {"rivers_cli.app", "rivers_cli.arguments"},  # extra [cli]

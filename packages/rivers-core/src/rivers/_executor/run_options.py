@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from rivers._events.event import Event
 from rivers._events.sink import EventSink
+from rivers.protocol.spec import TraceContext
 
-__all__ = ["EndListener", "RunOptions"]
+__all__ = ["BeginAttempt", "EndListener", "RunOptions"]
+
+BeginAttempt: TypeAlias = Callable[[str, str, int, float, str | None], TraceContext | None]
+"""Begins the span of an attempt, given its step, id, number, seconds in the queue, and the name of its function."""
 
 
 class EndListener(Protocol):
@@ -30,7 +34,7 @@ class RunOptions:
 
     `key` signs pickled refs, `random` gives numbers in [0, 1) for the jitter of retries. `configs` are JSON texts by
     asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process lives.
-    `hooks` takes the ends of steps.
+    `hooks` takes the ends of steps, and `begin_attempt` traces attempts.
     """
 
     run_id: str
@@ -43,3 +47,4 @@ class RunOptions:
     grace: float = 10.0
     folders: tuple[str, ...] = ()
     hooks: EndListener | None = None
+    begin_attempt: BeginAttempt | None = None

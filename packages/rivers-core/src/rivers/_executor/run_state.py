@@ -11,6 +11,8 @@ import threading
 import time
 from queue import SimpleQueue
 
+from msgspec.structs import replace
+
 from rivers._events.dispatcher import EventDispatcher
 from rivers._executor.backends import Backends
 from rivers._executor.event_router import EventRouter
@@ -19,11 +21,12 @@ from rivers._executor.local import LocalQueue
 from rivers._executor.missing_results import is_interrupt_of_body, is_of_first_body, refused_result
 from rivers._executor.pump import Pump
 from rivers._executor.recovery import recover_result
-from rivers._executor.run_options import RunOptions
+from rivers._executor.run_options import BeginAttempt, RunOptions
 from rivers._plan.frontier import Frontier
 from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import Effects, Unit
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import Ending, LogRecord, StepEvent, StepResult, StepStarted
 from rivers.protocol.spec import StepSpec
 
@@ -43,6 +46,7 @@ class RunState:
     ) -> None:
         observed = bool(options.sinks)
         self._hooks = options.hooks
+        self._begin_attempt = options.begin_attempt
         # Reentrant: a backend may report from within `submit` or `cancel`, which are called with the lock held.
         self.lock = threading.RLock()
         self.frontier = Frontier(
@@ -199,4 +203,18 @@ class RunState:
     def spec_of(self, unit: Unit) -> StepSpec:
         """Return the spec of a unit's current attempt."""
         live = bool(unit.step.streams) and self._backends.can[unit.step.executor_index].streams
-        return self._specifier.spec(unit, self.frontier.groups, live)
+        spec = self._specifier.spec(unit, self.frontier.groups, live)
+        return spec if self._begin_attempt is None else self._trace(self._begin_attempt, unit, spec)
+
+    def _trace(self, begin_attempt: BeginAttempt, unit: Unit, spec: StepSpec) -> StepSpec:
+        """Begin the span of an attempt, and return its spec with the context for the spans of its body."""
+        function = unit.step.node.definition.function
+        name = getattr(function, "__qualname__", None)
+        name = f"{getattr(function, '__module__', '')}.{name}" if name is not None else None
+        try:
+            context = begin_attempt(unit.key, unit.attempt_id, unit.charged + 1, unit.queued, name)
+        except Exception as error:  # noqa: BLE001 - the program's own tracer may raise anything, and no run fails for it
+            self._begin_attempt = None
+            self._dispatcher.warn(f"attempts are not traced any more: {describe_exception(error)}", unit.key)
+            return spec
+        return spec if context is None else replace(spec, trace_context=context)

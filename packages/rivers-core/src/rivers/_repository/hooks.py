@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from traceback import extract_tb
 from typing import Any
@@ -27,7 +26,7 @@ from rivers._events.event import Event, StepFailed, StepSucceeded
 from rivers._io.context import InputContext
 from rivers._plan.plan import Plan, Step
 from rivers._plan.report import StepReport, StepState
-from rivers._record.redact import Redactor, secrets_of
+from rivers._record.redact import Redactor
 from rivers._repository.errors import make_exception
 from rivers._runner.own_frames import skip_own_frames
 from rivers.protocol.exception_text import describe_exception, type_name
@@ -260,19 +259,18 @@ def prepare_hooks(
     plan: Plan,
     job: Job | None,
     hooks: Sequence[Hook],
-    secret_holders: Callable[[], Iterable[object]],
+    redactor: Callable[[], Redactor],
     configs: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> HookRunner | None:
     """Return the runner of a run's hooks, None where neither its assets nor its job nor its repository has one.
 
-    `hooks` are the repository's, and `secret_holders` returns what may hold secrets.
+    `hooks` are the repository's; `redactor` is called only if there are any.
     """
     shared = (*(job.hooks if job is not None else ()), *hooks)
     if not shared and not any(getattr(step.node.owner, "hooks", ()) for step in plan.steps):
         return None
-    redactor = Redactor(secrets_of(secret_holders(), os.environ))
-    return HookRunner(plan, shared, redactor, configs=configs, tags=tags, job=job.name if job is not None else None)
+    return HookRunner(plan, shared, redactor(), configs=configs, tags=tags, job=job.name if job is not None else None)
 
 
 async def _wait_for(result: Any) -> None:

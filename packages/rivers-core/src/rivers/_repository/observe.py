@@ -16,7 +16,9 @@ from rivers._record.header import RunHeader
 from rivers._record.recorder import RunRecorder
 from rivers._record.redact import Redactor, secrets_of
 from rivers._record.runs import DEFAULT_HOME, RunRecords
+from rivers._telemetry.activation import wanted_telemetry
 from rivers.exceptions import ConfigurationError
+from rivers.protocol.spec import TraceContext
 
 __all__ = ["HOME_VARIABLE", "PROGRESS_VARIABLE", "Observe", "Observers", "Record", "check_progress", "check_record"]
 
@@ -54,6 +56,7 @@ class Observers:
 
     `header` describes the run and `resources` returns what may hold secrets; neither is called for a run that nobody
     observes. `record` is the folder of the record, None where none is written; `describe` returns the header.
+    `begin_attempt` begins the span of an attempt, in a traced run.
     """
 
     def __init__(
@@ -63,12 +66,14 @@ class Observers:
         self.record: Path | None = None
         self.describe = partial(header, **observe.fields)
         self._resources = resources
+        self.begin_attempt: Callable[[str, str, int, float, str | None], TraceContext | None] | None = None
         self._own: list[ClosableSink] = []
         home = _record_home(observe.record)
         makers = [*observe.sinks]
         if _is_progress_wanted(observe.progress):
             makers.append(_make_progress)
-        if home is not None or makers:
+        make_telemetry = wanted_telemetry()
+        if home is not None or makers or make_telemetry is not None:
             redactor = self.redactor()
             described = self.describe()
             if home is not None:
@@ -77,6 +82,10 @@ class Observers:
                 self.record = records.folder_of(described.run_id)
                 self._own.append(RunRecorder(self.record, described, redactor))
             self._own += [make(described, redactor) for make in makers]
+            if make_telemetry is not None:
+                telemetry = make_telemetry(described, redactor)
+                self.begin_attempt = telemetry.begin_attempt
+                self._own.append(telemetry)
         self.sinks += self._own
         if observe.on_event is not None:
             self.sinks.append(observe.on_event)

@@ -374,11 +374,7 @@ class CodeRepository:
             job=job.name if job is not None else None,
         )
 
-        def secret_holders() -> list[object]:
-            return [*self._resources.values(), *handlers_of(graph)]
-
-        observers = Observers(observe, describe, secret_holders)
-        hooks = prepare_hooks(plan, job, self._hooks, secret_holders, configs, run_tags)
+        observers = Observers(observe, describe, lambda: [*self._resources.values(), *handlers_of(graph)])
         options = RunOptions(
             run_id=run_id,
             key=secrets.token_bytes(32),
@@ -388,6 +384,7 @@ class CodeRepository:
             tags=run_tags,
             job=job.name if job is not None else None,
             folders=self._default_store.folders(),
-            hooks=hooks,
+            hooks=prepare_hooks(plan, job, self._hooks, observers.redactor, configs, run_tags),
+            begin_attempt=observers.begin_attempt,
         )
         return PreparedRun(RunLoop(plan, backends, options, self._kept.give_back), observers)

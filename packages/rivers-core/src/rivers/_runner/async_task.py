@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from rivers._runner.attempt import RunningAttempt
 from rivers._runner.capture.step_output import StepOutput
 from rivers._runner.event_loop.loop import OverdueError, StoppedError
+from rivers._telemetry.worker import enter_trace
 
 __all__ = ["AsyncStep", "step_task_factory", "wait_uncancelled"]
 
@@ -33,10 +34,12 @@ class AsyncStep:
         self.named = False
 
     def enter(self) -> None:
-        """Assign tasks and output of this context to this step from here on."""
+        """Assign tasks, output and spans of this context to this step from here on."""
         _step.set(self)
         if self.output is not None:
             self.output.enter()
+        if self.attempt.spec.trace_context is not None:
+            enter_trace(self.attempt.spec.trace_context)
 
     def leave(self) -> None:
         """Release the step at the end of its task, as task, context and step refer to each other."""

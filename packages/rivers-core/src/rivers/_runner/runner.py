@@ -40,6 +40,7 @@ from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
 from rivers._runner.results import warning_record
 from rivers._runner.step_context import StepContexts
+from rivers._telemetry.worker import enter_trace, export_spans, prepare_export
 from rivers.exceptions import ExecutionError
 from rivers.protocol.ref import Ref
 from rivers.protocol.result import OutputRecord, StepEvent, StepResult, StepStarted
@@ -113,6 +114,8 @@ class Runner:
         scope = self._contexts.new()
         if output is not None:
             scope.run(Capture.begin, output)
+        if spec.trace_context is not None:
+            scope.run(enter_trace, spec.trace_context)
         try:
             return succeeded_result(attempt, scope.run(self._run, attempt), self.worker)
         except BaseException as error:
@@ -122,6 +125,8 @@ class Runner:
         finally:
             self._running.discard(spec.attempt_id)
             self._current = outer
+            if spec.trace_context is not None and self._owns_process:
+                export_spans()
             if output is not None:
                 Capture.end(output)
 
@@ -215,6 +220,8 @@ class Runner:
             context = make_context(spec, callee, arguments)
             # An import for this step may have changed them.
             self._apply_levels(spec)
+            if spec.trace_context is not None and self._owns_process:
+                prepare_export()
             attempt.loaded = time.perf_counter()
             value = self._call_guarded(attempt, callee, arguments)
         finally:

@@ -1,0 +1,54 @@
+"""The trace context of an attempt where its body runs; loads OpenTelemetry for traced runs only, if it is there."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+
+from rivers.protocol.spec import TraceContext
+
+__all__ = ["enter_trace", "export_spans", "prepare_export"]
+
+
+def enter_trace(context: TraceContext) -> None:
+    """Make the span of an attempt the current one, in the present context variables."""
+    attach = _attach()
+    if attach is not None:
+        attach(context)
+
+
+def prepare_export() -> None:
+    """Set up the export of a body's spans in a worker, which is no part of the controller's process."""
+    if _attach() is not None:
+        _exports_spans()
+
+
+def export_spans() -> None:
+    """Export the spans that the body has ended, within a deadline."""
+    if _attach() is not None and _exports_spans():
+        from rivers._telemetry.worker_export import flush_spans
+
+        flush_spans()
+
+
+@cache
+def _attach() -> Callable[[TraceContext], None] | None:
+    if importlib.util.find_spec("opentelemetry") is None:
+        return None
+    try:
+        from rivers._telemetry.propagation import attach
+    except ImportError:
+        return None
+    return attach
+
+
+@cache
+def _exports_spans() -> bool:
+    try:
+        from rivers._telemetry.worker_export import set_up
+    # The SDK, or the exporter of the protocol, is not installed here.
+    except ImportError:
+        return False
+    set_up()
+    return True
