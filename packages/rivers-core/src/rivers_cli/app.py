@@ -80,6 +80,10 @@ def run(
         Path | None, typer.Option("--report", "-o", metavar="FILE", help="Write the picture of the run as HTML.")
     ] = None,
     is_opened: Annotated[bool, typer.Option("--open", help="Open the picture in the browser.")] = False,
+    retry_failed: Annotated[
+        str | None,
+        typer.Option("--retry-failed", metavar="[RUN]", help="Run what did not succeed in a run; else in the newest."),
+    ] = None,
     log_level: Annotated[
         str,
         typer.Option(
@@ -106,6 +110,7 @@ def run(
         home=home,
         events=events,
         report=report,
+        retry_failed=retry_failed,
         is_opened=is_opened,
         log_level=log_level,
         quiet=quiet,

@@ -13,6 +13,7 @@ from rivers._repository.bound_job import BoundJob
 from rivers._repository.repository import CodeRepository
 from rivers.cli.environment import read_env_file
 from rivers.cli.executor_options import make_executor
+from rivers.cli.retry import find_retried, unfinished_names
 from rivers.cli.target import load_target
 
 __all__ = ["Chosen", "PlanRequest", "choose"]
@@ -32,13 +33,17 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The repository of a target with the job, the names and the executor that were chosen; None is the default."""
+    """The repository of a target with the job, the names and the executor that were chosen; None is the default.
+
+    `retry_of` is the id of the run whose failed steps were chosen.
+    """
 
     name: str
     repository: CodeRepository
     job: BoundJob | None
     names: tuple[str, ...] | None
     executor: Executor | None
+    retry_of: str | None = None
 
     @property
     def plan(self) -> Plan:
@@ -47,8 +52,10 @@ class Chosen:
         return self.repository._planner.plan(self.names, False, executor, self.job, None)
 
 
-def choose(request: PlanRequest) -> Chosen:
+def choose(request: PlanRequest, retry_failed: str | None = None, home: Path | None = None) -> Chosen:
     """Import the target and find what the options name in it.
+
+    `retry_failed` names a run below `home`: of its steps those that did not succeed are chosen, with its job.
 
     Raises:
         CommandError, RiversError: an option is wrong, or the repository is.
@@ -57,9 +64,17 @@ def choose(request: PlanRequest) -> Chosen:
         read_env_file(request.env_file)
     loaded = load_target(request.target)
     repository = loaded.repository
-    job = repository.get_job(request.job) if request.job is not None else None
+    retried = find_retried(retry_failed, loaded.name, home) if retry_failed is not None else None
+    job_name = request.job or (retried.header.job if retried is not None else None)
+    job = repository.get_job(job_name) if job_name is not None else None
     placement = repository._planner._placement(job.executor if job is not None else None)
     executor = make_executor(request.executor, request.settings, placement)
     among = job.selection if job is not None else None
-    names = select_names(repository._planner.graph, request.select, among) if request.select else among
-    return Chosen(loaded.name, repository, job, names, executor)
+    graph = repository._planner.graph
+    names = select_names(graph, request.select, among) if request.select else among
+    if retried is None:
+        return Chosen(loaded.name, repository, job, names, executor)
+    unfinished = unfinished_names(retried, graph)
+    if names is not None:
+        unfinished = tuple(name for name in unfinished if name in names)
+    return Chosen(loaded.name, repository, job, unfinished, executor, retried.view.run_id)

@@ -24,6 +24,7 @@ from rivers._terminal.choose import make_progress
 from rivers._terminal.summary import summary
 from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.executor_options import parse_pairs
+from rivers.cli.inputs import check_inputs
 from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
 from rivers.cli.records import SHORT_ID
 from rivers.cli.report import open_page, save_report
@@ -48,6 +49,7 @@ class RunRequest(PlanRequest):
     events: Path | None = None
     log_level: str = "warning"
     report: Path | None = None
+    retry_failed: str | None = None
     is_opened: bool = False
     quiet: bool = False
     json: bool = False
@@ -76,7 +78,12 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
     # Workers take the levels of this process over.
     logging.getLogger().setLevel(min(level, logging.getLogger().level))
     _print_warnings(stderr())
-    chosen = choose(request)
+    chosen = choose(request, request.retry_failed, request.home)
+    if chosen.retry_of is not None and not chosen.names:
+        lines(f"nothing to retry: every step of run {chosen.retry_of[:SHORT_ID]} that was chosen succeeded")
+        return ExitCode.OK
+    if chosen.names is not None:
+        check_inputs(chosen.repository, chosen.plan)
     views: list[ViewSink] = []
     with chosen.repository:
         prepared = _prepare(request, chosen, _sinks(request, lines, level, views))
@@ -105,7 +112,12 @@ def _prepare(
     observe = Observe(
         record=str(request.home) if request.home is not None else True,
         sinks=sinks,
-        fields={"repository": chosen.name, "selection": chosen.names, "command": tuple(sys.argv[1:])},
+        fields={
+            "repository": chosen.name,
+            "selection": chosen.names,
+            "command": tuple(sys.argv[1:]),
+            "retry_of": chosen.retry_of,
+        },
     )
     return repository._prepare(chosen.names, tags, config, False, None, chosen.executor, observe, job)
 
