@@ -42,6 +42,7 @@ LATE_IMPORTS = {
             for name in ("command", "executors", "follow", "plan", "report", "request", "run", "runs", "show")
         ),
     },
+    "rivers_cli.completion": {"rivers.cli.completion"},  # modules and runs are completed without importing rivers
     "rivers.cli.run": {"rivers.cli.config_file"},  # YAML is slow, and few runs have a config
     "rivers._repository.observe": {"rivers._terminal.choose"},  # most runs show nothing
     "rivers._terminal.choose": {"rivers._terminal.notebook"},  # HTML is for notebooks alone

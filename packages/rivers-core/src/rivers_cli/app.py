@@ -7,6 +7,16 @@ from typing import Annotated
 
 import typer
 
+from rivers_cli.completion import (
+    complete_executor,
+    complete_field,
+    complete_job,
+    complete_run,
+    complete_select,
+    complete_step,
+    complete_target,
+)
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -22,7 +32,9 @@ app = typer.Typer(
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="TARGET", help="package.module, package.module:name, or path/to/file.py with a CodeRepository."
+        metavar="TARGET",
+        help="package.module, package.module:name, or path/to/file.py with a CodeRepository.",
+        autocompletion=complete_target,
     ),
 ]
 Select = Annotated[
@@ -32,15 +44,28 @@ Select = Annotated[
         "-s",
         metavar="SELECTOR",
         help="A name, a pattern (stg_*), +name, name+, group:NAME or tag:NAME; may be repeated.",
+        autocompletion=complete_select,
     ),
 ]
-JobName = Annotated[str | None, typer.Option("--job", "-j", metavar="NAME", help="Run a job of the repository.")]
+JobName = Annotated[
+    str | None,
+    typer.Option("--job", "-j", metavar="NAME", help="Run a job of the repository.", autocompletion=complete_job),
+]
 ExecutorKind = Annotated[
     str | None,
-    typer.Option("--executor", "-e", metavar="KIND", help="The executor of steps that name none."),
+    typer.Option(
+        "--executor",
+        "-e",
+        metavar="KIND",
+        help="The executor of steps that name none.",
+        autocompletion=complete_executor,
+    ),
 ]
 Settings = Annotated[
-    list[str], typer.Option("--set", metavar="NAME=VALUE", help="A field of the executor; may be repeated.")
+    list[str],
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A field of the executor; may be repeated.", autocompletion=complete_field
+    ),
 ]
 EnvFile = Annotated[Path | None, typer.Option("--env-file", metavar="FILE", help="Variables as NAME=value lines.")]
 Home = Annotated[
@@ -82,7 +107,12 @@ def run(
     is_opened: Annotated[bool, typer.Option("--open", help="Open the picture in the browser.")] = False,
     retry_failed: Annotated[
         str | None,
-        typer.Option("--retry-failed", metavar="[RUN]", help="Run what did not succeed in a run; else in the newest."),
+        typer.Option(
+            "--retry-failed",
+            metavar="[RUN]",
+            help="Run what did not succeed in a run; else in the newest.",
+            autocompletion=complete_run,
+        ),
     ] = None,
     log_level: Annotated[
         str,
@@ -167,7 +197,12 @@ def executors(context: typer.Context, json: AsJson = False, verbose: Verbose = F
 
 @executors_app.command("check")
 def check_executor(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The kind of an executor, such as parallel.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The kind of an executor, such as parallel.", autocompletion=complete_executor
+        ),
+    ],
     settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
     verbose: Verbose = False,
 ) -> None:
@@ -182,7 +217,11 @@ def check_executor(
 
 RunId = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="The id of a run, its beginning, or the path of a record; else the newest."),
+    typer.Argument(
+        metavar="[RUN]",
+        help="The id of a run, its beginning, or the path of a record; else the newest.",
+        autocompletion=complete_run,
+    ),
 ]
 runs_app = typer.Typer(invoke_without_command=True, help="List the recorded runs, or delete old ones.")
 app.add_typer(runs_app, name="runs")
@@ -235,7 +274,12 @@ def show(run: RunId = None, home: Home = None, json: AsJson = False, verbose: Ve
 
 @app.command()
 def logs(
-    step: Annotated[list[str], typer.Argument(metavar="[RUN] STEP", help="A step of the run; else of the newest.")],
+    step: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] STEP", help="A step of the run; else of the newest.", autocompletion=complete_step
+        ),
+    ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the step ends.")] = False,
     home: Home = None,
     verbose: Verbose = False,

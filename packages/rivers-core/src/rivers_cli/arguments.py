@@ -17,7 +17,7 @@ def expand_arguments(arguments: Sequence[str]) -> list[str]:
     """Give `--retry-failed` without a run the value `latest`, as typer has no options with an optional value."""
     return [
         f"{RETRY_FAILED}={LATEST}" if argument == RETRY_FAILED and not _is_run(following) else argument
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=False)
     ]
 
 
