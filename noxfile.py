@@ -8,14 +8,17 @@
     nox -s image                          the worker image, with docker, podman or buildah
     nox -s cluster bench-cluster          on the cluster that KUBECONFIG names
     nox -s coverage                       the lines that no test reaches
+    nox -s picture                        build the page of a run, and use it in Chromium
 
 Dependency groups come from pyproject.toml, the supported Pythons from the classifiers of rivers-core.
 """
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
+import shutil
 from pathlib import Path
 
 import nox
@@ -202,6 +205,38 @@ def demo(session: nox.Session) -> None:
     session.install(*map(str, PACKAGES), *group("demo"))
     session.chdir(FLIGHTS)
     session.run("python", "-m", "flights", *(session.posargs or ["--executor", "both"]), env=BYTECODE)
+
+
+@nox.session
+def picture(session: nox.Session) -> None:
+    """The page of a run: its bundle is what picture/ builds, byte for byte, and it works in Debian's Chromium."""
+    need_programs(session, "npm", "chromium")
+    built = Path(session.create_tmp()).resolve() / "page"
+    committed = Path(f"{CORE}/src/rivers/_report/page")
+    with session.chdir("picture"):
+        # No script of a package runs; what is installed is what the lock file's hashes name.
+        session.run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", external=True, silent=True)
+        session.run("npm", "run", "--silent", "types", external=True)
+        session.run("npm", "run", "--silent", "format", external=True)
+        session.run("npm", "run", "--silent", "build", "--", str(built), external=True)
+    names = sorted(path.name for path in built.iterdir())
+    _, *unlike = filecmp.cmpfiles(built, committed, names, shallow=False)
+    if any(unlike) or names != sorted(path.name for path in committed.iterdir()):
+        session.error(f"{committed} is not what picture/ builds: run `npm run build` there")
+    session.install("-e", CORE, *group("picture"))
+    session.run("pytest", *(session.posargs or ["picture/tests"]), env=NO_CLUSTER)
+
+
+def need_programs(session: nox.Session, *names: str) -> None:
+    """Install the Debian packages of programs that are missing, or say what to install."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if not missing:
+        return
+    if os.getuid() or shutil.which("apt-get") is None:
+        session.error(f"this session needs {' and '.join(missing)}: on Debian, `apt-get install {' '.join(missing)}`")
+    session.run("apt-get", "update", "-qq", external=True)
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, env=quiet, external=True)
 
 
 @nox.session

@@ -1,5 +1,4 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { type Filter, NO_FILTER } from "./filter";
 import { GraphSection } from "./graph";
 import type { Model, Node, Step } from "./model";
 import { Panel } from "./panel";
@@ -25,17 +24,19 @@ export function App({ model }: { model: Model; live: string }) {
   }, []);
   const openKey = useCallback((key: string) => model.byKey.has(key) && open(model.byKey.get(key)!), [model, open]);
 
-  const [filter, setFilter] = useState<Filter>(NO_FILTER);
+  const [asked, ask] = useState<Node | null>(null);
   const showNode = useCallback(
     (node: Node) => {
       if (node.steps.length === 1) open(node.steps[0]);
       else if (node.steps.length) {
-        setFilter({ ...NO_FILTER, node });
+        ask(node);
         document.getElementById("steps")?.scrollIntoView();
       }
     },
     [open],
   );
+
+  const answer = useCallback(() => ask(null), []);
 
   useEffect(() => {
     const onHash = () =>
@@ -55,7 +56,7 @@ export function App({ model }: { model: Model; live: string }) {
         <Summary {...shown} />
         <GraphSection {...shown} />
         <Timeline {...shown} />
-        <StepTable {...shown} filter={filter} setFilter={setFilter} />
+        <StepTable {...shown} asked={asked} answer={answer} />
       </main>
       {step && <Panel model={model} step={step} openKey={openKey} close={close} />}
     </>

@@ -57,6 +57,9 @@ function Canvas({ model, showNode, groups, open, setOpen }: CanvasProps) {
       : null
     : null;
 
+  const latest = useRef(current); // also before it is drawn: keys may come faster than frames
+  latest.current = current;
+
   const draw = useCallback(() => {
     if (!canvas.current || !width) return;
     drawGraph(canvas.current, { graph, layout, transform: transform.current, width, height, chosen: current });
@@ -113,6 +116,7 @@ function Canvas({ model, showNode, groups, open, setOpen }: CanvasProps) {
   };
   const choose = (item: Item | undefined) => {
     if (!item) return;
+    latest.current = item;
     setChosen(item);
     const { x, y } = layout.places[item.index];
     const [left, top] = transform.current.apply([x, y]);
@@ -122,6 +126,7 @@ function Canvas({ model, showNode, groups, open, setOpen }: CanvasProps) {
     }
   };
   const onKeyDown = (event: KeyboardEvent) => {
+    const current = latest.current;
     const move = neighbour(event.key, current, graph.items, layout.places);
     if (move !== null) choose(move);
     else if (event.key === "Enter" && current) activate(current);

@@ -11,7 +11,7 @@ import {
   waitedOf,
 } from "./filter";
 import { formatMs } from "./format";
-import { durationOf, executorOf, type Model, type Step } from "./model";
+import { durationOf, executorOf, type Model, type Node, searchText, type Step } from "./model";
 import { SIGNS, STATES } from "./states";
 import { useVirtualList } from "./virtual";
 
@@ -30,13 +30,25 @@ const COLUMNS: { column: Column; title: string; isNumber?: boolean }[] = [
 ];
 
 interface TableProps extends Shown {
-  filter: Filter;
-  setFilter: (filter: Filter) => void;
+  asked: Node | null; // whose instances are to be shown
+  answer: () => void;
 }
 
-export function StepTable({ model, selected, open, filter, setFilter }: TableProps) {
+export function StepTable({ model, selected, open, asked, answer }: TableProps) {
+  // Not in the whole page's state: a key in the search box redraws the table alone.
+  const [filter, setFilter] = useState<Filter>(NO_FILTER);
   const [order, setOrder] = useState<Order>({ column: "state", isDescending: false });
   const rows = useMemo(() => sortSteps(filterSteps(model.steps, filter), order), [model, model.version, filter, order]);
+  useEffect(() => {
+    if (!asked) return;
+    setFilter({ ...NO_FILTER, node: asked });
+    answer();
+  }, [asked, answer]);
+  useEffect(() => {
+    // The texts that are searched, before the first search needs them.
+    const timer = setTimeout(() => model.steps.forEach(searchText), 300);
+    return () => clearTimeout(timer);
+  }, [model, model.version]);
   return (
     <section id="steps" aria-labelledby="steps-title">
       <h2 id="steps-title">Steps</h2>
@@ -165,7 +177,10 @@ function Grid({ rows, order, setOrder, selected, open }: GridProps) {
   const focusNext = useRef(false);
   const isPrinting = useIsPrinting();
   const list = useVirtualList(box, rows.length, ROW);
+  // The latest row also before it is drawn: keys may come faster than frames.
+  const latest = useRef(0);
   const current = Math.min(active, Math.max(0, rows.length - 1));
+  latest.current = current;
 
   useEffect(() => {
     if (!focusNext.current) return;
@@ -178,6 +193,7 @@ function Grid({ rows, order, setOrder, selected, open }: GridProps) {
   const onKeyDown = (event: KeyboardEvent) => {
     const page = Math.max(1, Math.floor((box.current?.clientHeight ?? 0) / ROW) - 2);
     const steps: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page };
+    const current = latest.current;
     let next = current + (steps[event.key] ?? 0);
     if (event.key === "Home") next = 0;
     else if (event.key === "End") next = rows.length - 1;
@@ -186,6 +202,7 @@ function Grid({ rows, order, setOrder, selected, open }: GridProps) {
     event.preventDefault();
     next = Math.max(0, Math.min(rows.length - 1, next));
     if (next === current) return;
+    latest.current = next;
     setActive(next);
     focusNext.current = true;
     list.show(next);

@@ -69,6 +69,8 @@ function Chart({ model, open, ...tools }: Shown & ToolsProps) {
   const [width, setWidth] = useState(0);
   const [tip, setTip] = useState<Place | null>(null);
   const [chosen, setChosen] = useState<{ row: number; place: number } | null>(null);
+  const latest = useRef(chosen); // also before it is drawn: keys may come faster than frames
+  latest.current = chosen;
   const rows = useMemo(() => rowsOf(model, grouping), [model, model.version, grouping]);
   const all = useMemo(() => model.lanes.flatMap((lane) => lane.attempts), [model, model.version]);
   const gutter = Math.min(220, Math.round(width * 0.28));
@@ -143,6 +145,7 @@ function Chart({ model, open, ...tools }: Shown & ToolsProps) {
     const at = Math.max(0, Math.min(rows.length - 1, row));
     const most = rows[at].attempts.length - 1;
     const next = { row: at, place: Math.max(0, Math.min(most, place)) };
+    latest.current = next;
     setChosen(next);
     const box = scroller.current!;
     const y = at * ROW;
@@ -156,8 +159,9 @@ function Chart({ model, open, ...tools }: Shown & ToolsProps) {
   };
 
   const onKeyDown = (event: KeyboardEvent) => {
-    const { row, place } = chosen ?? { row: 0, place: -1 };
-    if (event.key === "ArrowDown") choose(chosen ? row + 1 : 0, Math.max(0, place));
+    const { row, place } = latest.current ?? { row: 0, place: -1 };
+    const chosenAttempt = latest.current && rows[row]?.attempts[place];
+    if (event.key === "ArrowDown") choose(latest.current ? row + 1 : 0, Math.max(0, place));
     else if (event.key === "ArrowUp") choose(row - 1, Math.max(0, place));
     else if (event.key === "ArrowRight") choose(row, place + 1);
     else if (event.key === "ArrowLeft") choose(row, place - 1);

@@ -46,7 +46,7 @@ ValueError: could not convert string to float: 'n/a'
 
 
 def header_of(count: int, mapped: int, chance: random.Random) -> RunHeader:
-    """Describe a run of `count` planned steps, the last but one of which is mapped if `mapped` is not 0."""
+    """Describe a run of `count` planned steps, and a mapped one with its neighbours if `mapped` is not 0."""
     steps: list[StepHeader] = []
     width = max(2, round(count**0.6))
     for index in range(count):
@@ -70,9 +70,8 @@ def header_of(count: int, mapped: int, chance: random.Random) -> RunHeader:
         )
     if mapped:
         over = len(steps)
-        level = steps[-1].level + 1
-        last = len(steps) - 1
-        steps.append(StepHeader(key="parts/split", executor=1, level=level, deps=(last,), kind="task"))
+        level = 1
+        steps.append(StepHeader(key="parts/split", executor=1, level=level, deps=(0,), kind="task"))
         steps.append(
             StepHeader(key="parts/work", executor=1, level=level + 1, deps=(over,), mapped_over=over, kind="task")
         )
@@ -183,7 +182,7 @@ class Simulation:
             return
 
     def logs(self, step: StepHeader, key: str, number: int, started: float, work: float) -> None:
-        lines = [("read the table", 20, "log"), (f"rows: {len(key) * 1000}", 0, "stdout"), ("slow join", 30, "log")]
+        lines = [("read the table", 20, "log"), (f"rows: {len(key)}000", 0, "stdout"), ("slow join", 30, "log")]
         for place, (message, level, stream) in enumerate(lines):
             self.events.append(
                 StepLog(
