@@ -53,7 +53,9 @@ def terminated_at_once() -> set[int]:
 
 @rs.Asset
 def interrupted_program() -> int:
-    code = "import time\ntry:\n print(flush=True); time.sleep(30)\nexcept KeyboardInterrupt: raise SystemExit(7)"
+    # Short sleeps: a signal that comes right before a sleep is handled after it.
+    sleep = "print(flush=True)\n for _ in range(3000): time.sleep(0.01)"
+    code = f"import time\ntry:\n {sleep}\nexcept KeyboardInterrupt: raise SystemExit(7)"
     with subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
