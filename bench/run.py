@@ -26,6 +26,7 @@ from pathlib import Path
 import peers
 from figures import ROUNDS, TMPFS, Table, best, micros
 from parallel import parallel
+from progress import progress
 from shapes import fan_out, typical_spec
 
 import rivers as rs
@@ -154,6 +155,7 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, best of {ROUNDS} rounds unless fewer\n")
     table = Table()
     fan_outs(table, given.peers)
+    progress(table)
     if given.upstream:
         peers.upstream(table.line, given.upstream)
     pickled(table)

@@ -76,4 +76,5 @@ def to_html(lines: list[Line]) -> str:
 
 
 def _span(span: Span) -> str:
-    return f'<span style="{_STYLES.get(span.style, "")}">{html.escape(span.text)}</span>'
+    text, style = html.escape(span.text), _STYLES.get(span.style)
+    return f'<span style="{style}">{text}</span>' if style is not None and text.strip() else text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
 import msgspec
@@ -41,11 +41,14 @@ class RunProgress:
         self._states: dict[str, ViewState] = {}
         self._first_waiting = 0
 
-    def take(self, events: Iterable[Event]) -> list[Event]:
+    def take(self, events: list[Event]) -> list[Event]:
         """Take in the next events, and return them without secrets."""
-        taken = [self._redacted(event) for event in self._without_old_logs(list(events))]
+        taken = self._without_old_logs(events)
+        if self._redactor:
+            taken = [self._redacted(event) for event in taken]
+        apply = self.view.apply
         for event in taken:
-            self.view.apply(event)
+            apply(event)
         self._index()
         return taken
 
@@ -54,7 +57,7 @@ class RunProgress:
         kept: list[Event] = []
         seen: set[str] = set()
         for event in reversed(events):
-            if isinstance(event, StepLog):
+            if isinstance(event, StepLog) and not self.is_shown(event):
                 if event.step in seen:
                     continue
                 seen.add(event.step)
@@ -67,8 +70,6 @@ class RunProgress:
         return self.log_level is not None and event.stream == "log" and event.level >= self.log_level
 
     def _redacted(self, event: Event) -> Event:
-        if not self._redactor:
-            return event
         if isinstance(event, StepLog | RunWarning):
             return msgspec.structs.replace(event, message=self._redactor.text(event.message))
         if isinstance(event, StepFailed | StepRetrying | StepCancelled):

@@ -20,9 +20,9 @@ __all__ = ["Painter", "ProgressSink"]
 
 INTERVAL = 0.1
 """Seconds between two frames."""
-SHARE = 0.02
+SHARE = 0.01
 """The share of a core that a display may take: where a frame is slow, the next one waits longer."""
-LONGEST_INTERVAL = 2.0
+LONGEST_INTERVAL = 1.0
 CLOSE_DEADLINE = 5.0
 """Seconds. A terminal that is paused by Ctrl-S takes no text, and the end of a run does not wait for it."""
 
@@ -90,12 +90,13 @@ class ProgressSink:
                 painter.abandon()
 
     def _work(self, painter: Painter) -> None:
-        interval = INTERVAL
+        before = cost = 0.0
         try:
-            while not self._stop.wait(interval):
+            # The cheaper of the last two frames counts: the first one imports, and some frames hold a failure.
+            while not self._stop.wait(min(max(INTERVAL, min(before, cost) / SHARE), LONGEST_INTERVAL)):
                 begin = time.thread_time()
                 self._frame(painter)
-                interval = min(max(INTERVAL, (time.thread_time() - begin) / SHARE), LONGEST_INTERVAL)
+                before, cost = cost, time.thread_time() - begin
             self._frame(painter)
             painter.finish(self._progress)
         except (OSError, ValueError):
