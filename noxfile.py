@@ -168,6 +168,16 @@ def proto(session: nox.Session) -> None:
 
 
 @nox.session
+def collector(session: nox.Session) -> None:
+    """The OpenTelemetry Collector takes a run; it is built from its Go modules, which takes minutes."""
+    install_workspace(session, "test")
+    built = Path(session.create_tmp()).resolve() / "collector"
+    tests = "packages/rivers-core/tests/telemetry"
+    session.run("go", "build", "-C", f"{tests}/collector", "-o", str(built), ".", external=True)
+    session.run("pytest", f"{tests}/test_collector.py", *session.posargs, env={"RIVERS_TEST_COLLECTOR": str(built)})
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Hostile bytes raise SpecDecodeError and nothing else; a short form is among the tests."""
     session.install("-e", f"{CORE}[protobuf]")

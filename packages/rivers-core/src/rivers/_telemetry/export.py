@@ -30,12 +30,12 @@ class QuietExporter:
         self._exporter = exporter
 
     def export(self, batch: Any, *arguments: Any, **options: Any) -> Any:
-        """Export a batch and return the exporter's result."""
+        """Export a batch and return the exporter's result, None if it raised."""
         try:
             result = self._exporter.export(batch, *arguments, **options)
-        except Exception as error:
-            self.problem = f"the {self.signal} exporter raised {type(error).__name__}: {error}"
-            raise
+        except Exception as error:  # noqa: BLE001 - an exporter may raise anything, and no run fails for it
+            self.problem = f"exporting {self.signal} to {describe_target(self.signal)} failed: {type(error).__name__}"
+            return None
         self.problem = None
         if result.name != "SUCCESS":
             self.problem = f"exporting {self.signal} to {describe_target(self.signal)} failed"

@@ -9,11 +9,13 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections import deque
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.trace import Tracer
 
 from rivers._telemetry.export import QuietExporter, make_exporter, make_resource
 from rivers._telemetry.settings import is_configured, signals_of
@@ -29,6 +31,18 @@ KEPT = 1 << 14
 BATCH = 512
 
 _LOGGER = logging.getLogger("rivers.telemetry")
+
+
+class WorkerTracers(TracerProvider):  # type: ignore[misc]  # opentelemetry is an optional extra
+    """The tracer provider of a worker."""
+
+    def get_tracer(self, *arguments: Any, **options: Any) -> Tracer:
+        """Return a tracer, and leave the warning filters as they were.
+
+        The SDK adds one with each call, and rivers would report for each step that its body has changed them.
+        """
+        with warnings.catch_warnings():
+            return super().get_tracer(*arguments, **options)
 
 
 class AttemptSpans(SpanProcessor):  # type: ignore[misc]  # opentelemetry is an optional extra
@@ -65,10 +79,7 @@ class AttemptSpans(SpanProcessor):  # type: ignore[misc]  # opentelemetry is an 
 
     def _export(self) -> None:
         while batch := self._take():
-            try:
-                self._exporter.export(batch)
-            except Exception:  # noqa: BLE001 - an exporter may raise anything; `problem` has it
-                return
+            self._exporter.export(batch)
 
     def _take(self) -> list[ReadableSpan]:
         found: list[ReadableSpan] = []
@@ -84,7 +95,7 @@ def set_up() -> None:
     """Make a provider if the environment asks for one and the user's modules have configured none."""
     if "traces" not in signals_of(os.environ) or is_configured("opentelemetry.trace"):
         return
-    provider = TracerProvider(resource=make_resource(), shutdown_on_exit=False)
+    provider = WorkerTracers(resource=make_resource(), shutdown_on_exit=False)
     processor = AttemptSpans(make_exporter("traces", timeout=DEADLINE))
     provider.add_span_processor(processor)
     _processors.append(processor)
