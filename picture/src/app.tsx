@@ -1,5 +1,6 @@
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useReducer, useRef, useState } from "preact/hooks";
 import { GraphSection } from "./graph";
+import { type Connection, follow } from "./live";
 import type { Model, Node, Step } from "./model";
 import { Panel } from "./panel";
 import { STATUS_WORDS } from "./states";
@@ -8,7 +9,9 @@ import { StepTable } from "./table";
 import { Timeline } from "./timeline";
 import { setTheme, storedTheme, type Theme } from "./theme";
 
-export function App({ model }: { model: Model; live: string }) {
+export function App({ model, live }: { model: Model; live: string }) {
+  const [connection, setConnection] = useState<Connection>("live");
+  const [, redraw] = useReducer<number, void>((n) => n + 1, 0);
   const [step, setStep] = useState<Step | null>(() => stepOfAddress(model));
   const opener = useRef<Element | null>(null);
 
@@ -36,6 +39,14 @@ export function App({ model }: { model: Model; live: string }) {
     [open],
   );
 
+  useEffect(() => {
+    if (!live) return;
+    return follow(live, model, (now) => {
+      setConnection(now);
+      redraw();
+    });
+  }, [live, model]);
+
   const answer = useCallback(() => ask(null), []);
 
   useEffect(() => {
@@ -51,7 +62,7 @@ export function App({ model }: { model: Model; live: string }) {
       <a class="skip" href="#steps">
         Skip to the steps
       </a>
-      <Header model={model} />
+      <Header model={model} connection={live ? connection : null} />
       <main>
         <Summary {...shown} />
         <GraphSection {...shown} />
@@ -81,7 +92,13 @@ function stepOfAddress(model: Model): Step | null {
   }
 }
 
-function Header({ model }: { model: Model }) {
+const CONNECTION_WORDS: Record<Connection, string> = {
+  live: "Live",
+  lost: "Connection lost",
+  ended: "No longer updated",
+};
+
+function Header({ model, connection }: { model: Model; connection: Connection | null }) {
   const { run } = model;
   const [word, state] = STATUS_WORDS[run.status] ?? [run.status, "waiting"];
   const name = run.job || run.repository || "Run";
@@ -93,6 +110,11 @@ function Header({ model }: { model: Model }) {
         <code class="id" title={`run ${run.id}`}>
           {run.id.slice(0, 8)}
         </code>
+        {connection && (
+          <span class={`connection ${connection}`} role="status">
+            {CONNECTION_WORDS[connection]}
+          </span>
+        )}
       </div>
       <nav aria-label="Parts of this page">
         <a href="#summary">Summary</a>

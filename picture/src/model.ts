@@ -54,6 +54,9 @@ export interface Node {
 
 export const PHASES = ["queued", "boot", "load", "run", "store", "rest"] as const;
 
+const ATTEMPTS = 1000; // as in rivers/_report/analysis.py
+const RUN = PHASES.indexOf("run");
+
 export interface Attempt {
   number: number;
   executor: string;
@@ -204,21 +207,36 @@ export class Model {
   textsCut = 0;
   version = 0;
   private states: string[];
+  private analysis: Analysis;
 
   constructor(data: PageData) {
     this.run = data.run;
     this.states = data.states;
     this.decodeNodes(data);
     this.decodeSteps(data);
-    this.analyse(data.analysis);
+    this.analysis = data.analysis;
+    this.analyse(this.analysis);
   }
 
   /** Take in the rows of steps that have changed. */
   update(data: Update): void {
     this.run = data.run;
     this.decodeSteps(data);
-    if (data.analysis) this.analyse(data.analysis);
+    // Rows that came again are new objects: lanes and path are looked up again, too.
+    this.analysis = data.analysis ?? this.analysis;
+    this.analyse(this.analysis);
+    this.extendOpen(data.run.seconds * 1000);
     this.version += 1;
+  }
+
+  /** Let the attempts that run last until now. */
+  private extendOpen(now: number): void {
+    for (const step of this.steps) {
+      const attempt = step.attempts.at(-1);
+      if (!attempt?.isOpen) continue;
+      attempt.phases[RUN] += Math.max(0, now - attempt.end);
+      attempt.end = step.end = Math.max(now, attempt.end);
+    }
   }
 
   private decodeNodes({ nodes, run }: PageData): void {
@@ -323,12 +341,11 @@ export class Model {
 
   private analyse(analysis: Analysis): void {
     for (const { step } of this.path) step.isOnPath = false;
-    const attempts = this.steps.flatMap((step) => step.attempts);
     this.lanes = analysis.lanes.map(([executor, label, busy, items]) => ({
       executor,
       label,
       busy,
-      attempts: items.flatMap((item) => attempts[item] ?? []),
+      attempts: items.flatMap((item) => this.steps[Math.floor(item / ATTEMPTS)]?.attempts[item % ATTEMPTS] ?? []),
     }));
     this.path = analysis.path.map(([step, waited]) => ({ step: this.steps[step], waited }));
     for (const { step } of this.path) step.isOnPath = true;

@@ -20,6 +20,8 @@ from rivers._report.phases import AttemptPhases
 
 __all__ = ["analyse"]
 
+ATTEMPTS = 1000
+"""An attempt of a lane is `step * 1000 + its place among the step's attempts`, which stays the same in a live page."""
 MOST_CANDIDATES = 3
 """Steps of the critical path for which the page says what the run would take without them."""
 
@@ -41,13 +43,11 @@ def analyse(view: RunView, phases: Sequence[Sequence[AttemptPhases]], now: float
 
 
 def _lanes(view: RunView, phases: Sequence[Sequence[AttemptPhases]]) -> list[Lane]:
-    items: list[LaneItem] = []
-    number = 0
-    for step, attempts in zip(view.steps.values(), phases, strict=True):
-        for attempt, times in zip(step.attempts, attempts, strict=True):
-            # Attempts are numbered in the order of the data's rows.
-            items.append(LaneItem(number, attempt.executor, attempt.worker, times.active, times.end))
-            number += 1
+    items = [
+        LaneItem(index * ATTEMPTS + place, attempt.executor, attempt.worker, times.active, times.end)
+        for index, (step, attempts) in enumerate(zip(view.steps.values(), phases, strict=True))
+        for place, (attempt, times) in enumerate(zip(step.attempts, attempts, strict=True))
+    ]
     return assign_lanes(items)
 
 

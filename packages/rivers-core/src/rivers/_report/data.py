@@ -13,7 +13,7 @@ An update of a page that is open has the same form, with the rows of some steps:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from rivers._record.header import StepHeader
@@ -44,7 +44,7 @@ def page_data(view: RunView, now: float | None = None) -> Json:
         "states": [state.value for state in STATES],
         "run": run_data(view, now),
         "nodes": _nodes(view),
-        **step_data(view, range(len(view.steps)), phases),
+        **step_data(view, range(len(view.steps)), dict(enumerate(phases))),
         "analysis": analyse(view, phases, now),
     }
 
@@ -129,8 +129,11 @@ def _sparse(rows: Sequence[Any], field: Any) -> Json:
     return {str(index): value for index, row in enumerate(rows) if (value := field(row))}
 
 
-def step_data(view: RunView, indices: Sequence[int], phases: Sequence[Sequence[AttemptPhases]]) -> Json:
-    """Return the rows of the steps at these indices of `view.steps`, with their attempts, outputs and logs."""
+def step_data(view: RunView, indices: Sequence[int], phases: Mapping[int, Sequence[AttemptPhases]]) -> Json:
+    """Return the rows of the steps at these indices of `view.steps`, with their attempts, outputs and logs.
+
+    `phases` has the phases of the attempts of each of these steps.
+    """
     # A list, as steps are looked up by index; the view only ever adds to its dict.
     every = list(view.steps.values())
     chosen = [(index, every[index]) for index in indices]
@@ -168,7 +171,7 @@ def _steps(chosen: Sequence[tuple[int, StepView]], node_index: dict[str, int]) -
 
 def _attempts(
     chosen: Sequence[tuple[int, StepView]],
-    phases: Sequence[Sequence[AttemptPhases]],
+    phases: Mapping[int, Sequence[AttemptPhases]],
     origin: float,
     failures: Failures,
 ) -> Json:
