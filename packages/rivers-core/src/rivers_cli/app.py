@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -80,8 +81,18 @@ executors_app = typer.Typer(invoke_without_command=True, help="List the executor
 app.add_typer(executors_app, name="executors")
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"rivers-core {version('rivers-core')}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    is_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Exit codes: 0 ok, 1 a step failed, 2 definition or usage, 3 infrastructure, 4 cancelled, 130 Ctrl-C."""
 
 

@@ -32,6 +32,19 @@ def test_plan_as_json(cli: Cli) -> None:
     assert "Executor.Parallel(max_workers=3)" == plan["executors"][0]["text"]
 
 
+def test_prints_of_the_module(project: Path, cli: Cli) -> None:
+    """What a module prints when it is imported is no part of a plan."""
+    write(project / "loud.py", "print('hello')\nfrom shop import repo\n")
+
+    assert 4 == len(json.loads(cli("plan", "loud", "-f", "json").out)["steps"])
+    assert json.loads(cli("validate", "loud", "--json").out)["valid"]
+
+
+def test_version(cli: Cli) -> None:
+    """The version is that of the package."""
+    assert cli("--version").out.startswith("rivers-core 0.")
+
+
 def test_plan_refuses_what_a_run_refuses(project: Path, cli: Cli) -> None:
     """A plan for an executor that an IO handler does not reach is refused, and so is an unknown format."""
     write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -113,6 +114,24 @@ def test_closed_stdout(tmp_path: Path) -> None:
     assert (0, b"") == (ended.returncode, ended.stderr)
     (record,) = (tmp_path / ".rivers/runs").iterdir()
     assert "success" == read_run(record)[0].status
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A record that cannot be written costs one warning; the run goes on, and its end says that it is incomplete."""
+    write(tmp_path / "loud.py", PRINTS)
+    ended = subprocess.run(
+        program("run", "loud"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048)),
+    )
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert "File too large" in ended.stdout
+    assert "Record: incomplete, in .rivers/runs/" in ended.stdout
 
 
 def test_workers_and_lost_worker(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 
 from rivers._executor.registry import backend_for
@@ -11,8 +12,8 @@ from rivers._plan.render import plan_to_data, plan_to_dot, plan_to_mermaid, plan
 from rivers._repository.checks import check_reach
 from rivers._terminal.text import count_of
 from rivers.cli.errors import CommandError, ExitCode
-from rivers.cli.printer import stdout
-from rivers.cli.request import PlanRequest, choose
+from rivers.cli.printer import Printer, divert_stdout
+from rivers.cli.request import Chosen, PlanRequest, choose
 from rivers.exceptions import ExecutorNotInstalledError, GraphValidationError
 
 __all__ = ["plan", "validate"]
@@ -28,7 +29,13 @@ def plan(request: PlanRequest, form: str) -> ExitCode:
     """
     if form not in FORMATS:
         raise CommandError(f"invalid --format {form!r}: expected one of {', '.join(FORMATS)}")
-    chosen = choose(request)
+    # What the module prints when it is imported would be a part of the drawing.
+    with divert_stdout(sys.stderr) as printer:
+        printer(_draw(choose(request), form, printer.width))
+    return ExitCode.OK
+
+
+def _draw(chosen: Chosen, form: str, width: int) -> str:
     found = chosen.plan
     if chosen.executor is not None:
         # As a run does: an IO handler may not reach the executor that the command line names.
@@ -36,15 +43,13 @@ def plan(request: PlanRequest, form: str) -> ExitCode:
         problems = check_reach(graph, found, chosen.repository._default_store, collect=True)
         if problems:
             raise GraphValidationError(problems)
-    printer = stdout()
     draw: dict[str, Callable[[Plan], str]] = {
-        "text": lambda plan: plan_to_text(plan.steps, plan.executors, printer.width),
+        "text": lambda plan: plan_to_text(plan.steps, plan.executors, width),
         "mermaid": lambda plan: plan_to_mermaid(plan.steps, plan.executors),
         "dot": lambda plan: plan_to_dot(plan.steps, plan.executors),
         "json": lambda plan: json.dumps(plan_to_data(plan.steps, plan.executors), ensure_ascii=False),
     }
-    printer(draw[form](found))
-    return ExitCode.OK
+    return draw[form](found)
 
 
 def validate(request: PlanRequest, as_json: bool) -> ExitCode:
@@ -53,7 +58,11 @@ def validate(request: PlanRequest, as_json: bool) -> ExitCode:
     Raises:
         CommandError, RiversError: the target cannot be loaded, or the repository is not valid.
     """
-    printer = stdout()
+    with divert_stdout(sys.stderr) as printer:
+        return _validate(request, as_json, printer)
+
+
+def _validate(request: PlanRequest, as_json: bool, printer: Printer) -> ExitCode:
     try:
         found = choose(request).plan
     except GraphValidationError as error:

@@ -17,7 +17,7 @@ from rivers._record.runs import DEFAULT_HOME, RunRecords
 from rivers._repository.observe import HOME_VARIABLE
 from rivers.exceptions import RecordError
 
-__all__ = ["SHORT_ID", "describe_record", "records_of", "started_text"]
+__all__ = ["SHORT_ID", "describe_record", "last_event", "records_of", "started_text"]
 
 SHORT_ID = 8
 TAIL = 64 * 1024
@@ -45,7 +45,7 @@ def describe_record(folder: Path) -> dict[str, Any]:
     except RecordError:
         header = None
     is_written = is_being_written(events)
-    last = _last_event(events)
+    last = last_event(events)
     status = last.status if isinstance(last, RunFinished) else ("running" if is_written else "lost")
     started = header.started if header is not None else None
     ended = time.time() if status == "running" else (last.time if last is not None else None)
@@ -61,7 +61,8 @@ def describe_record(folder: Path) -> dict[str, Any]:
     }
 
 
-def _last_event(events: Path) -> Event | None:
+def last_event(events: Path) -> Event | None:
+    """Return the last event of a file that can be read, None where there is none near its end."""
     decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
     try:
         with events.open("rb") as file:

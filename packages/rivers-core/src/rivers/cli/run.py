@@ -5,33 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rivers._events.event import Event
 from rivers._record.header import RunHeader
-from rivers._record.reader import read_run
 from rivers._record.redact import Redactor
-from rivers._record.runs import DEFAULT_HOME
-from rivers._record.view import RunView
 from rivers._repository.observe import ClosableSink, Observe
 from rivers._repository.prepared_run import PreparedRun
 from rivers._terminal.choose import make_progress
-from rivers._terminal.summary import summary
+from rivers.cli.ending import ViewSink, print_end, print_warnings, write_picture
 from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.executor_options import parse_pairs
 from rivers.cli.inputs import check_inputs
 from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
 from rivers.cli.records import SHORT_ID
-from rivers.cli.report import open_page, save_report
+from rivers.cli.report import open_page
 from rivers.cli.request import Chosen, PlanRequest, choose
 from rivers.cli.run_json import summarize
 from rivers.cli.sinks import EventsFile
-from rivers.exceptions import RecordError
 from rivers.protocol.failure import FailureReason
 
 __all__ = ["RunRequest", "run"]
@@ -77,7 +70,7 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
     level = logging.getLevelNamesMapping()[request.log_level.upper()]
     # Workers take the levels of this process over.
     logging.getLogger().setLevel(min(level, logging.getLogger().level))
-    _print_warnings(stderr())
+    print_warnings(stderr(), has_progress=not request.quiet)
     chosen = choose(request, request.retry_failed, request.home)
     if chosen.retry_of is not None and not chosen.names:
         lines(f"nothing to retry: every step of run {chosen.retry_of[:SHORT_ID]} that was chosen succeeded")
@@ -92,8 +85,16 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
         facts = json.dumps(summarize(views[0].view, prepared.observers.record), ensure_ascii=False)
         answer(views[0].redactor.line(facts.encode()).decode())
     elif not request.quiet or code is not ExitCode.OK:
-        _print_end(lines, views[0], request.quiet, prepared.observers.record)
-    _write_report(request, views[0], prepared.observers.record, lines)
+        print_end(lines, views[0], prepared.observers.record, has_progress=not request.quiet)
+    output = request.report
+    if output is None and request.is_opened:
+        output = (prepared.observers.record or Path()) / "run.html"
+    if output is not None:
+        path = write_picture(views[0], prepared.observers.record, output)
+        if not request.quiet:
+            lines(f"Report: {path}")
+        if request.is_opened:
+            open_page(path)
     return code
 
 
@@ -138,20 +139,6 @@ def _sinks(
     return sinks
 
 
-class ViewSink:
-    """A sink that folds the events of a run into its view."""
-
-    def __init__(self, header: RunHeader, redactor: Redactor) -> None:
-        self.view = RunView(header, keeps_logs=False)
-        self.redactor = redactor
-
-    def __call__(self, event: Event) -> None:
-        self.view.apply(event)
-
-    def close(self) -> None:
-        """Close nothing."""
-
-
 def _carry_out(prepared: PreparedRun) -> ExitCode:
     try:
         result = prepared.carry_out(False)
@@ -175,43 +162,3 @@ def _carry_out(prepared: PreparedRun) -> ExitCode:
     if not reasons:
         return ExitCode.CANCELLED
     return ExitCode.INFRASTRUCTURE if reasons == {FailureReason.INFRASTRUCTURE} else ExitCode.STEP_FAILED
-
-
-def _print_warnings(printer: Printer) -> None:
-    """Print Python's warnings on one line each, without the source line of rivers that they point to."""
-
-    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: object) -> None:
-        printer(f"warning: {message}")
-
-    warnings.showwarning = show  # type: ignore[assignment]  # called with these four, and two that it need not have
-
-
-def _print_end(lines: Printer, seen: ViewSink, is_quiet: bool, record: Path | None) -> None:
-    if is_quiet:
-        # Progress ends with the summary where it is shown.
-        text = summary(seen.view, lines.width, lines.has_unicode, color=lines.has_color)
-        lines(seen.redactor.text(text).rstrip())
-    if record is not None:
-        home = f" --home {shlex.quote(str(record.parents[1]))}" if record.parents[1] != DEFAULT_HOME else ""
-        lines(f"\nRecord: rivers show {seen.view.run_id[:SHORT_ID]}{home}")
-
-
-def _write_report(request: RunRequest, seen: ViewSink, record: Path | None, lines: Printer) -> None:
-    """Write the picture of the run, of its record where there is a whole one, as that has the logs, too."""
-    output = request.report
-    if output is None:
-        if not request.is_opened:
-            return
-        output = (record or Path()) / "run.html"
-    try:
-        view = read_run(record)[0] if record is not None else None
-    except RecordError:
-        # The disk is full.
-        view = None
-    if view is not None and view.is_over:
-        path = save_report(view, output)
-    else:
-        path = save_report(seen.view, output, seen.redactor)
-    lines(f"Report: {path}")
-    if request.is_opened:
-        open_page(path)
