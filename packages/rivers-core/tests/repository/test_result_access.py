@@ -113,3 +113,13 @@ def test_nothing_of_a_terminal_is_imported() -> None:
         check=True,
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_report(result: rs.RunResult, tmp_path: Path) -> None:
+    """`result.report` writes the picture, with logs where the run was recorded."""
+    path = result.report(tmp_path / "pictures" / "run.html")
+
+    text = path.read_text("utf-8")
+    assert path == tmp_path / "pictures" / "run.html"
+    assert "test_result_access.py" in text
+    assert "KeyError" in text

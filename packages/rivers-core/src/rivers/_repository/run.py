@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -83,6 +84,19 @@ class RunResult:
             ConfigurationError: the library is another one, or is not installed.
         """
         return to_frame(self.steps_table(), library)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture of the run, one HTML file that needs no network, and return its path.
+
+        Of a run without a record it has no logs, and of each step the last attempt's times alone.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        # At its first use: most runs are not drawn, and the modules take a tenth of the time of `import rivers`.
+        from rivers._report.write import write_report
+
+        return write_report(self._view(), path)
 
     def __str__(self) -> str:
         return summary(self._view(), unicode=True)
