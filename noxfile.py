@@ -212,7 +212,8 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """A real pipeline over the flights that left New York in 2013: in one process, across the cores, and compared."""
-    session.install(*map(str, PACKAGES), *group("demo"))
+    session.install(*(f"{package}[cli]" if str(package) == CORE else str(package) for package in PACKAGES))
+    session.install(*group("demo"))
     session.chdir(FLIGHTS)
     session.run("python", "-m", "flights", *(session.posargs or ["--executor", "both"]), env=BYTECODE)
 

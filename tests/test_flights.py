@@ -319,6 +319,8 @@ def test_command_prints_the_steps_and_where_the_pictures_are(tmp_path: Path) -> 
     assert {"succeeded"} == {row[1] for row in cells.values()}
     assert 0 < float(cells["flights"][3])
     assert 4 == len(pictures)
+    assert f"its timeline and graph: {tmp_path / 'run.html'}\n" in done.stdout
+    assert "ranked_routes" in (tmp_path / "run.html").read_text("utf-8")
     assert all(path.is_file() and path.parent == tmp_path / "pictures" for path in pictures)
 
 

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_and_compare(options)
     executor = executor_of(options)
     with flights_repository(options.out, executor, options.store) as repository:
-        return 0 if run(repository, executor, options.select).success else 1
+        return 0 if run(repository, executor, options.select, options.out).success else 1
 
 
 def executor_of(options: argparse.Namespace) -> rs.Executor:
@@ -79,16 +79,21 @@ def executor_of(options: argparse.Namespace) -> rs.Executor:
     return rs.Executor.parallel() if options.executor == "parallel" else rs.Executor.in_process()
 
 
-def run(repository: rs.CodeRepository, executor: rs.Executor, select: Sequence[str] | None) -> rs.RunResult:
-    """Run the job or a selection of assets once, and print its steps."""
+def run(repository: rs.CodeRepository, executor: rs.Executor, select: Sequence[str] | None, out: Path) -> rs.RunResult:
+    """Run the job or a selection of assets once with live progress, print its steps, and write the run's picture."""
     began = time.perf_counter()
+    # Progress is for a person who watches; logs of a program get the table below alone.
+    watched = sys.stderr.isatty()
     if select:
-        result = repository.materialize(select, include_upstream=True, executor=executor, raise_on_error=False)
+        result = repository.materialize(
+            select, include_upstream=True, executor=executor, raise_on_error=False, record=out, progress=watched
+        )
     else:
-        result = repository.get_job("flights").execute(raise_on_error=False)
+        result = repository.get_job("flights").execute(raise_on_error=False, record=out, progress=watched)
     seconds = time.perf_counter() - began
     print(step_table(result.steps))
     print(f"\nrun {result.run_id}: {result.status}, {len(result.materialized_assets)} assets, {seconds:.1f} s")
+    print(f"its timeline and graph: {result.report(out / 'run.html')}")
     for name, message in result.failed_assets:
         print(f"failed: {name}: {message}")
     pictures = [repository.load_node(name) for name in PICTURES if name in result.materialized_assets]
@@ -109,8 +114,9 @@ def run_and_compare(options: argparse.Namespace) -> int:
         ]
         for name, executor, store in chosen:
             print(f"--- {executor!r}\n")
-            repository = stack.enter_context(flights_repository(options.out / name, executor, store))
-            result = run(repository, executor, options.select)
+            out = options.out / name
+            repository = stack.enter_context(flights_repository(out, executor, store))
+            result = run(repository, executor, options.select, out)
             print()
             if not result.success:
                 return 1
