@@ -43,7 +43,7 @@ LATE_IMPORTS = {
         ),
     },
     "rivers_cli.completion": {"rivers.cli.completion"},  # modules and runs are completed without importing rivers
-    "rivers.cli.run": {"rivers.cli.config_file"},  # YAML is slow, and few runs have a config
+    "rivers.cli.run": {"rivers.cli.config_file", "rivers.cli.live"},  # YAML and an HTTP server, which few runs need
     "rivers._repository.observe": {"rivers._terminal.choose"},  # most runs show nothing
     "rivers._repository.run": {"rivers._report.write"},  # most runs are not drawn
     "rivers._terminal.choose": {"rivers._terminal.notebook"},  # HTML is for notebooks alone

@@ -8,14 +8,29 @@ from typing import Annotated
 
 import typer
 
-from rivers_cli.completion import (
-    complete_executor,
-    complete_field,
-    complete_job,
-    complete_run,
-    complete_select,
-    complete_step,
-    complete_target,
+from rivers_cli.options import (
+    AsJson,
+    Config,
+    EnvFile,
+    Events,
+    ExecutorKind,
+    Format,
+    Home,
+    JobName,
+    KindName,
+    Live,
+    LogLevel,
+    Opened,
+    Quiet,
+    Report,
+    RetryFailed,
+    RunId,
+    Select,
+    Settings,
+    StepOfRun,
+    Tags,
+    Target,
+    Verbose,
 )
 
 __all__ = ["app"]
@@ -23,59 +38,13 @@ __all__ = ["app"]
 app = typer.Typer(
     name="rivers",
     help="Run data assets: here, across the cores of this machine, or on a cluster.",
+    epilog="Exit codes: 0 ok, 1 a step failed, 2 definition or usage, 3 infrastructure, 4 cancelled, 130 Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     # Rich help takes another 0.1 s.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Target = Annotated[
-    str,
-    typer.Argument(
-        metavar="TARGET",
-        help="package.module, package.module:name, or path/to/file.py with a CodeRepository.",
-        autocompletion=complete_target,
-    ),
-]
-Select = Annotated[
-    list[str],
-    typer.Option(
-        "--select",
-        "-s",
-        metavar="SELECTOR",
-        help="A name, a pattern (stg_*), +name, name+, group:NAME or tag:NAME; may be repeated.",
-        autocompletion=complete_select,
-    ),
-]
-JobName = Annotated[
-    str | None,
-    typer.Option("--job", "-j", metavar="NAME", help="Run a job of the repository.", autocompletion=complete_job),
-]
-ExecutorKind = Annotated[
-    str | None,
-    typer.Option(
-        "--executor",
-        "-e",
-        metavar="KIND",
-        help="The executor of steps that name none.",
-        autocompletion=complete_executor,
-    ),
-]
-Settings = Annotated[
-    list[str],
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="A field of the executor; may be repeated.", autocompletion=complete_field
-    ),
-]
-EnvFile = Annotated[Path | None, typer.Option("--env-file", metavar="FILE", help="Variables as NAME=value lines.")]
-Home = Annotated[
-    Path | None,
-    typer.Option("--home", metavar="FOLDER", help="The folder of records; else $RIVERS_HOME or .rivers."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print tracebacks of errors.")]
-
 
 executors_app = typer.Typer(invoke_without_command=True, help="List the executors, or check one.")
 app.add_typer(executors_app, name="executors")
@@ -93,7 +62,7 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Exit codes: 0 ok, 1 a step failed, 2 definition or usage, 3 infrastructure, 4 cancelled, 130 Ctrl-C."""
+    """Take the options of the program itself."""
 
 
 @app.command()
@@ -102,40 +71,22 @@ def run(
     select: Select = [],  # noqa: B006 - typer reads the default and copies it
     job: JobName = None,
     executor: ExecutorKind = None,
-    settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML or JSON: {asset: {field: value}}.")
-    ] = None,
+    settings: Settings = [],  # noqa: B006 - the same
+    config: Config = None,
     env_file: EnvFile = None,
-    tag: Annotated[list[str], typer.Option("--tag", metavar="NAME=VALUE", help="A tag of the run.")] = [],  # noqa: B006 - typer copies it
+    tags: Tags = [],  # noqa: B006 - the same
     home: Home = None,
-    events: Annotated[
-        Path | None, typer.Option("--events", metavar="FILE", help="Append the events to a file of JSON lines.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", "-o", metavar="FILE", help="Write the picture of the run as HTML.")
-    ] = None,
-    is_opened: Annotated[bool, typer.Option("--open", help="Open the picture in the browser.")] = False,
-    retry_failed: Annotated[
-        str | None,
-        typer.Option(
-            "--retry-failed",
-            metavar="[RUN]",
-            help="Run what did not succeed in a run; else in the newest.",
-            autocompletion=complete_run,
-        ),
-    ] = None,
-    log_level: Annotated[
-        str,
-        typer.Option(
-            "--log-level", metavar="LEVEL", help="Show log records from this level on: debug, info, warning, error."
-        ),
-    ] = "warning",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless the run fails.")] = False,
+    events: Events = None,
+    report: Report = None,
+    is_opened: Opened = False,
+    live: Live = False,
+    retry_failed: RetryFailed = None,
+    log_level: LogLevel = "warning",
+    quiet: Quiet = False,
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run the steps of a repository, show them and record them."""
+    """Run the steps of a repository. They are shown while they run, and the run is recorded."""
     from rivers.cli.command import carry_out
     from rivers.cli.run import RunRequest, run
 
@@ -147,12 +98,13 @@ def run(
         settings=settings,
         config=config,
         env_file=env_file,
-        tags=tag,
+        tags=tags,
         home=home,
         events=events,
         report=report,
         retry_failed=retry_failed,
         is_opened=is_opened,
+        live=live,
         log_level=log_level,
         quiet=quiet,
         json=json,
@@ -168,12 +120,10 @@ def plan(
     executor: ExecutorKind = None,
     settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
     env_file: EnvFile = None,
-    form: Annotated[
-        str, typer.Option("--format", "-f", metavar="FORMAT", help="text, mermaid, dot (Graphviz) or json.")
-    ] = "text",
+    form: Format = "text",
     verbose: Verbose = False,
 ) -> None:
-    """Print the steps of a run in levels, with their executors, and run nothing."""
+    """Print the steps of a run. They stand in levels with their executors, and nothing runs."""
     from rivers.cli.command import carry_out
     from rivers.cli.plan import plan
     from rivers.cli.request import PlanRequest
@@ -186,7 +136,7 @@ def plan(
 
 @app.command()
 def validate(target: Target, env_file: EnvFile = None, json: AsJson = False, verbose: Verbose = False) -> None:
-    """Check that all definitions fit together, and print every problem at once."""
+    """Check a repository. Every mistake in its definitions is printed at once."""
     from rivers.cli.command import carry_out
     from rivers.cli.plan import validate
     from rivers.cli.request import PlanRequest
@@ -208,12 +158,7 @@ def executors(context: typer.Context, json: AsJson = False, verbose: Verbose = F
 
 @executors_app.command("check")
 def check_executor(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", help="The kind of an executor, such as parallel.", autocompletion=complete_executor
-        ),
-    ],
+    name: KindName,
     settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
     verbose: Verbose = False,
 ) -> None:
@@ -226,14 +171,6 @@ def check_executor(
 
 # ── records ──
 
-RunId = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RUN]",
-        help="The id of a run, its beginning, or the path of a record; else the newest.",
-        autocompletion=complete_run,
-    ),
-]
 runs_app = typer.Typer(invoke_without_command=True, help="List the recorded runs, or delete old ones.")
 app.add_typer(runs_app, name="runs")
 
@@ -276,7 +213,7 @@ def prune(
 
 @app.command()
 def show(run: RunId = None, home: Home = None, json: AsJson = False, verbose: Verbose = False) -> None:
-    """Print a recorded run: failures with your own lines of code, retries, the slowest steps."""
+    """Print a recorded run. It has failures with your own lines of code, retries and the slowest steps."""
     from rivers.cli.command import carry_out
     from rivers.cli.show import show
 
@@ -285,12 +222,7 @@ def show(run: RunId = None, home: Home = None, json: AsJson = False, verbose: Ve
 
 @app.command()
 def logs(
-    step: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[RUN] STEP", help="A step of the run; else of the newest.", autocompletion=complete_step
-        ),
-    ],
+    step: StepOfRun,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the step ends.")] = False,
     home: Home = None,
     verbose: Verbose = False,
@@ -307,7 +239,7 @@ def logs(
 
 @app.command()
 def watch(run: RunId = None, home: Home = None, verbose: Verbose = False) -> None:
-    """Attach to a run that another process carries out, and show it until it ends."""
+    """Attach to a run of another process. It is shown until it ends, or until its process was killed."""
     from rivers.cli.command import carry_out
     from rivers.cli.follow import watch
 
@@ -318,11 +250,11 @@ def watch(run: RunId = None, home: Home = None, verbose: Verbose = False) -> Non
 def report(
     run: RunId = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file.")] = Path("run.html"),
-    is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    is_opened: Opened = False,
     home: Home = None,
     verbose: Verbose = False,
 ) -> None:
-    """Write the picture of a recorded run: one HTML file that needs no network."""
+    """Write the picture of a recorded run. It is one HTML file that needs no network."""
     from rivers.cli.command import carry_out
     from rivers.cli.report import report
 

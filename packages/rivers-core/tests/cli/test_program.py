@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,29 @@ def test_full_disk(tmp_path: Path) -> None:
     assert (0, "") == (ended.returncode, ended.stderr)
     assert "File too large" in ended.stdout
     assert "Record: incomplete, in .rivers/runs/" in ended.stdout
+
+
+def test_live(tmp_path: Path) -> None:
+    """The page of a run is served while it goes on, to those who have the token of its address."""
+    write(
+        tmp_path / "slow.py",
+        WAITS.replace("time.sleep(50)", "[time.sleep(0.02) for _ in range(999) if not GO.exists()]"),
+    )
+    (tmp_path / "slow.py").write_text(f"import pathlib\nGO = pathlib.Path('go')\n{(tmp_path / 'slow.py').read_text()}")
+    with subprocess.Popen(program("run", "slow", "--live"), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().removeprefix("Live: ").strip()
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            page = answer.read().decode()
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(address.partition("?")[0], timeout=20)
+        refused.value.close()
+        (tmp_path / "go").touch()
+        process.communicate(timeout=40)
+
+    assert 0 == process.returncode
+    assert address.startswith("http://127.0.0.1:")
+    assert "slow:repo" in page
 
 
 def test_workers_and_lost_worker(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from rivers.cli.printer import stderr, stdout
 from rivers.cli.records import records_of
 from rivers.cli.show import warn_of_damage
 
-__all__ = ["open_page", "report", "save_report"]
+__all__ = ["open_address", "open_page", "report", "save_report"]
 
 
 def report(run: str | None, home: Path | None, output: Path, is_opened: bool) -> ExitCode:
@@ -47,7 +47,11 @@ def save_report(view: RunView, output: Path, redactor: Redactor | None = None) -
 
 
 def open_page(path: Path) -> None:
-    """Open a page in the browser; without one print the address."""
-    address = path.resolve().as_uri()
+    """Open a file in the browser; without one print the address."""
+    open_address(path.resolve().as_uri())
+
+
+def open_address(address: str) -> None:
+    """Open an address in the browser; without one print it."""
     if not webbrowser.open(address):
         stderr()(f"no browser to open {address}")

@@ -44,6 +44,7 @@ class RunRequest(PlanRequest):
     report: Path | None = None
     retry_failed: str | None = None
     is_opened: bool = False
+    live: bool = False
     quiet: bool = False
     json: bool = False
 
@@ -87,13 +88,14 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
     elif not request.quiet or code is not ExitCode.OK:
         print_end(lines, views[0], prepared.observers.record, has_progress=not request.quiet)
     output = request.report
-    if output is None and request.is_opened:
+    is_opened = request.is_opened and not request.live
+    if output is None and is_opened:
         output = (prepared.observers.record or Path()) / "run.html"
     if output is not None:
         path = write_picture(views[0], prepared.observers.record, output)
         if not request.quiet:
             lines(f"Report: {path}")
-        if request.is_opened:
+        if is_opened:
             open_page(path)
     return code
 
@@ -134,6 +136,11 @@ def _sinks(
     if request.events is not None:
         path = request.events
         sinks.append(lambda header, redactor: EventsFile(path, redactor))
+    if request.live:
+        # Loads an HTTP server.
+        from rivers.cli.live import serve
+
+        sinks.append(lambda header, redactor: serve(header, redactor, lines, request.is_opened))
     if not request.quiet:
         sinks.append(lambda header, redactor: make_progress(header, redactor, lines.stream, log_level=level))
     return sinks
