@@ -43,7 +43,9 @@ function byDagre(items: Item[]): Layout {
     const { points } = graph.edge(edge) as { points?: Point[] };
     if (points) bends.set(`${edge.v},${edge.w}`, points);
   }
-  return { places, bends, ...extentOf(places) };
+  const extent = extentOf(places);
+  for (const { y } of [...bends.values()].flat()) extent.height = Math.max(extent.height, y + 10);
+  return { places, bends, ...extent };
 }
 
 /** Columns by level; within one, items stand near the middle of those that they depend on. */

@@ -1,6 +1,7 @@
 import type { Shown } from "./app";
 import { count, formatMoment, formatMs } from "./format";
 import { lastFailure, type RunInfo, type Step } from "./model";
+import { useIsPrinting } from "./printing";
 import { SIGNS, STATES } from "./states";
 
 const MOST_FAILURES = 5;
@@ -16,7 +17,7 @@ export function Summary({ model, open, openKey }: Shown) {
       <div class="cards">
         <Failures failed={model.steps.filter((step) => step.state === "failed")} open={open} />
         {model.hints.length > 0 && (
-          <div class="card">
+          <div class="card hints-card">
             <h3>What would shorten the run</h3>
             <ul class="hints">
               {model.hints.map(([kind, text, key]) => (
@@ -94,9 +95,18 @@ function Facts({ run }: { run: RunInfo }) {
   );
   add("Retry of", run.retryOf && <code>{run.retryOf}</code>);
   add("Run id", <code>{run.id}</code>);
+  const short = [
+    run.started && formatMoment(run.started),
+    run.repository,
+    run.git && `commit ${run.git[0].slice(0, 10)}`,
+    run.executors?.map(([kind]) => kind).join(", "),
+  ];
   return (
-    <div class="card wide facts-of-run">
-      <h3>Run</h3>
+    <details class="card wide facts-of-run" open={useIsPrinting()}>
+      <summary>
+        <h3>Run</h3>
+        {short.map((one) => one && <span key={one}>{one}</span>)}
+      </summary>
       <dl>
         {rows.map(([name, value]) => (
           <div key={name}>
@@ -105,7 +115,7 @@ function Facts({ run }: { run: RunInfo }) {
           </div>
         ))}
       </dl>
-    </div>
+    </details>
   );
 }
 
@@ -161,7 +171,7 @@ function Failures({ failed, open }: { failed: Step[]; open: (step: Step) => void
 function Warnings({ run, openKey }: { run: RunInfo; openKey: (key: string) => void }) {
   const shown = run.warnings.slice(-20);
   return (
-    <details class="card">
+    <details class="card wide">
       <summary>
         <h3>{count(run.warningCount, "warning")}</h3>
       </summary>

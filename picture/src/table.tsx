@@ -12,6 +12,7 @@ import {
 } from "./filter";
 import { formatMs } from "./format";
 import { durationOf, executorOf, type Model, type Node, searchText, type Step } from "./model";
+import { useIsPrinting } from "./printing";
 import { SIGNS, STATES } from "./states";
 import { useVirtualList } from "./virtual";
 
@@ -335,16 +336,4 @@ function Row({ step, row, top, isSelected, isTabStop, open }: RowProps) {
       </div>
     </div>
   );
-}
-
-/** True while the page is printed: all rows are drawn then, not only those in view. */
-function useIsPrinting(): boolean {
-  const [isPrinting, setPrinting] = useState(false);
-  useEffect(() => {
-    const query = matchMedia("print");
-    const onChange = () => setPrinting(query.matches);
-    query.addEventListener("change", onChange);
-    return () => query.removeEventListener("change", onChange);
-  }, []);
-  return isPrinting;
 }

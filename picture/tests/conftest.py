@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.append(str(Path(__file__).parents[2] / "packages/rivers-core/tests/report"))
 
 from rich_run import rich_view
+from shop_run import shop_view
 from synthetic import make_view
 
 from rivers._record.view import RunView
@@ -28,6 +29,7 @@ VIEWS: dict[str, Callable[[], RunView]] = {
     "50000": lambda: make_view(40_000, mapped=10_000, failing=0.001),
     "lost": lambda: make_view(120, mapped=30, failing=0.02, until=0.6),
     "rich": rich_view,
+    "shop": shop_view,
 }
 
 

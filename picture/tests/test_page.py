@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 OpenPage = Callable[..., Page]
+IMAGES = Path(__file__).parents[2] / "docs/images"
 AXE = Path(__file__).parents[1] / "node_modules/axe-core/axe.min.js"
 
 TIME_A_FILTER = """text => new Promise(done => {
@@ -302,3 +305,19 @@ def test_screenshots_of_the_panel(open_page: OpenPage, screenshots: Path, scheme
         page = open_page("rich", scheme=scheme, height=1400, mark=f"#step={step}")
         page.screenshot(path=screenshots / f"panel-{step}-{scheme}.png")
     open_page("lost", scheme=scheme, width=420).screenshot(path=screenshots / f"narrow-{scheme}.png", full_page=True)
+
+
+def test_pictures_of_the_documentation(open_page: OpenPage, screenshots: Path) -> None:
+    """The pictures of docs/report.md: the page in light, the panel of a step that failed in dark; below 150 KB each.
+
+    RIVERS_UPDATE_IMAGES=1 writes them to docs/images/.
+    """
+    open_page("shop", width=1140, height=1000).screenshot(path=screenshots / "report.png")
+    page = open_page("shop", scheme="dark", height=700, mark="#step=baskets")
+    page.screenshot(path=screenshots / "report-step.png")
+
+    for name in ("report.png", "report-step.png"):
+        assert (screenshots / name).stat().st_size < 150_000
+        if os.environ.get("RIVERS_UPDATE_IMAGES"):
+            shutil.copy(screenshots / name, IMAGES / name)
+        assert (IMAGES / name).is_file()

@@ -256,3 +256,22 @@ def test_the_record_of_a_real_run_is_shown(tmp_path: Path) -> None:
     (failure,) = data["failures"]
     assert failure["frame"].endswith("in fails")
     assert ["numbers", "fails"] == [list(view.steps)[index] for index, _ in data["analysis"]["path"]]
+
+
+@rs.Asset(retry=rs.RetryPolicy(1))
+def flaky() -> int:
+    raise ValueError("no")
+
+
+def test_a_result_writes_its_picture(tmp_path: Path) -> None:
+    """`RunResult.report` writes the picture of a run, also of one that nobody recorded; no attempt of it is open."""
+    result = rs.CodeRepository([numbers, flaky]).materialize(raise_on_error=False)
+    assert result.record is None
+
+    path = result.report(tmp_path / "run.html")
+
+    data = Page(path.read_text("utf-8")).data
+    assert {"succeeded": 1, "failed": 1} == data["run"]["counts"]
+    assert [1, 1, 2] == data["attempts"]["number"]
+    assert [] == data["attempts"]["open"]
+    assert [0] * 6 == data["attempts"]["phases"][1]

@@ -22,7 +22,7 @@ __all__ = ["analyse"]
 
 ATTEMPTS = 1000
 """An attempt of a lane is `step * 1000 + its place among the step's attempts`, which stays the same in a live page."""
-MOST_CANDIDATES = 3
+MOST_CANDIDATES = 2
 """Steps of the critical path for which the page says what the run would take without them."""
 
 

@@ -176,22 +176,22 @@ def _attempts(
     failures: Failures,
 ) -> Json:
     rows = [
-        (index, attempt, times)
+        (step, index, attempt, times)
         for index, step in chosen
         for attempt, times in zip(step.attempts, phases[index], strict=True)
     ]
     return {
-        "step": [index for index, _, _ in rows],
-        "number": [attempt.number for _, attempt, _ in rows],
-        "executor": _interned([attempt.executor for _, attempt, _ in rows]),
-        "worker": _interned([attempt.worker for _, attempt, _ in rows]),
-        "begin": [_ms(times.begin - origin) for _, _, times in rows],
-        "phases": [[_ms(seconds) for seconds in times[1:]] for _, _, times in rows],
-        "open": [row for row, (_, attempt, _) in enumerate(rows) if attempt.ended is None],
-        "free": [row for row, (_, attempt, _) in enumerate(rows) if attempt.is_free],
+        "step": [index for _, index, _, _ in rows],
+        "number": [attempt.number for _, _, attempt, _ in rows],
+        "executor": _interned([attempt.executor for _, _, attempt, _ in rows]),
+        "worker": _interned([attempt.worker for _, _, attempt, _ in rows]),
+        "begin": [_ms(times.begin - origin) for *_, times in rows],
+        "phases": [[_ms(seconds) for seconds in times[1:]] for *_, times in rows],
+        "open": [row for row, (step, _, one, _) in enumerate(rows) if one.ended is None and one is step.last],
+        "free": [row for row, (_, _, attempt, _) in enumerate(rows) if attempt.is_free],
         "failure": {
             str(row): failures.add(attempt.failure)
-            for row, (_, attempt, _) in enumerate(rows)
+            for row, (_, _, attempt, _) in enumerate(rows)
             if attempt.failure is not None
         },
     }

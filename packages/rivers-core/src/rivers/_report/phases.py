@@ -43,21 +43,23 @@ class AttemptPhases(NamedTuple):
 def phases_of(step: StepView, origin: float, now: float) -> list[AttemptPhases]:
     """Return the phases of each attempt of a step.
 
-    No phase begins before `origin`, the start of the run, nor before the end of the attempt before it. An attempt that
-    has not ended is in its phase `run` until `now`.
+    No phase begins before `origin`, the start of the run, nor before the end of the attempt before it. A last attempt
+    that has not ended is in its phase `run` until `now`. One whose times are not known takes none.
     """
     found: list[AttemptPhases] = []
     floor = origin
     for attempt in step.attempts:
-        phases = _phases(attempt, floor, now)
+        is_open = attempt is step.attempts[-1] and attempt.started is not None
+        # A run without a record has the times of the last attempts alone.
+        phases = _phases(attempt, floor, now if is_open else floor)
         found.append(phases)
         floor = max(floor, phases.end)
     return found
 
 
-def _phases(attempt: AttemptView, floor: float, now: float) -> AttemptPhases:
+def _phases(attempt: AttemptView, floor: float, default_end: float) -> AttemptPhases:
     timings = attempt.timings
-    ended = attempt.ended if attempt.ended is not None else now
+    ended = attempt.ended if attempt.ended is not None else default_end
     started = attempt.started
     # The end of an attempt that never reached its worker: all of it was spent on the way there.
     if started is None:

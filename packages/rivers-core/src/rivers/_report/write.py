@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
@@ -17,6 +16,9 @@ from rivers._record.view import RunView
 from rivers._report.data import Json, page_data
 
 __all__ = ["encode", "page_html", "report_html", "write_report"]
+
+PAGE = Path(__file__).parent / "page"
+"""The folder of the bundle that `picture/` in the repository builds."""
 
 
 def write_report(view: RunView, path: str | os.PathLike[str], redactor: Redactor | None = None) -> Path:
@@ -93,8 +95,7 @@ def page_html(data: str, title: str, *, live: str = "") -> str:
 
 @cache
 def _parts() -> tuple[str, str, str]:
-    folder = files("rivers._report") / "page"
-    page, script, style = ((folder / name).read_text("utf-8") for name in ("page.html", "page.js", "page.css"))
+    page, script, style = ((PAGE / name).read_text("utf-8") for name in ("page.html", "page.js", "page.css"))
     return page, script, style
 
 
