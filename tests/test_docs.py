@@ -249,6 +249,15 @@ def test_reference_names_everything() -> None:
     assert len(entries) == len(described)
 
 
+def test_errors_has_a_heading_for_each() -> None:
+    """The error catalogue has one heading for each public name of rivers.exceptions and for each failure reason."""
+    page = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    exceptions = importlib.import_module("rivers.exceptions").__all__
+    reasons = [reason.value for reason in importlib.import_module("rivers").FailureReason]
+
+    assert sorted([*exceptions, *reasons]) == sorted(re.findall(r"^### (\w+)$", page, re.MULTILINE))
+
+
 def test_architecture_names_what_is_there() -> None:
     """Every file and test that the architecture page names exists."""
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
