@@ -200,3 +200,16 @@ def test_missing_packages() -> None:
     done = run("http://127.0.0.1:9", program="untraced.py", RIVERS_TEST_HIDE="opentelemetry")
 
     assert done.stderr.count("is not installed: install rivers-core[otel]") == 1
+
+
+def test_pods(tmp_path: Path) -> None:
+    """A span of a body in a pod nests under its attempt, which names the pod, and the start of the pod is a phase."""
+    pytest.importorskip("rivers_executor_k8s", reason="needs rivers-executor-k8s")
+    pytest.importorskip("rivers_k8s_testing", reason="needs rivers-k8s-testing")
+    with http_receiver() as (endpoint, received):
+        done = run(endpoint, str(tmp_path), program="pods.py")
+
+    (attempt,) = received.children(received.one("numbers"))
+    assert received.one("query").parent_span_id == attempt.span_id
+    assert attributes_of(attempt)["k8s.pod.name"] == done.stdout.strip()
+    assert "boot" in {span.name for span in received.children(attempt)}
