@@ -9,8 +9,20 @@ from typing import Any
 
 from rivers._record.header import RunHeader, StepHeader
 from rivers.protocol.failure import Evidence, FailureReason
+from rivers.protocol.result import Timings
 
-__all__ = ["evidence_attributes", "failure_result", "run_attributes", "step_attributes", "worker_attributes"]
+__all__ = [
+    "SHORTEST_PHASE",
+    "evidence_attributes",
+    "failure_result",
+    "phase_attributes",
+    "run_attributes",
+    "step_attributes",
+    "worker_attributes",
+]
+
+SHORTEST_PHASE = 1e-4
+"""Seconds from which a phase has a span and a point of its own: steps of microseconds would triple what is exported."""
 
 _RESULTS = {
     FailureReason.ERROR: "failure",
@@ -71,6 +83,13 @@ def worker_attributes(executor: str, worker: str) -> dict[str, Any]:
     elif executor == "kubernetes" and worker:
         found["k8s.pod.name"] = worker
     return found
+
+
+def phase_attributes(timings: Timings) -> dict[str, Any]:
+    """Return the seconds of an attempt by phase."""
+    return {
+        f"rivers.phase.{name}": seconds for name in Timings.__struct_fields__ if (seconds := getattr(timings, name))
+    }
 
 
 def evidence_attributes(evidence: Evidence) -> dict[str, Any]:

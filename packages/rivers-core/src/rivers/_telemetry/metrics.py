@@ -15,7 +15,7 @@ from rivers._events.event import (
     StepSucceeded,
 )
 from rivers._record.header import RunHeader
-from rivers._telemetry.attributes import failure_result
+from rivers._telemetry.attributes import SHORTEST_PHASE, failure_result
 from rivers.protocol.failure import Failure
 from rivers.protocol.result import Timings
 
@@ -108,7 +108,7 @@ class RunMetrics:
             self._queue.record(timings.queued, executor)
             for phase in ("boot", "load", "run", "store"):
                 seconds = getattr(timings, phase)
-                if seconds > 0:
+                if seconds >= SHORTEST_PHASE:
                     self._phases.record(seconds, {**executor, "rivers.phase": phase})
         started = self._started.pop(step, None)
         if started is not None:

@@ -32,8 +32,10 @@ from rivers._events.event import (
 from rivers._record.header import RunHeader, StepHeader
 from rivers._record.redact import Redactor
 from rivers._telemetry.attributes import (
+    SHORTEST_PHASE,
     evidence_attributes,
     failure_result,
+    phase_attributes,
     run_attributes,
     step_attributes,
     worker_attributes,
@@ -212,6 +214,7 @@ class RunSpans:
             span = self._tracer.start_span(name, context=inside, start_time=_nanoseconds(begin))
             span.set_attribute("rivers.phase", name)
             span.end(_nanoseconds(end))
+        attempt.span.set_attributes(phase_attributes(timings))
         if failure is not None:
             self._fail(attempt.span, failure, at)
         attempt.span.end(_nanoseconds(at))
@@ -263,22 +266,22 @@ def _redacted(attributes: Mapping[str, Any], redactor: Redactor) -> Iterator[tup
 
 
 def _phases(attempt: _OpenAttempt, timings: Timings, at: float) -> Iterator[tuple[str, float, float]]:
-    """Yield the phases that took any time, with their begin and end."""
-    if attempt.queued > 0:
+    """Yield the phases that took some time, with their begin and end."""
+    if attempt.queued >= SHORTEST_PHASE:
         yield "queued", attempt.submitted - attempt.queued, attempt.submitted
     # A worker reports seconds, as its clock may differ. They are counted back from the end, since the report of the
     # start may come together with it.
     inside = timings.load + timings.run + timings.store
     begin = at - inside if attempt.started is None else min(attempt.started, at - inside)
     begin = max(attempt.submitted, begin)
-    if timings.boot > 0:
+    if timings.boot >= SHORTEST_PHASE:
         yield "boot", max(attempt.submitted, begin - timings.boot), begin
     for name in ("load", "run", "store"):
         seconds = getattr(timings, name)
-        if seconds > 0:
-            end = min(begin + seconds, max(at, begin))
+        end = min(begin + seconds, max(at, begin))
+        if seconds >= SHORTEST_PHASE:
             yield name, begin, end
-            begin = end
+        begin = end
 
 
 def _nanoseconds(seconds: float) -> int:
