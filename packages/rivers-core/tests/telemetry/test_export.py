@@ -195,11 +195,27 @@ def test_provider_of_the_program() -> None:
     assert done.stdout.splitlines() == ["RUN < request", "attempt 1 < numbers", "body < attempt 1", "numbers < RUN"]
 
 
+def test_provider_that_raises() -> None:
+    """A tracer of the program that raises is a warning, and the run goes on without it."""
+    done = run("", "broken", program="configured.py")
+
+    assert done.stdout == "success\n"
+    assert "attempts are not traced any more: OSError: out of luck" in done.stderr
+
+
+def test_protocol_that_is_not_installed() -> None:
+    """A protocol whose package is missing is a warning for each signal, once for the process."""
+    done = run("http://127.0.0.1:9", program="untraced.py", OTEL_EXPORTER_OTLP_PROTOCOL="grpc", RIVERS_TEST_HIDE="grpc")
+
+    assert done.stderr.count("traces are not exported: ModuleNotFoundError") == 1
+    assert done.stderr.count("are not exported") == 3
+
+
 def test_missing_packages() -> None:
     """Where the SDK is not installed, the run goes on with one warning for the process."""
     done = run("http://127.0.0.1:9", program="untraced.py", RIVERS_TEST_HIDE="opentelemetry")
 
-    assert done.stderr.count("is not installed: install rivers-core[otel]") == 1
+    assert done.stderr.count("install rivers-core[otel]") == 1
 
 
 def test_pods(tmp_path: Path) -> None:

@@ -269,6 +269,7 @@ def check_hooks(hooks: object, owner: str, error: type[DefinitionError]) -> tupl
     """
     if hooks is None:
         return ()
+    # No set, as Dagster takes: hooks are called in their order.
     if isinstance(hooks, Hook) or not isinstance(hooks, list | tuple):
         hint = list_hint("hooks", hooks, (Hook,))
         if hint is None and callable(hooks):

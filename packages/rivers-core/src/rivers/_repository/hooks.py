@@ -93,6 +93,7 @@ class HookRunner:
         """Queue the hooks that the event is for; returns at once."""
         if not isinstance(event, StepSucceeded | StepFailed):
             return
+        # A mapping key follows in brackets, which no name contains.
         step = self._steps[event.step.partition("[")[0]]
         hook_type = "success" if isinstance(event, StepSucceeded) else "failure"
         own = getattr(step.node.owner, "hooks", ())
@@ -279,6 +280,7 @@ async def _wait_for(result: Any) -> None:
 
 def _metadata(outputs: Sequence[OutputRecord]) -> dict[str, Any] | None:
     found = {output.name: msgspec.json.decode(output.metadata) for output in outputs if output.metadata is not None}
+    # As the body attached it, where there is no name to choose by.
     if len(outputs) == 1:
         return next(iter(found.values()), None)
     return found or None

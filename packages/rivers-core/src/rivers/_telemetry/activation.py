@@ -16,7 +16,7 @@ from rivers.protocol.spec import TraceContext
 __all__ = ["Telemetry", "wanted_telemetry"]
 
 _LOGGER = logging.getLogger("rivers.telemetry")
-_missing: set[str] = set()
+_warned: set[str] = set()
 
 
 class Telemetry(Protocol):
@@ -42,18 +42,19 @@ def wanted_telemetry() -> Callable[[RunHeader, Redactor], Telemetry] | None:
         return None
     try:
         from rivers._telemetry.sink import make_sink
-    except ModuleNotFoundError as error:
-        _warn_of_missing(error.name or "opentelemetry")
+    # Not installed, or a release that is too old.
+    except ImportError as error:
+        _warn_once(str(error))
         return None
     return make_sink
 
 
-def _warn_of_missing(module: str) -> None:
+def _warn_once(problem: str) -> None:
     # Once for the process: platforms set these variables for all programs, also for those that cannot use them.
-    if module not in _missing:
-        _missing.add(module)
+    if problem not in _warned:
+        _warned.add(problem)
         _LOGGER.warning(
-            "the environment asks for OpenTelemetry, but %s is not installed: install rivers-core[otel], or set "
-            "OTEL_SDK_DISABLED=true",
-            module,
+            "the run is not traced, though the environment or the program asks for it: %s; install rivers-core[otel], "
+            "or set OTEL_SDK_DISABLED=true",
+            problem,
         )

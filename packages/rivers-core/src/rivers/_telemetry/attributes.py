@@ -57,6 +57,7 @@ def run_attributes(header: RunHeader) -> dict[str, Any]:
 
 def step_attributes(header: StepHeader, key: str, map_key: str | None, function: str | None) -> dict[str, Any]:
     """Return the attributes of a step's span; `function` is the qualified name of its body."""
+    # A definition without a source file has none: one made in a prompt, or of a command.
     path, _, line = (header.location or "").rpartition(":")
     return {
         "cicd.pipeline.task.name": header.key,
@@ -77,6 +78,7 @@ def step_attributes(header: StepHeader, key: str, map_key: str | None, function:
 def worker_attributes(executor: str, worker: str) -> dict[str, Any]:
     """Return the attributes of the place where an attempt runs."""
     found: dict[str, Any] = {"rivers.executor": executor, "rivers.worker": worker}
+    # Executors of other publishers name their workers as they like.
     kind, _, number = worker.partition(" ")
     if kind == "pid" and number.isdigit():
         found["process.pid"] = int(number)

@@ -13,6 +13,7 @@ from rivers._record.redact import Redactor
 
 __all__ = ["RunLogs"]
 
+# The least level of logging that has each severity.
 _SEVERITIES = (
     (logging.CRITICAL, SeverityNumber.FATAL),
     (logging.ERROR, SeverityNumber.ERROR),

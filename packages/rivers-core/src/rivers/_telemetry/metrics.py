@@ -25,8 +25,9 @@ _STATUS = {"success": "success", "failure": "failure", "cancelled": "cancellatio
 
 
 class RunMetrics:
-    """The counters and histograms of one run; no attribute has a value for each step, as those cost memory."""
+    """The counters and histograms of one run."""
 
+    # No attribute names a step: each value of an attribute is a time series of its own, in the SDK and in the backend.
     def __init__(self, header: RunHeader, meter: Meter) -> None:
         self._name = header.job or header.repository
         self._executors = {step.key: header.executors[step.executor].kind for step in header.steps}
@@ -47,6 +48,7 @@ class RunMetrics:
 
     def on_run_finished(self, event: RunFinished) -> None:
         """Record the duration of the run."""
+        # Attempts that never reported an end would count as running for ever.
         for key in [*self._started]:
             self._end(key, event.time, None, "cancellation")
         attributes = {

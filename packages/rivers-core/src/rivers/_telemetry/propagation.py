@@ -14,6 +14,7 @@ _W3C = TraceContextTextMapPropagator()
 
 def attach(context: TraceContext) -> None:
     """Make a span the current one; it ends with the context variables of the attempt, so nothing detaches it."""
+    # By hand and not by the global propagator, which the program may have replaced by one of another format.
     carrier = {"traceparent": context.traceparent}
     if context.tracestate is not None:
         carrier["tracestate"] = context.tracestate

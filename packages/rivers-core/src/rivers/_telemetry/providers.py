@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from rivers._telemetry.export import QuietExporter, describe_target, make_exporter, make_resource
 from rivers._telemetry.settings import is_configured, signals_of
+from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["flush", "set_up"]
 
@@ -43,12 +44,15 @@ def set_up() -> None:
         # A second run finds them, also where an exporter could not be made.
         signals = [signal for signal in signals_of(os.environ) if signal not in _signals]
         _signals.extend(signals)
-        if "traces" in signals and not is_configured("opentelemetry.trace"):
-            _set_up_traces()
-        if "metrics" in signals and not is_configured("opentelemetry.metrics"):
-            _set_up_metrics()
-        if "logs" in signals and not is_configured("opentelemetry._logs"):
-            _set_up_logs()
+        for signal in signals:
+            api, set_up_signal = _SET_UPS[signal]
+            if is_configured(api):
+                continue
+            try:
+                set_up_signal()
+            # A package of the protocol is missing, or a variable has a value that the SDK refuses.
+            except Exception as error:  # noqa: BLE001 - the SDK may raise anything, and no run fails for it
+                _LOGGER.warning("%s are not exported: %s", signal, describe_exception(error))
         if signals:
             atexit.unregister(_flush_at_exit)
             atexit.register(_flush_at_exit)
@@ -65,6 +69,7 @@ def _set_up_traces() -> None:
 
 
 def _set_up_metrics() -> None:
+    # Its own thread exports once a minute, or as OTEL_METRIC_EXPORT_INTERVAL says.
     reader = PeriodicExportingMetricReader(_exporter("metrics"))
     provider = MeterProvider([reader], resource=make_resource(), shutdown_on_exit=False)
     metrics.set_meter_provider(provider)
@@ -77,6 +82,13 @@ def _set_up_logs() -> None:
     provider.add_log_record_processor(processor)
     _logs.set_logger_provider(provider)
     _flushes.append(provider.force_flush)
+
+
+_SET_UPS: dict[str, tuple[str, Callable[[], None]]] = {
+    "traces": ("opentelemetry.trace", _set_up_traces),
+    "metrics": ("opentelemetry.metrics", _set_up_metrics),
+    "logs": ("opentelemetry._logs", _set_up_logs),
+}
 
 
 def _exporter(signal: str) -> QuietExporter:

@@ -51,6 +51,7 @@ def exporter_module(signal: str, environment: Mapping[str, str]) -> str:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
+    # Its parent package is missing.
     except ModuleNotFoundError:
         return False
 
@@ -64,4 +65,5 @@ def is_configured(module: str) -> bool:
     """Return whether the provider of one signal's API is another than the proxy that stands for none."""
     api = sys.modules.get(module)
     getter = getattr(api, _API[module], None)
+    # Asking for it makes none: the API answers with a proxy until one is set.
     return getter is not None and "Proxy" not in type(getter()).__name__

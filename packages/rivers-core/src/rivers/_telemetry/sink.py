@@ -66,6 +66,7 @@ class TelemetrySink:
         for handler in self._handlers.get(type(event), ()):
             handler(event)
         if isinstance(event, StepLog):
+            # Else each record would be exported twice.
             if event.stream != "log" or not _has_own_handler():
                 self._logs.on_log(event, self._spans.context_of(event.step))
         elif isinstance(event, RunWarning):

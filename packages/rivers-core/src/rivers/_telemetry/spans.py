@@ -94,11 +94,13 @@ class RunSpans:
         self, step: str, attempt_id: str, attempt: int, queued: float, function: str | None
     ) -> TraceContext | None:
         """Begin the span of an attempt, and the step's if it is the first one; return the attempt's context."""
+        # Now and not when the worker reports its start: its body needs the span to nest under.
         now = time.time()
         begin = _nanoseconds(now - queued)
         open_step = self._steps.get(step)
         if open_step is None:
             open_step = self._steps[step] = self._begin_step(step, begin, function)
+        # The attempts of a step are siblings; the link is what viewers draw between them.
         links = [Link(open_step.last.get_span_context(), {"rivers.link": "retry"})] if open_step.last else None
         span = self._tracer.start_span(
             f"attempt {attempt}",
@@ -131,6 +133,7 @@ class RunSpans:
 
     def on_run_finished(self, event: RunFinished) -> None:
         """End the run's span, and any step's that has none of its own end."""
+        # An interrupted run: its last events are missing, but a span that is not ended is never exported.
         for step in [*self._steps.values()]:
             self._end_step(step, "cancellation", event.time)
         self._steps.clear()
@@ -190,6 +193,7 @@ class RunSpans:
     # ── spans ──
 
     def _begin_step(self, step: str, begin: int, function: str | None) -> _OpenStep:
+        # The name has no mapping key: backends group spans by name.
         base, bracket, rest = step.partition("[")
         header = self._headers.get(base) or StepHeader(key=base, executor=0, level=0)
         attributes = step_attributes(header, step, rest.removesuffix("]") if bracket else None, function)
@@ -235,6 +239,7 @@ class RunSpans:
     def _fail(self, span: Span, failure: Failure, at: float, is_whole: bool = True) -> None:
         span.set_attribute("error.type", failure.type or failure.reason.value)
         span.set_attribute("rivers.failure.reason", failure.reason.value)
+        # Stopped on purpose, which is no error.
         if failure.reason is FailureReason.CANCELLED:
             return
         span.set_status(Status(StatusCode.ERROR, self._redactor.text(failure.summary)))

@@ -38,7 +38,8 @@ def _attach() -> Callable[[TraceContext], None] | None:
         return None
     try:
         from rivers._telemetry.propagation import attach
-    except ImportError:
+    # A broken installation fails no attempt.
+    except Exception:  # noqa: BLE001 - importing it may raise anything, such as a TypeError of a protobuf too old
         return None
     return attach
 
@@ -47,8 +48,10 @@ def _attach() -> Callable[[TraceContext], None] | None:
 def _exports_spans() -> bool:
     try:
         from rivers._telemetry.worker_export import set_up
-    # The SDK, or the exporter of the protocol, is not installed here.
-    except ImportError:
+
+        set_up()
+    # The SDK, or the exporter of the protocol, is not installed here, or a variable is wrong. The controller, which
+    # has the same variables, warns of that.
+    except Exception:  # noqa: BLE001 - the SDK may raise anything, and no attempt fails for it
         return False
-    set_up()
     return True

@@ -64,6 +64,7 @@ class AttemptSpans(SpanProcessor):  # type: ignore[misc]  # opentelemetry is an 
             return
         thread = threading.Thread(target=self._export, name="rivers-otel-flush", daemon=True)
         thread.start()
+        # A dead collector would cost each attempt of this worker the deadline.
         if time.monotonic() < self._paused_until:
             return
         thread.join(DEADLINE)
@@ -107,6 +108,7 @@ def flush_spans() -> None:
     for processor in _processors:
         processor.flush()
         return
+    # Its own exit handler may never run: a pod ends without one, and a worker may be killed.
     provider: Any = trace.get_tracer_provider()
     force = getattr(provider, "force_flush", None)
     if force is not None:
