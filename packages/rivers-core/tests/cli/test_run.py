@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rivers._executor.in_process import InProcessBackend
 from rivers._record.reader import read_run
+from rivers.exceptions import Problem
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -224,3 +226,31 @@ def test_report(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "printed by orders" in (project / "deep/run.html").read_text()
     assert [(project / "deep/run.html").as_uri()] == opened
     assert (3, 0) == (cli("run", "shop", "-s", "orders", "--report", "shop.py/x").code, cli("runs").code)
+
+
+def test_refused_by_the_executor(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that an executor's preflight refuses ends with 3 and leaves no record, as nothing was started."""
+    problem = Problem("the cluster cannot be reached")
+    monkeypatch.setattr(InProcessBackend, "preflight", lambda self, specs: [problem])
+    ended = cli("run", "shop")
+
+    assert (3, "error: the cluster cannot be reached\n") == (ended.code, ended.err)
+    assert [] == list(project.glob(".rivers/runs/*"))
+
+
+def test_cancelled_by_the_executor(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends as cancelled without a signal ends with 4."""
+    write(
+        project / "scripted.py",
+        """
+        import rivers as rs
+        from rivers.testing import Attempt, Script, ScriptedExecutor
+
+        @rs.Asset
+        def a() -> int:
+            return 1
+
+        repo = rs.CodeRepository([a], default_executor=ScriptedExecutor(Script({"a": Attempt.cancel})))
+        """,
+    )
+    assert 4 == cli("run", "scripted").code

@@ -122,6 +122,9 @@ def test_factory_is_offered(project: Path) -> None:
 
     assert "  → name the function that makes one: make:build" == error_of("make")[-1]
     assert "PYTHONPATH=src" in error_of("inner")[-1]
+    write(project / "package/__init__.py", "")
+    write(project / "package/repository.py", "")
+    assert "  → it may be in a module of the package: package.repository" == error_of("package")[-1]
 
 
 def test_verbose_shows_the_traceback(project: Path, cli: Cli) -> None:

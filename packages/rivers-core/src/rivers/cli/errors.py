@@ -8,11 +8,18 @@ import os
 import site
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rivers._runner.own_frames import is_own_frame
-from rivers.exceptions import DefinitionError, ExecutorNotInstalledError, GraphValidationError, RecordError, RiversError
+from rivers.exceptions import (
+    DefinitionError,
+    ExecutorNotInstalledError,
+    GraphValidationError,
+    Problem,
+    RecordError,
+    RiversError,
+)
 from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["CommandError", "ExitCode", "exit_code_of", "explain", "user_frame"]
@@ -72,17 +79,21 @@ def explain(error: BaseException) -> list[str]:
         lines = [f"error: {error.message}", f"  {error.at}" if error.at else "", _hint(error.hint)]
         return [line for line in lines if line]
     if isinstance(error, GraphValidationError):
-        shown = [f"  {problem}" for problem in error.problems[:MOST_PROBLEMS]]
-        more = len(error.problems) - len(shown)
-        count = len(error.problems)
-        head = f"error: {count} problem{'s' if count != 1 else ''} in the repository"
-        return [head, *shown, *([f"  … and {more} more"] if more else [])]
+        return _explain_problems(error.problems)
     frame = user_frame(error)
     if isinstance(error, RiversError):
         lines = [f"error: {error.message}", f"  {frame}" if frame else "", _hint(error.hint)]
         return [line for line in lines if line]
     remedy = _hint("--verbose shows the traceback")
     return [line for line in (f"error: {describe_exception(error)}", f"  {frame}" if frame else "", remedy) if line]
+
+
+def _explain_problems(problems: Sequence[Problem]) -> list[str]:
+    if len(problems) == 1:
+        return [f"error: {problems[0]}"]
+    shown = [f"  {problem}" for problem in problems[:MOST_PROBLEMS]]
+    more = len(problems) - len(shown)
+    return [f"error: {len(problems)} problems in the repository", *shown, *([f"  … and {more} more"] if more else [])]
 
 
 def _hint(hint: str | None) -> str:

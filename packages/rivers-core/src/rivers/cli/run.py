@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from rivers.cli.report import open_page
 from rivers.cli.request import Chosen, PlanRequest, choose
 from rivers.cli.run_json import summarize
 from rivers.cli.sinks import EventsFile
+from rivers.exceptions import GraphValidationError
 from rivers.protocol.failure import FailureReason
 
 __all__ = ["RunRequest", "run"]
@@ -149,14 +151,18 @@ def _sinks(
 def _carry_out(prepared: PreparedRun) -> ExitCode:
     try:
         result = prepared.carry_out(False)
-    except KeyboardInterrupt:
+    except BaseException as error:
         if prepared.loop.status == "running":
-            # In preflight: there is no run to show.
-            raise
-        return ExitCode.INTERRUPTED
-    except SystemExit:
-        # SIGTERM; a body's own is a failed step.
-        return ExitCode.CANCELLED
+            refusal = _refusal(prepared, error)
+            if refusal is error:
+                raise
+            raise refusal from error
+        if isinstance(error, KeyboardInterrupt):
+            return ExitCode.INTERRUPTED
+        if isinstance(error, SystemExit):
+            # SIGTERM; a body's own is a failed step.
+            return ExitCode.CANCELLED
+        raise
     if result.success:
         return ExitCode.OK
     if result.status == "cancelled":
@@ -169,3 +175,14 @@ def _carry_out(prepared: PreparedRun) -> ExitCode:
     if not reasons:
         return ExitCode.CANCELLED
     return ExitCode.INFRASTRUCTURE if reasons == {FailureReason.INFRASTRUCTURE} else ExitCode.STEP_FAILED
+
+
+def _refusal(prepared: PreparedRun, error: BaseException) -> BaseException:
+    """Return the error of a run that an executor's preflight refuses, or that was interrupted in it."""
+    # The record of a run that never began would look like that of a lost one.
+    if prepared.observers.record is not None:
+        shutil.rmtree(prepared.observers.record, ignore_errors=True)
+    if isinstance(error, GraphValidationError) and not any(problem.asset for problem in error.problems):
+        # Nothing is wrong with the assets: the cluster cannot be reached, or a permission is missing.
+        return CommandError("\n  ".join(map(str, error.problems)), code=ExitCode.INFRASTRUCTURE)
+    return error

@@ -22,6 +22,8 @@ from rivers.protocol.exception_text import describe_exception
 __all__ = ["LoadedTarget", "load_target"]
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+LIKELY = ("repository", "repo", "definitions", "assets", "main", "pipeline")
+"""Names of modules in which people put a repository."""
 EXPECTED = "package.module, package.module:name or path/to/file.py"
 
 
@@ -203,4 +205,8 @@ def _offer(module: ModuleType, place: str) -> str:
     ]
     if factories:
         return f"name the function that makes one: {place}:{factories[0]}"
+    if hasattr(module, "__path__"):
+        inside = [found.name for found in pkgutil.iter_modules(module.__path__) if found.name in LIKELY]
+        if inside:
+            return f"it may be in a module of the package: {module.__name__}.{inside[0]}"
     return "write repo = rs.CodeRepository(assets=[...]) at its module scope"
