@@ -87,8 +87,8 @@ class LinePainter:
         self._stream.flush()
 
     def finish(self, progress: RunProgress) -> None:
-        """Write the summary."""
-        if self._has_summary and not self._is_abandoned:
+        """Write the summary, unless the run was refused before it began."""
+        if self._has_summary and progress.view.is_over and not self._is_abandoned:
             lines = summary_lines(progress.view, self._width, has_failures=False)
             self._stream.write(to_text(lines, color=self._color, unicode=self._unicode) + "\n")
             self._stream.flush()

@@ -58,12 +58,12 @@ class LivePainter:
         self._area.show(self._text(rows), self._text(news), now)
 
     def finish(self, progress: RunProgress) -> None:
-        """Give the rows back and print the summary."""
+        """Give the rows back and print the summary, unless the run was refused before it began."""
         if self._is_over:
             return
         self._is_over = True
         lines: list[Line] = []
-        if self._has_summary:
+        if self._has_summary and progress.view.is_over:
             lines = summary_lines(progress.view, self._area.size().columns, has_failures=False)
         self._area.log(self._text(lines))
         self._release()
