@@ -93,7 +93,8 @@ def _is_ordinary_result(result: StepResult) -> bool:
     timings = result.timings
     if type(timings) is not Timings:
         return False
-    seconds = (timings.queued, timings.boot, timings.load, timings.run, timings.store)
+    boot = (timings.boot, timings.schedule, timings.pull)
+    seconds = (timings.queued, *boot, timings.load, timings.run, timings.store)
     return (
         are_ascii_keys(keys)
         and len(keys) <= LIMITS.nodes

@@ -22,13 +22,19 @@ class Ending(enum.Enum):
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The seconds of an attempt by phase; `boot` is the start of its worker (pod, process), where it needed one."""
+    """The seconds of an attempt by phase; `boot` is the start of its worker (pod, process), where it needed one.
+
+    `schedule` and `pull` are parts of `boot`, where they are known: until the pod had a node, and from then until its
+    container ran, which is mostly the pull of its image.
+    """
 
     queued: float = 0.0
     boot: float = 0.0
     load: float = 0.0
     run: float = 0.0
     store: float = 0.0
+    schedule: float = 0.0
+    pull: float = 0.0
 
 
 class OutputRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 from rivers_executor_k8s.pod.names import STEP_CONTAINER
 from rivers_executor_k8s.pod.objects import ContainerState, Pod
@@ -12,13 +13,19 @@ __all__ = ["PodView"]
 
 
 class PodView:
-    """The latest state of a pod; `gone` is True after its deletion."""
+    """The latest state of a pod; `gone` is True after its deletion.
 
-    __slots__ = ("_changed", "gone", "pod")
+    `scheduled_at` and `running_at` are when it was first seen with a node, and its worker's container running, by the
+    monotonic clock.
+    """
+
+    __slots__ = ("_changed", "gone", "pod", "running_at", "scheduled_at")
 
     def __init__(self) -> None:
         self.pod: Pod | None = None
         self.gone = False
+        self.scheduled_at: float | None = None
+        self.running_at: float | None = None
         self._changed = asyncio.Event()
 
     def update(self, pod: Pod) -> None:
@@ -27,6 +34,11 @@ class PodView:
         if self.pod is not None and self.pod.metadata.uid != pod.metadata.uid:
             return
         self.pod = pod
+        # By this clock: the pod's own times are in whole seconds of other machines' clocks.
+        if self.scheduled_at is None and pod.spec.node_name:
+            self.scheduled_at = time.monotonic()
+        if self.running_at is None and self.container.running is not None:
+            self.running_at = time.monotonic()
         self._changed.set()
 
     def mark_gone(self, pod: Pod) -> None:

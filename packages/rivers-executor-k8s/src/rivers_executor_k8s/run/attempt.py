@@ -225,9 +225,15 @@ class PodAttempt:
 
     def _with_timings(self, result: StepResult) -> StepResult:
         boot = time.monotonic() - self._launch.began if self._boot is None else self._boot
+        began, view = self._launch.began, self.view
+        # Until both are known, the pod waited for its node or its image when it was given up.
+        scheduled = boot if view.scheduled_at is None else min(boot, max(0.0, view.scheduled_at - began))
+        running = boot if view.running_at is None else min(boot, max(scheduled, view.running_at - began))
         timings = Timings(
             queued=result.timings.queued,
             boot=boot,
+            schedule=scheduled,
+            pull=running - scheduled,
             load=result.timings.load,
             run=result.timings.run,
             store=result.timings.store,

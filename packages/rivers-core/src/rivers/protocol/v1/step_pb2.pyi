@@ -409,18 +409,22 @@ class Failure(_message.Message):
     def __init__(self, reason: _Optional[_Union[FailureReason, str]] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., mro: _Optional[_Iterable[str]] = ..., args: _Optional[str] = ..., traceback: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., transient: bool = ..., state: _Optional[str] = ...) -> None: ...
 
 class Timings(_message.Message):
-    __slots__ = ("queued", "boot", "load", "run", "store")
+    __slots__ = ("queued", "boot", "load", "run", "store", "schedule", "pull")
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    PULL_FIELD_NUMBER: _ClassVar[int]
     queued: float
     boot: float
     load: float
     run: float
     store: float
-    def __init__(self, queued: _Optional[float] = ..., boot: _Optional[float] = ..., load: _Optional[float] = ..., run: _Optional[float] = ..., store: _Optional[float] = ...) -> None: ...
+    schedule: float
+    pull: float
+    def __init__(self, queued: _Optional[float] = ..., boot: _Optional[float] = ..., load: _Optional[float] = ..., run: _Optional[float] = ..., store: _Optional[float] = ..., schedule: _Optional[float] = ..., pull: _Optional[float] = ...) -> None: ...
 
 class OutputRecord(_message.Message):
     __slots__ = ("name", "key", "metadata", "data_version", "map_keys")
