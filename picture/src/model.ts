@@ -52,7 +52,7 @@ export interface Node {
   dependants: number[];
 }
 
-export const PHASES = ["queued", "boot", "load", "run", "store", "rest"] as const;
+export const PHASES = ["queued", "schedule", "pull", "boot", "load", "run", "store", "rest"] as const;
 
 const ATTEMPTS = 1000; // as in rivers/_report/analysis.py
 const RUN = PHASES.indexOf("run");

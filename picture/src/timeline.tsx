@@ -14,6 +14,8 @@ import { ZoomButtons } from "./zoom";
 const MOST_HEIGHT = 460;
 const LEGEND: [phase: string, words: string][] = [
   ["queued", "queued"],
+  ["schedule", "schedule"],
+  ["pull", "pull image"],
   ["boot", "boot"],
   ["load", "load inputs"],
   ["run", "run"],
@@ -73,6 +75,7 @@ function Chart({ model, open, ...tools }: Shown & ToolsProps) {
   latest.current = chosen;
   const rows = useMemo(() => rowsOf(model, grouping), [model, model.version, grouping]);
   const all = useMemo(() => model.lanes.flatMap((lane) => lane.attempts), [model, model.version]);
+  const phases = useMemo(() => phasesOf(all), [all]);
   const gutter = Math.min(220, Math.round(width * 0.28));
   const height = Math.min(MOST_HEIGHT, HEAD + rows.length * ROW + 6);
   const chosenAttempt = chosen ? (rows[chosen.row]?.attempts[chosen.place] ?? null) : null;
@@ -175,7 +178,7 @@ function Chart({ model, open, ...tools }: Shown & ToolsProps) {
 
   return (
     <>
-      <Tools {...tools} by={zoomBy} whole={reset} />
+      <Tools {...tools} phases={phases} by={zoomBy} whole={reset} />
       <div class="chart">
         <div
           class="scroller"
@@ -206,9 +209,19 @@ function Chart({ model, open, ...tools }: Shown & ToolsProps) {
   );
 }
 
-type AllToolsProps = ToolsProps & { by: (factor: number) => void; whole: () => void };
+/** The phases that occur, for the legend. */
+function phasesOf(attempts: Attempt[]): Set<string> {
+  const found = new Set<string>();
+  for (const attempt of attempts) {
+    attempt.phases.forEach((ms, index) => ms > 0 && found.add(PHASES[index]));
+    if (attempt.number > 1) found.add("retry");
+  }
+  return found;
+}
 
-function Tools({ grouping, setGrouping, marksPath, setMarksPath, by, whole }: AllToolsProps) {
+type AllToolsProps = ToolsProps & { phases: Set<string>; by: (factor: number) => void; whole: () => void };
+
+function Tools({ phases, grouping, setGrouping, marksPath, setMarksPath, by, whole }: AllToolsProps) {
   return (
     <div class="tools">
       <div class="buttons" role="group" aria-label="Rows of the timeline">
@@ -224,7 +237,7 @@ function Tools({ grouping, setGrouping, marksPath, setMarksPath, by, whole }: Al
       </button>
       <ZoomButtons of="timeline" by={by} whole={whole} />
       <p class="legend">
-        {LEGEND.map(([phase, words]) => (
+        {LEGEND.filter(([phase]) => phases.has(phase)).map(([phase, words]) => (
           <span key={phase}>
             <i class={`dot p-${phase}`} aria-hidden="true" /> {words}
           </span>

@@ -139,7 +139,8 @@ class Simulation:
         for number in (1, 2, 3):
             at, slot = heapq.heappop(self.free[step.executor])
             begin = max(at, ready)
-            boot = chance.uniform(2, 6) if step.executor == 2 else 0.3 if at == START and step.executor else 0.0
+            is_pod = step.executor == 2
+            boot = chance.uniform(2, 6) if is_pod else 0.3 if at == START and step.executor else 0.0
             load, work, store = chance.uniform(0.01, 0.2), chance.lognormvariate(-0.3, 0.9), chance.uniform(0.01, 0.3)
             started = begin + boot + 0.002
             end = started + load + work + store + 0.003
@@ -160,7 +161,10 @@ class Simulation:
                     worker=worker,
                 )
             )
-            timings = Timings(queued=begin - ready, boot=boot, load=load, run=work, store=store)
+            schedule, pull = (0.1 * boot, 0.6 * boot) if is_pod else (0.0, 0.0)
+            timings = Timings(
+                queued=begin - ready, boot=boot, schedule=schedule, pull=pull, load=load, run=work, store=store
+            )
             self.logs(step, key, number, started, work)
             fate = chance.random()
             common = {"run_id": RUN, "time": end, "step": key, "attempt": number, "worker": worker}

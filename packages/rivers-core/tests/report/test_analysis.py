@@ -37,12 +37,12 @@ def test_phases_follow_one_another() -> None:
     """Queue and boot stand before the start of an attempt, its body's phases behind it, and the rest at its end."""
     view = view_of(StepHeader(key="a", executor=0, level=0))
     view.apply(started("a", 103.0))
-    timings = Timings(queued=1.0, boot=0.5, load=0.25, run=1.0, store=0.5)
+    timings = Timings(queued=1.0, boot=0.5, load=0.25, run=1.0, store=0.5, schedule=0.125, pull=0.25)
     view.apply(StepSucceeded(run_id="r", time=105.0, step="a", attempt=1, timings=timings))
 
     (phases,) = phases_of(view.steps["a"], 100.0, 200.0)
 
-    assert AttemptPhases(101.5, 1.0, 0.5, 0.25, 1.0, 0.5, 0.25) == phases
+    assert AttemptPhases(101.5, 1.0, 0.125, 0.25, 0.125, 0.25, 1.0, 0.5, 0.25) == phases
     assert (105.0, 102.5, 2.5) == (phases.end, phases.active, phases.busy)
 
 
@@ -53,7 +53,7 @@ def test_an_attempt_that_runs_lasts_until_now() -> None:
 
     (phases,) = phases_of(view.steps["a"], 100.0, 104.0)
 
-    assert AttemptPhases(101.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0) == phases
+    assert AttemptPhases(101.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0) == phases
 
 
 def test_phases_of_two_clocks_stay_within_the_attempt() -> None:
@@ -65,7 +65,7 @@ def test_phases_of_two_clocks_stay_within_the_attempt() -> None:
 
     (phases,) = phases_of(view.steps["a"], 100.0, 200.0)
 
-    assert AttemptPhases(100.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0) == phases
+    assert AttemptPhases(100.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0) == phases
 
 
 def test_attempts_do_not_overlap() -> None:
@@ -80,7 +80,7 @@ def test_attempts_do_not_overlap() -> None:
     first, second = phases_of(view.steps["a"], 100.0, 200.0)
 
     assert 102.0 == first.end == second.begin
-    assert AttemptPhases(102.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0) == second
+    assert AttemptPhases(102.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0) == second
     times = times_of([first, second])
     assert times is not None
     assert (101.0, 105.0, 1.0) == (times.begin, times.end, times.retried)
@@ -90,7 +90,7 @@ def test_attempts_do_not_overlap() -> None:
 
 
 def attempt(begin: float, run: float, queued: float = 0.0) -> list[AttemptPhases]:
-    return [AttemptPhases(begin, queued, 0.0, 0.0, run, 0.0, 0.0)]
+    return [AttemptPhases(begin, queued, 0.0, 0.0, 0.0, 0.0, run, 0.0, 0.0)]
 
 
 def test_the_critical_path_goes_back_from_the_last_end() -> None:

@@ -274,4 +274,4 @@ def test_a_result_writes_its_picture(tmp_path: Path) -> None:
     assert {"succeeded": 1, "failed": 1} == data["run"]["counts"]
     assert [1, 1, 2] == data["attempts"]["number"]
     assert [] == data["attempts"]["open"]
-    assert [0] * 6 == data["attempts"]["phases"][1]
+    assert [0] * 8 == data["attempts"]["phases"][1]

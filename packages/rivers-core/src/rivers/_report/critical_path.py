@@ -41,7 +41,7 @@ def times_of(attempts: Sequence[AttemptPhases]) -> StepTimes | None:
     # All from the begin of the first attempt to that of the last, but the first wait for a worker.
     retried = max(0.0, last.begin - begin - attempts[0].queued) if len(attempts) > 1 else 0.0
     queued = (attempts[0].queued if len(attempts) > 1 else 0.0) + last.queued
-    return StepTimes(begin, last.end, queued, last.boot, retried, last.busy - last.boot)
+    return StepTimes(begin, last.end, queued, last.start_up, retried, last.busy - last.start_up)
 
 
 def dependencies(view: RunView) -> list[tuple[int, ...]]:

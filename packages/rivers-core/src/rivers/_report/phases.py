@@ -9,8 +9,9 @@ from rivers._record.view import AttemptView, StepView
 
 __all__ = ["PHASES", "AttemptPhases", "phases_of"]
 
-PHASES = ("queued", "boot", "load", "run", "store", "rest")
-"""The phases in their order; `rest` is what no timing covers, such as the way of the result to the controller."""
+PHASES = ("queued", "schedule", "pull", "boot", "load", "run", "store", "rest")
+"""The phases in their order. `boot` is the rest of it where a pod's schedule and pull are known, and `rest` what no
+timing covers, such as the way of the result to the controller."""
 
 
 class AttemptPhases(NamedTuple):
@@ -18,6 +19,8 @@ class AttemptPhases(NamedTuple):
 
     begin: float
     queued: float
+    schedule: float
+    pull: float
     boot: float
     load: float
     run: float
@@ -35,9 +38,14 @@ class AttemptPhases(NamedTuple):
         return self.begin + self.queued
 
     @property
+    def start_up(self) -> float:
+        """The seconds until its worker was there: schedule, pull and boot."""
+        return self.schedule + self.pull + self.boot
+
+    @property
     def busy(self) -> float:
         """The seconds for which it held a worker."""
-        return self.boot + self.load + self.run + self.store + self.rest
+        return self.start_up + self.load + self.run + self.store + self.rest
 
 
 def phases_of(step: StepView, origin: float, now: float) -> list[AttemptPhases]:
@@ -74,7 +82,18 @@ def _phases(attempt: AttemptView, floor: float, default_end: float) -> AttemptPh
     if not any(body):
         body = [0.0, left, 0.0]
     load, run, store = _fit(body, left)
-    return AttemptPhases(started - boot - queued, queued, boot, load, run, store, max(0.0, left - load - run - store))
+    schedule, pull = _fit([timings.schedule, timings.pull], boot)
+    return AttemptPhases(
+        begin=started - boot - queued,
+        queued=queued,
+        schedule=schedule,
+        pull=pull,
+        boot=boot - schedule - pull,
+        load=load,
+        run=run,
+        store=store,
+        rest=max(0.0, left - load - run - store),
+    )
 
 
 def _fit(parts: Sequence[float], whole: float) -> list[float]:
