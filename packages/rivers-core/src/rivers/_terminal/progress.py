@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from itertools import islice
 
 import msgspec
 
@@ -16,7 +15,7 @@ from rivers._record.view import RunView, StepView, ViewState
 __all__ = ["ACTIVE", "Estimate", "RunProgress"]
 
 ACTIVE = frozenset({ViewState.RUNNING, ViewState.STARTING, ViewState.RETRYING})
-SCANNED = 200
+SCANNED = 50
 """Waiting steps that are looked at in one frame to say what they wait for."""
 
 
@@ -39,6 +38,7 @@ class RunProgress:
         self.log_level = log_level
         self._redactor = redactor or Redactor(())
         self._states: dict[str, ViewState] = {}
+        self._planned = list(self.view.steps.values())
         self._first_waiting = 0
 
     def take(self, events: list[Event]) -> list[Event]:
@@ -99,12 +99,11 @@ class RunProgress:
 
     def waiting(self) -> Iterator[tuple[StepView, str | None]]:
         """Return the first waiting steps, each with a step that it waits for, or None when it waits for a slot."""
-        steps = self.view.steps
         planned = self.view.header.steps if self.view.header is not None else ()
         number = self._first_waiting
         has_passed = True
-        # The planned steps stand first in the view, and none of them waits again once it has not.
-        for step in islice(steps.values(), number, number + SCANNED):
+        # No planned step waits again once it has not.
+        for step in self._planned[number : number + SCANNED]:
             if step.state is ViewState.WAITING and step.header is not None:
                 has_passed = False
                 keys = (planned[dependency].key for dependency in step.header.deps)

@@ -90,13 +90,14 @@ class ProgressSink:
                 painter.abandon()
 
     def _work(self, painter: Painter) -> None:
-        before = cost = 0.0
+        before = cost = begin = 0.0
         try:
             # The cheaper of the last two frames counts: the first one imports, and some frames hold a failure.
             while not self._stop.wait(min(max(INTERVAL, min(before, cost) / SHARE), LONGEST_INTERVAL)):
-                begin = time.thread_time()
                 self._frame(painter)
-                before, cost = cost, time.thread_time() - begin
+                # With what the wait took, as a busy program makes it cost something.
+                used = time.thread_time()
+                before, cost, begin = cost, used - begin, used
             self._frame(painter)
             painter.finish(self._progress)
         except (OSError, ValueError):

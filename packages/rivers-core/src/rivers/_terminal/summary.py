@@ -57,7 +57,7 @@ def summary_lines(view: RunView, width: int, *, has_failures: bool = True) -> li
         _failures(view, width, skipped)
         if has_failures
         else _titled("Failed", _names_line(view.of_state(ViewState.FAILED), width - 14)),
-        _titled("Skipped", (_skipped_line(cause, names, width - 14) for cause, names in skipped.items())),
+        _titled("Skipped", _skipped_lines(skipped, width - 14)),
         _titled("Cancelled", _names_line(view.of_state(ViewState.CANCELLED), width - 14)),
         _titled("Lost", _names_line(view.of_state(ViewState.LOST), width - 14)),
         _titled("Retried", _retried(view)),
@@ -137,9 +137,15 @@ def _skipped(view: RunView) -> dict[str, list[str]]:
     return found
 
 
-def _skipped_line(cause: str, names: list[str], width: int) -> Line:
-    because = f" because of {clean(cause)}" if cause else ""
-    return line_of(Span(_names(names, max(width - cells(because), 20))), Span(because, "dim"))
+def _skipped_lines(skipped: dict[str, list[str]], width: int) -> list[Line]:
+    lines: list[Line] = []
+    for cause, names in list(skipped.items())[:MOST_LISTED]:
+        because = f" because of {clean(cause)}" if cause else ""
+        lines.append(line_of(_names(names, max(width - cells(because), 20)), Span(because, "dim")))
+    left = list(skipped.values())[MOST_LISTED:]
+    if left:
+        lines.append(line_of(Span(f"… and {sum(map(len, left)):,} more because of {len(left):,} others", "dim")))
+    return lines
 
 
 def _retried(view: RunView) -> list[Line]:
