@@ -228,6 +228,7 @@ def logs(
     verbose: Verbose = False,
 ) -> None:
     """Print what a step has logged and printed."""
+    # One list, as an argument that may be left out cannot stand before one that must be there.
     if len(step) > 2:
         raise typer.BadParameter(f"expected [RUN] STEP, not {len(step)} arguments")
     from rivers.cli.command import carry_out

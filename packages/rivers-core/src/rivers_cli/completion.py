@@ -85,6 +85,7 @@ def complete_step(context: typer.Context, incomplete: str) -> list[str]:
     """Return the steps of the run on the line, else of the newest; before the first of them also runs."""
     given = [*(context.params.get("step") or context.args)]
     folders = _run_folders(context)
+    # `logs RUN STEP`: the first argument is a run once there is a second one.
     if given:
         folders = [folder for folder in folders if folder.name.startswith(given[0])]
     keys: list[str] = []
@@ -116,6 +117,7 @@ def _matching(names: Iterable[str], incomplete: str) -> list[str]:
 def _silence() -> Iterator[None]:
     """Send what the user's modules print nowhere: the shell would take it for candidates."""
     sys.stdout.flush()
+    # Below Python, too: an extension module may print when it is imported.
     kept = os.dup(1), os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -18,6 +18,7 @@ class PipeFile(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
+            # For good: the next write, and the flush when Python exits, would fail again.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)

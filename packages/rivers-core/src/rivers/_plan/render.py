@@ -37,6 +37,7 @@ def plan_to_text(steps: Steps, executors: Sequence[Executor], width: int = 100) 
     """Return the steps by level and executor, in lines of at most `width` characters where names allow it."""
     if not steps:
         return "no steps"
+    # A batch is what one executor runs of one level.
     levels: dict[tuple[int, int], list[str]] = {}
     for step in steps:
         name = f"{step.key}[…]" if step.mapped_over is not None else step.key
@@ -64,6 +65,7 @@ def plan_to_mermaid(steps: Steps, executors: Sequence[Executor]) -> str:
             lines.append(f'{indent}s{step.index}{left}"{_mermaid_text(_label(step, owner))}"{right}')
         if owner is not None:
             lines.append("  end")
+    # By index: keys may have any character.
     lines += [f"  s{above} --> s{step.index}" for step in steps for above in step.deps]
     if len(executors) > 1:
         for index, executor in enumerate(executors):

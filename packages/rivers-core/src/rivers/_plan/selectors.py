@@ -39,6 +39,7 @@ def select_names(graph: AssetGraph, selectors: Iterable[str], among: Sequence[st
         ConfigurationError: a selector is malformed, or names something outside `among`.
     """
     owners = find_owners(graph)
+    # A pattern in a job means its members alone.
     candidates = [name for name in owners if name in among] if among is not None else owners
     edges = _edges(graph)
     chosen: set[str] = set()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 
+from rivers._terminal.spans import Line, Span, line_of, to_text
+from rivers._terminal.text import clean
 from rivers.cli.errors import ExitCode, exit_code_of, explain
 from rivers.cli.printer import stderr
 
@@ -22,6 +24,14 @@ def carry_out(command: Callable[[], int | None], is_verbose: bool = False) -> in
         printer = stderr()
         if is_verbose:
             printer("".join(traceback.format_exception(error)).rstrip())
-        for line in explain(error):
-            printer(line)
+        lines = [_style(line) for line in explain(error)]
+        printer(to_text(lines, unicode=printer.has_unicode, color=printer.has_color))
         return exit_code_of(error)
+
+
+def _style(line: str) -> Line:
+    """Return a line of an error with its label and its remedy in colours, and without escape sequences of others."""
+    label, found, rest = clean(line).partition("error: ")
+    if found and not label:
+        return line_of(Span("error:", "bad"), f" {rest}")
+    return line_of(Span(clean(line), "accent" if line.lstrip().startswith("→") else ""))

@@ -24,6 +24,7 @@ def selectors_of(target: str | None) -> list[str]:
         graph = repository._planner.graph
     except Exception:  # noqa: BLE001 - an invalid repository still has the names of its assets
         return list(repository.assets)
+    # Names first: a shell shows candidates in this order.
     names = find_owners(graph)
     definitions = [graph.assets[name] for name in names]
     groups = {group for one in definitions if (group := getattr(one, "group", None))}

@@ -32,6 +32,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise CommandError(f"cannot read --config {path}: {problem}") from error
     try:
+        # Every JSON text is YAML, but the errors of a JSON parser fit a JSON file.
         given = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except json.JSONDecodeError as error:
         raise CommandError(f"{path}:{error.lineno}: invalid JSON: {error.msg}", at=_line(text, error.lineno)) from None
@@ -96,6 +97,7 @@ def _check_model(at: str, fields: Mapping[str, Any], model: type[BaseModel]) -> 
     try:
         model.model_validate(dict(fields))
     except ValidationError as error:
+        # The first of them: mending one often mends the others.
         problem = error.errors(include_url=False)[0]
         place = "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in problem["loc"])
         message = problem["msg"].replace("Input should be", "expected")

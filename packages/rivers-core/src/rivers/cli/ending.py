@@ -71,6 +71,7 @@ def write_picture(seen: ViewSink, record: Path | None, output: Path) -> Path:
     Raises:
         CommandError: the file cannot be written.
     """
+    # The view has no logs, as a run may have gigabytes of them.
     if record is not None and is_complete(record):
         return save_report(read_run(record)[0], output)
     return save_report(seen.view, output, seen.redactor)

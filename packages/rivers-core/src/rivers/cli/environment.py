@@ -24,6 +24,7 @@ def read_env_file(path: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise CommandError(f"cannot read --env-file {path}: {problem}") from error
+    # A line without `=` has no value.
     for name, value in values.items():
         if value is not None:
             os.environ.setdefault(name, value)

@@ -106,10 +106,12 @@ def user_frame(error: BaseException) -> str | None:
     Frames of rivers, of the standard library and of installed packages are not the user's. Without any other frame the
     last one of an installed package is returned.
     """
+    # Its traceback ends in importlib: the file is known to the error alone.
     if isinstance(error, SyntaxError) and error.filename:
         source = (error.text or "").strip()
         return f"{_short_path(error.filename)}:{error.lineno}{f': {source[:MOST_LINE]}' if source else ''}"
     frames = list(_frames(error))
+    # The last one: a mistake is where the user's code calls a library, and rarely in the library.
     own = [frame for frame in frames if not frame[0].startswith(_LIBRARIES)]
     found = (own or frames)[-1:]
     if not found:
@@ -123,6 +125,7 @@ def user_frame(error: BaseException) -> str | None:
 def _frames(error: BaseException) -> Iterator[tuple[str, int, str]]:
     for frame, line in traceback.walk_tb(error.__traceback__):
         code = frame.f_code
+        # By name, as an editable install has its files anywhere.
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         is_ours = package in _OWN or package.startswith("rivers_executor_")
         if not is_ours and not is_own_frame(code.co_filename):

@@ -83,6 +83,7 @@ def set_fields(executor: Executor, settings: Mapping[str, str]) -> Executor:
     """
     if not settings:
         return executor
+    # Fields that the constructor does not take are computed from the others.
     fields = {field.name: field for field in dataclasses.fields(executor) if field.init}
     try:
         hints = typing.get_type_hints(type(executor))
@@ -111,6 +112,7 @@ def parse_value(text: str, hint: Any) -> Any:
     Raises:
         ValueError: the text is none of the types.
     """
+    # From the narrowest type to the widest, as text fits them all.
     options = _members(hint)
     lowered = text.strip().lower()
     if type(None) in options and lowered in _NONE:

@@ -64,6 +64,7 @@ def _describe(kind: str) -> dict[str, Any]:
 
 
 def _core_version() -> str:
+    # An entry point of rivers-core itself.
     point = installed().get("scripted")
     return point.dist.version if point is not None and point.dist is not None else "?"
 
@@ -140,6 +141,7 @@ def _problem_of(result: RunResult, repository: CodeRepository) -> str | None:
         value = repository.load_node("second")
     except Exception as error:  # noqa: BLE001 - whatever loading raises is the result of the check
         return f"its value cannot be loaded: {describe_exception(error)}"
+    # 20 from the handler of machines without a common store, which loads a constant.
     return None if value in (20, 40) else f"its value is {value!r:.40}: expected 40"
 
 

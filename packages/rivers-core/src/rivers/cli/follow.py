@@ -68,6 +68,7 @@ def logs(run: str | None, step: str, home: Path | None, is_followed: bool) -> Ex
     known = {planned.key: None for planned in header.steps} if header is not None else {}
     reader = EventReader(events_path)
     try:
+        # A wrong name must not be waited for.
         if is_followed and (step in known or not known):
             for event in follow(events_path, reader, lambda: printer.is_over):
                 printer(event)
@@ -144,6 +145,7 @@ def watch(run: str | None, home: Path | None) -> ExitCode:
     finally:
         sink.close()
         reader.close()
+    # The lock of the record is gone, and there was no last event.
     is_lost = not view.is_over
     view.end_without_word()
     # Failures stand above already.

@@ -27,6 +27,7 @@ def check_inputs(repository: CodeRepository, plan: Plan) -> None:
     gone: dict[str, str] = {}
     for node in nodes:
         for source in node.inputs:
+            # What is made in this run, or outside of the repository, is not looked for.
             handler = source.io_handler
             if source.node is None or source.node in made:
                 continue

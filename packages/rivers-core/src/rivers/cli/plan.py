@@ -66,6 +66,7 @@ def _validate(request: PlanRequest, as_json: bool, printer: Printer) -> ExitCode
     try:
         found = choose(request).plan
     except GraphValidationError as error:
+        # Printed as all errors are.
         if not as_json:
             raise
         problems = [

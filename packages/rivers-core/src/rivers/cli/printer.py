@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from typing import TextIO
 
+from rivers._terminal.choose import can_show_unicode, wants_color
+
 __all__ = ["Printer", "divert_stdout", "stderr", "stdout"]
 
 WIDTH = 100
@@ -31,12 +33,12 @@ class Printer:
     @property
     def has_unicode(self) -> bool:
         """True where the stream can show more than ASCII."""
-        return "utf" in (self.stream.encoding or "").lower()
+        return can_show_unicode(self.stream)
 
     @property
     def has_color(self) -> bool:
-        """True for a terminal, unless NO_COLOR or TERM=dumb ask for none."""
-        return self.stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        """True for a terminal, unless NO_COLOR or TERM=dumb ask for none, and for FORCE_COLOR."""
+        return wants_color(self.stream)
 
     def __call__(self, text: str = "") -> None:
         """Print the text and a line break."""
@@ -70,6 +72,7 @@ def divert_stdout(to: TextIO) -> Iterator[Printer]:
     kept = os.dup(number)
     os.dup2(to.fileno(), number)
     try:
+        # The terminal's encoding, as what is printed here is what the user sees.
         with open(kept, "w", encoding=sys.stdout.encoding, closefd=False) as real:
             yield Printer(real)
     finally:

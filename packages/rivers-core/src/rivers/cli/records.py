@@ -66,6 +66,7 @@ def last_event(events: Path) -> Event | None:
     decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
     try:
         with events.open("rb") as file:
+            # The beginning of the first line is cut off, and is no JSON then.
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
             lines = file.read().splitlines()
     except OSError:

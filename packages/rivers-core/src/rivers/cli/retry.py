@@ -76,6 +76,7 @@ def unfinished_names(retried: Retried, graph: AssetGraph) -> tuple[str, ...]:
         and planned.mapped_over is not None
         and retried.header.steps[planned.mapped_over].key in keys
     }
+    # By the repository as it is now: names may have gone since.
     owners = {node.key: node.owner.name for node in graph.nodes}
     names = {owners.get(key, key if key in graph.assets else "") for key in keys} - {""}
     if keys and not names:

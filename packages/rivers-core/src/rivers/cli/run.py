@@ -135,6 +135,7 @@ def _sinks(
         return views[0]
 
     sinks: list[Callable[[RunHeader, Redactor], ClosableSink]] = [view]
+    # Opened before the run: a folder that is missing is a mistake on the command line.
     if request.events is not None:
         path = request.events
         sinks.append(lambda header, redactor: EventsFile(path, redactor))
@@ -167,6 +168,7 @@ def _carry_out(prepared: PreparedRun) -> ExitCode:
         return ExitCode.OK
     if result.status == "cancelled":
         return ExitCode.CANCELLED
+    # A step that its executor has cancelled has not failed.
     reasons = {
         report.failure.reason
         for report in result.steps.values()

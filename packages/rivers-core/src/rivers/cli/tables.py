@@ -21,6 +21,7 @@ def print_table(printer: Printer, titles: Sequence[str], rows: Iterable[Sequence
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(Text(*cell) if isinstance(cell, tuple) else Text(cell) for cell in row))
+    # Captured and printed by us: rich would stop at a closed pipe, and pads lines to the width.
     console = Console(
         width=printer.width, no_color=not printer.has_color, force_terminal=printer.has_color, highlight=False
     )

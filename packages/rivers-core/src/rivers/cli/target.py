@@ -98,6 +98,7 @@ def _import_file(path: Path) -> ModuleType:
         )
     _put_first(folder)
     module = _import_module(".".join(parts))
+    # `random.py` beside a run would be the standard library's module, which rivers has imported already.
     found = Path(module.__file__ or "").resolve()
     if found not in (full, full / "__init__.py"):
         raise CommandError(
@@ -113,6 +114,7 @@ def _import_module(name: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        # The target itself, or a package above it; anything else is an import inside the target.
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise _not_found(name, error.name) from error
         if isinstance(error, RiversError):
@@ -149,6 +151,7 @@ def _named(module: ModuleType, place: str, attribute: str) -> CodeRepository:
         value = getattr(value, part)
     if isinstance(value, CodeRepository):
         return value
+    # Not whatever is callable: calling an asset would run its body.
     if inspect.isroutine(value):
         value = _call(value, f"{place}:{attribute}")
         if isinstance(value, CodeRepository):
