@@ -60,10 +60,22 @@ _OVER = frozenset({ViewState.SUCCEEDED, ViewState.FAILED, ViewState.SKIPPED, Vie
 class AttemptView:
     """One attempt of a step; times are seconds since the epoch, None where they are not known.
 
-    `failure` is set for a failed or cancelled attempt. `is_free` when the retry policy does not count it.
+    `failure` is set for a failed or cancelled attempt. `is_free` when the retry policy does not count it,
+    `retry_at` is when the next one may start.
     """
 
-    __slots__ = ("attempt_id", "ended", "executor", "failure", "is_free", "number", "started", "timings", "worker")
+    __slots__ = (
+        "attempt_id",
+        "ended",
+        "executor",
+        "failure",
+        "is_free",
+        "number",
+        "retry_at",
+        "started",
+        "timings",
+        "worker",
+    )
 
     def __init__(self, number: int, started: float | None = None) -> None:
         self.number = number
@@ -75,6 +87,7 @@ class AttemptView:
         self.timings = Timings()
         self.failure: Failure | None = None
         self.is_free = False
+        self.retry_at: float | None = None
 
 
 class StepView:
@@ -322,7 +335,7 @@ class RunView:
         attempt.failure, attempt.is_free = event.failure, event.free
         attempt.timings = event.timings
         attempt.worker = event.worker or attempt.worker
-        step.retry_at = event.time + event.delay
+        attempt.retry_at = step.retry_at = event.time + event.delay
         self.move(step, ViewState.RETRYING)
 
     def _on_skipped(self, event: StepSkipped) -> None:
