@@ -1,6 +1,6 @@
 // Which steps the table shows, and in which order.
 
-import { durationOf, executorOf, type Node, searchText, type Step } from "./model";
+import { durationOf, executorOf, type Node, searchText, startOf, type Step } from "./model";
 import { STATES } from "./states";
 
 export interface Filter {
@@ -66,7 +66,7 @@ const VALUES: Record<Column, (step: Step) => string | number | null> = {
   group: (step) => step.node?.group || null,
   executor: (step) => executorOf(step) || null,
   attempts: (step) => step.attempts.length,
-  started: (step) => step.begin,
+  started: startOf,
   waited: (step) => waitedOf(step),
   duration: (step) => durationOf(step),
 };

@@ -387,6 +387,12 @@ export function executorOf(step: Step): string {
   return step.attempts.at(-1)?.executor || step.node?.executor || "";
 }
 
+/** The time when a step first took a worker, in ms since the start of the run; null if it never did. */
+export function startOf(step: Step): number | null {
+  const first = step.attempts[0];
+  return first ? first.begin + first.phases[0] : null;
+}
+
 /** The ms from the begin of the first attempt in a worker to the end of the last. */
 export function durationOf(step: Step): number | null {
   const first = step.attempts[0];

@@ -11,7 +11,7 @@ import {
   waitedOf,
 } from "./filter";
 import { formatMs } from "./format";
-import { durationOf, executorOf, type Model, type Node, searchText, type Step } from "./model";
+import { durationOf, executorOf, type Model, type Node, searchText, startOf, type Step } from "./model";
 import { useIsPrinting } from "./printing";
 import { SIGNS, STATES } from "./states";
 import { useVirtualList } from "./virtual";
@@ -295,6 +295,7 @@ interface RowProps {
 
 function Row({ step, row, top, isSelected, isTabStop, open }: RowProps) {
   const duration = durationOf(step);
+  const started = startOf(step);
   const waited = waitedOf(step);
   return (
     <div
@@ -326,7 +327,7 @@ function Row({ step, row, top, isSelected, isTabStop, open }: RowProps) {
         {step.attempts.length || ""}
       </div>
       <div role="gridcell" class="c-started">
-        {step.begin === null ? "" : `+${formatMs(step.begin)}`}
+        {started === null ? "" : `+${formatMs(started)}`}
       </div>
       <div role="gridcell" class="c-waited">
         {waited === null ? "" : formatMs(waited)}

@@ -11,7 +11,7 @@ export const AXIS = 22;
 export const AREA = 46; // the chart of busy workers
 export const HEAD = AXIS + AREA;
 export const ROW = 22;
-export const RIGHT = 70;
+export const RIGHT = 78;
 
 export interface Drawing {
   rows: TimelineRow[];

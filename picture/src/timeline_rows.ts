@@ -1,6 +1,6 @@
 // The rows of the timeline: workers with all of their attempts, or steps with their own.
 
-import type { Attempt, Model } from "./model";
+import { type Attempt, type Model, startOf } from "./model";
 
 export interface TimelineRow {
   label: string;
@@ -14,7 +14,7 @@ export function rowsOf(model: Model, grouping: Grouping): TimelineRow[] {
   if (grouping === "step") {
     return model.steps
       .filter((step) => step.begin !== null)
-      .sort((a, b) => a.begin! - b.begin! || a.index - b.index)
+      .sort((a, b) => startOf(a)! - startOf(b)! || a.index - b.index)
       .map((step) => ({ label: step.key, note: "", attempts: step.attempts }));
   }
   const several = new Set(model.lanes.map((lane) => lane.executor)).size > 1;

@@ -86,6 +86,22 @@ def test_attempts_do_not_overlap() -> None:
     assert (101.0, 105.0, 1.0) == (times.begin, times.end, times.retried)
 
 
+def test_an_attempt_is_queued_from_the_end_of_its_delay() -> None:
+    """What passes between the end of the retry's delay and the next attempt is time in the queue, not of the delay."""
+    view = view_of(StepHeader(key="a", executor=0, level=0))
+    view.apply(started("a", 101.0))
+    view.apply(StepRetrying(run_id="r", time=102.0, step="a", attempt=1, failure=FAILURE, delay=1.0))
+    view.apply(started("a", 106.0, 2))
+    view.apply(StepSucceeded(run_id="r", time=107.0, step="a", attempt=2, timings=Timings(run=1.0)))
+
+    first, second = phases_of(view.steps["a"], 100.0, 200.0)
+    times = times_of([first, second])
+
+    assert (103.0, 3.0, 107.0) == (second.begin, second.queued, second.end)
+    assert times is not None
+    assert (3.0, 2.0, 1.0) == (times.queued, times.retried, times.work)
+
+
 # ---- the critical path ----------------------------------------------------------------------------------------------
 
 

@@ -55,13 +55,16 @@ def phases_of(step: StepView, origin: float, now: float) -> list[AttemptPhases]:
     that has not ended is in its phase `run` until `now`. One whose times are not known takes none.
     """
     found: list[AttemptPhases] = []
-    floor = origin
+    floor, ready = origin, None
     for attempt in step.attempts:
         is_open = attempt is step.attempts[-1] and attempt.started is not None
         # A run without a record has the times of the last attempts alone.
         phases = _phases(attempt, floor, now if is_open else floor)
+        # An executor that is busy may learn late that the delay is over: from then on the attempt was queued.
+        if ready is not None and floor <= ready < phases.begin:
+            phases = phases._replace(begin=ready, queued=phases.queued + phases.begin - ready)
         found.append(phases)
-        floor = max(floor, phases.end)
+        floor, ready = max(floor, phases.end), attempt.retry_at
     return found
 
 
