@@ -69,7 +69,8 @@ class RunResult:
         """Return a row for each step, in the order of their ends.
 
         The columns are step, state, executor, worker, attempts; started and ended, of the last attempt, as datetimes in
-        UTC; seconds in the worker, and seconds by phase: queued, boot, load, run, store; reason and error of a failure;
+        UTC; seconds in the worker, and seconds by phase: queued, boot, load, run, store, and of
+        boot schedule and pull; reason and error of a failure;
         cause, the step because of which it was skipped; metadata of its outputs. What is not known is None.
         """
         return step_rows(self.steps)

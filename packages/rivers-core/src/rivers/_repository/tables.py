@@ -39,6 +39,8 @@ def _row(report: StepReport) -> dict[str, Any]:
         "seconds": seconds,
         "queued": timings.queued,
         "boot": timings.boot,
+        "schedule": timings.schedule,
+        "pull": timings.pull,
         "load": timings.load,
         "run": timings.run,
         "store": timings.store,
