@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from heapq import nsmallest
 from typing import NamedTuple
 
 from rivers._record.view import StepView, ViewState
@@ -91,14 +92,18 @@ def _choose(progress: RunProgress, now: float, room: int) -> tuple[list[_Row], C
     running = [step for step in steps if step.state is ViewState.RUNNING]
     others = [step for step in steps if step.state is not ViewState.RUNNING]
     mapped = [_mapped_row(progress, key) for key, counts in progress.mapped.items() if _is_active(counts)]
-    left: Counter[ViewState] = Counter()
     if len(mapped) + len(steps) > room:
         mapped = mapped[: max(1, room // 3)]
         room = max(0, room - len(mapped) - 1)
-        kept = min(len(others), max(MOST_OTHERS, room - len(running)), room)
-        left.update(step.state for step in [*running[room - kept :], *others[kept:]])
-        running, others = running[: room - kept], others[:kept]
-    return [*mapped, *(_row(progress, step, now) for step in [*running, *others])], left
+    most_others = min(len(others), max(MOST_OTHERS, room - len(running)), room)
+    # Of thousands of async steps only those that are shown are sorted.
+    shown = _longest(progress, running, room - most_others) + _longest(progress, others, most_others)
+    left = Counter(step.state for step in steps) - Counter(step.state for step in shown)
+    return [*mapped, *(_row(progress, step, now) for step in shown)], left
+
+
+def _longest(progress: RunProgress, steps: list[StepView], count: int) -> list[StepView]:
+    return nsmallest(count, steps, key=lambda step: progress.since.get(step.key, 0.0))
 
 
 def _is_active(counts: Counter[ViewState]) -> bool:
@@ -106,24 +111,37 @@ def _is_active(counts: Counter[ViewState]) -> bool:
 
 
 def _row(progress: RunProgress, step: StepView, now: float) -> _Row:
-    since = progress.since.get(step.key, now)
-    attempt = step.last
-    place = f"{attempt.executor} {attempt.worker}".strip() if attempt is not None and attempt.ended is None else ""
-    message, style = _last_line(step.message), "dim"
+    elapsed = _clock(now - progress.since.get(step.key, now))
+    message, style = _last_line(step.message), "warn"
     if step.state is ViewState.RETRYING:
         wait = max(0.0, (step.retry_at or now) - now)
-        phase = f"retry in {wait:.0f} s" if wait >= 0.5 else "retry is due"
+        phase = f"retry{_attempt(step, 1)}" + (f" in {wait:.0f} s" if wait >= 0.5 else " is due")
         message = _last_line(step.failure.summary.partition("\n")[0]) if step.failure is not None else message
-        style = "warn"
     elif step.state is ViewState.STARTING:
-        phase, style = f"starting {_clock(now - since)}", "warn"
+        phase = f"starting {elapsed}"
     else:
-        phase = f"running {_clock(now - since)}"
-    if attempt is not None and (attempt.number > 1 or step.state is ViewState.RETRYING):
-        most = step.header.max_attempts if step.header is not None else None
-        number = attempt.number + (step.state is ViewState.RETRYING and not attempt.is_free)
-        phase += f", attempt {number}" + (f" of {most}" if most is not None and most >= number else "")
-    return _Row(_SIGNS[step.state], clean(step.key), clean(place), phase, message, style)
+        phase, style = f"running {elapsed}", "dim"
+        if step.last is not None and step.last.number > 1:
+            phase += f" (try{_attempt(step, 0)})"
+    return _Row(_SIGNS[step.state], clean(step.key), _place(progress, step), phase, message, style)
+
+
+def _attempt(step: StepView, more: int) -> str:
+    """Return the number of the last attempt, or of the next one, out of those that its policy allows."""
+    attempt = step.last
+    if attempt is None:
+        return ""
+    number = attempt.number + (0 if attempt.is_free else more)
+    most = step.header.max_attempts if step.header is not None else None
+    return f" {number}" + (f" of {most}" if most is not None and most >= number else "")
+
+
+def _place(progress: RunProgress, step: StepView) -> str:
+    """Return the executor of a step, and its worker once it has one."""
+    attempt, header = step.last, progress.view.header
+    if attempt is not None and attempt.ended is None:
+        return clean(f"{attempt.executor} {attempt.worker}".strip())
+    return header.executors[step.header.executor].kind if header is not None and step.header is not None else ""
 
 
 def _mapped_row(progress: RunProgress, key: str) -> _Row:
@@ -177,7 +195,8 @@ def _waiting(progress: RunProgress, width: int) -> list[Line]:
     for step, cause in progress.waiting():
         reasons.setdefault(cause, []).append(clean(step.key))
     lines: list[Line] = []
-    for cause, names in list(reasons.items())[:MOST_REASONS]:
+    # What is ready first.
+    for cause, names in sorted(reasons.items(), key=lambda item: item[0] is not None)[:MOST_REASONS]:
         label = Span("  ready    " if cause is None else "  waiting  ", "dim")
         because = f"  for {clean(cause)}" if cause is not None and width >= 40 else ""
         lines.append(line_of(label, clip(", ".join(names), width - 11 - cells(because)), Span(because, "dim")))

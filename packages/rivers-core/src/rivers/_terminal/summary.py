@@ -66,9 +66,6 @@ def summary_lines(view: RunView, width: int, *, has_failures: bool = True) -> li
         _warnings(view, width),
     ]
     lines = status_lines(view, width)
-    if view.status == "lost" and view.header is not None:
-        process = f"  its process, {view.header.pid} on {view.header.host}, ended without a last event"
-        lines.append(line_of(Span(process, "dim")))
     for section in sections:
         lines += section
     return [fit(line, width) for line in lines]

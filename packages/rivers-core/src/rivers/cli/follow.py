@@ -18,18 +18,13 @@ from rivers._events.event import (
     StepStarted,
     StepSucceeded,
 )
-from rivers._record.header import FORMAT, RunHeader
 from rivers._record.reader import EVENTS_FILE, EventReader, is_being_written, read_header
 from rivers._record.runs import RunRecords
-from rivers._record.view import RunView
-from rivers._terminal.choose import make_progress
-from rivers._terminal.spans import to_text
-from rivers._terminal.summary import summary_lines
 from rivers._terminal.text import clean
+from rivers._terminal.watch import watch as watch_record
 from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.printer import Printer, stderr, stdout
 from rivers.cli.records import SHORT_ID, describe_record, records_of
-from rivers.cli.show import warn_of_damage
 
 __all__ = ["logs", "watch"]
 
@@ -129,31 +124,14 @@ def watch(run: str | None, home: Path | None) -> ExitCode:
         RecordError: there is no such record.
     """
     path = find_running(records_of(home), run)
-    events_path = path / EVENTS_FILE if path.is_dir() else path
-    header = read_header(events_path.parent) or RunHeader(format=FORMAT, run_id="", started=time.time())
-    view = RunView(header if header.run_id else None, keeps_logs=False)
-    printer = stdout()
-    sink = make_progress(header, None, printer.stream, has_summary=False)
-    reader = EventReader(events_path)
     try:
-        for event in follow(events_path, reader, lambda: view.is_over):
-            view.apply(event)
-            sink(event)
+        view = watch_record(path, stdout().stream)
     except KeyboardInterrupt:
-        stderr()(f"the run goes on; rivers watch {view.run_id[:SHORT_ID]} shows it again")
+        stderr()(f"the run goes on; rivers watch {path.name[:SHORT_ID]} shows it again")
         return ExitCode.INTERRUPTED
-    finally:
-        sink.close()
-        reader.close()
-    # The lock of the record is gone, and there was no last event.
-    is_lost = not view.is_over
-    view.end_without_word()
-    # Failures stand above already.
-    lines = summary_lines(view, printer.width, has_failures=False)
-    printer(to_text(lines, unicode=printer.has_unicode, color=printer.has_color))
-    warn_of_damage(reader.damaged)
-    if is_lost:
-        who = f"process {header.pid} on {header.host}" if header.pid else "the process"
+    if view.status == "lost":
+        header = view.header
+        who = f"process {header.pid} on {header.host}" if header is not None and header.pid else "the process"
         stderr()(f"error: {who} ended without finishing the run: it was killed or crashed")
     return _CODES.get(view.status, ExitCode.INFRASTRUCTURE)
 
