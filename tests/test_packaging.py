@@ -24,7 +24,20 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 JUDGED = [path for path in PACKAGES if path.name == os.environ.get("RIVERS_PACKAGE", path.name)]
 EXECUTORS = ("rivers_executor_parallel", "rivers_executor_k8s", "rivers_k8s_testing", "rivers_worker")
-LIBRARIES = ("obstore", "google.protobuf", "cloudpickle", "loky", "kubernetes", "grpc", "aiohttp", "numpy", "pandas")
+LIBRARIES = (
+    "typer",
+    "rich",
+    "yaml",
+    "obstore",
+    "google.protobuf",
+    "cloudpickle",
+    "loky",
+    "kubernetes",
+    "grpc",
+    "aiohttp",
+    "numpy",
+    "pandas",
+)
 DEPENDENCIES = {
     "rivers-core": ["msgspec", "pydantic", "pydantic-settings", "typing-extensions", "xxhash"],
     "rivers-executor-k8s": ["aiohttp", "kubernetes", "msgspec", "pyyaml", "rivers-core", "rivers-worker", "yarl"],
@@ -134,7 +147,8 @@ def test_the_core_has_an_extra_for_each_executor() -> None:
     """The extras of rivers-core are the executors' packages and what some users need."""
     found = metadata.metadata("rivers-core")
 
-    assert ["kubernetes", "objectstore", "parallel", "protobuf"] == sorted(found.get_all("Provides-Extra") or [])
+    extras = ["cli", "kubernetes", "objectstore", "otel", "otel-grpc", "parallel", "protobuf"]
+    assert extras == sorted(found.get_all("Provides-Extra") or [])
 
 
 @pytest.mark.parametrize("package", [path.name for path in JUDGED if path.name in KINDS])
