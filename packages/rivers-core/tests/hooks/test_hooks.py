@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import re
 import sys
@@ -159,6 +160,24 @@ def test_config() -> None:
     repository.materialize()
 
     assert found == [{"rows": 7}, Limits(rows=7), {}, Limits()]
+
+
+TENANT: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="none")
+
+
+def test_context_variables() -> None:
+    """A hook sees the context variables of the code that starts the run."""
+    found: list[str] = []
+    token = TENANT.set("shop")
+
+    @rs.Hook.success
+    def look(context: rs.HookContext) -> None:
+        found.append(TENANT.get())
+
+    rs.CodeRepository([numbers], hooks=[look]).materialize()
+    TENANT.reset(token)
+
+    assert found == ["shop"]
 
 
 def test_async_hook() -> None:

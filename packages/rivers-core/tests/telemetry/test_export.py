@@ -44,7 +44,7 @@ def run(
 Serve = Callable[[], AbstractContextManager[tuple[str, Received]]]
 
 
-@pytest.fixture(scope="module", params=["in_process http", "parallel http", "parallel grpc"])
+@pytest.fixture(scope="module", params=["in_process grpc", "parallel http"])
 def traced(request: pytest.FixtureRequest) -> tuple[str, str, Received]:
     """The executor, the id of a traced run, and what the receiver got of it."""
     executor, protocol = request.param.split()

@@ -8,6 +8,7 @@ run loop ── event ──▶ queue ──▶ thread ── HookContext ──
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 import time
@@ -84,6 +85,8 @@ class HookRunner:
         # Guards all of the above; notified by each call that ends.
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        # Those of the caller, as a hook may look for its logger or its span there.
+        self._variables = contextvars.copy_context()
 
     def begin(self, warn: Callable[[str, str], None], errors: Mapping[str, BaseException]) -> None:
         """Take the function that warns of a problem at a step, and the live exceptions of bodies by step."""
@@ -136,7 +139,9 @@ class HookRunner:
 
     def _start(self) -> None:
         # A daemon: a hook that hangs must not keep the process from its end.
-        self._thread = threading.Thread(target=self._work, name="rivers-hooks", daemon=True)
+        self._thread = threading.Thread(
+            target=self._variables.copy().run, args=(self._work,), name="rivers-hooks", daemon=True
+        )
         self._thread.start()
 
     def _give_up_if_stuck(self) -> None:
