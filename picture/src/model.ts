@@ -92,7 +92,6 @@ export interface Step {
 export interface Lane {
   executor: string;
   label: string;
-  busy: number; // seconds
   attempts: Attempt[];
 }
 
@@ -160,7 +159,7 @@ export interface StepData {
 }
 
 export interface Analysis {
-  lanes: [executor: string, label: string, busy: number, attempts: number[]][];
+  lanes: [executor: string, label: string, attempts: number[]][];
   path: [step: number, waited: number][];
   shortest: number;
   hints: [kind: string, text: string, step: string | null][];
@@ -341,10 +340,9 @@ export class Model {
 
   private analyse(analysis: Analysis): void {
     for (const { step } of this.path) step.isOnPath = false;
-    this.lanes = analysis.lanes.map(([executor, label, busy, items]) => ({
+    this.lanes = analysis.lanes.map(([executor, label, items]) => ({
       executor,
       label,
-      busy,
       attempts: items.flatMap((item) => this.steps[Math.floor(item / ATTEMPTS)]?.attempts[item % ATTEMPTS] ?? []),
     }));
     this.path = analysis.path.map(([step, waited]) => ({ step: this.steps[step], waited }));

@@ -20,9 +20,14 @@ export function rowsOf(model: Model, grouping: Grouping): TimelineRow[] {
   const several = new Set(model.lanes.map((lane) => lane.executor)).size > 1;
   return model.lanes.map((lane) => ({
     label: several ? `${lane.executor} · ${lane.label}` : lane.label,
-    note: model.run.seconds > 0 ? `${Math.round((100 * lane.busy) / model.run.seconds)} % busy` : "",
+    note: model.run.seconds > 0 ? `${Math.round(busyOf(lane.attempts) / model.run.seconds / 10)} % busy` : "",
     attempts: lane.attempts,
   }));
+}
+
+/** The ms for which the attempts held their worker. */
+function busyOf(attempts: Attempt[]): number {
+  return attempts.reduce((sum, attempt) => sum + attempt.end - attempt.begin - attempt.phases[0], 0);
 }
 
 /** The number of attempts that hold a worker, for each of `bins` equal parts of the time from `begin` to `end`. */

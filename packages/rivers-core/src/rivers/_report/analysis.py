@@ -33,9 +33,9 @@ def analyse(view: RunView, phases: Sequence[Sequence[AttemptPhases]], now: float
     deps = dependencies(view)
     path = critical_path(times, deps)
     lanes = _lanes(view, phases)
-    facts = _facts(view, times, deps, path, lanes, max(0.0, now - origin))
+    facts = _facts(view, times, deps, path, lanes, origin, max(0.0, now - origin))
     return {
-        "lanes": [[lane.executor, lane.label, round(lane.busy, 3), lane.items] for lane in lanes],
+        "lanes": [[lane.executor, lane.label, lane.items] for lane in lanes],
         "path": [[one.step, round(one.waited, 3)] for one in path],
         "shortest": round(facts.shortest, 3),
         "hints": [[hint.kind, hint.text, hint.step] for hint in hints_of(facts)],
@@ -57,6 +57,7 @@ def _facts(
     deps: Sequence[tuple[int, ...]],
     path: Sequence[PathStep],
     lanes: Sequence[Lane],
+    origin: float,
     seconds: float,
 ) -> RunFacts:
     steps = list(view.steps.values())
@@ -67,10 +68,14 @@ def _facts(
     candidates = sorted((one.step for one in path), key=lambda index: -work[index])[:MOST_CANDIDATES]
     return RunFacts(
         seconds=seconds,
-        is_over=view.is_over,
+        # Nobody wants a run shorter that was killed or cancelled.
+        is_over=view.status in ("success", "failure"),
         shortest=max(shortest_ends(work, deps, order), default=0.0),
         without={steps[index].key: max(shortest_ends(work, deps, order, index), default=0.0) for index in candidates},
         work={steps[index].key: work[index] for index in candidates},
+        before=max(0.0, on_path[0].begin - origin) if on_path else 0.0,
+        between=sum(one.waited for one in path),
+        queued=sum(one.queued for one in on_path),
         retried=sum(one.retried for one in on_path),
         boot=sum(one.boot for one in on_path),
         lanes=len(lanes),

@@ -17,6 +17,7 @@ WORTH = 0.1
 class RunFacts:
     """The time of a run in seconds: `shortest` with a worker for each step at once, the others on its critical path.
 
+    `before` passed until its first step was ready, `between` from the end of one step until the next was.
     `without` is `shortest` if a step took no time, and `work` the time that the step took, for the longest steps of
     the critical path.
     """
@@ -26,6 +27,9 @@ class RunFacts:
     shortest: float
     without: dict[str, float]
     work: dict[str, float]
+    before: float
+    between: float
+    queued: float
     retried: float
     boot: float
     lanes: int
@@ -50,13 +54,26 @@ def hints_of(facts: RunFacts) -> list[RunHint]:
 def _hints(facts: RunFacts) -> Iterator[RunHint]:
     total = facts.seconds
     saved = total - facts.shortest
-    if saved > WORTH * total:
+    # The rest of what is saved passed while no step was ready.
+    if min(saved, facts.queued) > WORTH * total:
         yield RunHint(
             "workers",
-            f"Steps waited for a free worker. With a worker for each step at once the run takes at least "
-            f"{format_seconds(facts.shortest)} instead of {format_seconds(total)}.",
+            f"Steps of the critical path waited {format_seconds(facts.queued)} for a free worker. With a worker "
+            f"for each step at once the run takes at least {format_seconds(facts.shortest)} instead "
+            f"of {format_seconds(total)}.",
         )
     yield from _steps(facts)
+    if facts.before > WORTH * total:
+        yield RunHint(
+            "before",
+            f"{format_seconds(facts.before)} passed before the first step was ready, while the executors were checked.",
+        )
+    if facts.between > WORTH * total:
+        yield RunHint(
+            "between",
+            f"{format_seconds(facts.between)} of the critical path passed between the end of a step and the begin of "
+            "the next.",
+        )
     if facts.retried > WORTH * total:
         yield RunHint(
             "retries",
@@ -71,7 +88,7 @@ def _hints(facts: RunFacts) -> Iterator[RunHint]:
         )
     capacity = facts.lanes * total
     # One worker has nobody to hand its idle time to.
-    if facts.lanes > 1 and facts.busy < 0.5 * capacity and saved <= WORTH * total:
+    if facts.lanes > 1 and facts.busy < 0.5 * capacity and facts.queued <= WORTH * total:
         enough = max(1, math.ceil(facts.busy / total))
         yield RunHint(
             "idle",
