@@ -33,6 +33,7 @@ LIBRARIES = (
     "cloudpickle",
     "loky",
     "kubernetes",
+    "opentelemetry",
     "grpc",
     "aiohttp",
     "numpy",

@@ -122,6 +122,20 @@ def doubled(numbers: list[int]) -> Any:
     return add(keys(numbers).map(double, max_concurrency=2).collect())
 
 
+@rs.Hook.failure
+def page(context: rs.HookContext[Window]) -> None:
+    context.log.error("%s: %s", context.asset_name, context.error)
+    assert_type(context.config, Window)
+    assert_type(context.exception, BaseException | None)
+
+
+@rs.Hook.success(name="announce")
+async def say_done(context: rs.HookContext) -> None:
+    print(context.output, context.metadata, context.timings.run, isinstance(page, rs.Hook.Failure))
+
+
+watched = rs.Asset(double, name="watched", hooks=[page, say_done])
+
 outside = rs.Asset.external(name="outside", io_handler=TextHandler(folder="/data"))
 
 # ---- executors: values, checked when they are made ------------------------------------------------------------------
