@@ -66,7 +66,7 @@ EVENTS: list[Event] = [
     started("train", 103, worker="pod-7"),
     log("train", 110, "epoch 1\nepoch 2\n"),
     log("train", 111, "epoch 3: \x1b[2Jloss 0.31"),
-    log("score", 104, "no node fits: 2 Insufficient memory"),
+    log("score", 104, "waits for its pod rivers-score-x7d2: Unschedulable: 0/3 nodes are available"),
     started("weather", 103),
     StepRetrying(run_id="r", time=112, step="weather", attempt=1, failure=FAILURE, delay=12),
     started("graph/keys", 101),
@@ -95,7 +95,7 @@ def test_rows(progress: RunProgress) -> None:
         "● graph/one                    2 of 4 done          1 failed, 1 running",
         "● train      kubernetes pod-7  running 17 s         epoch 3: loss 0.31",
         "↻ weather    kubernetes        retry 2 of 3 in 4 s  ConnectionError: refused by ***",
-        "○ score      kubernetes        starting 15 s        no node fits: 2 Insufficient memory",
+        "○ score      kubernetes        starting 15 s        Unschedulable: 0/3 nodes are available",
         "  ready    index",
         "  waiting  graph/all  for graph/one",
     ] == to_text(draw(progress, 120.0, 100, 20)).splitlines()

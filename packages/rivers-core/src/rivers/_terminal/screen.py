@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from heapq import nsmallest
 from typing import NamedTuple
@@ -17,6 +18,8 @@ __all__ = ["draw", "rough_duration"]
 MOST_OTHERS = 4
 """Lines of starting and retrying steps that are kept free where running ones would fill the screen."""
 MOST_REASONS = 2
+# The pod's long name would leave no room for what it waits for.
+_OF_ITS_POD = re.compile(r"^waits for its pod \S+: ")
 _SIGNS = {
     ViewState.RUNNING: Span("● ", "accent"),
     ViewState.STARTING: Span("○ ", "warn"),
@@ -119,6 +122,7 @@ def _row(progress: RunProgress, step: StepView, now: float) -> _Row:
         message = _last_line(step.failure.summary.partition("\n")[0]) if step.failure is not None else message
     elif step.state is ViewState.STARTING:
         phase = f"starting {elapsed}"
+        message = _OF_ITS_POD.sub("", message)
     else:
         phase, style = f"running {elapsed}", "dim"
         if step.last is not None and step.last.number > 1:
