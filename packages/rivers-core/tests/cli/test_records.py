@@ -125,16 +125,17 @@ def test_damaged(cli: Cli, record: Path) -> None:
     [
         ("ffff", "no recorded run 'ffff' in .rivers/runs"),
         ("foreign.jsonl", "foreign.jsonl holds no event of a run: line 1: "),
+        ("empty.jsonl", "empty.jsonl holds no event of a run: it is empty"),
     ],
 )
 def test_no_record(project: Path, cli: Cli, record: Path, run: str, message: str) -> None:
     """A record that is missing or foreign is refused in at most three lines."""
+    (project / "empty.jsonl").touch()
     (project / "foreign.jsonl").write_text('{"kind": "other"}\n')
     for command in (["show", run], ["report", run], ["watch", run], ["logs", run, "x"]):
         ended = cli(*command)
-        if command[0] in ("show", "report") or run == "ffff":
-            assert (2, f"error: {message}") == (ended.code, ended.err[: 7 + len(message)])
-            assert len(ended.err.splitlines()) <= 3
+        assert (2, f"error: {message}") == (ended.code, ended.err[: 7 + len(message)])
+        assert len(ended.err.splitlines()) <= 3
 
 
 def test_logs(cli: Cli, record: Path) -> None:

@@ -120,9 +120,10 @@ def read_run(path: Path, *, keeps_logs: bool = True) -> tuple[RunView, list[Dama
     finally:
         reader.close()
     header = read_header(events_path.parent)
-    if not events and reader.damaged:
-        first = reader.damaged[0]
-        raise RecordError(f"{events_path} holds no event of a run: line {first.number}: {first.problem}")
+    # With a header it is the record of a run whose process was killed at once, or has just begun.
+    if not events and (reader.damaged or (header is None and not is_written)):
+        first = next((f"line {line.number}: {line.problem}" for line in reader.damaged), "it is empty")
+        raise RecordError(f"{events_path} holds no event of a run: {first}")
     # A folder may hold the events of another run beside a header, as `--events` appends to any file.
     if header is not None and events and events[0].run_id != header.run_id:
         header = None

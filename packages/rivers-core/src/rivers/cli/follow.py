@@ -18,13 +18,13 @@ from rivers._events.event import (
     StepStarted,
     StepSucceeded,
 )
-from rivers._record.reader import EVENTS_FILE, EventReader, is_being_written, read_header
+from rivers._record.reader import EVENTS_FILE, EventReader, is_being_written, read_header, read_run
 from rivers._record.runs import RunRecords
 from rivers._terminal.text import clean
 from rivers._terminal.watch import watch as watch_record
 from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.printer import Printer, stderr, stdout
-from rivers.cli.records import SHORT_ID, describe_record, records_of
+from rivers.cli.records import SHORT_ID, describe_record, last_event, records_of
 
 __all__ = ["logs", "watch"]
 
@@ -57,6 +57,7 @@ def logs(run: str | None, step: str, home: Path | None, is_followed: bool) -> Ex
         CommandError: the run has no such step.
     """
     path = records_of(home).find(run)
+    check_record(path)
     events_path = path / EVENTS_FILE if path.is_dir() else path
     header = read_header(events_path.parent)
     printer = StepLogPrinter(step, stdout())
@@ -124,6 +125,7 @@ def watch(run: str | None, home: Path | None) -> ExitCode:
         RecordError: there is no such record.
     """
     path = find_running(records_of(home), run)
+    check_record(path)
     try:
         view = watch_record(path, stdout().stream)
     except KeyboardInterrupt:
@@ -137,6 +139,17 @@ def watch(run: str | None, home: Path | None) -> ExitCode:
 
 
 _CODES = {"success": ExitCode.OK, "failure": ExitCode.STEP_FAILED, "cancelled": ExitCode.CANCELLED}
+
+
+def check_record(path: Path) -> None:
+    """Check that a file which no process writes holds events of a run.
+
+    Raises:
+        RecordError: it does not.
+    """
+    events_path = path / EVENTS_FILE if path.is_dir() else path
+    if last_event(events_path) is None and not is_being_written(events_path):
+        read_run(path, keeps_logs=False)
 
 
 def find_running(records: RunRecords, run: str | None) -> Path:
