@@ -113,7 +113,7 @@ class ProcessSnapshot:
             changed += self._restore_time_zone()
         if sys.path != self._path:
             changed += self._restore_list("sys.path", sys.path, self._path)
-        if warnings.filters != self._filters:
+        if warnings.filters != self._filters and _without_sdk(warnings.filters) != _without_sdk(self._filters):
             changed += self._restore_list("the warning filters", warnings.filters, self._filters)
         if os.umask(self._umask) != self._umask:
             changed.append("the umask was restored")
@@ -207,6 +207,11 @@ class ProcessSnapshot:
             if thread not in known and not thread.daemon and not thread.name.startswith("asyncio_")
         ]
         return [f"threads go on that were started meanwhile: {', '.join(names)}"] if names else []
+
+
+def _without_sdk(filters: Sequence[Any]) -> list[Any]:
+    """Return warning filters but for the one that OpenTelemetry's SDK sets whenever a body asks it for a tracer."""
+    return [one for one in filters if getattr(one[3], "pattern", None) != "opentelemetry.sdk.trace"]
 
 
 def _environment() -> dict[Any, Any]:

@@ -9,13 +9,11 @@ import logging
 import os
 import threading
 import time
-import warnings
 from collections import deque
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.trace import Tracer
 
 from rivers._telemetry.export import QuietExporter, make_exporter, make_resource
 from rivers._telemetry.settings import is_configured, signals_of
@@ -31,18 +29,6 @@ KEPT = 1 << 14
 BATCH = 512
 
 _LOGGER = logging.getLogger("rivers.telemetry")
-
-
-class WorkerTracers(TracerProvider):  # type: ignore[misc]  # opentelemetry is an optional extra
-    """The tracer provider of a worker."""
-
-    def get_tracer(self, *arguments: Any, **options: Any) -> Tracer:
-        """Return a tracer, and leave the warning filters as they were.
-
-        The SDK adds one with each call, and rivers would report for each step that its body has changed them.
-        """
-        with warnings.catch_warnings():
-            return super().get_tracer(*arguments, **options)
 
 
 class AttemptSpans(SpanProcessor):  # type: ignore[misc]  # opentelemetry is an optional extra
@@ -96,7 +82,7 @@ def set_up() -> None:
     """Make a provider if the environment asks for one and the user's modules have configured none."""
     if "traces" not in signals_of(os.environ) or is_configured("opentelemetry.trace"):
         return
-    provider = WorkerTracers(resource=make_resource(), shutdown_on_exit=False)
+    provider = TracerProvider(resource=make_resource(), shutdown_on_exit=False)
     processor = AttemptSpans(make_exporter("traces", timeout=DEADLINE))
     provider.add_span_processor(processor)
     _processors.append(processor)
