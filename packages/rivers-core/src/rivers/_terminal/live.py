@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
+import threading
 from typing import ClassVar
 
 from rivers._events.event import Event
@@ -21,6 +21,7 @@ __all__ = ["LEAST_ROWS", "LivePainter"]
 LEAST_ROWS = 6
 """Rows of a terminal below which there is no room for a display."""
 MOST_ROWS = 24
+LOCK_DEADLINE = 1.0
 
 
 class LivePainter:
@@ -40,13 +41,15 @@ class LivePainter:
         self._news = NewsFeed(has_retries=False)
         self._pid = os.getpid()
         self._guard: TerminalGuard | None = None
-        self._is_over = False
+        self._over = threading.Event()
+        self._is_released = False
+        self._lock = threading.Lock()
         LivePainter.is_taken = True
         atexit.register(self.abandon)
 
     def paint(self, progress: RunProgress, events: list[Event], now: float) -> None:
         """Print the news above the rows, and draw the rows."""
-        if self._is_over:
+        if self._over.is_set():
             return
         size = self._area.size()
         news = self._news.lines(progress, events, size.columns)
@@ -55,30 +58,44 @@ class LivePainter:
         rows = draw(progress, now, size.columns - 1, height) if height and not progress.view.is_over else []
         if rows and self._guard is None:
             self._guard = TerminalGuard(self._descriptor, GIVE_BACK)
-        self._area.show(self._text(rows), self._text(news), now)
+        with self._lock:
+            # Abandoned meanwhile, the terminal must not get rows again.
+            if not self._over.is_set():
+                self._area.show(self._text(rows), self._text(news), now)
+            if self._over.is_set():
+                self._give_back([])
 
     def finish(self, progress: RunProgress) -> None:
         """Give the rows back and print the summary, unless the run was refused before it began."""
-        if self._is_over:
-            return
-        self._is_over = True
         lines: list[Line] = []
         if self._has_summary and progress.view.is_over:
             lines = summary_lines(progress.view, self._area.size().columns, has_failures=False)
-        self._area.log(self._text(lines))
-        self._release()
+        with self._lock:
+            self._give_back([] if self._over.is_set() else self._text(lines))
 
     def abandon(self) -> None:
         """Give the rows back, unless that was done; a forked child has none."""
-        if self._is_over or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
             return
-        self._is_over = True
-        # The terminal may be gone.
-        with contextlib.suppress(OSError):
-            self._area.log([])
-        self._release()
+        self._over.set()
+        # While a terminal is paused by Ctrl-S, a frame waits in its write, and gives the rows back afterwards.
+        if self._lock.acquire(timeout=LOCK_DEADLINE):
+            try:
+                self._give_back([])
+            # The terminal is gone.
+            except OSError:
+                self._release()
+            finally:
+                self._lock.release()
+
+    def _give_back(self, log: list[str]) -> None:
+        if not self._is_released:
+            self._over.set()
+            self._area.log(log)
+            self._release()
 
     def _release(self) -> None:
+        self._is_released = True
         LivePainter.is_taken = False
         atexit.unregister(self.abandon)
         if self._guard is not None:
