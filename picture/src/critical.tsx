@@ -11,19 +11,19 @@ export function CriticalPath({ model, open }: Shown) {
   const { path, run } = model;
   if (path.length < 2) return null;
   const whole = Math.max(1, run.seconds * 1000);
-  const longest = [...path].sort((a, b) => lengthOf(b.step) - lengthOf(a.step)).slice(0, FIRST);
+  const longest = [...path].sort((a, b) => lengthOf(b) - lengthOf(a)).slice(0, FIRST);
   const shown = isWhole || path.length <= FIRST ? path : path.filter((one) => longest.includes(one));
   return (
     <div class="card critical">
       <h3>Critical path: {count(path.length, "step")}</h3>
       <p class="note">
-        Each step began when the one before it had ended; the last one ended the run.{" "}
+        Each step was ready when the one before it had ended; the last one ended the run.{" "}
         {model.shortest > 0 &&
           model.shortest < 0.95 * run.seconds &&
           `With a worker for each step at once, the run takes at least ${formatMs(model.shortest * 1000)}.`}
       </p>
       <ol>
-        {shown.map(({ step }) => (
+        {shown.map((step) => (
           <li key={step.index}>
             <button type="button" class="link" onClick={() => open(step)}>
               {step.key}

@@ -5,7 +5,7 @@ import type { Shown } from "./app";
 import { drawGraph } from "./graph_draw";
 import { countsOf, graphOf, type Item } from "./graph_items";
 import { HEIGHT, layOut, WIDTH } from "./graph_layout";
-import type { Model, Node } from "./model";
+import type { Model, Node, Step } from "./model";
 import { useRedraw } from "./redraw";
 import { ZoomButtons } from "./zoom";
 
@@ -32,13 +32,14 @@ export function GraphSection(shown: Shown) {
 
 interface CanvasProps {
   model: Model;
+  selected: Step | null;
   showNode: (node: Node) => void;
   groups: Set<string>;
   open: Set<string> | null;
   setOpen: (open: Set<string> | null) => void;
 }
 
-function Canvas({ model, showNode, groups, open, setOpen }: CanvasProps) {
+function Canvas({ model, selected, showNode, groups, open, setOpen }: CanvasProps) {
   const box = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
   const behaviour = useRef<ZoomBehavior<HTMLDivElement, unknown> | null>(null);
@@ -51,11 +52,10 @@ function Canvas({ model, showNode, groups, open, setOpen }: CanvasProps) {
   const layout = useMemo(() => layOut(graph.items), [model, open]);
   const fitted = width ? Math.min(1, (width - 20) / layout.width, (MOST_HEIGHT - 20) / layout.height) : 1;
   const height = Math.round(Math.max(120, Math.min(MOST_HEIGHT, layout.height * Math.max(fitted, 0.5) + 20)));
-  const current = chosen
-    ? graph.items[chosen.index]?.label === chosen.label
-      ? graph.items[chosen.index]
-      : null
-    : null;
+  // The step whose panel is open is marked, too, until an item is chosen here.
+  const opened = selected?.node ? (graph.itemOf.get(selected.node) ?? null) : null;
+  const kept = chosen ? graph.items[chosen.index] : undefined;
+  const current = kept && kept.label === chosen?.label ? kept : opened;
 
   const latest = useRef(current); // also before it is drawn: keys may come faster than frames
   latest.current = current;

@@ -80,7 +80,7 @@ function connect(model: Model, itemOf: Map<Node, Item>): void {
 function markPath(model: Model, itemOf: Map<Node, Item>): Set<string> {
   const edges = new Set<string>();
   let before: Item | undefined;
-  for (const { step } of model.path) {
+  for (const step of model.path) {
     const item = step.node ? itemOf.get(step.node) : undefined;
     if (item) item.isOnPath = true;
     if (item && before) edges.add(`${before.index},${item.index}`);

@@ -66,14 +66,16 @@ function byLevel(items: Item[]): Layout {
     const column = columns.get(level)!;
     const weight = new Map(column.map((item, index) => [item, centre(item, rank) ?? index]));
     column.sort((a, b) => weight.get(a)! - weight.get(b)!);
-    for (let start = 0; start < column.length; start += most) {
-      const part = column.slice(start, start + most);
+    // Parts of one height, not a full one and a rest.
+    const size = Math.ceil(column.length / Math.ceil(column.length / most));
+    for (let start = 0; start < column.length; start += size) {
+      const part = column.slice(start, start + size);
       const top = ((Math.min(tallest, most) - part.length) * (HEIGHT + GAP.y)) / 2;
       part.forEach((item, row) => {
         rank[item.index] = top / (HEIGHT + GAP.y) + row;
         places[item.index] = { x, y: 10 + top + row * (HEIGHT + GAP.y) };
       });
-      x += WIDTH + (start + most < column.length ? 16 : GAP.x);
+      x += WIDTH + (start + size < column.length ? 16 : GAP.x);
     }
   }
   return { places, bends: new Map(), ...extentOf(places) };

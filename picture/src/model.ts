@@ -160,7 +160,7 @@ export interface StepData {
 
 export interface Analysis {
   lanes: [executor: string, label: string, attempts: number[]][];
-  path: [step: number, waited: number][];
+  path: number[];
   shortest: number;
   hints: [kind: string, text: string, step: string | null][];
 }
@@ -200,7 +200,7 @@ export class Model {
   steps: Step[] = [];
   byKey = new Map<string, Step>();
   lanes: Lane[] = [];
-  path: { step: Step; waited: number }[] = [];
+  path: Step[] = [];
   hints: Analysis["hints"] = [];
   shortest = 0;
   textsCut = 0;
@@ -339,14 +339,14 @@ export class Model {
   }
 
   private analyse(analysis: Analysis): void {
-    for (const { step } of this.path) step.isOnPath = false;
+    for (const step of this.path) step.isOnPath = false;
     this.lanes = analysis.lanes.map(([executor, label, items]) => ({
       executor,
       label,
       attempts: items.flatMap((item) => this.steps[Math.floor(item / ATTEMPTS)]?.attempts[item % ATTEMPTS] ?? []),
     }));
-    this.path = analysis.path.map(([step, waited]) => ({ step: this.steps[step], waited }));
-    for (const { step } of this.path) step.isOnPath = true;
+    this.path = analysis.path.map((index) => this.steps[index]);
+    for (const step of this.path) step.isOnPath = true;
     this.hints = analysis.hints;
     this.shortest = analysis.shortest;
   }

@@ -7,7 +7,8 @@ import pytest
 from rivers._events.event import RunStarted, StepFailed, StepRetrying, StepStarted, StepSucceeded
 from rivers._record.header import FORMAT, RunHeader, StepHeader
 from rivers._record.view import RunView
-from rivers._report.critical_path import PathStep, critical_path, dependencies, shortest_ends, times_of
+from rivers._report.critical_path import critical_path, shortest_ends, times_of
+from rivers._report.dependencies import dependencies, ready_time
 from rivers._report.hints import RunFacts, format_seconds, hints_of
 from rivers._report.lanes import LaneItem, assign_lanes
 from rivers._report.phases import AttemptPhases, phases_of
@@ -102,6 +103,26 @@ def test_an_attempt_is_queued_from_the_end_of_its_delay() -> None:
     assert (3.0, 2.0, 1.0) == (times.queued, times.retried, times.work)
 
 
+def test_a_step_is_queued_from_the_end_of_what_it_waits_for() -> None:
+    """The time from the last end of its dependencies to its start is time in the queue, whoever kept it there."""
+    view = view_of(
+        StepHeader(key="a", executor=0, level=0),
+        StepHeader(key="b", executor=0, level=0),
+        StepHeader(key="c", executor=0, level=1, deps=(0, 1)),
+    )
+    for key, end in (("a", 102.0), ("b", 103.0)):
+        view.apply(started(key, 101.0))
+        assert ready_time(view, view.steps["c"]) is None
+        view.apply(StepSucceeded(run_id="r", time=end, step=key, attempt=1))
+    view.apply(started("c", 107.0))
+
+    ready = ready_time(view, view.steps["c"])
+    (phases,) = phases_of(view.steps["c"], 100.0, 109.0, ready)
+
+    assert 103.0 == ready == phases.begin
+    assert (4.0, 2.0) == (phases.queued, phases.run)
+
+
 # ---- the critical path ----------------------------------------------------------------------------------------------
 
 
@@ -110,12 +131,12 @@ def attempt(begin: float, run: float, queued: float = 0.0) -> list[AttemptPhases
 
 
 def test_the_critical_path_goes_back_from_the_last_end() -> None:
-    """The path is the chain of the latest ends, with the waits between them; a step without an attempt is not on it."""
+    """The path is the chain of the latest ends; a step without an attempt is not on it."""
     times = [times_of(attempt(0, 2)), times_of(attempt(0, 5)), times_of(attempt(6, 1)), None, times_of(attempt(0, 3))]
 
     path = critical_path(times, [(), (), (0, 1, 3), (), ()])
 
-    assert [PathStep(1, 0.0), PathStep(2, 1.0)] == path
+    assert [1, 2] == path
 
 
 def test_the_critical_path_of_nothing_is_empty() -> None:
@@ -142,9 +163,8 @@ def test_an_instance_waits_for_its_own_element() -> None:
     )
     for number, key in enumerate(("split", "a[1]", "a[2]", "b[2]", "b[1]", "merge")):
         view.apply(started(key, 101.0 + number))
-    keys = list(view.steps)
 
-    named = {key: {keys[index] for index in found} for key, found in zip(keys, dependencies(view), strict=True)}
+    named = {key: {dep.key for dep in dependencies(view, step)} for key, step in view.steps.items()}
 
     assert {
         "split": set(),
@@ -195,7 +215,6 @@ def facts(**changed: object) -> RunFacts:
         "without": {"slow": 90.0},
         "work": {"slow": 6.0},
         "before": 0.0,
-        "between": 0.0,
         "queued": 0.0,
         "retried": 0.0,
         "boot": 0.0,
@@ -212,7 +231,7 @@ def facts(**changed: object) -> RunFacts:
         ({"is_over": False, "shortest": 1.0}, []),
         ({"seconds": 0.01, "shortest": 0.001}, []),
         ({"shortest": 40.0, "without": {"slow": 35.0}, "queued": 60.0}, ["workers"]),
-        ({"shortest": 40.0, "without": {"slow": 35.0}, "before": 30.0, "between": 30.0}, ["before", "between"]),
+        ({"shortest": 40.0, "without": {"slow": 35.0}, "before": 30.0}, ["before"]),
         ({"without": {"slow": 30.0}, "work": {"slow": 80.0}}, ["step"]),
         ({"retried": 30.0, "boot": 20.0}, ["retries", "boot"]),
         ({"lanes": 8, "busy": 150.0}, ["idle"]),

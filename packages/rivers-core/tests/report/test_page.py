@@ -255,7 +255,7 @@ def test_the_record_of_a_real_run_is_shown(tmp_path: Path) -> None:
     assert "hello" in data["texts"]
     (failure,) = data["failures"]
     assert failure["frame"].endswith("in fails")
-    assert ["numbers", "fails"] == [list(view.steps)[index] for index, _ in data["analysis"]["path"]]
+    assert ["numbers", "fails"] == [list(view.steps)[index] for index in data["analysis"]["path"]]
 
 
 @rs.Asset(retry=rs.RetryPolicy(1))

@@ -6,14 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rivers._record.view import RunView
-from rivers._report.critical_path import (
-    PathStep,
-    StepTimes,
-    critical_path,
-    dependencies,
-    shortest_ends,
-    times_of,
-)
+from rivers._report.critical_path import StepTimes, critical_path, shortest_ends, times_of
+from rivers._report.dependencies import dependencies
 from rivers._report.hints import RunFacts, hints_of
 from rivers._report.lanes import Lane, LaneItem, assign_lanes
 from rivers._report.phases import AttemptPhases
@@ -30,13 +24,14 @@ def analyse(view: RunView, phases: Sequence[Sequence[AttemptPhases]], now: float
     """Return lanes, critical path and hints as plain data."""
     origin = view.started or now
     times = [times_of(attempts) for attempts in phases]
-    deps = dependencies(view)
+    indices = {key: index for index, key in enumerate(view.steps)}
+    deps = [tuple(indices[dep.key] for dep in dependencies(view, step)) for step in view.steps.values()]
     path = critical_path(times, deps)
     lanes = _lanes(view, phases)
     facts = _facts(view, times, deps, path, lanes, origin, max(0.0, now - origin))
     return {
         "lanes": [[lane.executor, lane.label, lane.items] for lane in lanes],
-        "path": [[one.step, round(one.waited, 3)] for one in path],
+        "path": path,
         "shortest": round(facts.shortest, 3),
         "hints": [[hint.kind, hint.text, hint.step] for hint in hints_of(facts)],
     }
@@ -55,7 +50,7 @@ def _facts(
     view: RunView,
     times: Sequence[StepTimes | None],
     deps: Sequence[tuple[int, ...]],
-    path: Sequence[PathStep],
+    path: Sequence[int],
     lanes: Sequence[Lane],
     origin: float,
     seconds: float,
@@ -64,8 +59,8 @@ def _facts(
     order = sorted(range(len(steps)), key=lambda i: header.level if (header := steps[i].header) is not None else 0)
     # A step that is retried takes its attempts' time also with a worker of its own.
     work = [0.0 if one is None else one.end - one.begin - one.queued for one in times]
-    on_path = [found for one in path if (found := times[one.step]) is not None]
-    candidates = sorted((one.step for one in path), key=lambda index: -work[index])[:MOST_CANDIDATES]
+    on_path = [found for index in path if (found := times[index]) is not None]
+    candidates = sorted(path, key=lambda index: -work[index])[:MOST_CANDIDATES]
     return RunFacts(
         seconds=seconds,
         # Nobody wants a run shorter that was killed or cancelled.
@@ -74,7 +69,6 @@ def _facts(
         without={steps[index].key: max(shortest_ends(work, deps, order, index), default=0.0) for index in candidates},
         work={steps[index].key: work[index] for index in candidates},
         before=max(0.0, on_path[0].begin - origin) if on_path else 0.0,
-        between=sum(one.waited for one in path),
         queued=sum(one.queued for one in on_path),
         retried=sum(one.retried for one in on_path),
         boot=sum(one.boot for one in on_path),

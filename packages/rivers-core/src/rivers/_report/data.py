@@ -20,6 +20,7 @@ from rivers._record.header import StepHeader
 from rivers._record.view import RunView, StepView, ViewState
 from rivers._report.analysis import analyse
 from rivers._report.bounds import Texts
+from rivers._report.dependencies import ready_time
 from rivers._report.details import Failures, add_logs, add_outputs
 from rivers._report.phases import AttemptPhases, phases_of
 
@@ -52,7 +53,7 @@ def page_data(view: RunView, now: float | None = None) -> Json:
 def all_phases(view: RunView, now: float) -> list[list[AttemptPhases]]:
     """Return the phases of the attempts of each step."""
     origin = view.started or now
-    return [phases_of(step, origin, now) for step in view.steps.values()]
+    return [phases_of(step, origin, now, ready_time(view, step)) for step in view.steps.values()]
 
 
 def _end_of(view: RunView, now: float | None) -> float:

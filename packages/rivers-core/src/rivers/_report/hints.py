@@ -17,7 +17,7 @@ WORTH = 0.1
 class RunFacts:
     """The time of a run in seconds: `shortest` with a worker for each step at once, the others on its critical path.
 
-    `before` passed until its first step was ready, `between` from the end of one step until the next was.
+    `before` passed until its first step was ready.
     `without` is `shortest` if a step took no time, and `work` the time that the step took, for the longest steps of
     the critical path.
     """
@@ -28,7 +28,6 @@ class RunFacts:
     without: dict[str, float]
     work: dict[str, float]
     before: float
-    between: float
     queued: float
     retried: float
     boot: float
@@ -67,12 +66,6 @@ def _hints(facts: RunFacts) -> Iterator[RunHint]:
         yield RunHint(
             "before",
             f"{format_seconds(facts.before)} passed before the first step was ready, while the executors were checked.",
-        )
-    if facts.between > WORTH * total:
-        yield RunHint(
-            "between",
-            f"{format_seconds(facts.between)} of the critical path passed between the end of a step and the begin of "
-            "the next.",
         )
     if facts.retried > WORTH * total:
         yield RunHint(

@@ -16,6 +16,7 @@ from rivers._record.redact import Redactor
 from rivers._record.view import RunView
 from rivers._report.analysis import analyse
 from rivers._report.data import Json, all_phases, page_data, run_data, step_data
+from rivers._report.dependencies import ready_time
 from rivers._report.live_http import PageServer
 from rivers._report.phases import phases_of
 from rivers._report.write import encode, page_html
@@ -92,7 +93,9 @@ class LiveRun:
             changed = sorted(index for index, at in self._changed.items() if at > version)
             steps = list(self._view.steps.values())
             origin = self._view.started or now
-            phases = {index: phases_of(steps[index], origin, now) for index in changed}
+            phases = {
+                index: phases_of(steps[index], origin, now, ready_time(self._view, steps[index])) for index in changed
+            }
             data: Json = {"run": run_data(self._view, now), **step_data(self._view, changed, phases)}
             analysis = self._analyse(now)
             if analysis is not None:

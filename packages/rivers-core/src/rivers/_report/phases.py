@@ -48,19 +48,21 @@ class AttemptPhases(NamedTuple):
         return self.start_up + self.load + self.run + self.store + self.rest
 
 
-def phases_of(step: StepView, origin: float, now: float) -> list[AttemptPhases]:
+def phases_of(step: StepView, origin: float, now: float, ready: float | None = None) -> list[AttemptPhases]:
     """Return the phases of each attempt of a step.
 
     No phase begins before `origin`, the start of the run, nor before the end of the attempt before it. A last attempt
     that has not ended is in its phase `run` until `now`. One whose times are not known takes none.
+    The first is queued from `ready` on, when all had ended that the step waits for.
     """
     found: list[AttemptPhases] = []
-    floor, ready = origin, None
+    floor = origin
     for attempt in step.attempts:
         is_open = attempt is step.attempts[-1] and attempt.started is not None
         # A run without a record has the times of the last attempts alone.
         phases = _phases(attempt, floor, now if is_open else floor)
-        # An executor that is busy may learn late that the delay is over: from then on the attempt was queued.
+        # An executor may keep an attempt for a worker of its own, and when it is busy it learns late that a delay is
+        # over: from the begin of both the attempt was queued.
         if ready is not None and floor <= ready < phases.begin:
             phases = phases._replace(begin=ready, queued=phases.queued + phases.begin - ready)
         found.append(phases)
