@@ -225,7 +225,9 @@ def test_report(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "Report: deep/run.html" in ended.out
     assert "printed by orders" in (project / "deep/run.html").read_text()
     assert [(project / "deep/run.html").as_uri()] == opened
-    assert (3, 0) == (cli("run", "shop", "-s", "orders", "--report", "shop.py/x").code, cli("runs").code)
+    refused = cli("run", "shop", "-s", "orders", "--report", "shop.py/x")
+    assert (3, True) == (refused.code, refused.err.startswith("error: cannot write the report shop.py/x: "))
+    assert 1 == cli("run", "shop", "--report", "shop.py/x").code
 
 
 def test_refused_by_the_executor(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

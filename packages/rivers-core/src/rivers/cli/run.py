@@ -17,7 +17,7 @@ from rivers._repository.observe import ClosableSink, Observe
 from rivers._repository.prepared_run import PreparedRun
 from rivers._terminal.choose import make_progress
 from rivers.cli.ending import ViewSink, print_end, print_warnings, write_picture
-from rivers.cli.errors import CommandError, ExitCode
+from rivers.cli.errors import CommandError, ExitCode, explain
 from rivers.cli.executor_options import parse_pairs
 from rivers.cli.inputs import check_inputs
 from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
@@ -89,17 +89,29 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
         answer(views[0].redactor.line(facts.encode()).decode())
     elif not request.quiet or code is not ExitCode.OK:
         print_end(lines, views[0], prepared.observers.record, has_progress=not request.quiet)
+    try:
+        _write_picture(request, views[0], prepared.observers.record, lines)
+    except CommandError as error:
+        # What happened to the steps counts more than the picture of it.
+        if code is ExitCode.OK:
+            raise
+        stderr()("\n".join(explain(error)))
+    return code
+
+
+def _write_picture(request: RunRequest, seen: ViewSink, record: Path | None, lines: Printer) -> None:
     output = request.report
+    # A live page is open already.
     is_opened = request.is_opened and not request.live
     if output is None and is_opened:
-        output = (prepared.observers.record or Path()) / "run.html"
-    if output is not None:
-        path = write_picture(views[0], prepared.observers.record, output)
-        if not request.quiet:
-            lines(f"Report: {path}")
-        if is_opened:
-            open_page(path)
-    return code
+        output = (record or Path()) / "run.html"
+    if output is None:
+        return
+    path = write_picture(seen, record, output)
+    if not request.quiet:
+        lines(f"Report: {path}")
+    if is_opened:
+        open_page(path)
 
 
 def _prepare(
