@@ -32,7 +32,10 @@ class RunLogs:
 
     def on_log(self, event: StepLog, context: Context) -> None:
         """Export a record or a printed line of an attempt."""
-        attributes: dict[str, object] = {"rivers.step.key": event.step, "rivers.attempt.number": event.attempt}
+        attributes: dict[str, object] = {
+            "rivers.step.key": self._redactor.text(event.step),
+            "rivers.attempt.number": event.attempt,
+        }
         # A convention: `log.iostream` has the same two names.
         attributes |= {"logger.name": event.logger} if event.stream == "log" else {"log.iostream": event.stream}
         self._emit(event.time, event.level, event.message, attributes, context)
@@ -41,7 +44,7 @@ class RunLogs:
         """Export a warning of the run."""
         attributes: dict[str, object] = {"logger.name": "rivers.run"}
         if event.step:
-            attributes["rivers.step.key"] = event.step
+            attributes["rivers.step.key"] = self._redactor.text(event.step)
         self._emit(event.time, logging.WARNING, event.message, attributes, context)
 
     def _emit(self, at: float, level: int, message: str, attributes: dict[str, object], context: Context) -> None:

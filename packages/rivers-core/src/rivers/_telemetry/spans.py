@@ -181,7 +181,7 @@ class RunSpans:
     def on_skipped(self, event: StepSkipped) -> None:
         """Record a step that does not run."""
         step = self._ended_early(event.step, event.time)
-        step.span.set_attribute("rivers.step.cause", event.cause)
+        step.span.set_attribute("rivers.step.cause", self._redactor.text(event.cause))
         self._close(event.step, "skip", event.time)
 
     def on_cancelled(self, event: StepCancelled) -> None:
