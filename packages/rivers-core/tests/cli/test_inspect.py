@@ -74,7 +74,7 @@ def test_validate(project: Path, cli: Cli) -> None:
     assert json.loads(cli("validate", "shop", "--json").out)["valid"]
     ended = cli("validate", "bad")
     assert 2 == ended.code
-    assert ended.err.startswith("error: asset 'a' (")
+    assert ended.err.startswith("error: asset 'a' (bad.py:2): ")
     ended = cli("validate", "bad", "--json")
     assert (2, "a") == (ended.code, json.loads(ended.out)["problems"][0]["asset"])
 

@@ -89,9 +89,11 @@ def explain(error: BaseException) -> list[str]:
 
 
 def _explain_problems(problems: Sequence[Problem]) -> list[str]:
+    # Locations are whole paths; those below the working directory are shorter without it.
+    here = os.path.join(Path.cwd(), "")
+    shown = [f"  {str(problem).replace(here, '')}" for problem in problems[:MOST_PROBLEMS]]
     if len(problems) == 1:
-        return [f"error: {problems[0]}"]
-    shown = [f"  {problem}" for problem in problems[:MOST_PROBLEMS]]
+        return [f"error: {shown[0].lstrip()}"]
     more = len(problems) - len(shown)
     return [f"error: {len(problems)} problems in the repository", *shown, *([f"  … and {more} more"] if more else [])]
 
