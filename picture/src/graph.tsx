@@ -6,6 +6,7 @@ import { drawGraph } from "./graph_draw";
 import { countsOf, graphOf, type Item } from "./graph_items";
 import { HEIGHT, layOut, WIDTH } from "./graph_layout";
 import type { Model, Node, Step } from "./model";
+import { useIsPrinting } from "./printing";
 import { useRedraw } from "./redraw";
 import { ZoomButtons } from "./zoom";
 
@@ -100,7 +101,9 @@ function Canvas({ model, selected, showNode, groups, open, setOpen }: CanvasProp
       target.on(".zoom", null);
     };
   }, []);
-  useEffect(() => fit(graph.items.length <= FEW ? READABLE : LEAST_SCALE), [fit]);
+  const isPrinting = useIsPrinting();
+  // On paper nothing can be moved into view.
+  useEffect(() => fit(graph.items.length <= FEW && !isPrinting ? READABLE : LEAST_SCALE), [fit, isPrinting]);
 
   const activate = (item: Item) => {
     if (!item.isGroup) showNode(item.nodes[0]);
