@@ -310,6 +310,23 @@ def test_the_published_roles_are_shown() -> None:
     ]
 
 
+def test_pages_begin_with_their_readers() -> None:
+    """A page's first paragraph says who needs it; the landing page says what rivers is."""
+    pages = {page: page.read_text(encoding="utf-8").split("\n\n")[1] for page in PAGES if page.name != "README.md"}
+    readers = re.compile(r"For (everyone|whoever|users|authors|newcomers)\b")
+
+    assert [ROOT / "docs/index.md"] == [page for page, paragraph in pages.items() if not readers.match(paragraph)]
+
+
+def test_links_to_elsewhere() -> None:
+    """Links that leave the site begin with https:// and name a host; mkdocs checks all others."""
+    targets = [target for page in PAGES for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))]
+    outside = [target for target in targets if re.match(r"[\w+.-]+:", target)]
+
+    assert len(outside) >= 3
+    assert [] == [target for target in outside if not re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/[^\s]*)?", target)]
+
+
 def test_every_page_is_in_the_navigation() -> None:
     """mkdocs.yml lists each page of docs/ once."""
     listed = re.findall(r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
