@@ -233,6 +233,7 @@ def facts(**changed: object) -> RunFacts:
         ({"shortest": 40.0, "without": {"slow": 35.0}, "queued": 60.0}, ["workers"]),
         ({"shortest": 40.0, "without": {"slow": 35.0}, "before": 30.0}, ["before"]),
         ({"without": {"slow": 30.0}, "work": {"slow": 80.0}}, ["step"]),
+        ({"without": {"slow": 30.0}, "boot": 60.0}, ["boot"]),
         ({"retried": 30.0, "boot": 20.0}, ["retries", "boot"]),
         ({"lanes": 8, "busy": 150.0}, ["idle"]),
         ({"lanes": 8, "busy": 150.0, "shortest": 50.0, "without": {"slow": 45.0}, "queued": 60.0}, ["workers"]),

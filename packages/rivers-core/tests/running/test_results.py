@@ -105,6 +105,7 @@ def test_step_report_fields() -> None:
     assert ("pays", "failed", "in_process", 1) == (report.step, report.state, report.executor, report.attempts)
     assert report.worker.startswith("pid ")
     assert report.timings.run > 0
+    assert 0 == report.timings.store
     assert report.failure is report.failures[-1]
     assert report.failure is not None
     assert "raise ERROR" in (report.failure.traceback or "")

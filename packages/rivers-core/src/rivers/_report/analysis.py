@@ -67,7 +67,9 @@ def _facts(
         is_over=view.status in ("success", "failure"),
         shortest=max(shortest_ends(work, deps, order), default=0.0),
         without={steps[index].key: max(shortest_ends(work, deps, order, index), default=0.0) for index in candidates},
-        work={steps[index].key: work[index] for index in candidates},
+        work={
+            steps[index].key: work[index] - found.boot for index in candidates if (found := times[index]) is not None
+        },
         before=max(0.0, on_path[0].begin - origin) if on_path else 0.0,
         queued=sum(one.queued for one in on_path),
         retried=sum(one.retried for one in on_path),

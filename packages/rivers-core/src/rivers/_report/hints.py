@@ -18,8 +18,8 @@ class RunFacts:
     """The time of a run in seconds: `shortest` with a worker for each step at once, the others on its critical path.
 
     `before` passed until its first step was ready.
-    `without` is `shortest` if a step took no time, and `work` the time that the step took, for the longest steps of
-    the critical path.
+    `without` is `shortest` if a step took no time, and `work` the time that the step took with a worker that has
+    started, for the longest steps of the critical path.
     """
 
     seconds: float
@@ -92,7 +92,7 @@ def _hints(facts: RunFacts) -> Iterator[RunHint]:
 
 def _steps(facts: RunFacts) -> Iterator[RunHint]:
     for key, seconds in facts.work.items():
-        saved = facts.shortest - facts.without[key]
+        saved = min(seconds, facts.shortest - facts.without[key])
         if saved > WORTH * facts.seconds:
             yield RunHint(
                 "step",

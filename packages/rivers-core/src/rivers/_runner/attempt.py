@@ -54,7 +54,7 @@ class RunningAttempt:
     `began`, `loaded` and `called` are the times of `time.perf_counter` when it began, had loaded its inputs and had
     called its body; 0.0 until then. It is `interruptible` while it loads inputs or runs its body. An interrupt that
     arrives while it is `emitting` an event is `interrupt_due` until the event is complete. Once one was raised the
-    attempt is `interrupted`, even if its body catches it.
+    attempt is `interrupted`, even if its body catches it. Its body has `returned` if it did not raise.
     """
 
     __slots__ = (
@@ -65,6 +65,7 @@ class RunningAttempt:
         "interrupted",
         "interruptible",
         "loaded",
+        "returned",
         "spec",
         "thread",
     )
@@ -72,16 +73,16 @@ class RunningAttempt:
     def __init__(self, spec: StepSpec) -> None:
         self.spec = spec
         self.thread = threading.get_ident()
-        self.interruptible = self.emitting = self.interrupt_due = self.interrupted = False
+        self.interruptible = self.emitting = self.interrupt_due = self.interrupted = self.returned = False
         self.loaded = self.called = 0.0
         self.began = time.perf_counter()
 
     def timings(self) -> Timings:
-        """Return the seconds that each phase took, the last one up to now."""
+        """Return the seconds that each phase took, the last one up to now. Nothing is stored of a body that raised."""
         now = time.perf_counter()
         loaded = self.loaded or now
         called = self.called or now
-        return Timings(load=loaded - self.began, run=called - loaded, store=now - called)
+        return Timings(load=loaded - self.began, run=called - loaded, store=now - called if self.returned else 0.0)
 
     def check_stored(self, stopped: bool, streams: Sequence[ValueStream]) -> None:
         """Check that the outputs may be stored.
@@ -91,6 +92,7 @@ class RunningAttempt:
             StoppedError: it was `stopped`.
             StepCancelledError: a stream that it read broke.
         """
+        self.returned = True
         timeout = self.spec.timeout
         if timeout is not None and self.called - self.loaded > timeout:
             raise OverdueError
