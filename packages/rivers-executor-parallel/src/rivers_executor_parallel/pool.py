@@ -367,7 +367,7 @@ class WorkerPool:
         new = max(0, kills - self._oom_kills) if kills is not None else None
         cancelled = any(assignment.is_cancelled for assignment in worker.assigned)
         if detail is None and worker.assigned:
-            detail = f"{time.monotonic() - worker.turn_began:.1f} s after its attempt had its turn"
+            detail = f"{time.monotonic() - worker.turn_began:.1f} s after it turned to the attempt"
         evidence = worker.collect_evidence(cancelled, new, self._memory.limit(), detail)
         if evidence.oom_kills:
             self._oom_kills += 1
