@@ -204,7 +204,7 @@ def prune(
     home: Home = None,
     verbose: Verbose = False,
 ) -> None:
-    """Delete old records; without options all but the newest 200 and 2 GiB, as each new run does."""
+    """Delete old records. Without options, keep the newest 200 and 2 GiB, as each new run does."""
     from rivers.cli.command import carry_out
     from rivers.cli.runs import prune_runs
 
@@ -212,12 +212,19 @@ def prune(
 
 
 @app.command()
-def show(run: RunId = None, home: Home = None, json: AsJson = False, verbose: Verbose = False) -> None:
+def show(
+    run: RunId = None,
+    home: Home = None,
+    json: AsJson = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print the whole tracebacks of steps, and of errors.")
+    ] = False,
+) -> None:
     """Print a recorded run. It has failures with your own lines of code, retries and the slowest steps."""
     from rivers.cli.command import carry_out
     from rivers.cli.show import show
 
-    raise typer.Exit(carry_out(lambda: show(run, home, json), verbose))
+    raise typer.Exit(carry_out(lambda: show(run, home, json, verbose), verbose))
 
 
 @app.command()

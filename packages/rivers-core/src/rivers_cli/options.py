@@ -119,7 +119,7 @@ Format = Annotated[str, typer.Option("--format", "-f", metavar="FORMAT", help="t
 RunId = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]",
+        metavar="RUN",
         help="The id of a run, its beginning, or the path of a record; else the newest.",
         autocompletion=complete_run,
     ),

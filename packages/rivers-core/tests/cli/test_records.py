@@ -98,6 +98,8 @@ def test_show(cli: Cli, record: Path) -> None:
         assert text in ended.out
     assert "failure" == json.loads(cli("show", record.name[:6], "--json").out)["status"]
     assert "failed" in cli("show", str(record / "events.jsonl")).out
+    assert "Traceback (most recent call last)" not in ended.out
+    assert "broken:\nTraceback (most recent call last)" in cli("show", "--verbose").out
 
 
 def test_narrow(cli: Cli, record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +108,9 @@ def test_narrow(cli: Cli, record: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     assert max(map(len, cli("show").out.splitlines())) <= 20
     assert max(map(len, cli("runs").out.splitlines())) <= 20
+    monkeypatch.setenv("COLUMNS", "60")
+    _, row = [line for line in cli("runs").out.splitlines() if "─" not in line]
+    assert record.name[:8] in row
 
 
 def test_damaged(cli: Cli, record: Path) -> None:

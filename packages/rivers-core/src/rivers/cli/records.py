@@ -32,9 +32,15 @@ def records_of(home: Path | None) -> RunRecords:
     return RunRecords(expand_home(named, HOME_VARIABLE) if named else DEFAULT_HOME)
 
 
-def started_text(started: float | None) -> str:
-    """Return a time for people, in the local zone."""
-    return datetime.fromtimestamp(started).astimezone().strftime("%Y-%m-%d %H:%M:%S") if started else ""
+def started_text(started: float | None, *, is_short: bool = False) -> str:
+    """Return a time for people, in the local zone; a short one is a time of today, or the date of another day."""
+    if not started:
+        return ""
+    moment = datetime.fromtimestamp(started).astimezone()
+    if not is_short:
+        return f"{moment:%Y-%m-%d %H:%M:%S}"
+    is_today = moment.date() == datetime.now(moment.tzinfo).date()
+    return f"{moment:%H:%M}" if is_today else f"{moment:%d %b}"
 
 
 def describe_record(folder: Path) -> dict[str, Any]:

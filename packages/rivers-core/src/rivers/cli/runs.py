@@ -18,6 +18,8 @@ from rivers.cli.tables import print_table
 __all__ = ["list_runs", "parse_age", "parse_size", "prune_runs"]
 
 MANY = 10**9
+WIDE = 76
+"""Columns from which a table has whole dates."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _STYLES = {"success": "green", "failure": "red", "lost": "red", "cancelled": "yellow", "running": "cyan"}
@@ -39,7 +41,7 @@ def list_runs(home: Path | None, limit: int, as_json: bool) -> ExitCode:
         (
             (one["run_id"][:SHORT_ID], "bold"),
             (one["status"], _STYLES.get(one["status"], "")),
-            started_text(one["started"]),
+            started_text(one["started"], is_short=printer.width < WIDE),
             duration(one["seconds"]) if one["seconds"] is not None else "",
             str(one["steps"]),
             clean(f"{one['repository']} {one['job'] or ''}".strip()),

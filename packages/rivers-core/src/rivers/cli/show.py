@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rivers._record.header import RunHeader
 from rivers._record.reader import DamagedLine, read_run
+from rivers._record.view import RunView, ViewState
 from rivers._terminal.summary import summary
 from rivers._terminal.text import clean, count_of, wrap
 from rivers.cli.errors import ExitCode
@@ -17,10 +18,13 @@ from rivers.cli.run_json import summarize
 __all__ = ["show", "warn_of_damage"]
 
 MOST_DAMAGED = 5
+MOST_TRACEBACKS = 10
 
 
-def show(run: str | None, home: Path | None, as_json: bool) -> ExitCode:
+def show(run: str | None, home: Path | None, as_json: bool, is_verbose: bool = False) -> ExitCode:
     """Print a recorded run: its end, failures with the user's frames, retries, the slowest steps.
+
+    A verbose one has the whole tracebacks of failed steps, too.
 
     Raises:
         RecordError: there is no such record, or it cannot be read.
@@ -35,6 +39,8 @@ def show(run: str | None, home: Path | None, as_json: bool) -> ExitCode:
         printer()
         if view.header is not None:
             print_header(printer, view.header)
+        if is_verbose:
+            print_tracebacks(printer, view)
     warn_of_damage(damaged)
     return ExitCode.OK
 
@@ -58,6 +64,23 @@ def print_header(printer: Printer, header: RunHeader) -> None:
         lines = wrap(clean(text), printer.width - 12) if text else []
         for number, line in enumerate(lines):
             printer(f"  {name if number == 0 else '':<10}{line}")
+
+
+def print_tracebacks(printer: Printer, view: RunView) -> None:
+    """Print the whole tracebacks of the last attempts of failed steps."""
+    failures = [
+        (step.key, step.last.failure)
+        for step in view.steps.values()
+        if step.state is ViewState.FAILED and step.last is not None and step.last.failure is not None
+    ]
+    for key, failure in failures[:MOST_TRACEBACKS]:
+        if failure.traceback:
+            printer()
+            printer(f"{clean(key)}:")
+            printer("\n".join(clean(line) for line in failure.traceback.rstrip().splitlines()))
+    if len(failures) > MOST_TRACEBACKS:
+        printer()
+        printer(f"{count_of(len(failures) - MOST_TRACEBACKS, 'more failed step')}: `rivers report` has all tracebacks")
 
 
 def warn_of_damage(damaged: list[DamagedLine]) -> None:
