@@ -94,8 +94,8 @@ def test_rows(progress: RunProgress) -> None:
         "1 failed, 1 retrying, 2 running, 1 starting, 4 waiting, 3 succeeded",
         "● graph/one                    2 of 4 done          1 failed, 1 running",
         "● train      kubernetes pod-7  running 17 s         epoch 3: loss 0.31",
-        "↻ weather    kubernetes        retry 2 of 3 in 4 s  ConnectionError: refused by ***",
         "○ score      kubernetes        starting 15 s        Unschedulable: 0/3 nodes are available",
+        "↻ weather    kubernetes        retry 2 of 3 in 4 s  ConnectionError: refused by ***",
         "  ready    index",
         "  waiting  graph/all  for graph/one",
     ] == to_text(draw(progress, 120.0, 100, 20)).splitlines()
@@ -161,6 +161,12 @@ def test_log_level() -> None:
 
 
 def test_estimates() -> None:
-    """An estimate is rounded as its exactness demands."""
+    """An estimate takes the rate of steps, without the start of workers, and is rounded as its exactness demands."""
+    progress = RunProgress(header(*(step(f"s{number}") for number in range(10))))
+    assert progress.estimate.seconds_left(progress.view, 400.0) is None
+    progress.take([started(f"s{number}", 500) for number in range(10)])
+    ends = [StepSucceeded(run_id="r", time=510, step=f"s{number}", attempt=1) for number in range(5)]
+    progress.take(ends)
+    assert 10.0 == progress.estimate.seconds_left(progress.view, 510.0), "from the first start, not that of the run"
     seconds = (0.2, 9, 33, 70, 4000, 9000)
     assert ["1 s", "9 s", "35 s", "1 min", "67 min", "2.5 h"] == [rough_duration(one) for one in seconds]

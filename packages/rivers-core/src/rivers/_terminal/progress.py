@@ -80,11 +80,14 @@ class RunProgress:
 
     def _index(self) -> None:
         now = self.view.last_time or 0.0
+        has_begun = self.estimate.began is not None
         for key in self.view.changed:
             step = self.view.steps[key]
+            if not has_begun and step.attempts and step.attempts[0].started is not None:
+                self.estimate.began = min(self.estimate.began or now, step.attempts[0].started)
             if step.state in ACTIVE:
                 if self._states.get(key) is not step.state:
-                    self.since[key] = step.last.started or now if step.last and not step.last.ended else now
+                    self.since[key] = _since(step) or now
                 self.active[key] = step
             elif self.active.pop(key, None) is not None:
                 del self.since[key]
@@ -120,23 +123,37 @@ class RunProgress:
         return counts is not None and counts[ViewState.SUCCEEDED] >= self.view.instance_count(key)
 
 
+def _since(step: StepView) -> float | None:
+    """Return when a step came into its state, None where no event of an attempt says it."""
+    if step.last is None or step.state is ViewState.STARTING:
+        return None
+    return step.last.started if step.state is ViewState.RUNNING else step.last.ended
+
+
 class Estimate:
-    """An estimate of the time that is left, from the rate at which steps ended lately."""
+    """An estimate of the time that is left, from the rate at which steps ended lately.
+
+    `began` is when the first step has started: before that, workers and pods start, which takes no longer for more
+    steps.
+    """
 
     WINDOW = 120.0
     LEAST_SECONDS = 3.0
     LEAST_STEPS = 3
 
     def __init__(self) -> None:
+        self.began: float | None = None
         self._samples: deque[tuple[float, int]] = deque()
 
     def seconds_left(self, view: RunView, now: float) -> float | None:
         """Return the seconds that are left, or None while too little is known; call it once a frame."""
         samples = self._samples
-        if not samples and view.started is not None:
-            samples.append((view.started, 0))
+        if self.began is None:
+            return None
+        if not samples:
+            samples.append((self.began, 0))
         # Ten samples a second would be as many as there are steps.
-        if not samples or now - samples[-1][0] >= 1:
+        if now - samples[-1][0] >= 1:
             samples.append((now, view.done))
         while len(samples) > 2 and now - samples[1][0] > self.WINDOW:
             samples.popleft()

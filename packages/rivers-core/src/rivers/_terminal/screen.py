@@ -106,7 +106,7 @@ def _choose(progress: RunProgress, now: float, room: int) -> tuple[list[_Row], C
 
 
 def _longest(progress: RunProgress, steps: list[StepView], count: int) -> list[StepView]:
-    return nsmallest(count, steps, key=lambda step: progress.since.get(step.key, 0.0))
+    return nsmallest(count, steps, key=lambda step: (progress.since.get(step.key, 0.0), step.key))
 
 
 def _is_active(counts: Counter[ViewState]) -> bool:
