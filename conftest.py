@@ -21,3 +21,11 @@ def pytest_configure(config: pytest.Config) -> None:
         f"the distribution `rivers` {other} is installed here: it is another project that owns the same import name as "
         "rivers-core.\n  → pip uninstall rivers, then install rivers-core again (its files may have been overwritten)"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the pages of the documentation more time: one may run a dozen programs, each of which starts workers."""
+    # Here, as test_docs.py is also a script that does not import pytest.
+    for item in items:
+        if item.path.name == "test_docs.py":
+            item.add_marker(pytest.mark.timeout(240))
