@@ -184,7 +184,8 @@ function Grid({ rows, order, setOrder, selected, open }: GridProps) {
   latest.current = current;
 
   useEffect(() => {
-    if (!focusNext.current) return;
+    // A key that came since has chosen another row, whose own drawing follows.
+    if (!focusNext.current || latest.current !== current) return;
     const row = box.current?.querySelector<HTMLElement>(`[data-row="${current}"]`);
     if (!row) return; // it is drawn after the list has scrolled
     focusNext.current = false;

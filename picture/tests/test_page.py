@@ -246,6 +246,19 @@ def test_all_is_reached_by_keyboard_alone(open_page: OpenPage) -> None:
     expect(page.get_by_text("1 of 7 groups unfolded")).to_be_visible()
 
 
+def test_keys_faster_than_frames_are_not_lost(open_page: OpenPage) -> None:
+    """Each key of a burst moves the row that has the focus by one."""
+    page = open_page("300")
+    page.locator(".body .row").first.focus()
+    press = "new KeyboardEvent('keydown', { key: 'ArrowDown', bubbles: true })"
+    for pause in ("Promise.resolve()", "new Promise(requestAnimationFrame)", "new Promise(done => setTimeout(done))"):
+        page.evaluate(
+            "async () => { for (let n = 0; n < 4; n++) {"
+            f" document.activeElement.dispatchEvent({press}); await {pause}; }} }}"
+        )
+    expect(page.locator(".body .row:focus")).to_have_attribute("aria-rowindex", "14")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("name", "mark"), [("300", ""), ("rich", "#step=clean_08"), ("rich", "#step=ingest_01")])
 def test_axe_finds_nothing_serious(open_page: OpenPage, name: str, mark: str, scheme: str) -> None:
