@@ -17,6 +17,7 @@ __all__ = ["NewsFeed"]
 MOST_FULL = 20
 MOST_LINES = 100
 MOST_INSTANCES = 3
+_NEWS = frozenset({RunWarning, StepFailed, StepLog, StepRetrying})
 
 
 class NewsFeed:
@@ -36,6 +37,9 @@ class NewsFeed:
         """Return the lines for these events, which `progress` has taken in."""
         lines: list[Line] = []
         for event in events:
+            # Most events are starts and ends of thousands of quick steps.
+            if type(event) not in _NEWS:
+                continue
             if isinstance(event, StepFailed):
                 lines += self._failure(progress, progress.view.steps[event.step], width)
             elif isinstance(event, RunWarning):

@@ -54,6 +54,8 @@ class RunProgress:
 
     def _without_old_logs(self, events: list[Event]) -> list[Event]:
         """Drop each log record that another one of its step follows: some bodies log a lot."""
+        if not any(type(event) is StepLog for event in events):
+            return events
         kept: list[Event] = []
         seen: set[str] = set()
         for event in reversed(events):
