@@ -12,11 +12,11 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line of this process; without the extra `cli` print how to install it and exit with 2."""
+    make_robust()
     missing = [name for name in ("typer", "rich", "yaml") if find_spec(name) is None]
     if missing:
         sys.stderr.write(f"rivers: the command line needs {', '.join(missing)}: pip install 'rivers-core[cli]'\n")
         raise SystemExit(2)
-    make_robust()
     # Only now: they are an optional extra.
     from rivers_cli.app import app
     from rivers_cli.arguments import expand_arguments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,6 +80,32 @@ def test_start_up(tmp_path: Path, arguments: list[str], slow: set[str]) -> None:
     )
 
     assert (0, "[]") == (ended.returncode, ended.stderr)
+
+
+@pytest.mark.parametrize(("executor", "closed"), [("in_process", "1>&-"), ("parallel", "0<&- 1>&- 2>&-")])
+def test_started_without_streams(tmp_path: Path, executor: str, closed: str) -> None:
+    """A program that was started without standard streams runs to its end, and no print gets into the record."""
+    write(tmp_path / "loud.py", PRINTS)
+    line = f"{shlex.join(program('run', 'loud.py', '-e', executor))} {closed}"
+    ended = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, capture_output=True, check=False, timeout=50)
+
+    assert (0, b"") == (ended.returncode, ended.stderr)
+    (record,) = (tmp_path / ".rivers/runs").iterdir()
+    view, damaged = read_run(record)
+    assert ("success", []) == (view.status, damaged)
+
+
+def test_full_stdout(tmp_path: Path) -> None:
+    """A run whose standard output is on a full disk warns once and goes on to its end."""
+    write(tmp_path / "loud.py", PRINTS)
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            program("run", "loud.py"), cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False, timeout=50
+        )
+
+    assert (0, b"warning: cannot write standard output: No space left on device\n") == (ended.returncode, ended.stderr)
+    (record,) = (tmp_path / ".rivers/runs").iterdir()
+    assert "success" == read_run(record)[0].status
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 4)])

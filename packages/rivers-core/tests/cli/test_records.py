@@ -125,10 +125,22 @@ def test_damaged(cli: Cli, record: Path) -> None:
     assert [2, len(lines) + 2, len(lines) + 3] == [int(line.split()[2]) for line in ended.err.splitlines()]
 
 
+def test_damaged_header(project: Path, cli: Cli, record: Path) -> None:
+    """Without its header a record is still shown, watched and drawn; the damage is named."""
+    (record / "header.json").write_bytes(b"")
+    for command in (["show"], ["report"], ["logs", "loud"]):
+        ended = cli(*command)
+        assert 0 == ended.code
+        assert ended.err.startswith("warning: .rivers/runs/")
+        assert "header.json is no header of a run: Input data was truncated" in ended.err
+    assert "failed" in cli("watch").out
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [
         ("ffff", "no recorded run 'ffff' in .rivers/runs"),
+        ("f" * 5000, "no recorded run 'fffff"),
         ("foreign.jsonl", "foreign.jsonl holds no event of a run: line 1: "),
         ("empty.jsonl", "empty.jsonl holds no event of a run: it is empty"),
     ],

@@ -188,6 +188,7 @@ def test_config(project: Path, cli: Cli) -> None:
         ("[1]", "c.yaml: expected a mapping of asset names, not [1]"),
         ("1: {}", "c.yaml: invalid name 1: expected the name of an asset in quotes"),
         ("orders: {limit: 3\nx", "c.yaml:2: invalid YAML: "),
+        ("[" * 3000, "c.yaml: expected a mapping of asset names: it is nested too deeply"),
     ],
 )
 def test_wrong_config(project: Path, cli: Cli, text: str, message: str) -> None:
@@ -213,6 +214,23 @@ def test_env_file(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert "mine b c\n" in cli("run", "reads", "--env-file", "env").out
     assert "b c" == os.environ.pop("SHOP_B")
+
+
+@pytest.mark.parametrize("line", ["not a variable?", "=3", 'A="no end', "A=a\0b"])
+def test_wrong_env_file(project: Path, cli: Cli, line: str) -> None:
+    """A line of an --env-file that is no variable is refused with its number, and is not shown."""
+    write(project / "env", f"SHOP_A=1\n{line}\n")
+    ended = cli("run", "shop", "--env-file", "env")
+
+    assert (2, "error: env:2: expected NAME=value\n") == (ended.code, ended.err)
+    assert "SHOP_A" not in os.environ
+
+
+def test_no_frame_of_a_library(cli: Cli) -> None:
+    """An error of rivers without the user's own code has no frame: the standard library's would mislead."""
+    ended = cli("run", "shop", "-e", "parallel", "--set", "max_workers=0")
+
+    assert "dataclasses.py" not in ended.err
 
 
 def test_report(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

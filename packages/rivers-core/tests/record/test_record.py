@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -210,6 +212,52 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "header.json").write_text("[]")
     with pytest.raises(rs.exceptions.RecordError, match="no header of a run"):
         read_header(tmp_path)
+
+
+def test_impossible_times_are_damage(folder: Path) -> None:
+    """An event whose time no calendar has is damage: every reader shows times as dates."""
+    path = folder / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    strange = [re.sub(rb'"time":[0-9.]+', b'"time":' + time, lines[-2]) for time in (b"1e300", b"-5")]
+    path.write_bytes(b"".join([lines[0], *strange, *lines[1:]]))
+    view, damaged = read_run(folder)
+
+    assert "failure" == view.status
+    assert [2, 3] == [line.number for line in damaged]
+
+
+def test_long_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line without an end is given up, and what comes after it is read: a file of zeros takes no memory."""
+    monkeypatch.setattr("rivers._record.reader.MAX_LINE", 2 * 2**20)
+    path = folder / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"\0" * 5 * 2**20, b"\n", *lines[1:]]))
+    view, damaged = read_run(folder)
+
+    assert "failure" == view.status
+    assert [(2, "the line is longer than 2 MiB")] == [(line.number, line.problem) for line in damaged]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("started", 1e300, "invalid started=1e+300"),
+        ("executor", 7, "has the executor 7, and there are 1"),
+        ("deps", [99], "refers to the step 99"),
+        ("mapped_over", -1, "refers to the step -1"),
+    ],
+)
+def test_impossible_header(folder: Path, field: str, value: object, message: str) -> None:
+    """A header that refers to what it does not have is damage."""
+    path = folder / "header.json"
+    header = json.loads(path.read_bytes())
+    (header if field in header else header["steps"][0])[field] = value
+    path.write_text(json.dumps(header))
+    with pytest.raises(rs.exceptions.RecordError, match=re.escape(message)):
+        read_header(folder)
+
+    view, damaged = read_run(folder)
+    assert ("failure", None, [0]) == (view.status, view.header, [line.number for line in damaged])
 
 
 def test_runs_are_found(tmp_path: Path) -> None:

@@ -15,16 +15,32 @@ from rivers._record.header import FORMAT, RunHeader
 from rivers._record.view import RunView
 from rivers.exceptions import RecordError
 
-__all__ = ["EVENTS_FILE", "HEADER_FILE", "DamagedLine", "EventReader", "is_being_written", "read_header", "read_run"]
+__all__ = [
+    "EVENTS_FILE",
+    "HEADER_FILE",
+    "DamagedLine",
+    "EventReader",
+    "is_being_written",
+    "read_header",
+    "read_run",
+    "try_header",
+]
 
 EVENTS_FILE = "events.jsonl"
 HEADER_FILE = "header.json"
 MAX_HEADER = 256 * 2**20
 """Bytes of a header that are read: 50,000 steps have 10 MB."""
+MAX_LINE = 64 * 2**20
+"""Bytes of a line that are kept until its end is there."""
+MAX_TIME = 253402300799.0
+"""Seconds since the epoch: the end of the year 9999, the last one that Python can name."""
 
 
 class DamagedLine(msgspec.Struct, frozen=True):
-    """A line of an events file that holds no event that this version knows; `number` counts from 1."""
+    """A line of an events file that holds no event that this version knows; `number` counts from 1.
+
+    The number 0 stands for the header.
+    """
 
     number: int
     problem: str
@@ -44,6 +60,7 @@ class EventReader:
         self.damaged: list[DamagedLine] = []
         self.lines = 0
         self._rest = b""
+        self._is_skipping = False
         self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
         try:
             self._file: IO[bytes] = path.open("rb")
@@ -57,13 +74,26 @@ class EventReader:
         *lines, self._rest = (self._rest + self._file.read(limit)).split(b"\n")
         for line in lines:
             self.lines += 1
-            if not line.strip():
-                continue
-            try:
-                events.append(self._decoder.decode(line))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self.damaged.append(DamagedLine(self.lines, str(error)))
+            if self._is_skipping:
+                # The end of a line that was given up.
+                self._is_skipping = False
+            elif line.strip():
+                try:
+                    events.append(self._decode(line))
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    self.damaged.append(DamagedLine(self.lines, str(error)))
+        if len(self._rest) > MAX_LINE and not self._is_skipping:
+            self._is_skipping = True
+            self.damaged.append(DamagedLine(self.lines + 1, f"the line is longer than {MAX_LINE // 2**20} MiB"))
+        if self._is_skipping:
+            self._rest = b""
         return events
+
+    def _decode(self, line: bytes) -> Event:
+        event = self._decoder.decode(line)
+        if not 0 <= event.time <= MAX_TIME:
+            raise msgspec.ValidationError(f"invalid time {event.time!r}: expected seconds since the epoch")
+        return event
 
     def read_all(self) -> list[Event]:
         """Return all events up to the present end of the file, and count an unfinished last line as damaged."""
@@ -89,20 +119,47 @@ def read_header(folder: Path) -> RunHeader | None:
     Raises:
         RecordError: the file holds something else, or a newer format.
     """
+    header, damage = try_header(folder)
+    for line in damage:
+        raise RecordError(line.problem)
+    return header
+
+
+def try_header(folder: Path) -> tuple[RunHeader | None, list[DamagedLine]]:
+    """Return the header of a record, or what is wrong with it: the events alone show most of a run.
+
+    Raises:
+        RecordError: it has a newer format.
+    """
     path = folder / HEADER_FILE
     try:
         with path.open("rb") as file:
             header = msgspec.json.decode(file.read(MAX_HEADER), type=RunHeader)
     except FileNotFoundError:
-        return None
+        return None, []
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is no header of a run: {error}") from error
+        return None, [DamagedLine(0, f"{path} is no header of a run: {error}")]
     if header.format > FORMAT:
         raise RecordError(
             f"{path} has format {header.format}, and this version of rivers reads up to {FORMAT}",
             hint="install a newer rivers-core",
         )
-    return header
+    problem = _problem_of(header)
+    return (header, []) if problem is None else (None, [DamagedLine(0, f"{path} is no header of a run: {problem}")])
+
+
+def _problem_of(header: RunHeader) -> str | None:
+    """Return what readers of a header rely on and do not find in it, None if all is well."""
+    if not 0 <= header.started <= MAX_TIME:
+        return f"invalid started={header.started!r}: expected seconds since the epoch"
+    executors, steps = range(len(header.executors)), range(len(header.steps))
+    for step in header.steps:
+        if step.executor not in executors:
+            return f"step {step.key!r} has the executor {step.executor}, and there are {len(executors)}"
+        wrong = next((index for index in (*step.deps, step.mapped_over or 0) if index not in steps), None)
+        if wrong is not None:
+            return f"step {step.key!r} refers to the step {wrong}, and there are {len(steps)}"
+    return None
 
 
 def read_run(path: Path, *, keeps_logs: bool = True) -> tuple[RunView, list[DamagedLine]]:
@@ -119,7 +176,7 @@ def read_run(path: Path, *, keeps_logs: bool = True) -> tuple[RunView, list[Dama
         events = reader.read_all()
     finally:
         reader.close()
-    header = read_header(events_path.parent)
+    header, header_damage = try_header(events_path.parent)
     # With a header it is the record of a run whose process was killed at once, or has just begun.
     if not events and (reader.damaged or (header is None and not is_written)):
         first = next((f"line {line.number}: {line.problem}" for line in reader.damaged), "it is empty")
@@ -135,7 +192,7 @@ def read_run(path: Path, *, keeps_logs: bool = True) -> tuple[RunView, list[Dama
             view.apply(event)
     if not is_written:
         view.end_without_word()
-    return view, reader.damaged
+    return view, [*header_damage, *reader.damaged]
 
 
 def is_being_written(path: Path) -> bool:

@@ -55,7 +55,7 @@ class RunRecords:
                 )
             return folders[0]
         path = Path(run).expanduser()
-        if (path / EVENTS_FILE).is_file() or (path.is_file() and path.suffix == ".jsonl"):
+        if _is_record(path):
             return path
         found = [folder for folder in folders if folder.name.startswith(run)]
         if len(found) == 1:
@@ -106,3 +106,11 @@ class RunRecords:
             except OSError:
                 continue
             yield _Record(folder, stat.st_mtime, size)
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        return (path / EVENTS_FILE).is_file() or (path.is_file() and path.suffix == ".jsonl")
+    except OSError:
+        # It is too long for a path, or lies in a folder of somebody else.
+        return False

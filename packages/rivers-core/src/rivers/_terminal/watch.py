@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from rivers._events.event import Event, RunWarning
-from rivers._record.reader import EVENTS_FILE, DamagedLine, EventReader, is_being_written, read_header
+from rivers._record.reader import EVENTS_FILE, DamagedLine, EventReader, is_being_written, try_header
 from rivers._record.view import RunView
 from rivers._terminal.choose import choose_painter
 from rivers._terminal.progress import RunProgress
@@ -31,7 +31,7 @@ def watch(path: Path, stream: TextIO | None = None, *, log_level: int | None = N
     events_path = path / EVENTS_FILE if path.is_dir() else path
     reader = EventReader(events_path)
     try:
-        progress = RunProgress(read_header(events_path.parent), log_level=log_level)
+        progress = RunProgress(try_header(events_path.parent)[0], log_level=log_level)
         painter = choose_painter(stream)
         try:
             _follow(reader, progress, painter)

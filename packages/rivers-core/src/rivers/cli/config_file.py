@@ -41,6 +41,8 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         number = mark.line + 1 if mark is not None else 1
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise CommandError(f"{path}:{number}: invalid YAML: {problem}", at=_line(text, number)) from None
+    except RecursionError:
+        raise CommandError(f"{path}: expected a mapping of asset names: it is nested too deeply", hint=HINT) from None
     if given is None:
         return {}
     if not isinstance(given, dict):

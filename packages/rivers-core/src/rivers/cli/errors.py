@@ -80,7 +80,7 @@ def explain(error: BaseException) -> list[str]:
         return [line for line in lines if line]
     if isinstance(error, GraphValidationError):
         return _explain_problems(error.problems)
-    frame = user_frame(error)
+    frame = user_frame(error, has_libraries=not isinstance(error, RiversError))
     if isinstance(error, RiversError):
         lines = [f"error: {error.message}", f"  {frame}" if frame else "", _hint(error.hint)]
         return [line for line in lines if line]
@@ -102,11 +102,11 @@ def _hint(hint: str | None) -> str:
     return f"  → {hint}" if hint else ""
 
 
-def user_frame(error: BaseException) -> str | None:
+def user_frame(error: BaseException, *, has_libraries: bool = True) -> str | None:
     """Return `file:line, in function: source line` of the last frame in the user's own code; None without one.
 
     Frames of rivers, of the standard library and of installed packages are not the user's. Without any other frame the
-    last one of an installed package is returned.
+    last one of an installed package is returned, unless `has_libraries` is false.
     """
     # Its traceback ends in importlib: the file is known to the error alone.
     if isinstance(error, SyntaxError) and error.filename:
@@ -115,7 +115,7 @@ def user_frame(error: BaseException) -> str | None:
     frames = list(_frames(error))
     # The last one: a mistake is where the user's code calls a library, and rarely in the library.
     own = [frame for frame in frames if not frame[0].startswith(_LIBRARIES)]
-    found = (own or frames)[-1:]
+    found = (own or (frames if has_libraries else []))[-1:]
     if not found:
         return None
     filename, line, function = found[0]

@@ -18,13 +18,14 @@ from rivers._events.event import (
     StepStarted,
     StepSucceeded,
 )
-from rivers._record.reader import EVENTS_FILE, EventReader, is_being_written, read_header, read_run
+from rivers._record.reader import EVENTS_FILE, EventReader, is_being_written, read_run, try_header
 from rivers._record.runs import RunRecords
 from rivers._terminal.text import clean
 from rivers._terminal.watch import watch as watch_record
 from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.printer import Printer, stderr, stdout
 from rivers.cli.records import SHORT_ID, describe_record, last_event, records_of
+from rivers.cli.show import warn_of_damage
 
 __all__ = ["logs", "watch"]
 
@@ -59,7 +60,7 @@ def logs(run: str | None, step: str, home: Path | None, is_followed: bool) -> Ex
     path = records_of(home).find(run)
     check_record(path)
     events_path = path / EVENTS_FILE if path.is_dir() else path
-    header = read_header(events_path.parent)
+    header, header_damage = try_header(events_path.parent)
     printer = StepLogPrinter(step, stdout())
     known = {planned.key: None for planned in header.steps} if header is not None else {}
     reader = EventReader(events_path)
@@ -78,6 +79,7 @@ def logs(run: str | None, step: str, home: Path | None, is_followed: bool) -> Ex
         names = [name for name in known if name]
         hint = f"it has {', '.join(names[:10])}{', …' if len(names) > 10 else ''}" if names else None
         raise CommandError(f"no step {step!r} in the run{did_you_mean(step, names)}", hint=hint)
+    warn_of_damage([*header_damage, *reader.damaged])
     if not printer.has_logs:
         stderr()(f"{step} has logged nothing")
     return ExitCode.OK

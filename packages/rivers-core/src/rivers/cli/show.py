@@ -87,6 +87,7 @@ def warn_of_damage(damaged: list[DamagedLine]) -> None:
     """Print the lines of a record that could not be read to standard error."""
     printer = stderr()
     for line in damaged[:MOST_DAMAGED]:
-        printer(f"warning: line {line.number} of the events cannot be read: {clean(line.problem)}")
+        which = f"line {line.number} of the events cannot be read: " if line.number else ""
+        printer(f"warning: {which}{clean(line.problem)}")
     if len(damaged) > MOST_DAMAGED:
         printer(f"warning: {count_of(len(damaged) - MOST_DAMAGED, 'more line')} cannot be read")
