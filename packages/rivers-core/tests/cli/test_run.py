@@ -117,6 +117,7 @@ def test_wrong_options(project: Path, cli: Cli, options: list[str], message: str
     assert 2 == ended.code
     assert ended.err.startswith(f"error: {message}")
     assert len(ended.err.splitlines()) <= 3
+    assert "dataclasses.py" not in ended.err
     assert not (project / ".rivers").exists()
 
 

@@ -93,7 +93,7 @@ def set_fields(executor: Executor, settings: Mapping[str, str]) -> Executor:
     values: dict[str, Any] = {}
     for name, text in settings.items():
         if name not in fields:
-            known = f"its fields are {', '.join(fields)}" if fields else "it has no fields"
+            known = f"its fields are {', '.join(fields)}" if fields else "it has no fields; --executor chooses another"
             raise CommandError(
                 f"invalid --set {name}: the executor {executor.kind!r} has no such field{did_you_mean(name, fields)}",
                 hint=known,
