@@ -118,6 +118,7 @@ def test_wrong_options(project: Path, cli: Cli, options: list[str], message: str
     assert ended.err.startswith(f"error: {message}")
     assert len(ended.err.splitlines()) <= 3
     assert "dataclasses.py" not in ended.err
+    assert "pathlib.py" not in cli("validate", "x" * 300 + ".py").err
     assert not (project / ".rivers").exists()
 
 
@@ -232,6 +233,7 @@ def test_no_frame_of_a_library(cli: Cli) -> None:
     ended = cli("run", "shop", "-e", "parallel", "--set", "max_workers=0")
 
     assert "dataclasses.py" not in ended.err
+    assert "pathlib.py" not in cli("validate", "x" * 300 + ".py").err
 
 
 def test_report(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

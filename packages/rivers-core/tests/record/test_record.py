@@ -365,6 +365,16 @@ assert len(result.steps) == 8, result
 """
 
 
+def test_unreadable_home(tmp_path: Path) -> None:
+    """A run whose home cannot even be looked into goes on with one warning; a list of its records is refused."""
+    home = tmp_path / ("x" * 300)
+    with pytest.warns(RuntimeWarning, match="File name too long") as caught:
+        assert REPOSITORY.materialize("numbers", record=home).success
+    assert 1 == len(caught)
+    with pytest.raises(rs.exceptions.RecordError, match=r"cannot read the records in .*: File name too long"):
+        RunRecords(home).folders()
+
+
 def test_full_disk(tmp_path: Path) -> None:
     """When the disk is full in mid-run the run goes on, with one warning, and all earlier events can be read."""
     # A limit of the file's size: the write that reaches it is cut short as on a full disk, and the next one fails.

@@ -118,6 +118,19 @@ def forked() -> None:
     rs.CodeRepository(assets=[fork]).materialize(progress=True)
 
 
+def silenced() -> None:
+    """Change the terminal in a body, as a program that asks for a password does when it is killed."""
+
+    @rs.Asset
+    def silence() -> int:
+        subprocess.run(["stty", "-echo", "raw"], check=True)
+        time.sleep(0.3)
+        wait_for_go()
+        return 1
+
+    rs.CodeRepository(assets=[silence]).materialize(progress=True)
+
+
 def raised() -> None:
     repository().materialize("broken", include_upstream=True, progress=True)
 

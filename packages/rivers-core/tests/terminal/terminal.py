@@ -66,6 +66,11 @@ class Terminal:
         return True
 
     @property
+    def echoes(self) -> bool:
+        """Whether the terminal shows what a person types."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+
+    @property
     def lines(self) -> list[str]:
         """The lines of the screen."""
         return [line.rstrip() for line in self.screen.display]

@@ -152,6 +152,18 @@ def test_forked_child(go: Path) -> None:
         assert 1 == "\n".join(terminal.scrollback).count("✓ Run")
 
 
+def test_modes_of_the_terminal(go: Path) -> None:
+    """What a body has changed in the terminal's modes is undone before the summary."""
+    with run_program("silenced", RIVERS_TEST_GO=str(go)) as terminal:
+        terminal.wait_for("● silence")
+        terminal.read(0.3)
+        assert not terminal.echoes
+        go.touch()
+        assert 0 == terminal.finish()
+        assert terminal.echoes
+        assert any(line.startswith("✓ Run") for line in terminal.lines)
+
+
 def test_variable(go: Path) -> None:
     """RIVERS_PROGRESS shows every run, also a submitted one; without it nothing is written."""
     go.touch()

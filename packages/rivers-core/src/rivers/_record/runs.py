@@ -26,7 +26,11 @@ class _Record:
 
 
 class RunRecords:
-    """The records below a home folder: `<home>/runs/<run id>/`."""
+    """The records below a home folder: `<home>/runs/<run id>/`.
+
+    Raises:
+        RecordError: from methods that look for records, the folder cannot be read.
+    """
 
     def __init__(self, home: str | Path = DEFAULT_HOME) -> None:
         self.home = Path(home).expanduser()
@@ -97,6 +101,8 @@ class RunRecords:
             folders = list(self.folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return
+        except OSError as error:
+            raise RecordError(f"cannot read the records in {self.folder}: {error.strerror}") from error
         for folder in folders:
             try:
                 # Only what has the file of a record: nothing else in that folder may be deleted.

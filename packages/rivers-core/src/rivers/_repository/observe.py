@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from rivers._record.recorder import RunRecorder
 from rivers._record.redact import Redactor, secrets_of
 from rivers._record.runs import DEFAULT_HOME, RunRecords
 from rivers._telemetry.activation import wanted_telemetry
-from rivers.exceptions import ConfigurationError
+from rivers.exceptions import ConfigurationError, RecordError
 from rivers.protocol.spec import TraceContext
 
 __all__ = ["HOME_VARIABLE", "PROGRESS_VARIABLE", "Observe", "Observers", "Record", "check_progress", "check_record"]
@@ -78,7 +79,9 @@ class Observers:
             described = self.describe()
             if home is not None:
                 records = RunRecords(home)
-                records.prune()
+                # A folder that cannot be read cannot be written either, of which the recorder warns.
+                with contextlib.suppress(RecordError):
+                    records.prune()
                 self.record = records.folder_of(described.run_id)
                 self._own.append(RunRecorder(self.record, described, redactor))
             self._own += [make(described, redactor) for make in makers]

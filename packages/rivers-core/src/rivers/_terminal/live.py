@@ -15,6 +15,7 @@ from rivers._terminal.spans import Line, to_text
 from rivers._terminal.summary import summary_lines
 from rivers._terminal.terminal_area import GIVE_BACK, TerminalArea
 from rivers._terminal.terminal_guard import TerminalGuard
+from rivers._terminal.terminal_modes import TerminalModes
 
 __all__ = ["LEAST_ROWS", "LivePainter"]
 
@@ -35,6 +36,7 @@ class LivePainter:
     def __init__(self, descriptor: int, *, unicode: bool = True, color: bool = True, has_summary: bool = True) -> None:
         self._descriptor = descriptor
         self._area = TerminalArea(descriptor)
+        self._modes = TerminalModes(descriptor)
         self._unicode = unicode
         self._color = color
         self._has_summary = has_summary
@@ -91,6 +93,7 @@ class LivePainter:
     def _give_back(self, log: list[str]) -> None:
         if not self._is_released:
             self._over.set()
+            self._modes.restore()
             self._area.log(log)
             self._release()
 

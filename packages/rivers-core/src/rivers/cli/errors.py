@@ -80,7 +80,7 @@ def explain(error: BaseException) -> list[str]:
         return [line for line in lines if line]
     if isinstance(error, GraphValidationError):
         return _explain_problems(error.problems)
-    frame = user_frame(error, has_libraries=not isinstance(error, RiversError))
+    frame = user_frame(error, has_libraries=not isinstance(error, RiversError | OSError))
     if isinstance(error, RiversError):
         lines = [f"error: {error.message}", f"  {frame}" if frame else "", _hint(error.hint)]
         return [line for line in lines if line]

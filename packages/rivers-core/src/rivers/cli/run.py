@@ -79,7 +79,7 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
         lines(f"nothing to retry: every step of run {chosen.retry_of[:SHORT_ID]} that was chosen succeeded")
         return ExitCode.OK
     if chosen.names is not None:
-        check_inputs(chosen.repository, chosen.plan)
+        check_inputs(chosen.repository, chosen.plan, is_retry=chosen.retry_of is not None)
     views: list[ViewSink] = []
     with chosen.repository:
         prepared = _prepare(request, chosen, _sinks(request, lines, level, views))
