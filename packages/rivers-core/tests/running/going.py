@@ -11,6 +11,8 @@ import rivers as rs
 from rivers._executor.drive import RunLoop  # a run whose grace can be chosen
 from rivers._executor.registry import backend_for
 from rivers._executor.run_options import RunOptions
+from rivers._record.header import RunHeader
+from rivers._record.redact import Redactor
 from rivers._repository.run import make_result
 from rivers.exceptions import GraphValidationError
 
@@ -63,4 +65,5 @@ class Going:
         assert self.refused is None, self.refused
         while not self._told.empty():
             self.events.append(self._told.get())
-        return make_result(self.loop.plan, self.loop)[0]
+        header = RunHeader(format=0, run_id=self.loop.run_id, started=0.0)
+        return make_result(self.loop.plan, self.loop, None, lambda: (header, Redactor(())))[0]
