@@ -23,6 +23,9 @@ def record_of(folder: Path) -> Path:
     return record
 
 
+EMPTY = "repo = rs.CodeRepository([])\n"
+
+
 def test_good_run(project: Path, cli: Cli) -> None:
     """A run of good assets ends with 0, prints its steps, and leaves a record in .rivers."""
     ended = cli("run", "shop", "--job", "good", "--tag", "by=me")
@@ -234,6 +237,20 @@ def test_no_frame_of_a_library(cli: Cli) -> None:
 
     assert "dataclasses.py" not in ended.err
     assert "pathlib.py" not in cli("validate", "x" * 300 + ".py").err
+
+
+def test_errors_and_warnings_are_masked(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message of an error and of a warning has no secrets and no control characters, an error's also one line."""
+    monkeypatch.setenv("SHOP_TOKEN", "hush-hush")
+    text = "'\\x1b[31mred ' + os.environ['SHOP_TOKEN'] + '\\nmore' * 50"
+    write(project / "raises.py", f"import os\nraise ValueError({text})\n")
+    write(project / "warns.py", f"import os, warnings\nimport rivers as rs\nwarnings.warn({text})\n{EMPTY}")
+    ended = cli("run", "raises")
+
+    assert "error: cannot import raises: ValueError: red *** …" == ended.err.splitlines()[0]
+    assert len(ended.err.splitlines()) <= 3
+    assert cli("run", "warns").err.startswith("warning: red ***\nmore")
+    assert "hush" not in cli("run", "raises", "--verbose").err
 
 
 def test_report(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

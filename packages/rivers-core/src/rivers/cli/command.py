@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 
+from rivers._record.redact import Redactor, secrets_of
 from rivers._terminal.spans import Line, Span, line_of, to_text
 from rivers._terminal.text import clean
 from rivers.cli.errors import ExitCode, exit_code_of, explain
@@ -21,10 +23,10 @@ def carry_out(command: Callable[[], int | None], is_verbose: bool = False) -> in
         stderr()("interrupted")
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - whatever a user's module or an executor raises becomes three lines
-        printer = stderr()
+        printer, redactor = stderr(), Redactor(secrets_of((), os.environ))
         if is_verbose:
-            printer("".join(traceback.format_exception(error)).rstrip())
-        lines = [_style(line) for line in explain(error)]
+            printer(redactor.text("".join(traceback.format_exception(error)).rstrip()))
+        lines = [_style(redactor.text(line)) for line in explain(error)]
         printer(to_text(lines, unicode=printer.has_unicode, color=printer.has_color))
         return exit_code_of(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import warnings
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 from rivers._events.event import Event, RunFinished
 from rivers._record.header import RunHeader
 from rivers._record.reader import EVENTS_FILE, read_run
-from rivers._record.redact import Redactor
+from rivers._record.redact import Redactor, secrets_of
 from rivers._record.view import RunView
 from rivers._terminal.summary import summary
+from rivers._terminal.text import clean
 from rivers.cli.printer import Printer
 from rivers.cli.records import SHORT_ID, last_event, records_of
 from rivers.cli.report import save_report
@@ -40,7 +42,8 @@ def print_warnings(printer: Printer, *, has_progress: bool) -> None:
     def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: object) -> None:
         # Progress has shown a broken sink when it happened, such as the record on a full disk.
         if not (has_progress and str(message).startswith("the event sink ")):
-            printer(f"warning: {message}")
+            redactor = Redactor(secrets_of((), os.environ))
+            printer(redactor.text(f"warning: {clean(str(message))}"))
 
     warnings.showwarning = show  # type: ignore[assignment]  # called with these four, and two that it need not have
 

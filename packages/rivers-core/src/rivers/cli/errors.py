@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rivers._runner.own_frames import is_own_frame
+from rivers._terminal.text import clean, clip
 from rivers.exceptions import (
     DefinitionError,
     ExecutorNotInstalledError,
@@ -22,9 +23,10 @@ from rivers.exceptions import (
 )
 from rivers.protocol.exception_text import describe_exception
 
-__all__ = ["CommandError", "ExitCode", "exit_code_of", "explain", "user_frame"]
+__all__ = ["CommandError", "ExitCode", "brief", "exit_code_of", "explain", "user_frame"]
 
 MOST_PROBLEMS = 20
+MOST_MESSAGE = 500
 MOST_LINE = 160
 """Characters of a source line."""
 _OWN = ("rivers", "rivers_cli", "rivers_process", "rivers_worker")
@@ -62,6 +64,12 @@ class CommandError(Exception):
         self.code = code
 
 
+def brief(error: BaseException) -> str:
+    """Return an exception on one line: its message may have thousands."""
+    first, *more = clean(describe_exception(error)).strip().splitlines() or [""]
+    return clip(first, MOST_MESSAGE) + (" …" if more else "")
+
+
 def exit_code_of(error: BaseException) -> ExitCode:
     """Return the exit code for an error that ended a command before or instead of its run."""
     if isinstance(error, CommandError):
@@ -85,7 +93,7 @@ def explain(error: BaseException) -> list[str]:
         lines = [f"error: {error.message}", f"  {frame}" if frame else "", _hint(error.hint)]
         return [line for line in lines if line]
     remedy = _hint("--verbose shows the traceback")
-    return [line for line in (f"error: {describe_exception(error)}", f"  {frame}" if frame else "", remedy) if line]
+    return [line for line in (f"error: {brief(error)}", f"  {frame}" if frame else "", remedy) if line]
 
 
 def _explain_problems(problems: Sequence[Problem]) -> list[str]:

@@ -15,9 +15,8 @@ from typing import Any
 
 from rivers._definitions.names import did_you_mean
 from rivers._repository.repository import CodeRepository
-from rivers.cli.errors import CommandError, user_frame
+from rivers.cli.errors import CommandError, brief, user_frame
 from rivers.exceptions import RiversError
-from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["LoadedTarget", "load_target"]
 
@@ -120,7 +119,7 @@ def _import_module(name: str) -> ModuleType:
         if isinstance(error, RiversError):
             message = f"cannot import {name}: {error.message}"
         else:
-            message = f"cannot import {name}: {describe_exception(error)}"
+            message = f"cannot import {name}: {brief(error)}"
         hint = error.hint if isinstance(error, RiversError) else None
         if isinstance(error, ModuleNotFoundError):
             hint = f"install the package that provides {error.name!r} into {sys.prefix}, or correct the import"
@@ -172,7 +171,7 @@ def _call(factory: Any, name: str) -> Any:
         return factory()
     except Exception as error:
         raise CommandError(
-            f"{name}() raised {describe_exception(error)}", at=user_frame(error), hint="--verbose shows the traceback"
+            f"{name}() raised {brief(error)}", at=user_frame(error), hint="--verbose shows the traceback"
         ) from error
 
 
