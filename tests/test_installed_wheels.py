@@ -59,7 +59,7 @@ def run(program: str, folder: Path, site: Path) -> subprocess.CompletedProcess[s
 
 def test_wheels_do_not_overlap(site: Path) -> None:
     """Each wheel brings its own import packages and metadata, and no file of another's."""
-    names = {"executor_k8s", "executor_parallel", "k8s_testing", "process", "worker"}
+    names = {"cli", "executor_k8s", "executor_parallel", "k8s_testing", "process", "worker"}
     assert {"rivers", *(f"rivers_{name}" for name in names)} == {
         path.name for path in site.iterdir() if path.suffix != ".dist-info"
     }
@@ -78,10 +78,17 @@ def test_both_sides_run_the_wheels(site: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("readme", ["README.md", *(f"packages/{package}/README.md" for package in PACKAGES)])
 def test_readmes_run(site: Path, tmp_path: Path, readme: str) -> None:
-    """What a README shows runs as one script, prints nothing, warns of nothing and leaves no file."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / readme).read_text(), re.DOTALL | re.MULTILINE)
-    ended = run("\n".join(blocks), tmp_path, site)
+    """What a README shows runs as one script, prints nothing, warns of nothing and leaves no file.
+
+    A block with a title is a file that the others import.
+    """
+    fence = r"^```python(?: title=\"(\S+)\")?\n(.*?)^```$"
+    blocks = re.findall(fence, (ROOT / readme).read_text(), re.DOTALL | re.MULTILINE)
+    files = {name: text for name, text in blocks if name}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    ended = run("\n".join(text for name, text in blocks if not name), tmp_path, site)
 
     assert blocks
     assert (0, "", "") == (ended.returncode, ended.stdout, ended.stderr)
-    assert ["program.py"] == [path.name for path in tmp_path.iterdir()]
+    assert {"program.py", *files} == {path.name for path in tmp_path.iterdir()} - {"__pycache__"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -14,9 +15,10 @@ import pytest
 import worker_steps as steps
 
 import rivers as rs
-from rivers_executor_parallel import supervisor
-from rivers_executor_parallel.handle import WorkerHandle
+from rivers_executor_parallel import supervisor, wire
+from rivers_executor_parallel.handle import Assignment, WorkerHandle
 from rivers_executor_parallel.inheritance import Inheritance
+from rivers_executor_parallel.wire import RunParameters
 from rivers_executor_parallel.worker import WorkerSettings
 
 
@@ -129,3 +131,37 @@ def test_a_supervisor_that_fails_keeps_nobody_waiting(
     assert "no settings today" in failure.message
     assert 1 == result.steps["base"].attempts
     assert repo.materialize().success
+
+
+def test_an_attempt_is_read_while_its_run_is_taken_back(
+    repository: Callable[..., rs.CodeRepository], nothing_is_left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that reads an attempt, but not its run, as both ends read, gets the run again and carries it out."""
+    begin_run, assign = WorkerHandle.begin_run, WorkerHandle.assign
+    raced: list[int] = []
+
+    def begin_and_take_back(worker: WorkerHandle, run: RunParameters, encoded: bytes) -> bool:
+        if raced:
+            return begin_run(worker, run, encoded)
+        os.kill(worker.pid, signal.SIGSTOP)
+        until(lambda: Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        begin_run(worker, run, encoded)
+        os.read(worker._unread, wire.PACKET)  # the first of the two reads of a take-back
+        return True
+
+    def assign_in_between(worker: WorkerHandle, assignment: Assignment) -> bool:
+        is_assigned = assign(worker, assignment)
+        if not raced:
+            raced.append(worker.pid)
+            os.kill(worker.pid, signal.SIGCONT)
+            until(lambda: not select.select([worker._unread], [], [], 0)[0])
+            worker.run_id = ""
+            assert [] == worker.take_back(1)  # the second one
+        return is_assigned
+
+    monkeypatch.setattr(WorkerHandle, "begin_run", begin_and_take_back)
+    monkeypatch.setattr(WorkerHandle, "assign", assign_in_between)
+    repo = repository(steps.pid)
+
+    assert repo.materialize().success
+    assert raced == [repo.load_node("pid")]

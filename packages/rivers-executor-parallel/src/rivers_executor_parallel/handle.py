@@ -59,6 +59,7 @@ class WorkerHandle:
     def __init__(self, settings: WorkerSettings) -> None:
         self.assigned: deque[Assignment] = deque()
         self.run_id = ""
+        self._sent_run = ("", b"")
         self.is_ready = self.is_leaving = self.is_spare = self.has_reported = self.was_dismissed = False
         self.kill_at: float | None = None
         self.last_result: StepResult | None = None
@@ -100,9 +101,10 @@ class WorkerHandle:
     def begin_run(self, run: RunParameters, encoded: bytes) -> bool:
         """Announce the run to the worker, once; return False when its inbox is full."""
         if self.run_id != run.run_id:
-            if not self._send(wire.encode_packet(0, wire.BEGIN_RUN, encoded)):
+            packet = wire.encode_packet(0, wire.BEGIN_RUN, encoded)
+            if not self._send(packet):
                 return False
-            self.run_id = run.run_id
+            self.run_id, self._sent_run = run.run_id, (run.run_id, packet)
         return True
 
     def request_run_end(self) -> None:
@@ -153,6 +155,10 @@ class WorkerHandle:
             elif kind == wire.BEGIN_RUN:
                 # It is sent before all specs of a run, and will be again.
                 self.run_id, most = "", DEPTH
+        # The worker may have read an attempt right after its run's packet was taken here: it waits for that packet.
+        run_id, packet = self._sent_run
+        if self.assigned and not self.run_id and self._send(packet):
+            self.run_id = run_id
         return taken
 
     # ── the end ──

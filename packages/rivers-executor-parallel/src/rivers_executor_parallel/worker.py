@@ -89,6 +89,7 @@ class Worker:
         self._page = page
         self._settings = settings
         self._runner: Runner | None = None
+        self._held: tuple[int, bytes] | None = None
         self._attempt_id = ""
         self._skips_start = True
         self._is_spent = False
@@ -147,6 +148,9 @@ class Worker:
             guard=True,
             owns_process=True,
         )
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._run(*held)
 
     def _end_run(self) -> None:
         runner, self._runner = self._runner, None
@@ -156,7 +160,11 @@ class Worker:
         self._code.record()
 
     def _run(self, seq: int, data: bytes) -> None:
-        assert self._runner is not None
+        if self._runner is None:
+            # The controller took the packet of the run back, and this one was read before it could follow. It sends
+            # the run again.
+            self._held = seq, data
+            return
         self._page.running_seq = seq
         spec = decode_spec(data)
         self._attempt_id = spec.attempt_id
