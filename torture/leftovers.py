@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -36,6 +37,8 @@ class Holdings:
 
 def find_leftovers(before: Holdings, mark: str, patience: float = 2.0) -> list[str]:
     """Return what is more than before, and marked processes, after `patience` seconds at most."""
+    # gRPC's thread and its descriptors live as long as any channel's object, also one in a cycle of references.
+    gc.collect()
     until = time.monotonic() + patience
     while (found := _find_leftovers(before, mark)) and time.monotonic() < until:
         time.sleep(0.02)
