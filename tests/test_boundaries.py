@@ -45,7 +45,9 @@ LATE_IMPORTS = {
     "rivers_cli.completion": {"rivers.cli.completion"},  # modules and runs are completed without importing rivers
     "rivers.cli.run": {"rivers.cli.config_file", "rivers.cli.live"},  # YAML and an HTTP server, which few runs need
     "rivers._repository.observe": {"rivers._terminal.choose"},  # most runs show nothing
-    "rivers._repository.run": {"rivers._report.write"},  # most runs are not drawn
+    "rivers._repository.run": {"rivers._report.write", "rivers._terminal.summary"},  # few results are drawn or printed
+    "rivers._plan.plan": {"rivers._plan.render"},  # few plans are drawn
+    "rivers._terminal.html": {"html"},  # its table of entities, for notebooks alone
     "rivers._terminal.choose": {"rivers._terminal.notebook"},  # HTML is for notebooks alone
     "rivers._definitions.signature": {"annotationlib"},  # of Python 3.14, where it evaluates annotations late
 }

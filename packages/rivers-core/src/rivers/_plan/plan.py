@@ -12,7 +12,6 @@ from rivers._definitions.retry import RetryPolicy
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import AssetGraph, Node
 from rivers._plan.placement import Placement
-from rivers._plan.render import plan_to_mermaid
 from rivers._terminal.html import html_table
 from rivers.exceptions import AssetNotFoundError, ConfigurationError
 
@@ -118,6 +117,9 @@ class Plan:
 
     def to_mermaid(self) -> str:
         """Return the plan as a Mermaid flowchart, which Markdown pages and notebooks show as a picture."""
+        # At its first use: few plans are drawn, and it loads the layout of text for terminals.
+        from rivers._plan.render import plan_to_mermaid
+
         return plan_to_mermaid(self.steps, self.executors)
 
     def __len__(self) -> int:

@@ -20,7 +20,6 @@ from rivers._repository.errors import make_exception
 from rivers._repository.result_view import view_of_record, view_of_reports
 from rivers._repository.tables import step_rows, to_frame
 from rivers._terminal.html import html_block, html_table
-from rivers._terminal.summary import summary
 from rivers.exceptions import ExecutionError, RiversError, RunCancelledError, StepCancelledError
 from rivers_process.fork import renew_in_children
 
@@ -100,6 +99,9 @@ class RunResult:
         return write_report(self._view(), path)
 
     def __str__(self) -> str:
+        # At its first use, like the picture: few results are printed.
+        from rivers._terminal.summary import summary
+
         return summary(self._view(), unicode=True)
 
     def _repr_html_(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 __all__ = ["html_block", "html_table"]
 
@@ -12,6 +11,8 @@ _CELL = "text-align:left;padding:2px 12px 2px 0;vertical-align:top"
 
 def html_table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], more: str = "") -> str:
     """Return a table, everything in it escaped; `more` is a line below it."""
+    from html import escape
+
     columns = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in head)
     body = "".join(
         "<tr>" + "".join(f'<td style="{_CELL}">{escape(str(cell))}</td>' for cell in row) + "</tr>" for row in rows
@@ -25,4 +26,6 @@ def html_table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object
 
 def html_block(text: str) -> str:
     """Return text of a terminal as a block of fixed width."""
+    from html import escape
+
     return f'<pre style="white-space:pre-wrap">{escape(text)}</pre>'
