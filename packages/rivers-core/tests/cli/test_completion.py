@@ -44,9 +44,9 @@ def test_shells(project: Path, shell: str) -> None:
 
 def test_installed_script(tmp_path: Path) -> None:
     """The program prints the script that a shell sources."""
-    ended = subprocess.run(
-        program("--show-completion", "bash"), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50
-    )
+    # typer looks for the shell among the parents of its process; a second command keeps bash from replacing itself.
+    command = ["bash", "-c", '"$@"; exit $?', "bash", *program("--show-completion")]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50)
 
     assert "complete -o default -F _rivers_completion rivers" in ended.stdout
 
