@@ -170,6 +170,41 @@ def test_secrets_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert read_run(record)[0].steps["leaks"].message == "password is ***"
 
 
+@pytest.mark.parametrize("secret", ["1795", "attempt", "StepFailed", "message", 'quo"te', "error", "12345678"])
+def test_secrets_that_look_like_something_else(tmp_path: Path, secret: str) -> None:
+    """A secret that is a number, the name of a field or of an event, or has quotes, leaves a readable record."""
+
+    class Database(rs.Resource):
+        password: pydantic.SecretStr = pydantic.SecretStr(secret)
+
+    @rs.Asset
+    def leaks(context: rs.AssetExecutionContext, db: Database) -> int:
+        context.add_output_metadata({"number": 12345678, "text": f"{secret}!"})
+        return 1
+
+    @rs.Asset
+    def raises(leaks: int, db: Database) -> int:
+        raise ValueError(secret, 12345678)
+
+    repository = rs.CodeRepository([leaks, raises], resources={"db": Database()})
+    record = repository.materialize(record=tmp_path, raise_on_error=False).record
+    assert record is not None
+    view, damaged = read_run(record)
+    metadata = view.steps["leaks"].outputs[0].metadata
+    failure = view.steps["raises"].failure
+
+    assert damaged == []
+    assert (view.status, view.done) == ("failure", 2)
+    assert metadata is not None
+    number = "***" if secret == "12345678" else 12345678
+    assert msgspec.json.decode(metadata) == {"number": number, "text": "***!"}
+    assert failure is not None
+    assert failure.args is not None
+    assert msgspec.json.decode(failure.args) == ["***", number]
+    assert secret not in failure.message
+    assert view.header is not None
+
+
 def test_secrets_of_the_environment() -> None:
     """Names with PASSWORD, SECRET, TOKEN or KEY count; short values, words and paths do not."""
     environment = {

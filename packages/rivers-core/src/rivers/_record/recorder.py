@@ -59,7 +59,7 @@ class RunRecorder:
 
     def _open(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = self._redactor.line(msgspec.json.format(self._encoder.encode(self._header), indent=1))
+        text = msgspec.json.format(self._redactor.line(self._encoder.encode(self._header)), indent=1)
         # Renamed when it is whole: a reader finds all of it or none.
         partial = self.folder / f".{HEADER_FILE}"
         partial.write_bytes(text)

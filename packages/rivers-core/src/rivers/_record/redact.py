@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,10 @@ SHORTEST_VARIABLE = 6
 """Characters, for environment variables, whose names alone do not prove that they hold a secret."""
 _NAMES = re.compile("PASSWORD|PASSWD|SECRET|TOKEN|KEY", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"(?i)(true|false|enabled|disabled|default|/.*)")
+_OWN_FIELDS = frozenset({"event", "kind", "run_id", "attempt_id", "status", "reason", "stream"})
+"""Fields whose values rivers itself has made: readers could not do without them."""
+_TEXTS_OF_JSON = frozenset({"metadata", "args", "state"})
+"""Fields that hold JSON as text."""
 DEPTH = 8
 
 
@@ -27,10 +32,12 @@ class Redactor:
     def __init__(self, secrets: Iterable[str]) -> None:
         # The longest first, so that a secret which contains another one is replaced whole.
         known = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)
+        self._known = frozenset(known)
         self._text = re.compile("|".join(map(re.escape, known))) if known else None
-        # In JSON a secret with quotes, line breaks or other than ASCII characters is written in one of two ways.
-        forms = {json.dumps(one, ensure_ascii=is_ascii)[1:-1] for one in known for is_ascii in (False, True)}
-        encoded = sorted((form.encode() for form in forms), key=len, reverse=True)
+        # In JSON a secret with quotes, line breaks or other than ASCII characters is written in one of two ways, and
+        # once more so in a text that is JSON itself.
+        forms = _escaped(known)
+        encoded = {form.encode("utf-8", "surrogatepass") for form in forms | _escaped(forms)}
         self._line = re.compile(b"|".join(map(re.escape, encoded))) if known else None
 
     def __bool__(self) -> bool:
@@ -41,8 +48,30 @@ class Redactor:
         return self._text.sub(MASK, text) if self._text is not None else text
 
     def line(self, line: bytes) -> bytes:
-        """Return encoded JSON without secrets; it stays JSON."""
-        return self._line.sub(MASK.encode(), line) if self._line is not None else line
+        """Return encoded JSON without secrets; it stays JSON of the same fields."""
+        if self._line is None or self._line.search(line) is None:
+            return line
+        # Not in the bytes: a PIN occurs in the digits of a time, and a password may be the name of a field.
+        return json.dumps(self._redact(json.loads(line)), separators=(",", ":")).encode()
+
+    def _redact(self, value: Any, name: str = "", *, is_of_user: bool = False) -> Any:
+        """Return a value without secrets; `name` is the field that it is in, `is_of_user` for data of any shape."""
+        if isinstance(value, str):
+            if name in _TEXTS_OF_JSON and not is_of_user:
+                with contextlib.suppress(ValueError, RecursionError):
+                    return json.dumps(self._redact(json.loads(value), is_of_user=True))
+            return value if name in _OWN_FIELDS and not is_of_user else self.text(value)
+        if isinstance(value, dict):
+            names = {key: self.text(key) if is_of_user else key for key in value}
+            return {names[key]: self._redact(item, key, is_of_user=is_of_user) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._redact(item, name, is_of_user=is_of_user) for item in value]
+        return MASK if is_of_user and str(value) in self._known else value
+
+
+def _escaped(texts: Iterable[str]) -> set[str]:
+    """Return the ways in which JSON writes these texts."""
+    return {json.dumps(text, ensure_ascii=is_ascii)[1:-1] for text in texts for is_ascii in (False, True)}
 
 
 def secrets_of(resources: Iterable[object], environment: Mapping[str, str]) -> set[str]:
