@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 from rivers_worker.errors import AnnouncementError
 
-__all__ = ["MAX_ANNOUNCEMENT_BYTES", "PROTOCOL_VERSION", "Announcement", "announcement_in"]
+__all__ = ["MAX_ANNOUNCEMENT_BYTES", "PROTOCOL_MINOR", "PROTOCOL_VERSION", "Announcement", "announcement_in"]
 
 PROTOCOL_VERSION = 1
 """The version of the calls (proto/rivers_worker/v1/worker.proto) and of this line; both sides must have the same."""
+PROTOCOL_MINOR = 1
+"""The minor version of the calls: each side copes with an older one of the other."""
 
 MAX_ANNOUNCEMENT_BYTES = 16 * 1024
 """Bytes at the beginning of the output that may hold the line."""

@@ -1,6 +1,8 @@
-"""Call a worker: read its announcement, connect, run its attempt, and resume broken streams.
+"""Call a worker: read its announcement, connect, run its attempts, and resume broken streams.
 
     announcement_in(output) ──▶ WorkerClient(…).connect() ──▶ check(specs) ──▶ execute(spec, emit) ──▶ ack() ──▶ close()
+                                                                                      ▲ in a session      │
+                                                                                      └───── ready ───────┘
 
 An executor on any platform starts `rivers-worker serve` somewhere, reads one line of its output and needs to know
 nothing more. Everything runs in one asyncio loop, without threads; gRPC needs one such loop per process.
@@ -9,7 +11,6 @@ nothing more. Everything runs in one asyncio loop, without threads; gRPC needs o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from rivers.protocol import StepEvent, StepResult, StepSpec
 from rivers.protocol.protobuf import encode_spec_protobuf
-from rivers_worker.announcement import PROTOCOL_VERSION, Announcement, announcement_in
+from rivers_worker.announcement import PROTOCOL_MINOR, PROTOCOL_VERSION, Announcement, announcement_in
 from rivers_worker.credentials import Identity, worker_name
 from rivers_worker.dial import (
     Deadlines,
@@ -45,6 +46,7 @@ from rivers_worker.outcome import outcome_in
 from rivers_worker.v1 import worker_pb2 as pb
 
 __all__ = [
+    "Acknowledged",
     "Announcement",
     "AnnouncementError",
     "CredentialsError",
@@ -67,18 +69,36 @@ _ACK_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The worker that answered: its name in events, its versions, and its `state`: `waiting`, `running` or `ended`."""
+    """The worker that answered: its name in events, its versions, and its `state`: `waiting`, `running` or `ended`.
+
+    `minor_version` is that of its protocol, 0 for a worker from before sessions. `attempts_left` is the number of
+    attempts that it still takes, a current one included.
+    """
 
     worker: str
     rivers_version: str
     python_version: str
     state: str
+    minor_version: int = 0
+    attempts_left: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The answer to an acknowledgement: `ready` if the worker has cleaned up and takes another attempt now.
+
+    Otherwise the worker ends. `retires` is the cause if it had attempts left.
+    """
+
+    ready: bool
+    retires: str
 
 
 class WorkerClient:
-    """A client of one worker for one attempt; create and close it in the loop that uses it.
+    """A client of one worker; create and close it in the loop that uses it.
 
     `target` is the address to dial (`10.0.0.7:7433`), `announcement` names the worker that must answer there.
+    `attempt_id` is the attempt that the worker was started for (RIVERS_ATTEMPT_ID), whose name its certificate has.
     `identity` is the controller's, whose certificate the worker was started with. Of two controllers the worker obeys
     the one with the higher `epoch`.
 
@@ -100,15 +120,21 @@ class WorkerClient:
         check_certificates(announcement, attempt_id, identity, dt.datetime.now(dt.UTC))
         self._target = target
         self._pinned = fingerprint(announcement.certificate)
-        self._attempt_id = attempt_id
-        self._caller = pb.Caller(run_id=run_id, attempt_id=attempt_id, epoch=epoch)
+        self._worker_id = self._attempt_id = attempt_id
+        self._run_id = run_id
+        self._epoch = epoch
         self._deadlines = deadlines or Deadlines()
         self._stub = WorkerStub(target, attempt_id, announcement.certificate, identity)
         self._worker = ""
+        self._minor_version = 0
         self._seq = 0
 
     def __repr__(self) -> str:
         return f"<WorkerClient of attempt {self._attempt_id} at {self._target}>"
+
+    @property
+    def _caller(self) -> pb.Caller:
+        return pb.Caller(run_id=self._run_id, attempt_id=self._attempt_id, epoch=self._epoch)
 
     async def connect(self, within: float | None = None) -> Hello:
         """Dial and exchange the handshake, with retries for `within` seconds (by default `Deadlines.connect`).
@@ -120,8 +146,10 @@ class WorkerClient:
         """
         reply = await self._handshake((), within)
         self._worker = reply.worker
+        self._minor_version = minor = min(reply.minor_version, PROTOCOL_MINOR)
         state = pb.State.Name(reply.state).removeprefix("STATE_").lower()
-        return Hello(reply.worker, reply.rivers_version, reply.python_version, state)
+        left = reply.attempts_left if minor else 1
+        return Hello(reply.worker, reply.rivers_version, reply.python_version, state, minor, left)
 
     async def check(self, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
         """Have the worker resolve the specs' refs without running any; return position and cause of each problem.
@@ -139,7 +167,10 @@ class WorkerClient:
     async def execute(
         self, spec: StepSpec, emit: Callable[[StepEvent], None], *, pickle_key: bytes = b""
     ) -> StepResult:
-        """Run the attempt, emit its start and its log records once and in order, and return its result.
+        """Run an attempt, emit its start and its log records once and in order, and return its result.
+
+        A worker that serves a session (`Hello.attempts_left`) takes one attempt after another, each once the last one
+        was acknowledged. `cancel` and `ack` mean the attempt given here last.
 
         A broken stream is resumed where it broke, until there was no contact for `Deadlines.lost`. An exception of
         `emit` ends this call, not the attempt: another call joins it, and emits everything again.
@@ -147,11 +178,14 @@ class WorkerClient:
         Raises:
             SpecLimitError, SpecTooLargeError: the spec is outside its limits.
             WorkerUnreachableError: the worker is lost.
-            WorkerRefusedError: it has run another spec, its result was acknowledged, or another controller took over.
+            WorkerRefusedError: it does not serve this attempt, its last one was not acknowledged, this one was, it has
+                run another spec, or another controller took over.
             WorkerProtocolError: it violated the protocol.
         """
+        if not self._minor_version and spec.attempt_id != self._worker_id:
+            raise ValueError(f"this client is for attempt {self._worker_id!r}, not for {spec.attempt_id!r}")
         if spec.attempt_id != self._attempt_id:
-            raise ValueError(f"this client is for attempt {self._attempt_id!r}, not for {spec.attempt_id!r}")
+            self._attempt_id, self._seq = spec.attempt_id, 0
         request = pb.ExecuteRequest(caller=self._caller, spec=encode_spec_protobuf(spec), pickle_key=pickle_key)
         events = EventDeduplicator(self._attempt_id, emit, self._worker)
         clock = asyncio.get_running_loop().time
@@ -181,17 +215,25 @@ class WorkerClient:
         request = pb.CancelRequest(caller=self._caller, grace=grace)
         await self._ask(self._stub.cancel, request, self._deadlines.lost)
 
-    async def ack(self) -> None:
-        """Acknowledge the worker's last event, so that it ends.
+    async def ack(self) -> Acknowledged:
+        """Acknowledge the attempt's last event, so that the worker ends or, in a session, cleans up for another one.
 
-        A missing answer is no error: a worker that got the call is gone, and one that did not ends by itself.
+        A missing answer is no error: a worker that got the call is gone, and one that did not ends by itself. It is
+        not `ready`.
 
         Raises:
             WorkerRefusedError: another controller took over.
+            WorkerProtocolError: the answer cannot be read.
         """
         request = pb.AckRequest(caller=self._caller, seq=self._seq)
-        with contextlib.suppress(WorkerUnreachableError):
-            await self._ask(self._stub.ack, request, self._deadlines.handshake, tries=_ACK_TRIES)
+        try:
+            data = await self._ask(self._stub.ack, request, self._deadlines.handshake, tries=_ACK_TRIES)
+            reply = pb.AckReply.FromString(data)
+        except WorkerUnreachableError:
+            return Acknowledged(ready=False, retires="")
+        except DecodeError as error:
+            raise WorkerProtocolError(f"the worker's acknowledgement cannot be read: {error}") from None
+        return Acknowledged(reply.ready, reply.retires)
 
     async def close(self) -> None:
         """Close the connection; calls under way end as cancelled."""
@@ -226,7 +268,9 @@ class WorkerClient:
         return "", contact
 
     async def _handshake(self, specs: Sequence[bytes], within: float | None = None) -> pb.HandshakeReply:
-        request = pb.HandshakeRequest(caller=self._caller, protocol_version=PROTOCOL_VERSION, specs=specs)
+        request = pb.HandshakeRequest(
+            caller=self._caller, protocol_version=PROTOCOL_VERSION, minor_version=PROTOCOL_MINOR, specs=specs
+        )
         # With specs the worker imports the user's modules first, which may take long.
         each = self._deadlines.connect if specs else self._deadlines.handshake
         if within is None:
@@ -267,7 +311,7 @@ class WorkerClient:
     def _unreachable(self, what: str, last_seen: str) -> WorkerUnreachableError:
         return WorkerUnreachableError(
             f"the worker of attempt {self._attempt_id} at {self._target} cannot be reached: {what}. Expected was"
-            f" {worker_name(self._attempt_id)} with the certificate {self._pinned}; another one looks the same from"
+            f" {worker_name(self._worker_id)} with the certificate {self._pinned}; another one looks the same from"
             f" outside. Last last_seen: {last_seen}"
         )
 

@@ -14,43 +14,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drivers_worker/v1/worker.proto\x12\x10rivers_worker.v1\";\n\x06\x43\x61ller\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"e\n\x10HandshakeRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\x18\n\x10protocol_version\x18\x02 \x01(\x03\x12\r\n\x05specs\x18\x03 \x03(\x0c\"\xbf\x01\n\x0eHandshakeReply\x12\x18\n\x10protocol_version\x18\x01 \x01(\x03\x12\x16\n\x0erivers_version\x18\x02 \x01(\t\x12\x16\n\x0epython_version\x18\x03 \x01(\t\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.rivers_worker.v1.State\x12+\n\x08problems\x18\x06 \x03(\x0b\x32\x19.rivers_worker.v1.Problem\"(\n\x07Problem\x12\x0c\n\x04spec\x18\x01 \x01(\x03\x12\x0f\n\x07message\x18\x02 \x01(\t\"\\\n\x0e\x45xecuteRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\x0c\n\x04spec\x18\x02 \x01(\x0c\x12\x12\n\npickle_key\x18\x03 \x01(\x0c\"K\n\rAttachRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\"\xab\x01\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x30\n\theartbeat\x18\x02 \x01(\x0b\x32\x1b.rivers_worker.v1.HeartbeatH\x00\x12\x14\n\nstep_event\x18\x03 \x01(\x0cH\x00\x12&\n\x04lost\x18\x04 \x01(\x0b\x32\x16.rivers_worker.v1.LostH\x00\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12\x0f\n\x07\x64ropped\x18\x06 \x01(\x03\x42\x06\n\x04what\"\x0b\n\tHeartbeat\"\xc0\x02\n\x04Lost\x12\x0f\n\x07started\x18\x01 \x01(\x08\x12\x16\n\texit_code\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\toom_kills\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0bmemory_peak\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x19\n\x0cmemory_limit\x18\x06 \x01(\x03H\x04\x88\x01\x01\x12\x1d\n\x10native_traceback\x18\x07 \x01(\tH\x05\x88\x01\x01\x12\x13\n\x06\x64\x65tail\x18\x08 \x01(\tH\x06\x88\x01\x01\x12\x11\n\tcancelled\x18\t \x01(\x08\x42\x0c\n\n_exit_codeB\t\n\x07_signalB\x0c\n\n_oom_killsB\x0e\n\x0c_memory_peakB\x0f\n\r_memory_limitB\x13\n\x11_native_tracebackB\t\n\x07_detail\"H\n\rCancelRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\r\n\x05grace\x18\x02 \x01(\x01\"5\n\x0b\x43\x61ncelReply\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.rivers_worker.v1.State\"C\n\nAckRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\x0b\n\x03seq\x18\x02 \x01(\x03\"\n\n\x08\x41\x63kReply\"c\n\x07Outcome\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x14\n\nstep_event\x18\x02 \x01(\x0cH\x00\x12&\n\x04lost\x18\x03 \x01(\x0b\x32\x16.rivers_worker.v1.LostH\x00\x42\x06\n\x04what*U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x0f\n\x0bSTATE_ENDED\x10\x03\x32\xf8\x02\n\nStepWorker\x12Q\n\tHandshake\x12\".rivers_worker.v1.HandshakeRequest\x1a .rivers_worker.v1.HandshakeReply\x12\x46\n\x07\x45xecute\x12 .rivers_worker.v1.ExecuteRequest\x1a\x17.rivers_worker.v1.Event0\x01\x12\x44\n\x06\x41ttach\x12\x1f.rivers_worker.v1.AttachRequest\x1a\x17.rivers_worker.v1.Event0\x01\x12H\n\x06\x43\x61ncel\x12\x1f.rivers_worker.v1.CancelRequest\x1a\x1d.rivers_worker.v1.CancelReply\x12?\n\x03\x41\x63k\x12\x1c.rivers_worker.v1.AckRequest\x1a\x1a.rivers_worker.v1.AckReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drivers_worker/v1/worker.proto\x12\x10rivers_worker.v1\";\n\x06\x43\x61ller\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"|\n\x10HandshakeRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\x18\n\x10protocol_version\x18\x02 \x01(\x03\x12\r\n\x05specs\x18\x03 \x03(\x0c\x12\x15\n\rminor_version\x18\x04 \x01(\x03\"\xed\x01\n\x0eHandshakeReply\x12\x18\n\x10protocol_version\x18\x01 \x01(\x03\x12\x16\n\x0erivers_version\x18\x02 \x01(\t\x12\x16\n\x0epython_version\x18\x03 \x01(\t\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.rivers_worker.v1.State\x12+\n\x08problems\x18\x06 \x03(\x0b\x32\x19.rivers_worker.v1.Problem\x12\x15\n\rminor_version\x18\x07 \x01(\x03\x12\x15\n\rattempts_left\x18\x08 \x01(\x03\"(\n\x07Problem\x12\x0c\n\x04spec\x18\x01 \x01(\x03\x12\x0f\n\x07message\x18\x02 \x01(\t\"\\\n\x0e\x45xecuteRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\x0c\n\x04spec\x18\x02 \x01(\x0c\x12\x12\n\npickle_key\x18\x03 \x01(\x0c\"K\n\rAttachRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\"\xab\x01\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x30\n\theartbeat\x18\x02 \x01(\x0b\x32\x1b.rivers_worker.v1.HeartbeatH\x00\x12\x14\n\nstep_event\x18\x03 \x01(\x0cH\x00\x12&\n\x04lost\x18\x04 \x01(\x0b\x32\x16.rivers_worker.v1.LostH\x00\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12\x0f\n\x07\x64ropped\x18\x06 \x01(\x03\x42\x06\n\x04what\"\x0b\n\tHeartbeat\"\xc0\x02\n\x04Lost\x12\x0f\n\x07started\x18\x01 \x01(\x08\x12\x16\n\texit_code\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\toom_kills\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0bmemory_peak\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x19\n\x0cmemory_limit\x18\x06 \x01(\x03H\x04\x88\x01\x01\x12\x1d\n\x10native_traceback\x18\x07 \x01(\tH\x05\x88\x01\x01\x12\x13\n\x06\x64\x65tail\x18\x08 \x01(\tH\x06\x88\x01\x01\x12\x11\n\tcancelled\x18\t \x01(\x08\x42\x0c\n\n_exit_codeB\t\n\x07_signalB\x0c\n\n_oom_killsB\x0e\n\x0c_memory_peakB\x0f\n\r_memory_limitB\x13\n\x11_native_tracebackB\t\n\x07_detail\"H\n\rCancelRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\r\n\x05grace\x18\x02 \x01(\x01\"5\n\x0b\x43\x61ncelReply\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.rivers_worker.v1.State\"C\n\nAckRequest\x12(\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x18.rivers_worker.v1.Caller\x12\x0b\n\x03seq\x18\x02 \x01(\x03\"*\n\x08\x41\x63kReply\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x0f\n\x07retires\x18\x02 \x01(\t\"c\n\x07Outcome\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x14\n\nstep_event\x18\x02 \x01(\x0cH\x00\x12&\n\x04lost\x18\x03 \x01(\x0b\x32\x16.rivers_worker.v1.LostH\x00\x42\x06\n\x04what*U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x0f\n\x0bSTATE_ENDED\x10\x03\x32\xf8\x02\n\nStepWorker\x12Q\n\tHandshake\x12\".rivers_worker.v1.HandshakeRequest\x1a .rivers_worker.v1.HandshakeReply\x12\x46\n\x07\x45xecute\x12 .rivers_worker.v1.ExecuteRequest\x1a\x17.rivers_worker.v1.Event0\x01\x12\x44\n\x06\x41ttach\x12\x1f.rivers_worker.v1.AttachRequest\x1a\x17.rivers_worker.v1.Event0\x01\x12H\n\x06\x43\x61ncel\x12\x1f.rivers_worker.v1.CancelRequest\x1a\x1d.rivers_worker.v1.CancelReply\x12?\n\x03\x41\x63k\x12\x1c.rivers_worker.v1.AckRequest\x1a\x1a.rivers_worker.v1.AckReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rivers_worker.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATE']._serialized_start=1443
-  _globals['_STATE']._serialized_end=1528
+  _globals['_STATE']._serialized_start=1544
+  _globals['_STATE']._serialized_end=1629
   _globals['_CALLER']._serialized_start=51
   _globals['_CALLER']._serialized_end=110
   _globals['_HANDSHAKEREQUEST']._serialized_start=112
-  _globals['_HANDSHAKEREQUEST']._serialized_end=213
-  _globals['_HANDSHAKEREPLY']._serialized_start=216
-  _globals['_HANDSHAKEREPLY']._serialized_end=407
-  _globals['_PROBLEM']._serialized_start=409
-  _globals['_PROBLEM']._serialized_end=449
-  _globals['_EXECUTEREQUEST']._serialized_start=451
-  _globals['_EXECUTEREQUEST']._serialized_end=543
-  _globals['_ATTACHREQUEST']._serialized_start=545
-  _globals['_ATTACHREQUEST']._serialized_end=620
-  _globals['_EVENT']._serialized_start=623
-  _globals['_EVENT']._serialized_end=794
-  _globals['_HEARTBEAT']._serialized_start=796
-  _globals['_HEARTBEAT']._serialized_end=807
-  _globals['_LOST']._serialized_start=810
-  _globals['_LOST']._serialized_end=1130
-  _globals['_CANCELREQUEST']._serialized_start=1132
-  _globals['_CANCELREQUEST']._serialized_end=1204
-  _globals['_CANCELREPLY']._serialized_start=1206
-  _globals['_CANCELREPLY']._serialized_end=1259
-  _globals['_ACKREQUEST']._serialized_start=1261
-  _globals['_ACKREQUEST']._serialized_end=1328
-  _globals['_ACKREPLY']._serialized_start=1330
-  _globals['_ACKREPLY']._serialized_end=1340
-  _globals['_OUTCOME']._serialized_start=1342
-  _globals['_OUTCOME']._serialized_end=1441
-  _globals['_STEPWORKER']._serialized_start=1531
-  _globals['_STEPWORKER']._serialized_end=1907
+  _globals['_HANDSHAKEREQUEST']._serialized_end=236
+  _globals['_HANDSHAKEREPLY']._serialized_start=239
+  _globals['_HANDSHAKEREPLY']._serialized_end=476
+  _globals['_PROBLEM']._serialized_start=478
+  _globals['_PROBLEM']._serialized_end=518
+  _globals['_EXECUTEREQUEST']._serialized_start=520
+  _globals['_EXECUTEREQUEST']._serialized_end=612
+  _globals['_ATTACHREQUEST']._serialized_start=614
+  _globals['_ATTACHREQUEST']._serialized_end=689
+  _globals['_EVENT']._serialized_start=692
+  _globals['_EVENT']._serialized_end=863
+  _globals['_HEARTBEAT']._serialized_start=865
+  _globals['_HEARTBEAT']._serialized_end=876
+  _globals['_LOST']._serialized_start=879
+  _globals['_LOST']._serialized_end=1199
+  _globals['_CANCELREQUEST']._serialized_start=1201
+  _globals['_CANCELREQUEST']._serialized_end=1273
+  _globals['_CANCELREPLY']._serialized_start=1275
+  _globals['_CANCELREPLY']._serialized_end=1328
+  _globals['_ACKREQUEST']._serialized_start=1330
+  _globals['_ACKREQUEST']._serialized_end=1397
+  _globals['_ACKREPLY']._serialized_start=1399
+  _globals['_ACKREPLY']._serialized_end=1441
+  _globals['_OUTCOME']._serialized_start=1443
+  _globals['_OUTCOME']._serialized_end=1542
+  _globals['_STEPWORKER']._serialized_start=1632
+  _globals['_STEPWORKER']._serialized_end=2008
 # @@protoc_insertion_point(module_scope)

@@ -28,30 +28,36 @@ class Caller(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class HandshakeRequest(_message.Message):
-    __slots__ = ("caller", "protocol_version", "specs")
+    __slots__ = ("caller", "protocol_version", "specs", "minor_version")
     CALLER_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SPECS_FIELD_NUMBER: _ClassVar[int]
+    MINOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     caller: Caller
     protocol_version: int
     specs: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ..., protocol_version: _Optional[int] = ..., specs: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    minor_version: int
+    def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ..., protocol_version: _Optional[int] = ..., specs: _Optional[_Iterable[bytes]] = ..., minor_version: _Optional[int] = ...) -> None: ...
 
 class HandshakeReply(_message.Message):
-    __slots__ = ("protocol_version", "rivers_version", "python_version", "worker", "state", "problems")
+    __slots__ = ("protocol_version", "rivers_version", "python_version", "worker", "state", "problems", "minor_version", "attempts_left")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     RIVERS_VERSION_FIELD_NUMBER: _ClassVar[int]
     PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    MINOR_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_LEFT_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     rivers_version: str
     python_version: str
     worker: str
     state: State
     problems: _containers.RepeatedCompositeFieldContainer[Problem]
-    def __init__(self, protocol_version: _Optional[int] = ..., rivers_version: _Optional[str] = ..., python_version: _Optional[str] = ..., worker: _Optional[str] = ..., state: _Optional[_Union[State, str]] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ...) -> None: ...
+    minor_version: int
+    attempts_left: int
+    def __init__(self, protocol_version: _Optional[int] = ..., rivers_version: _Optional[str] = ..., python_version: _Optional[str] = ..., worker: _Optional[str] = ..., state: _Optional[_Union[State, str]] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., minor_version: _Optional[int] = ..., attempts_left: _Optional[int] = ...) -> None: ...
 
 class Problem(_message.Message):
     __slots__ = ("spec", "message")
@@ -144,8 +150,12 @@ class AckRequest(_message.Message):
     def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ..., seq: _Optional[int] = ...) -> None: ...
 
 class AckReply(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("ready", "retires")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    RETIRES_FIELD_NUMBER: _ClassVar[int]
+    ready: bool
+    retires: str
+    def __init__(self, ready: bool = ..., retires: _Optional[str] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("attempt_id", "step_event", "lost")
