@@ -184,6 +184,21 @@ class TestInterrupted:
         assert [] == fake.pods()
         assert [] == fake._do(lambda: fake._store.objects("leases"))
 
+    def test_cancel(self, fake: FakeCluster, start: Callable[..., Any]) -> None:
+        """A cancel while preflight waits for its pod ends the run soon, and leaves no pod and no lease (K43)."""
+        fake.start_delay = 60.0
+        going = start(pod_steps.one)
+        until = time.monotonic() + 20
+        while not fake.pods() and time.monotonic() < until:
+            time.sleep(0.01)
+        going.cancel()
+        going.thread.join(10)  # without the cancel it waits for 20 s
+
+        assert not going.thread.is_alive()
+        assert "cancelled" == going.end().status
+        assert [] == fake.pods()
+        assert [] == fake._do(lambda: fake._store.objects("leases"))
+
 
 class TestReports:
     NO_CONFIG = 'configmap "nowhere" not found'

@@ -311,6 +311,7 @@ def test_many_half_open_connections() -> None:
             for client in clients:
                 await client.connect()
                 hanging.append(asyncio.create_task(client.execute(worker.spec("waits"), [].append)))
+            await worker.noted(1)
             await asyncio.sleep(1.0)
             for task in hanging:
                 task.cancel()

@@ -237,3 +237,36 @@ def test_what_was_given_up_may_have_committed(start: Start, monkeypatch: pytest.
 
     assert {"a": "succeeded"} == run.states
     assert 7 == repository.load_node("a")
+
+
+def test_cancel_ends_preflight() -> None:
+    """A cancel while preflight waits ends it; no further backend is asked, none is opened, and the run says so."""
+    waits, ended = threading.Event(), threading.Event()
+    first = Script(on_preflight=lambda: (waits.set(), ended.wait(20)), on_cancel_preflight=ended.set)
+    second = Script()
+    executors = {"first": ScriptedExecutor(first), "second": ScriptedExecutor(second)}
+    placed = [asset("a", metadata={"rivers/executor": "first"}), asset("b", metadata={"rivers/executor": "second"})]
+    handle = rs.CodeRepository(placed, executors=executors).submit()
+    assert waits.wait(10)
+    handle.cancel()
+
+    assert "cancelled" == handle.wait(10).status
+    assert [("preflight",), ("cancel_preflight",)] == first.calls
+    assert [] == second.calls
+
+
+def test_cancel_of_preflight_raises() -> None:
+    """A backend whose `cancel_preflight` raises is a warning, and preflight goes on to its end."""
+    waits, ended = threading.Event(), threading.Event()
+
+    def broken() -> None:
+        threading.Timer(0.2, ended.set).start()
+        raise OSError("no way")
+
+    script = Script(on_preflight=lambda: (waits.set(), ended.wait(20)), on_cancel_preflight=broken)
+    with rs.CodeRepository([asset("a")], default_executor=ScriptedExecutor(script)) as repository:
+        handle = repository.submit()
+        assert waits.wait(10)
+        handle.cancel()
+
+        assert "cancelled" == handle.wait(10).status

@@ -60,7 +60,7 @@ class Going:
 
     def end(self) -> rs.RunResult:
         """Wait for the result."""
-        self.thread.join(40)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         assert self.refused is None, self.refused
         while not self._told.empty():

@@ -8,6 +8,8 @@ close     ──▶ every attempt ended, no pod left, the lease released
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 from collections.abc import Iterable, Sequence
 
 from rivers.exceptions import Problem
@@ -33,6 +35,7 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         self._context: ClusterContext | None = None
         self._run: ClusterRun | None = None
         self._emit: Sink = _ignore
+        self._checking: asyncio.Task[object] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -61,10 +64,28 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         context = self._get_context()
         emit, self._emit = self._emit, _ignore
         try:
-            return context.run(preflight(context, given, emit), PREFLIGHT_DEADLINE)
+            return context.run(self._check(context, given, emit), PREFLIGHT_DEADLINE)
+        except concurrent.futures.CancelledError:
+            return ()
         except TimeoutError:
             server = context.cluster.server
             return [Problem(f"the cluster at {server} has not answered preflight within {PREFLIGHT_DEADLINE:g} s")]
+
+    def cancel_preflight(self) -> None:
+        """Cancel it in the loop; its pod is deleted before `preflight` returns."""
+        if self._context is not None:
+            self._context.post(self._cancel_check)
+
+    async def _check(self, context: ClusterContext, specs: Sequence[StepSpec], emit: Sink) -> list[Problem]:
+        self._checking = asyncio.current_task()
+        try:
+            return await preflight(context, specs, emit)
+        finally:
+            self._checking = None
+
+    def _cancel_check(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
 
     def open(self, run: Run, emit: Sink) -> None:
         """Take the run's lease and start to watch its pods; raise if the cluster refuses that."""

@@ -4,6 +4,7 @@
     ────                                        ───────
     observe(emit) ──────────────────────────▶   report what preflight waits for, by emit(LogRecord)
     preflight(specs) ───────────────────────▶   problems, before anything starts
+    cancel_preflight() ─────────────────────▶   the run was cancelled: return from it soon
     open(run, emit) ────────────────────────▶   get ready for a run
     submit(spec) ───────────────────────────▶   run one attempt somewhere
             emit(StepStarted) ◀──────────────   the attempt has begun
@@ -132,6 +133,9 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
         """Return the problems by which these specs would fail; start nothing."""
         return ()
+
+    def cancel_preflight(self) -> None:
+        """End a `preflight` that waits, from another thread; return at once. By default it goes on to its end."""
 
     @abstractmethod
     def open(self, run: Run, emit: Sink) -> None:

@@ -28,6 +28,8 @@ class Backends:
         self.all = backends
         self._dispatcher = dispatcher
         self._opened: list[ExecutorBackend] = []
+        self._is_cancelled = False
+        self._checking: ExecutorBackend | None = None
         self.can = [backend.capabilities for backend in backends]
         self.places = [
             ExecutorLimits(
@@ -59,13 +61,29 @@ class Backends:
         for index, backend in enumerate(self.all):
             specs = list(self._specs(index, specifier, problems))
             backend.observe(emit)
-            problems.extend(backend.preflight(specs))
+            self._checking = backend
+            # Read after it is set: a cancel that comes now finds the backend, or was seen here.
+            if not self._is_cancelled:
+                problems.extend(backend.preflight(specs))
+            self._checking = None
         if problems:
             raise GraphValidationError(problems)
 
+    def cancel_preflight(self) -> None:
+        """Ask no more backends, and have the one that is being asked return soon; from any thread."""
+        self._is_cancelled = True
+        backend = self._checking
+        if backend is not None:
+            backend.cancel_preflight()
+
     def open(self, open_one: Callable[[int, ExecutorBackend], None]) -> None:
-        """Open the backends in order; one that raises refuses the run, and `close` also closes that one."""
+        """Open the backends in order; one that raises refuses the run, and `close` also closes that one.
+
+        A run that was cancelled before opens none: no step of it starts.
+        """
         for index, backend in enumerate(self.all):
+            if self._is_cancelled:
+                return
             # Before it is opened: one that was interrupted half-way has something to close.
             self._opened.append(backend)
             open_one(index, backend)

@@ -36,6 +36,7 @@ from rivers._plan.specify import Specifier
 from rivers._plan.unit import Unit
 from rivers._runner.capture.log_levels import log_settings
 from rivers.exceptions import RiversError
+from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import StepResult
 
 __all__ = ["RunLoop", "Status"]
@@ -95,6 +96,10 @@ class RunLoop:
     def cancel(self) -> None:
         """Start nothing more and ask what runs to stop; returns at once, from any thread."""
         self._state.cancel()
+        try:
+            self._backends.cancel_preflight()
+        except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
+            self._warn(f"cancelling preflight raised {describe_exception(error)}", "")
 
     def _preflight(self) -> None:
         """Ask the backends what would fail; what they report meanwhile is emitted before RunStarted."""

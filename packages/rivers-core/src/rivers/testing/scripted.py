@@ -157,7 +157,8 @@ class Script:
     `acts` holds the act of each step (`orders`, `graph/task`, `graph/task[key]`) for when it is submitted; a list has
     one act per submit, and its last one is used for all further submits. A single act is for all steps; steps that are
     not named succeed. `on_cancel` is the act for a cancel. `capabilities` are the backend's; its preflight reports the
-    `warnings` and returns the `problems`; `open` and `close` call `on_open` and `on_close`, which may wait or raise.
+    `warnings` and returns the `problems`. `preflight`, `cancel_preflight`, `open` and `close` call the function that is
+    given for them, which may wait or raise.
 
     `attempts` are the submits in order, `calls` all calls of core, as words: `("submit", "orders")`.
     """
@@ -170,6 +171,8 @@ class Script:
         capabilities: Capabilities = HERE,
         problems: Sequence[Problem] = (),
         warnings: Sequence[str] = (),
+        on_preflight: Callable[[], object] | None = None,
+        on_cancel_preflight: Callable[[], object] | None = None,
         on_open: Callable[[], None] | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
@@ -178,6 +181,8 @@ class Script:
         self.capabilities = capabilities
         self.problems = problems
         self.warnings = warnings
+        self.on_preflight = on_preflight
+        self.on_cancel_preflight = on_cancel_preflight
         self.on_open = on_open
         self.on_close = on_close
         self.attempts: list[Attempt] = []
@@ -259,11 +264,19 @@ class ScriptedBackend(ExecutorBackend):
         self._emit = emit
 
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
-        """Report the warnings of the script, and return its problems."""
+        """Report the warnings of the script, call its `on_preflight`, and return its problems."""
         self.script.note("preflight")
         for warning in self.script.warnings:
             self._emit(warning_record(warning))
+        if self.script.on_preflight is not None:
+            self.script.on_preflight()
         return self.script.problems
+
+    def cancel_preflight(self) -> None:
+        """Record the call, and call `on_cancel_preflight` of the script."""
+        self.script.note("cancel_preflight")
+        if self.script.on_cancel_preflight is not None:
+            self.script.on_cancel_preflight()
 
     def open(self, run: Run, emit: Sink) -> None:
         """Record the call, and call `on_open` of the script."""
