@@ -199,6 +199,18 @@ class TestInterrupted:
         assert [] == fake.pods()
         assert [] == fake._do(lambda: fake._store.objects("leases"))
 
+    def test_cancel_while_its_pod_is_deleted(self, fake: FakeCluster, start: Callable[..., Any]) -> None:
+        """A cancel that comes when preflight deletes its pod waits for that (K43)."""
+        rule = fake.faults.add(Fault.slow(2.0), verb="delete", resource="pods", times=1)
+        going = start(pod_steps.one)
+        until = time.monotonic() + 20
+        while not rule.hits and time.monotonic() < until:
+            time.sleep(0.01)
+        going.cancel()
+
+        assert "cancelled" == going.end().status
+        assert [] == fake.pods()
+
 
 class TestReports:
     NO_CONFIG = 'configmap "nowhere" not found'

@@ -82,10 +82,20 @@ async def _preflight(
         pod = f"pod in namespace {session.cluster.namespace!r}"
         problems = await probe(session, list(unseen.values()), lambda text: report(f"for its {pod}: {text}"))
     finally:
-        await asyncio.shield(session.close(time.monotonic() + PROBE_CLOSE))
+        await _finish(session.close(time.monotonic() + PROBE_CLOSE))
     if not problems:
         context.checked.update((settings.image, key) for key in unseen)
     return problems
+
+
+async def _finish(closing: Coroutine[Any, Any, object]) -> None:
+    """Await it to its end, also where this task is cancelled meanwhile: it deletes the pod."""
+    task = asyncio.ensure_future(closing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,), timeout=PROBE_CLOSE)
+        raise
 
 
 async def missing_permissions(cluster: Cluster) -> list[Problem]:
