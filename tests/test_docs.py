@@ -40,6 +40,7 @@ PUBLIC = (
     "rivers_process.fork",
     "rivers_process.prctl",
     "rivers_worker.client",
+    "rivers_worker.pool",
 )
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n`]*)$")
 TITLE = re.compile(r'title="([^"]+)"')

@@ -1,0 +1,331 @@
+"""Decide about a pool: `decide(state, fact, now)` returns the next state and the effects to carry out.
+
+    request ──▶ waiting ──▶ an idle worker of its shape, or the start of one where the limit leaves a place
+    worker  ──▶ starting ──▶ leased ⇄ idle ──▶ stopping ──▶ gone
+
+It does no I/O and reads no clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, replace
+
+from rivers_worker.pool.facts import (
+    Asked,
+    Closed,
+    Died,
+    Effect,
+    Fact,
+    Fail,
+    Give,
+    Gone,
+    Ready,
+    Returned,
+    Start,
+    StartFailed,
+    Stop,
+    Ticked,
+    Unused,
+    Withdrawn,
+)
+from rivers_worker.pool.state import PooledWorker, PoolState, ShapeState, WaitingRequest, WorkerRequest
+
+__all__ = ["decide"]
+
+
+def decide(state: PoolState, fact: Fact, now: float) -> tuple[PoolState, list[Effect]]:
+    """Return the state after a fact at the time `now`, and the effects to carry out in this order."""
+    draft = _Draft(state, now)
+    match fact:
+        case Asked():
+            draft.ask(fact.request)
+        case Withdrawn():
+            draft.withdraw(fact.request)
+        case Ready():
+            draft.take_ready(fact)
+        case StartFailed():
+            draft.fail_start(fact)
+        case Returned():
+            draft.take_back(fact)
+        case Unused():
+            draft.take_unused(fact.worker)
+        case Died():
+            draft.remove_dead(fact.worker)
+        case Gone():
+            draft.stopping.pop(fact.worker, None)
+        case Ticked():
+            draft.expire()
+        case Closed():
+            draft.close()
+    draft.start_missing()
+    return draft.freeze(), draft.effects
+
+
+@dataclass(slots=True)
+class _ShapeDraft:
+    """A copy of a ShapeState that may change."""
+
+    waiting: dict[int, WaitingRequest]
+    starting: dict[int, PooledWorker]
+    idle: dict[int, PooledWorker]
+
+    @property
+    def missing(self) -> int:
+        return len(self.waiting) - len(self.starting)
+
+
+class _Draft:
+    """A copy of a state that one fact changes."""
+
+    def __init__(self, state: PoolState, now: float) -> None:
+        self._state = state
+        self._now = now
+        self._changed: dict[Hashable, _ShapeDraft] = {}
+        self._last = state.last_number
+        self._closed = state.is_closed
+        self.leased = dict(state.leased)
+        self.stopping = dict(state.stopping)
+        self.effects: list[Effect] = []
+
+    def freeze(self) -> PoolState:
+        shapes = dict(self._state.shapes)
+        for name, draft in self._changed.items():
+            shapes[name] = ShapeState(draft.waiting, draft.starting, draft.idle)
+            if shapes[name].is_empty:
+                del shapes[name]
+        return replace(
+            self._state,
+            shapes=shapes,
+            leased=self.leased,
+            stopping=self.stopping,
+            last_number=self._last,
+            is_closed=self._closed,
+        )
+
+    # ── facts ──
+
+    def ask(self, request: WorkerRequest) -> None:
+        number = self._new_number()
+        if self._closed:
+            self.effects.append(Fail(number, None))
+            return
+        shape = self._shape(request.shape)
+        shape.waiting[number] = WaitingRequest(request=request, since=self._now)
+        if shape.idle:
+            self._give(number, _best_of(shape.idle, request.modules))
+
+    def withdraw(self, number: int) -> None:
+        shape = self._shape_with("waiting", number)
+        if shape is None:
+            return
+        start = shape.waiting.pop(number).start
+        # A start goes with it, unless others wait for that: pods that no node has room for must not stay.
+        if shape.missing < 0:
+            chosen = start if start in shape.starting else _surplus_start(shape)
+            self._stop(shape.starting, chosen, "its request was withdrawn")
+
+    def take_ready(self, fact: Ready) -> None:
+        shape = self._shape_with("starting", fact.worker)
+        if shape is None:
+            return  # it is being stopped
+        worker = shape.starting.pop(fact.worker)
+        attempts = min(fact.attempts, self._state.limits.max_attempts)
+        # One that is bound may have no second lease.
+        worker = shape.idle[fact.worker] = replace(worker, left=attempts, usable=not fact.bound, since=self._now)
+        if fact.bound:
+            if worker.asker in shape.waiting:
+                self._give(worker.asker, fact.worker)
+            else:
+                self._stop(shape.idle, fact.worker, "its request has another worker")
+        elif attempts < 1:
+            self._stop(shape.idle, fact.worker, "it takes no attempt")
+        else:
+            self._give_next(shape, fact.worker)
+
+    def fail_start(self, fact: StartFailed) -> None:
+        shape = self._shape_with("starting", fact.worker)
+        if shape is None:
+            return  # it is being stopped
+        asker = shape.starting.pop(fact.worker).asker
+        if shape.waiting.pop(asker, None) is not None:
+            self.effects.append(Fail(asker, fact.error))
+
+    def take_back(self, fact: Returned) -> None:
+        worker = self.leased.pop(fact.worker, None)
+        if worker is None:
+            return  # the pool was closed
+        left = min(worker.left, fact.attempts)
+        self._settle(fact.worker, replace(worker, left=left, modules=fact.modules), fact.clean)
+
+    def take_unused(self, number: int) -> None:
+        worker = self.leased.pop(number, None)
+        if worker is not None:
+            self._settle(number, replace(worker, left=worker.left + 1), clean=True)
+
+    def remove_dead(self, number: int) -> None:
+        if number in self.leased:
+            # Its lease ends soon, with the attempt that it had.
+            self.leased[number] = replace(self.leased[number], usable=False)
+        elif (shape := self._shape_with("idle", number)) is not None:
+            self._stop(shape.idle, number, "it has ended")
+
+    def expire(self) -> None:
+        ttl = self._state.limits.idle_ttl
+        for name, shape in self._state.shapes.items():
+            for number, worker in shape.idle.items():
+                if worker.since + ttl > self._now:
+                    break
+                self._stop(self._shape(name).idle, number, f"it was idle for {ttl:g} s")
+
+    def close(self) -> None:
+        self._closed = True
+        reason = "the pool is closed"
+        for name in self._state.shapes:
+            shape = self._shape(name)
+            self.effects += [Fail(number, None) for number in shape.waiting]
+            shape.waiting.clear()
+            for workers in (shape.starting, shape.idle):
+                for number in list(workers):
+                    self._stop(workers, number, reason)
+        for number in list(self.leased):
+            self._stop(self.leased, number, reason)
+
+    def start_missing(self) -> None:
+        """Start workers for requests that have none coming, the longest-waiting first, as far as there are places."""
+        places = self._free_places()
+        # Workers that stop leave their places to those that come first.
+        leaving = len(self.stopping)
+        for name, number in self._without_start():
+            if places > 0:
+                places -= 1
+                self._start(name, number)
+            elif leaving > 0:
+                leaving -= 1
+            elif not self._make_place():
+                return
+
+    # ── steps ──
+
+    def _settle(self, number: int, worker: PooledWorker, clean: bool) -> None:
+        """Decide about a worker whose lease is over."""
+        shape = self._shape(worker.shape)
+        shape.idle[number] = replace(worker, since=self._now)
+        if not (clean and worker.usable):
+            self._stop(
+                shape.idle, number, "it can have no other attempt" if clean else "its last attempt was not clean"
+            )
+        elif worker.left < 1:
+            self._stop(shape.idle, number, "it has served its number of attempts")
+        elif self._is_overdue_elsewhere(shape):
+            self._stop(shape.idle, number, "its place is needed")
+        else:
+            self._give_next(shape, number)
+
+    def _give_next(self, shape: _ShapeDraft, worker: int) -> None:
+        """Lease an idle worker to the longest-waiting request of its shape, if there is one."""
+        number = next(iter(shape.waiting), None)
+        if number is not None:
+            self._give(number, worker)
+
+    def _give(self, number: int, worker: int) -> None:
+        shape = self._shape_with("idle", worker)
+        assert shape is not None
+        given = shape.idle.pop(worker)
+        del shape.waiting[number]
+        self.leased[worker] = replace(given, left=given.left - 1)
+        self.effects.append(Give(worker, number))
+
+    def _start(self, name: Hashable, number: int) -> None:
+        shape = self._shape(name)
+        worker = self._new_number()
+        waiting = shape.waiting[number]
+        shape.waiting[number] = replace(waiting, start=worker)
+        shape.starting[worker] = PooledWorker(shape=name, modules=waiting.request.modules, left=0, asker=number)
+        self.effects.append(Start(worker, number))
+
+    def _stop(self, workers: dict[int, PooledWorker], number: int, reason: str) -> None:
+        self.stopping[number] = workers.pop(number)
+        self.effects.append(Stop(number, reason))
+
+    def _make_place(self) -> bool:
+        """Stop a worker that nobody waits for: the one that is idle for the longest, else one that starts."""
+        shapes = {name: self._peek(name) for name in self._names()}
+        idle = [(next(iter(shape.idle.values())).since, name) for name, shape in shapes.items() if shape.idle]
+        if idle:
+            _, name = min(idle, key=lambda entry: entry[0])
+            draft = self._shape(name)
+            self._stop(draft.idle, next(iter(draft.idle)), "its place is needed")
+            return True
+        for name, shape in shapes.items():
+            if shape.missing < 0:
+                draft = self._shape(name)
+                self._stop(draft.starting, _surplus_start(draft), "its place is needed")
+                return True
+        return False
+
+    def _without_start(self) -> list[tuple[Hashable, int]]:
+        """Return the requests for which no worker starts, the longest-waiting first."""
+        found: list[tuple[int, Hashable]] = []
+        for name in self._names():
+            shape = self._peek(name)
+            if shape.missing > 0:
+                asking = (key for key, waiting in shape.waiting.items() if waiting.start not in shape.starting)
+                found += ((key, name) for key in itertools.islice(asking, shape.missing))
+        return [(name, key) for key, name in sorted(found, key=lambda entry: entry[0])]
+
+    def _is_overdue_elsewhere(self, own: _ShapeDraft) -> bool:
+        """Return True if a request of another shape has waited too long for a place, and before all of this shape."""
+        missing = self._without_start()
+        if len(missing) <= len(self.stopping) + self._free_places():
+            return False
+        name, number = missing[len(self.stopping)]
+        longest = next(iter(own.waiting), number + 1)
+        waiting = self._peek(name).waiting[number]
+        return number < longest and waiting.since + self._state.limits.patience <= self._now
+
+    # ── access ──
+
+    def _free_places(self) -> int:
+        limit = self._state.limits.limit
+        if limit is None:
+            return sys.maxsize
+        shapes = map(self._peek, self._names())
+        ready = sum(len(shape.starting) + len(shape.idle) for shape in shapes)
+        return limit - ready - len(self.leased) - len(self.stopping)
+
+    def _names(self) -> Iterable[Hashable]:
+        return dict.fromkeys((*self._state.shapes, *self._changed))
+
+    def _new_number(self) -> int:
+        self._last += 1
+        return self._last
+
+    def _peek(self, name: Hashable) -> ShapeState | _ShapeDraft:
+        return self._changed.get(name) or self._state.shapes.get(name) or ShapeState()
+
+    def _shape(self, name: Hashable) -> _ShapeDraft:
+        """Return the copy of a shape's state that may change."""
+        if name not in self._changed:
+            kept = self._state.shapes.get(name, ShapeState())
+            self._changed[name] = _ShapeDraft(dict(kept.waiting), dict(kept.starting), dict(kept.idle))
+        return self._changed[name]
+
+    def _shape_with(self, part: str, number: int) -> _ShapeDraft | None:
+        """Return the shape whose `waiting`, `starting` or `idle` has this number."""
+        for name in self._names():
+            if number in getattr(self._peek(name), part):
+                return self._shape(name)
+        return None
+
+
+def _surplus_start(shape: _ShapeDraft) -> int:
+    """Return a worker that starts for a request which does not wait any more."""
+    return next(number for number, worker in shape.starting.items() if worker.asker not in shape.waiting)
+
+
+def _best_of(idle: dict[int, PooledWorker], modules: frozenset[str]) -> int:
+    """Return the worker that has imported most of the modules; of equals, the one that became idle last."""
+    return max(reversed(idle), key=lambda number: len(modules & idle[number].modules))
