@@ -20,7 +20,7 @@ from rivers_worker.v1 import worker_pb2 as pb
 NEEDED = {"RIVERS_RUN_ID": "run-1", "RIVERS_ATTEMPT_ID": "a", "RIVERS_CONTROLLER_CERTIFICATE": "eA=="}
 INTRUDER = """
 import ctypes, os, sys
-from rivers_worker.supervisor import _protect_this_process
+from rivers_worker.supervisor import protect_this_process
 
 DUMPABLE, SEIZE, NOBODY = 4, 0x4206, 65534
 libc = ctypes.CDLL(None, use_errno=True)
@@ -47,7 +47,7 @@ if os.getuid() == 0:
     os.setresuid(NOBODY, NOBODY, NOBODY)
 libc.prctl(DUMPABLE, 1)
 what_a_child_gets()
-_protect_this_process()
+protect_this_process()
 what_a_child_gets()
 """
 

@@ -15,25 +15,38 @@ from queue import SimpleQueue
 from rivers_process.fork import ignore_signal
 from rivers_worker.errors import CredentialsError
 from rivers_worker.exit_codes import Exit
-from rivers_worker.journal import Journal
+from rivers_worker.session import Session
 from rivers_worker.settings import ServeSettings
-from rivers_worker.supervisor import Supervisor
 
 __all__ = ["main", "run"]
+
+SESSION_OPTIONS = {
+    "max-attempts": "serve a session of so many attempts of the run, one after another, each in a fresh process",
+    "max-age": "seconds after which a session takes no further attempt",
+    "idle-ttl": "seconds without an attempt, after the first one, after which a session ends",
+    "scratch": "folders, joined by colons, that are emptied after each attempt of a session",
+}
+"""Options of `serve`, each the same as the variable of its name, and their help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `rivers-worker --version` imports no gRPC for it."""
     parser = argparse.ArgumentParser(
-        prog="rivers-worker", description="Runs one attempt of one step for the controller that the environment names."
+        prog="rivers-worker", description="Runs attempts of steps for the controller that the environment names."
     )
     parser.add_argument("--version", action="version", version=metadata.version("rivers-worker"))
     commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="announce itself, serve one attempt, end")
+    serve = commands.add_parser("serve", help="announce itself, serve one attempt or a session of several, end")
     serve.add_argument("--module", action="append", default=[], help="a module to import before the spec comes")
+    for name, text in SESSION_OPTIONS.items():
+        serve.add_argument(f"--{name}", metavar=name.rpartition("-")[2].upper(), help=text)
     options = parser.parse_args(arguments)
+    given = {name: getattr(options, name.replace("-", "_")) for name in SESSION_OPTIONS}
+    variables = {
+        f"RIVERS_{name.replace('-', '_').upper()}": value for name, value in given.items() if value is not None
+    }
     try:
-        settings = ServeSettings.from_environment(os.environ, options.module)
+        settings = ServeSettings.from_environment({**os.environ, **variables}, options.module)
     except CredentialsError as error:
         sys.stderr.write(f"rivers-worker: {error}\n")
         return Exit.CREDENTIALS
@@ -43,19 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(settings: ServeSettings) -> int:
     # A signal handler must not take a lock, and this queue takes none. The kernel drops SIGTERM for a container's first
     # process as long as that has no handler, so the handler is set before gRPC is loaded.
-    ends: SimpleQueue[Exit] = SimpleQueue()
+    ends: SimpleQueue[Exit | None] = SimpleQueue()
     signal.signal(signal.SIGTERM, lambda number, frame: ends.put(Exit.SIGTERM))
     ignore_signal(signal.SIGINT)  # and not by SIG_IGN, which the body's process and its children would inherit
-    journal = Journal()
-    supervisor = Supervisor(settings, journal)
+    session = Session(settings, ends)
     try:
         # Not at the top: the body's process starts while this one loads gRPC and cryptography.
-        code: int = importlib.import_module("rivers_worker.serve").serve(settings, supervisor, journal, ends)
+        code: int = importlib.import_module("rivers_worker.serve").serve(settings, session, ends)
     except Exception:  # noqa: BLE001 - whatever it is, no process is left, and the exit code says that it is a bug
         traceback.print_exc()
         code = Exit.BUG
     finally:
-        supervisor.end()
+        session.end()
     return code
 
 

@@ -23,7 +23,9 @@ from msgspec.structs import replace
 
 from rivers.exceptions import RiversError, SpecDecodeError
 from rivers.protocol import (
+    ConfiguredRef,
     Ending,
+    ImportRef,
     LogRecord,
     NodeKind,
     Ref,
@@ -54,10 +56,8 @@ class BodySettings(msgspec.Struct, frozen=True):
     """The settings that the supervisor passes on; `parent` is its process id."""
 
     parent: int
-    attempt_id: str
     worker: str
     grace: float
-    modules: tuple[str, ...]
     allowed: tuple[str, ...]
     allow_pickle: bool
 
@@ -72,6 +72,7 @@ class Body:
         self._container_log = os.dup(2)
         self._lock = threading.Lock()
         self._runner: Runner | None = None
+        self._attempt_id = ""
         self._is_cancelled = self._importing = False
 
     def work(self) -> None:
@@ -79,7 +80,7 @@ class Body:
         while (frame := self._inbox.next()) is not None:
             kind, payload = frame
             if kind == frames.GO:
-                self._import()
+                self._import(json.loads(payload))
             elif kind == frames.CHECK:
                 number, specs = json.loads(payload)
                 problems = [
@@ -87,22 +88,25 @@ class Body:
                 ]
                 self._send_frame(frames.CHECKED, json.dumps([number, problems]).encode())
             elif kind == frames.SPEC:
+                self._send_frame(frames.TAKEN)
                 length = int.from_bytes(payload[:4], "big")
-                self._run(payload[4 + length :], payload[4 : 4 + length])
+                head = json.loads(payload[4 : 4 + length])
+                self._attempt_id = head["attempt_id"]
+                self._run(payload[4 + length :], bytes.fromhex(head["pickle_key"]))
                 return
 
     def handle_sigterm(self, number: int, frame: FrameType | None) -> None:
         """Cancel the attempt on SIGTERM, even before it has come."""
         self._is_cancelled = True
         if self._runner is not None:
-            self._runner.stop(self._settings.attempt_id)
+            self._runner.stop(self._attempt_id)
         elif self._importing:
             # Only once: a second KeyboardInterrupt could come in the handler of the first.
             self._importing = False
             raise KeyboardInterrupt("the attempt was cancelled")
 
-    def _import(self) -> None:
-        for name in self._settings.modules:
+    def _import(self, modules: list[str]) -> None:
+        for name in modules:
             try:
                 self._importing = not self._is_cancelled
                 if self._importing:
@@ -133,11 +137,11 @@ class Body:
         return found
 
     def _run(self, data: bytes, pickle_key: bytes) -> None:
-        own = self._settings.attempt_id
+        own = self._attempt_id
         try:
             spec = decode_spec_protobuf(data)
             if spec.attempt_id != own:
-                raise SpecDecodeError(f"the spec is of attempt {spec.attempt_id!r}, and this worker serves {own!r}")
+                raise SpecDecodeError(f"the spec is of attempt {spec.attempt_id!r}, and the caller's is {own!r}")
         except SpecDecodeError as error:
             self._end(unsendable_result(own, error), Exit.SPEC_REJECTED)
             return
@@ -152,6 +156,7 @@ class Body:
         for problem in runner.close():
             self._emit(warning_record(problem, spec.attempt_id))
         ignore_signal(signal.SIGTERM)  # the attempt is over
+        self._send_frame(frames.MODULES, json.dumps(_imported_modules(spec)).encode())
         self._end(result, _code_of(result))
 
     def _new_runner(self, pickle_key: bytes) -> Runner:
@@ -211,6 +216,13 @@ def _refs_of(spec: StepSpec) -> list[Ref]:
     for given in (*spec.inputs, *(value for inner in spec.inner for value in inner.inputs)):
         refs += [getattr(given, name) for name in ("io_handler", "ref") if hasattr(given, name)]
     return list(dict.fromkeys(refs))
+
+
+def _imported_modules(spec: StepSpec) -> list[str]:
+    """Return the modules that the spec names and that were imported for it."""
+    refs = (ref.cls if isinstance(ref, ConfiguredRef) else ref for ref in _refs_of(spec))
+    names = dict.fromkeys(ref.module for ref in refs if isinstance(ref, ImportRef))
+    return [name for name in names if name in sys.modules]
 
 
 def _code_of(result: StepResult) -> int:

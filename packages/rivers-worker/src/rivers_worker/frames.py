@@ -1,13 +1,15 @@
 """Define the kinds of frames that the server and the body's process exchange over two pipes.
 
-server ──▶ GO, CHECK, SPEC ──▶ body          GO: the worker has announced itself, import the user's code
-server ◀── CHECKED, STARTED, LOG, RESULT ◀── body
+server ──▶ GO, CHECK, SPEC ──▶ body          GO: the worker has announced itself, import these modules
+server ◀── CHECKED, TAKEN, STARTED, LOG, MODULES, RESULT ◀── body
+
+TAKEN: the spec has arrived, so its code may run. MODULES: the modules of the spec that were imported.
 """
 
 from __future__ import annotations
 
-__all__ = ["CHECK", "CHECKED", "GO", "LOG", "MAX_PAYLOAD", "RESULT", "SPEC", "STARTED"]
+__all__ = ["CHECK", "CHECKED", "GO", "LOG", "MAX_PAYLOAD", "MODULES", "RESULT", "SPEC", "STARTED", "TAKEN"]
 
-GO, SPEC, CHECK, STARTED, LOG, RESULT, CHECKED = (bytes([number]) for number in range(1, 8))
+GO, SPEC, CHECK, STARTED, LOG, RESULT, CHECKED, TAKEN, MODULES = (bytes([number]) for number in range(1, 10))
 MAX_PAYLOAD = 16 << 20
 """Bytes of a frame's payload; a larger one means that user code has written to the pipe."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Collection
 
 from rivers_process.processes import child_processes, kill_processes
 
@@ -23,12 +24,18 @@ def reap_until(pid: int) -> None:
         os.waitpid(ended.si_pid, 0)
 
 
-def kill_children(within: float) -> None:
-    """Kill all children, and their children, which this process inherits, for at most `within` seconds."""
+def kill_children(within: float, keep: Collection[int] = ()) -> bool:
+    """Kill all children, and their children, which this process inherits, for at most `within` seconds.
+
+    Those of `keep` live on. Return whether no other is left.
+    """
     until = time.monotonic() + within
-    while (children := child_processes(os.getpid())) and time.monotonic() < until:
+    while children := [child for child in child_processes(os.getpid()) if child.pid not in keep]:
+        if time.monotonic() >= until:
+            return False
         kill_processes(child.pid for child in children)
         time.sleep(PAUSE)
         for child in children:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child.pid, os.WNOHANG)
+    return True

@@ -1,25 +1,24 @@
-"""Serve one attempt to one controller: the five methods of proto/rivers_worker/v1/worker.proto."""
+"""Serve attempts to one controller: the five methods of proto/rivers_worker/v1/worker.proto."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
-from queue import SimpleQueue
 from typing import Any
 
 import grpc
 
-from rivers_worker.announcement import PROTOCOL_VERSION
+from rivers_worker.announcement import PROTOCOL_MINOR, PROTOCOL_VERSION
 from rivers_worker.auth_interceptor import AuthInterceptor
 from rivers_worker.credentials import Identity, controller_name, decode_certificate
-from rivers_worker.exit_codes import Exit
 from rivers_worker.journal import Journal, JournalEntry
+from rivers_worker.session import Session, SessionRefusedError
 from rivers_worker.settings import ServeSettings
-from rivers_worker.supervisor import Supervisor
 from rivers_worker.v1 import worker_pb2 as pb
 
 __all__ = ["StepServer"]
@@ -55,26 +54,20 @@ CHECK_WITHIN = 55.0
 
 
 class StepServer:
-    """The gRPC server of one attempt, from its creation until `stop`; `ends` gets the cause of the worker's end.
+    """The gRPC server of one worker, from its creation until `stop`.
 
     Raises:
         CredentialsError: the controller's certificate cannot be read.
         RuntimeError: the address cannot be bound.
     """
 
-    def __init__(
-        self, settings: ServeSettings, supervisor: Supervisor, journal: Journal, ends: SimpleQueue[Exit]
-    ) -> None:
+    def __init__(self, settings: ServeSettings, session: Session) -> None:
         self.identity = Identity.of_worker(settings.attempt_id)
         self._settings = settings
-        self._supervisor = supervisor
-        self._journal = journal
-        self._ends = ends
+        self._session = session
         self._lock = threading.Lock()
-        self._spec: bytes | None = None
-        self._acknowledged = self._leaving = False
         self._epoch = 0
-        self._streams = 0
+        self._connected = 0
         self._last_call = time.monotonic()
         controller = decode_certificate(settings.controller)
         self._server = grpc.server(
@@ -97,13 +90,7 @@ class StepServer:
     @property
     def seconds_alone(self) -> float:
         """Seconds since a controller was last connected."""
-        return 0.0 if self._streams else time.monotonic() - self._last_call
-
-    def stop_accepting(self) -> bool:
-        """Start no attempt from now on, and return whether one was started."""
-        with self._lock:
-            self._leaving = True
-            return self._spec is not None
+        return 0.0 if self._connected else time.monotonic() - self._last_call
 
     def stop(self, grace: float) -> None:
         """Take no more calls, and wait `grace` seconds for those under way."""
@@ -114,9 +101,7 @@ class StepServer:
     def _handshake(self, request: pb.HandshakeRequest, context: Any) -> pb.HandshakeReply:
         self._check_caller(request.caller, context)
         if request.protocol_version != PROTOCOL_VERSION:
-            # Nobody can use a worker of another version; one that runs an attempt goes on with it.
-            if self._spec is None:
-                self._ends.put(Exit.PROTOCOL_VERSION)
+            self._session.end_for_another_version()
             context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
                 f"this worker speaks version {PROTOCOL_VERSION} of the protocol, the controller version "
@@ -128,15 +113,16 @@ class StepServer:
             rivers_version=importlib.metadata.version("rivers-worker"),
             python_version=platform.python_version(),
             worker=self._settings.worker,
-            state=self._state,
+            state=self._session.state,
             problems=[pb.Problem(spec=index, message=text) for index, text in found],
+            minor_version=PROTOCOL_MINOR,
+            attempts_left=self._session.attempts_left,
         )
 
     def _look_up(self, specs: list[bytes], context: Any) -> list[tuple[int, str]]:
-        if self._spec is not None:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "refs are looked up before Execute, not after")
         seconds = min(CHECK_WITHIN, context.time_remaining() or CHECK_WITHIN)
-        found = self._supervisor.check(specs, seconds)
+        with self._connection(), _refusing(context):
+            found = self._session.check(specs, seconds)
         if found is None:
             context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -147,83 +133,70 @@ class StepServer:
 
     def _execute(self, request: pb.ExecuteRequest, context: Any) -> Iterator[pb.Event]:
         self._check_caller(request.caller, context)
-        with self._lock:
-            if self._acknowledged:
-                context.abort(
-                    grpc.StatusCode.FAILED_PRECONDITION, "the attempt is over, and its result was acknowledged"
-                )
-            if self._spec is None and self._leaving:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker is terminating: it starts nothing")
-            # A client whose connection broke does not know whether its first call arrived, and repeats it.
-            if self._spec is None:
-                self._spec = request.spec
-                self._supervisor.execute(request.spec, request.pickle_key)
-            elif self._spec != request.spec:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker runs another spec")
-        yield from self._stream_events(0, request.caller.epoch, context)
+        with _refusing(context):
+            attempt = self._session.execute(request.caller.attempt_id, request.spec, request.pickle_key)
+        yield from self._stream_events(attempt.journal, 0, request.caller.epoch, context)
 
     def _attach(self, request: pb.AttachRequest, context: Any) -> Iterator[pb.Event]:
         self._check_caller(request.caller, context)
-        if self._spec is None:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this worker has no spec yet")
-        yield from self._stream_events(request.from_seq, request.caller.epoch, context)
+        with _refusing(context):
+            journal = self._session.journal_of(request.caller.attempt_id)
+        yield from self._stream_events(journal, request.from_seq, request.caller.epoch, context)
 
     def _cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelReply:
         self._check_caller(request.caller, context)
-        self._supervisor.cancel(request.grace)
-        return pb.CancelReply(state=self._state)
+        self._session.cancel(request.caller.attempt_id, request.grace)
+        return pb.CancelReply(state=self._session.state)
 
     def _ack(self, request: pb.AckRequest, context: Any) -> pb.AckReply:
-        """End the worker: the result has arrived, or nothing is to be executed."""
+        """Close the attempt, whose result has arrived, or end a worker that is to execute nothing."""
         self._check_caller(request.caller, context)
-        with self._lock:
-            if self._spec is not None and not self._journal.is_ended:
-                context.abort(
-                    grpc.StatusCode.FAILED_PRECONDITION, "the attempt still runs: there is nothing to acknowledge"
-                )
-            self._acknowledged = True
-        self._ends.put(Exit.DONE)
-        return pb.AckReply()
+        with self._connection(), _refusing(context):
+            return self._session.acknowledge(request.caller.attempt_id)
 
     # ── shared by the methods ──
-
-    @property
-    def _state(self) -> pb.State:
-        if self._journal.is_ended:
-            return pb.STATE_ENDED
-        return pb.STATE_WAITING if self._spec is None else pb.STATE_RUNNING
 
     def _check_caller(self, caller: pb.Caller, context: Any) -> None:
         """Refuse a call for another attempt, or by a controller that has been replaced."""
         self._last_call = time.monotonic()
-        settings = self._settings
-        if (caller.run_id, caller.attempt_id) != (settings.run_id, settings.attempt_id):
-            context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"this worker serves only attempt {settings.attempt_id} of run {settings.run_id}",
-            )
+        if not self._session.serves(caller.run_id, caller.attempt_id):
+            own = self._settings
+            only = f"attempt {own.attempt_id}" if own.max_attempts is None else "attempts"
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"this worker serves only {only} of run {own.run_id}")
         with self._lock:
             replaced = caller.epoch < self._epoch
             self._epoch = max(self._epoch, caller.epoch)
         if replaced:
             context.abort(grpc.StatusCode.ABORTED, f"a controller of epoch {self._epoch} has taken over")
         # Streams of a lower epoch look again, and end.
-        self._journal.wake()
+        attempt = self._session.current
+        if attempt is not None:
+            attempt.journal.wake()
 
-    def _stream_events(self, seq: int, epoch: int, context: Any) -> Iterator[pb.Event]:
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[None]:
+        """Count a controller as connected during a call that may take long."""
+        with self._lock:
+            self._connected += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._connected -= 1
+            self._last_call = time.monotonic()
+
+    def _stream_events(self, journal: Journal, seq: int, epoch: int, context: Any) -> Iterator[pb.Event]:
         """Yield the events after `seq` as they come, with heartbeats, until the last one or until the caller leaves."""
         # gRPC ends the iterator of a caller that is gone only when it yields; the callback ends its wait before that.
-        context.add_callback(self._journal.wake)
-        with self._lock:
-            self._streams += 1
-        try:
+        context.add_callback(journal.wake)
+        with self._connection():
             beat = time.monotonic() + self._settings.heartbeat
             while context.is_active():
                 if epoch < self._epoch:
                     context.abort(grpc.StatusCode.ABORTED, f"a controller of epoch {self._epoch} has taken over")
                 # Read before the entries: an end that comes in between is found in the next turn.
-                over = self._journal.is_ended
-                for entry in self._journal.after(seq, 0.0 if over else max(0.0, beat - time.monotonic())):
+                over = journal.is_ended
+                for entry in journal.after(seq, 0.0 if over else max(0.0, beat - time.monotonic())):
                     yield _event(entry, entry.seq - seq - 1)
                     seq = entry.seq
                 if over:
@@ -231,10 +204,15 @@ class StepServer:
                 if time.monotonic() >= beat:
                     yield pb.Event(heartbeat=pb.Heartbeat())
                     beat = time.monotonic() + self._settings.heartbeat
-        finally:
-            with self._lock:
-                self._streams -= 1
-            self._last_call = time.monotonic()
+
+
+@contextlib.contextmanager
+def _refusing(context: Any) -> Iterator[None]:
+    """End the call with FAILED_PRECONDITION if the session refuses it."""
+    try:
+        yield
+    except SessionRefusedError as error:
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
 
 def _event(entry: JournalEntry, dropped: int) -> pb.Event:

@@ -1,10 +1,10 @@
-"""Supervise the body's process for the server: start it, send it work, read its events, reap it.
+"""Supervise one body's process for the server: send it work, read its events, reap it.
 
-    start ──▶ GO ──▶ (CHECK …) ──▶ SPEC ──▶ events ──▶ RESULT ──▶ the process ends by itself
-                                     │
-             cancel: SIGTERM, SIGKILL to its group after the grace       it ends without a RESULT: a Lost event
+    GO ──▶ (CHECK …) ──▶ SPEC ──▶ events ──▶ RESULT ──▶ the process ends by itself
+                           │
+    cancel: SIGTERM, SIGKILL to its group after the grace       it ends without a RESULT: a Lost event
 
-It is started by exec, so it holds no key, and in a session of its own, so a signal reaches what it has started.
+It descends from no process that holds a key, and has a session of its own, so a signal reaches what it has started.
 """
 
 from __future__ import annotations
@@ -14,24 +14,23 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from queue import Empty, SimpleQueue
 
 from rivers_process import prctl
 from rivers_process.cgroup import MemoryCgroup
 from rivers_process.frames import FrameReader, write_frame
 from rivers_worker import frames
+from rivers_worker.body_process import BodyProcess
 from rivers_worker.exit_codes import Exit, write_outcome
 from rivers_worker.journal import Journal
 from rivers_worker.orphans import kill_children, reap_until
-from rivers_worker.settings import INTERNAL, ServeSettings
+from rivers_worker.settings import ServeSettings
 from rivers_worker.v1 import worker_pb2 as pb
 
-__all__ = ["Supervisor"]
+__all__ = ["LINGER", "Problems", "Supervisor", "protect_this_process"]
 
 DRAIN = 2.0
 """Seconds in which the last frames of an ended process are read."""
@@ -46,31 +45,53 @@ Problems = list[tuple[int, str]]
 
 
 class Supervisor:
-    """The owner of the body's process; `code` is the server's exit code once the attempt has ended."""
+    """The owner of one body's process; `code` is the exit code of its attempt once that has ended.
 
-    def __init__(self, settings: ServeSettings, journal: Journal) -> None:
+    `modules` are those that the attempt has imported. `keep` returns the children of this process that are no
+    descendants of a body.
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        body: BodyProcess,
+        memory: MemoryCgroup,
+        *,
+        peak_before: int = 0,
+        keep: Callable[[], Collection[int]] = tuple,
+    ) -> None:
         self.code: int = Exit.DONE
+        self.modules: tuple[str, ...] = ()
         self._settings = settings
-        self._journal = journal
-        self._has_started = self._is_cancelled = self._is_closing = False
+        self._body = body
+        self._process = body.process
+        self._keep = keep
+        self._attempt_id = ""
+        self._journal: Journal | None = None
+        self._has_started = self._is_cancelled = self._is_closing = self._is_lost = False
         self._detail = ""
         self._lock = threading.Lock()
         self._has_ended = False
         self._answers: dict[int, SimpleQueue[Problems | None]] = {}
         self._questions = 0
         self._kill_at = float("inf")
-        _protect_this_process()
-        self._memory = MemoryCgroup()
-        self._oom_kills = self._memory.oom_kills()
-        self._process, self._inbox, self._outbox, self._trace = _start(settings)
-        self._outgoing: SimpleQueue[tuple[bytes, bytes]] = SimpleQueue()
+        self._timers: list[threading.Timer] = []
+        self._memory = memory
+        self._oom_kills = memory.oom_kills()
+        self._peak_before = peak_before
+        self._outgoing: SimpleQueue[tuple[bytes, bytes] | None] = SimpleQueue()
         _thread("rivers-body-inbox", self._write)
         self._reader = _thread("rivers-body-events", self._read)
         self._waiter = _thread("rivers-body-end", self._wait)
 
-    def go(self) -> None:
-        """Let the body's process import the user's code."""
-        self._outgoing.put((frames.GO, b""))
+    @property
+    def has_ended(self) -> bool:
+        """True once its process has ended."""
+        return self._has_ended
+
+    def go(self, modules: Sequence[str]) -> None:
+        """Let the body's process import these modules, user code among them."""
+        self._outgoing.put((frames.GO, json.dumps(modules).encode()))
 
     def check(self, specs: list[bytes], seconds: float) -> Problems | None:
         """Have the body's process resolve the refs of encoded specs; return position and cause of each problem.
@@ -94,9 +115,15 @@ class Supervisor:
                 del self._answers[number]
         return _unknown(len(specs)) if found is None else found
 
-    def execute(self, spec: bytes, pickle_key: bytes) -> None:
-        """Send the encoded spec, and the key of the run's pickles."""
-        self._outgoing.put((frames.SPEC, len(pickle_key).to_bytes(4, "big") + pickle_key + spec))
+    def execute(self, attempt_id: str, spec: bytes, pickle_key: bytes, journal: Journal) -> None:
+        """Send the encoded spec of an attempt, and the key of the run's pickles; its events go to the journal."""
+        with self._lock:
+            self._attempt_id, self._journal = attempt_id, journal
+            ended = self._has_ended
+        head = json.dumps({"attempt_id": attempt_id, "pickle_key": pickle_key.hex()}).encode()
+        self._outgoing.put((frames.SPEC, len(head).to_bytes(4, "big") + head + spec))
+        if ended:
+            self._report_loss(journal)
 
     def cancel(self, grace: float) -> None:
         """Ask the body to stop, and kill it after `grace` seconds; of several calls the earliest end counts."""
@@ -112,14 +139,34 @@ class Supervisor:
             # The server may end before the timer: `end` kills what is left.
             timer.daemon = True
             timer.start()
+            self._timers.append(timer)
 
     def kill(self) -> None:
         """Kill the body and everything in its process group."""
         self._send(os.killpg, signal.SIGKILL)
 
+    def finish(self, seconds: float) -> str:
+        """Wait for the process to end after its result, and kill it after `seconds`.
+
+        Return the cause if the end was not a clean one, else an empty text.
+        """
+        self._waiter.join(seconds)
+        if self._waiter.is_alive():
+            self.kill()
+            self._waiter.join(2 * DRAIN)
+            return f"the process of attempt {self._attempt_id} did not end within {seconds:g} s of its result"
+        code = self._process.returncode
+        if self._is_lost or code:
+            how = f"by signal {-code}" if code and code < 0 else f"with exit code {code}"
+            return f"the process of attempt {self._attempt_id} ended {how}" + " without a result" * self._is_lost
+        kills = self._memory.oom_kills()
+        if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
+            return f"the kernel killed {kills - self._oom_kills} process(es) for memory in attempt {self._attempt_id}"
+        return ""
+
     def end(self) -> None:
         """Leave no process behind; events from now on are lost."""
-        if self._journal.is_ended:
+        if self._journal is not None and self._journal.is_ended:
             self._waiter.join(LINGER)
         self._is_closing = True
         self.kill()
@@ -138,43 +185,50 @@ class Supervisor:
         """Write frames in a thread of its own: a body that imports for minutes does not read its pipe."""
         # EPIPE means that it has ended, which the thread that waits for it reports.
         with contextlib.suppress(OSError):
-            while True:
-                write_frame(self._inbox, *self._outgoing.get())
+            while (frame := self._outgoing.get()) is not None:
+                write_frame(self._body.inbox, *frame)
+        os.close(self._body.inbox)
 
     def _read(self) -> None:
         try:
-            reader = FrameReader(self._outbox, frames.MAX_PAYLOAD)
+            reader = FrameReader(self._body.outbox, frames.MAX_PAYLOAD)
             while (frame := reader.next()) is not None:
                 self._handle(*frame)
         except (ValueError, IndexError, TypeError) as error:
             # User code can write to any descriptor of its process, ours among them.
             self._detail = f"its process sent a frame that cannot be read: {type(error).__name__}: {error}"
             self.kill()
+        os.close(self._body.outbox)
 
     def _handle(self, kind: bytes, payload: bytes) -> None:
-        if kind == frames.LOG:
-            self._journal.add("step_event", payload, log=True)
-        elif kind == frames.STARTED:
-            self._has_started = True
-            self._journal.add("step_event", payload)
-        elif kind == frames.CHECKED:
+        journal = self._journal
+        if kind == frames.CHECKED:
             number, problems = json.loads(payload)
             with self._lock:
                 if number in self._answers:
                     self._answers[number].put([(int(index), str(text)) for index, text in problems])
+        elif journal is None:
+            raise ValueError(f"a frame of kind {kind!r} before a spec")
+        elif kind == frames.LOG:
+            journal.add("step_event", payload, log=True)
+        elif kind == frames.STARTED:
+            self._has_started = True
+            journal.add("step_event", payload)
+        elif kind == frames.MODULES:
+            self.modules = tuple(str(name) for name in json.loads(payload))
         elif kind == frames.RESULT:
-            self._handle_result(payload)
-        else:
+            self._handle_result(payload, journal)
+        elif kind != frames.TAKEN:
             raise ValueError(f"a frame of kind {kind!r}")
 
-    def _handle_result(self, payload: bytes) -> None:
+    def _handle_result(self, payload: bytes, journal: Journal) -> None:
         """Handle an exit code, a brief result that fits into the termination message, and the whole one."""
         # The termination message is written before the result is sent: the controller may delete the pod at once.
         code, length = payload[0], int.from_bytes(payload[1:5], "big")
         brief, whole = payload[5 : 5 + length], payload[5 + length :]
         self.code = code
-        self._write_outcome(pb.Outcome(attempt_id=self._settings.attempt_id, step_event=brief))
-        self._journal.add("step_event", whole, last=True)
+        self._write_outcome(pb.Outcome(attempt_id=self._attempt_id, step_event=brief))
+        journal.add("step_event", whole, last=True)
 
     def _wait(self) -> None:
         reap_until(self._process.pid)
@@ -183,16 +237,23 @@ class Supervisor:
         # A process that it left behind may hold the pipe open, so the reader may not see its end.
         self._reader.join(DRAIN)
         with self._lock:
-            status = self._process.wait()
+            self._process.wait()
             self._has_ended = True
+            journal = self._journal
             for answer in self._answers.values():
                 answer.put(None)
-        kill_children(DRAIN)
-        if not (self._journal.is_ended or self._is_closing):
-            self._report_loss(status)
+        kill_children(DRAIN, self._keep())
+        for timer in self._timers:
+            timer.cancel()
+        self._outgoing.put(None)
+        if journal is not None and not (journal.is_ended or self._is_closing):
+            self._report_loss(journal)
+        os.close(self._body.trace)
 
-    def _report_loss(self, status: int) -> None:
+    def _report_loss(self, journal: Journal) -> None:
+        self._is_lost = True
         lost = pb.Lost(started=self._has_started, cancelled=self._is_cancelled)
+        status = self._process.returncode or 0
         if status < 0:
             lost.signal = -status
         else:
@@ -201,18 +262,19 @@ class Supervisor:
         before, after = self._oom_kills, self._memory.oom_kills()
         if before is not None and after is not None and after > before:
             lost.oom_kills = after - before
-        if (peak := self._memory.peak()) is not None:
+        # The kernel counts since the container's start: a peak that is as high as before may be another attempt's.
+        if (peak := self._memory.peak()) is not None and peak > self._peak_before:
             lost.memory_peak = peak
         if (limit := self._memory.limit()) is not None:
             lost.memory_limit = limit
         if self._detail:
             lost.detail = self._detail
         brief = pb.Lost.FromString(lost.SerializeToString())
-        if trace := _available(self._trace):
+        if trace := _available(self._body.trace):
             lost.native_traceback, brief.native_traceback = trace, trace[:SHORT_TRACE]
         self.code = Exit.FAILED
-        self._write_outcome(pb.Outcome(attempt_id=self._settings.attempt_id, lost=brief))
-        self._journal.add("lost", lost.SerializeToString(), last=True)
+        self._write_outcome(pb.Outcome(attempt_id=self._attempt_id, lost=brief))
+        journal.add("lost", lost.SerializeToString(), last=True)
 
     def _write_outcome(self, outcome: pb.Outcome) -> None:
         write_outcome(self._settings.termination_log, outcome)
@@ -229,40 +291,12 @@ def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _protect_this_process() -> None:
+def protect_this_process() -> None:
     """Close this process's memory, which holds the key, to the body: it runs as the same user."""
     prctl.forbid_inspection()
     # As a subreaper it inherits daemons that the body has started, and can kill them.
     prctl.adopt_orphans()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _start(settings: ServeSettings) -> tuple[subprocess.Popen[bytes], int, int, int]:
-    """Start the process; return it and this side's ends of its inbox, its outbox and the pipe for native tracebacks."""
-    (to_body, inbox), (outbox, from_body), (trace, to_trace) = os.pipe(), os.pipe(), os.pipe()
-    # Nobody reads this pipe before the end: faulthandler must not wait for room in it while the process crashes.
-    os.set_blocking(to_trace, False)
-    own = {
-        "parent": os.getpid(),
-        "attempt_id": settings.attempt_id,
-        "worker": settings.worker,
-        "grace": settings.grace,
-        "modules": settings.modules,
-        "allowed": settings.allowed,
-        "allow_pickle": settings.allow_pickle,
-    }
-    theirs = (to_body, from_body, to_trace)
-    command = [sys.executable, "-m", "rivers_worker.body", json.dumps(own), *map(str, theirs)]
-    process = subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours
-        command,
-        stdin=subprocess.DEVNULL,
-        env={name: value for name, value in os.environ.items() if name not in INTERNAL},
-        pass_fds=theirs,
-        start_new_session=True,
-    )
-    for fd in theirs:
-        os.close(fd)
-    return process, inbox, outbox, trace
 
 
 def _available(fd: int) -> str:

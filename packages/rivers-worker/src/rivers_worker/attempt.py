@@ -1,0 +1,29 @@
+"""Keep the state of one attempt in its worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rivers_worker.journal import Journal
+from rivers_worker.supervisor import Supervisor
+
+__all__ = ["Attempt"]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt from its Execute on: its spec, its events, and the supervisor of the process that runs it.
+
+    `is_acknowledged` once its controller has its result; then only the clean-up is under way.
+    """
+
+    id: str
+    spec: bytes
+    pickle_key: bytes
+    body: Supervisor
+    journal: Journal = field(default_factory=Journal)
+    is_acknowledged: bool = False
+
+    def start(self) -> None:
+        """Give the attempt to its process."""
+        self.body.execute(self.id, self.spec, self.pickle_key, self.journal)
