@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from rivers_process.fork import ignore_signal
 from rivers_worker.errors import CredentialsError
 from rivers_worker.exit_codes import Exit
-from rivers_worker.session import Session
+from rivers_worker.session import WorkerSession
 from rivers_worker.settings import ServeSettings
 
 __all__ = ["main", "run"]
@@ -59,7 +59,7 @@ def _serve(settings: ServeSettings) -> int:
     ends: SimpleQueue[Exit | None] = SimpleQueue()
     signal.signal(signal.SIGTERM, lambda number, frame: ends.put(Exit.SIGTERM))
     ignore_signal(signal.SIGINT)  # and not by SIG_IGN, which the body's process and its children would inherit
-    session = Session(settings, ends)
+    session = WorkerSession(settings, ends)
     try:
         # Not at the top: the body's process starts while this one loads gRPC and cryptography.
         code: int = importlib.import_module("rivers_worker.serve").serve(settings, session, ends)

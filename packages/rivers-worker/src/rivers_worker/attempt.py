@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from rivers_worker.journal import Journal
 from rivers_worker.supervisor import Supervisor
 
-__all__ = ["Attempt"]
+__all__ = ["ServedAttempt"]
 
 
 @dataclass(slots=True)
-class Attempt:
+class ServedAttempt:
     """An attempt from its Execute on: its spec, its events, and the supervisor of the process that runs it.
 
     `is_acknowledged` once its controller has its result; then only the clean-up is under way.

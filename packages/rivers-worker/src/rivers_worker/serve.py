@@ -14,7 +14,7 @@ from rivers_worker.announcement import Announcement
 from rivers_worker.errors import CredentialsError
 from rivers_worker.exit_codes import Exit
 from rivers_worker.server import StepServer
-from rivers_worker.session import Session
+from rivers_worker.session import WorkerSession
 from rivers_worker.settings import ServeSettings
 
 __all__ = ["serve"]
@@ -26,7 +26,7 @@ FLUSH = 5.0
 """Seconds of the grace, at most a third of it, that are left to send the result after SIGTERM."""
 
 
-def serve(settings: ServeSettings, session: Session, ends: SimpleQueue[Exit | None]) -> int:
+def serve(settings: ServeSettings, session: WorkerSession, ends: SimpleQueue[Exit | None]) -> int:
     """Serve until the last attempt is acknowledged, or the worker is abandoned or terminated; return the exit code.
 
     `ends` gets the cause of the end, from a signal or from the session.
@@ -50,7 +50,7 @@ def serve(settings: ServeSettings, session: Session, ends: SimpleQueue[Exit | No
     return session.code if cause is Exit.DONE else cause
 
 
-def _wait_for_end(server: StepServer, session: Session, ends: SimpleQueue[Exit | None]) -> Exit:
+def _wait_for_end(server: StepServer, session: WorkerSession, ends: SimpleQueue[Exit | None]) -> Exit:
     """Return the cause of the end: from `ends`, or that nobody has called or had an attempt for too long."""
     while True:
         left, cause = session.time_left(server.seconds_alone)
@@ -63,7 +63,7 @@ def _wait_for_end(server: StepServer, session: Session, ends: SimpleQueue[Exit |
                 return given
 
 
-def _shut_down(server: StepServer, session: Session, ends: SimpleQueue[Exit | None], grace: float) -> int:
+def _shut_down(server: StepServer, session: WorkerSession, ends: SimpleQueue[Exit | None], grace: float) -> int:
     """Shut down after SIGTERM: start nothing, cancel the body, and send its result while a controller is connected."""
     attempt = session.stop_accepting()
     code = session.code if attempt is not None and attempt.journal.is_ended else Exit.SIGTERM

@@ -17,7 +17,7 @@ from rivers_worker.announcement import PROTOCOL_MINOR, PROTOCOL_VERSION
 from rivers_worker.auth_interceptor import AuthInterceptor
 from rivers_worker.credentials import Identity, controller_name, decode_certificate
 from rivers_worker.journal import Journal, JournalEntry
-from rivers_worker.session import Session, SessionRefusedError
+from rivers_worker.session import SessionRefusedError, WorkerSession
 from rivers_worker.settings import ServeSettings
 from rivers_worker.v1 import worker_pb2 as pb
 
@@ -61,7 +61,7 @@ class StepServer:
         RuntimeError: the address cannot be bound.
     """
 
-    def __init__(self, settings: ServeSettings, session: Session) -> None:
+    def __init__(self, settings: ServeSettings, session: WorkerSession) -> None:
         self.identity = Identity.of_worker(settings.attempt_id)
         self._settings = settings
         self._session = session

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 
 from rivers_process.cgroup import MemoryCgroup
-from rivers_worker.attempt import Attempt
+from rivers_worker.attempt import ServedAttempt
 from rivers_worker.body_process import exec_body
 from rivers_worker.exit_codes import Exit
 from rivers_worker.journal import Journal
@@ -23,7 +23,7 @@ from rivers_worker.settings import ServeSettings
 from rivers_worker.supervisor import LINGER, Problems, Supervisor, protect_this_process
 from rivers_worker.v1 import worker_pb2 as pb
 
-__all__ = ["Session", "SessionRefusedError"]
+__all__ = ["SessionRefusedError", "WorkerSession"]
 
 CLEAN_UP_WITHIN = 5.0
 """Seconds for cleaning up behind an attempt."""
@@ -36,7 +36,7 @@ class SessionRefusedError(Exception):
     """A call that does not fit the state of the worker's attempts; the text names it."""
 
 
-class Session:
+class WorkerSession:
     """The attempts of one worker, from its start to its end.
 
     A worker without `max_attempts` serves the one attempt that it was started for. `ends` gets a cause when the worker
@@ -51,8 +51,8 @@ class Session:
         self._began = time.monotonic()
         self._memory = MemoryCgroup()
         self._lock = threading.Lock()
-        self._current: Attempt | None = None
-        self._last: Attempt | None = None
+        self._current: ServedAttempt | None = None
+        self._last: ServedAttempt | None = None
         # An id in it was acknowledged, and never runs again.
         self._answers: dict[str, Future[pb.AckReply]] = {}
         self._early_cancels: dict[str, float] = {}
@@ -68,7 +68,7 @@ class Session:
         return self._last.body.code if self._last is not None else Exit.DONE
 
     @property
-    def current(self) -> Attempt | None:
+    def current(self) -> ServedAttempt | None:
         """The attempt that was not acknowledged yet, or behind which the worker cleans up."""
         return self._current
 
@@ -116,7 +116,7 @@ class Session:
             spare = self._spare
         return spare.check(specs, seconds)
 
-    def execute(self, attempt_id: str, spec: bytes, pickle_key: bytes) -> Attempt:
+    def execute(self, attempt_id: str, spec: bytes, pickle_key: bytes) -> ServedAttempt:
         """Start an attempt, or join it if it is the current one."""
         with self._lock:
             if attempt_id in self._answers:
@@ -176,7 +176,7 @@ class Session:
 
     # ── the end ──
 
-    def stop_accepting(self) -> Attempt | None:
+    def stop_accepting(self) -> ServedAttempt | None:
         """Start no attempt from now on; return the current one, if it was not acknowledged."""
         with self._lock:
             self._is_leaving = True
@@ -209,14 +209,14 @@ class Session:
     def _age(self) -> float:
         return time.monotonic() - self._began
 
-    def _begin(self, attempt_id: str, spec: bytes, pickle_key: bytes) -> Attempt:
+    def _begin(self, attempt_id: str, spec: bytes, pickle_key: bytes) -> ServedAttempt:
         if self._is_leaving or not self._left:
             raise SessionRefusedError("this worker is terminating: it starts nothing")
         if self._settings.max_attempts is not None and self._spare.has_ended:
             # A module of the last attempt may have ended it, which is no fault of this one.
             self._spare = self._new_body()
         self._left -= 1
-        attempt = Attempt(attempt_id, spec, pickle_key, self._spare)
+        attempt = ServedAttempt(attempt_id, spec, pickle_key, self._spare)
         self._current = self._last = attempt
         attempt.start()
         if (grace := self._early_cancels.pop(attempt_id, None)) is not None:
@@ -234,7 +234,7 @@ class Session:
         elif not attempt.journal.is_ended:
             raise SessionRefusedError("the attempt still runs: there is nothing to acknowledge")
 
-    def _close(self, attempt: Attempt | None) -> pb.AckReply:
+    def _close(self, attempt: ServedAttempt | None) -> pb.AckReply:
         """Clean up behind an attempt and start the process of the next one."""
         cause = ""
         if attempt is not None and self._left:
