@@ -147,6 +147,16 @@ class TestCancel:
         assert worker.ack().ready
         assert Ending.SUCCEEDED is ending(worker, "second", "quick")
 
+    def test_before_execute(self, serve: Serve) -> None:
+        """A Cancel that overtakes its Execute cancels that attempt, and not the one that runs."""
+        worker = serve(RIVERS_MAX_ATTEMPTS="3")
+        worker.attempt_id = "second"
+        worker.cancel(5.0)
+
+        assert Ending.SUCCEEDED is ending(worker, "first", "quick")
+        assert Ending.CANCELLED is ending(worker, "second", "quick")
+        assert ["quick"] == worker.notes
+
 
 class TestRetirement:
     @pytest.mark.parametrize("body", ["killed", "crashes", "leaves", "leaves_well"])

@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 
-__all__ = ["adopt_orphans", "die_with_parent", "forbid_inspection"]
+__all__ = ["adopt_orphans", "allow_inspection", "die_with_parent", "forbid_inspection"]
 
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
@@ -27,6 +27,11 @@ def die_with_parent(parent: int) -> bool:
 def adopt_orphans() -> None:
     """Make this process the parent of all descendants that lose theirs, in place of init."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def allow_inspection() -> None:
+    """Undo `forbid_inspection`, which forked children inherit."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1)
 
 
 def forbid_inspection() -> None:

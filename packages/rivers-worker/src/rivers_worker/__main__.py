@@ -46,11 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"RIVERS_{name.replace('-', '_').upper()}": value for name, value in given.items() if value is not None
     }
     try:
-        settings = ServeSettings.from_environment({**os.environ, **variables}, options.module)
+        return _serve(ServeSettings.from_environment({**os.environ, **variables}, options.module))
     except CredentialsError as error:
         sys.stderr.write(f"rivers-worker: {error}\n")
         return Exit.CREDENTIALS
-    return _serve(settings)
 
 
 def _serve(settings: ServeSettings) -> int:

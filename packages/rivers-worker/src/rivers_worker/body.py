@@ -1,4 +1,4 @@
-"""Run the body of one attempt: `python -m rivers_worker.body`, started by the supervisor only.
+"""Run the body of one attempt: `python -m rivers_worker.body`, started by the server only, or a fork server's fork.
 
 It imports rivers while the server starts, and the user's modules once the worker has announced itself, so that no user
 code can print a line before the announcement. Then it runs one spec, sends its events, and ends.
@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 import msgspec
 from msgspec.structs import replace
@@ -44,7 +45,7 @@ from rivers_process.frames import FrameReader, write_frame
 from rivers_worker import frames
 from rivers_worker.exit_codes import Exit
 
-__all__ = ["Body", "main"]
+__all__ = ["Body", "BodySettings", "main", "run_body"]
 
 MAX_BRIEF = 2900
 """Bytes of a result that fits into the termination message, in base64 and with its frame."""
@@ -243,6 +244,21 @@ def _brief(result: StepResult) -> StepResult:
     return replace(result, failure=failure, outputs=outputs)
 
 
+def run_body(
+    settings: BodySettings, inbox: int, outbox: int, trace: int, report_start: Callable[[], None] = lambda: None
+) -> NoReturn:
+    """Run in this process, a child of the server's, and end it; `report_start` is called once it handles signals."""
+    close_in_children(inbox, outbox, trace)
+    ignore_signal(signal.SIGINT)
+    body = Body(settings, inbox, outbox)
+    set_signal(signal.SIGTERM, body.handle_sigterm)
+    # Python handlers run between bytecodes only; this one is C code, so a hang in native code leaves its stack.
+    dump_tracebacks(signal.SIGTERM, trace)
+    report_start()
+    body.work()
+    end_process()
+
+
 def main() -> None:
     """Set this process up as a child of the supervisor, and run."""
     settings = msgspec.json.decode(sys.argv[1], type=BodySettings)
@@ -252,16 +268,9 @@ def main() -> None:
     # The supervisor may have died before the kernel was asked to kill this process with it.
     if not prctl.die_with_parent(settings.parent):
         return
-    close_in_children(inbox, outbox, trace)
-    ignore_signal(signal.SIGINT)
-    body = Body(settings, inbox, outbox)
-    set_signal(signal.SIGTERM, body.handle_sigterm)
-    # Python handlers run between bytecodes only; this one is C code, so a hang in native code leaves its stack.
-    dump_tracebacks(signal.SIGTERM, trace)
     # User code may read sys.argv at its import.
     sys.argv[1:] = []
-    body.work()
-    end_process()
+    run_body(settings, inbox, outbox, trace)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,19 @@ from typing import Protocol
 
 from rivers_worker.settings import INTERNAL, ServeSettings
 
-__all__ = ["BodyProcess", "ChildProcess", "body_environment", "body_settings", "exec_body", "open_pipes"]
+__all__ = [
+    "BodyProcess",
+    "BodyStartError",
+    "ChildProcess",
+    "body_environment",
+    "body_settings",
+    "exec_body",
+    "open_pipes",
+]
+
+
+class BodyStartError(Exception):
+    """A body's process cannot be started."""
 
 
 class ChildProcess(Protocol):
@@ -19,6 +31,13 @@ class ChildProcess(Protocol):
 
     pid: int
     returncode: int | None
+
+    def wait_for_start(self) -> None:
+        """Wait until the process exists; `pid` is valid from then on.
+
+        Raises:
+            BodyStartError: there will be none.
+        """
 
     def wait(self) -> int:
         """Reap it and return its code."""
@@ -60,10 +79,17 @@ def body_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in INTERNAL}
 
 
+class ExecutedProcess(subprocess.Popen[bytes]):
+    """A process that was started by exec; it exists from the beginning."""
+
+    def wait_for_start(self) -> None:
+        """Do nothing."""
+
+
 def exec_body(settings: ServeSettings) -> BodyProcess:
     """Start a body in an interpreter of its own; it holds no memory of this process."""
     ours, theirs = open_pipes()
-    process = subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours
+    process = ExecutedProcess(
         [sys.executable, "-m", "rivers_worker.body", body_settings(settings), *map(str, theirs)],
         stdin=subprocess.DEVNULL,
         env=body_environment(),

@@ -10,15 +10,18 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 
 from rivers_process.cgroup import MemoryCgroup
 from rivers_worker.attempt import ServedAttempt
-from rivers_worker.body_process import exec_body
+from rivers_worker.body_process import BodyStartError, exec_body
+from rivers_worker.clean_up import CleanUp
+from rivers_worker.errors import CredentialsError
 from rivers_worker.exit_codes import Exit
+from rivers_worker.forks import ForkServer
 from rivers_worker.journal import Journal
-from rivers_worker.orphans import kill_children
 from rivers_worker.settings import ServeSettings
 from rivers_worker.supervisor import LINGER, Problems, Supervisor, protect_this_process
 from rivers_worker.v1 import worker_pb2 as pb
@@ -50,7 +53,8 @@ class WorkerSession:
         self._ends = ends
         self._began = time.monotonic()
         self._memory = MemoryCgroup()
-        self._lock = threading.Lock()
+        # A process that has ended is replaced within `execute`.
+        self._lock = threading.RLock()
         self._current: ServedAttempt | None = None
         self._last: ServedAttempt | None = None
         # An id in it was acknowledged, and never runs again.
@@ -58,6 +62,12 @@ class WorkerSession:
         self._early_cancels: dict[str, float] = {}
         self._left = settings.max_attempts or 1
         self._is_leaving = self._is_closing = False
+        self._fork_server = ForkServer(settings) if self._left > 1 else None
+        try:
+            self._clean_up = CleanUp(settings.scratch, self._kept)
+        except OSError as error:
+            self._end_fork_server()
+            raise CredentialsError(f"invalid RIVERS_SCRATCH: expected folders that can be read: {error}") from error
         self._spare = self._new_body()
 
     # ── state ──
@@ -150,7 +160,9 @@ class WorkerSession:
                 if len(self._early_cancels) < MAX_EARLY_CANCELS and attempt_id not in self._answers:
                     self._early_cancels.setdefault(attempt_id, grace)
                 return
-        attempt.body.cancel(grace)
+            attempt.grace = grace
+            body = attempt.body
+        body.cancel(grace)
 
     def acknowledge(self, attempt_id: str) -> pb.AckReply:
         """Clean up behind an attempt that has ended, or end a worker that has run none; return what comes next."""
@@ -199,9 +211,9 @@ class WorkerSession:
         """Leave no process behind; events from now on are lost."""
         with self._lock:
             self._is_leaving = self._is_closing = True
-            bodies = {self._spare, *([self._current.body] if self._current is not None else [])}
-        for body in bodies:
-            body.end()
+            body = self._spare
+        self._end_fork_server()
+        body.end()
 
     # ── inside ──
 
@@ -212,16 +224,33 @@ class WorkerSession:
     def _begin(self, attempt_id: str, spec: bytes, pickle_key: bytes) -> ServedAttempt:
         if self._is_leaving or not self._left:
             raise SessionRefusedError("this worker is terminating: it starts nothing")
-        if self._settings.max_attempts is not None and self._spare.has_ended:
-            # A module of the last attempt may have ended it, which is no fault of this one.
-            self._spare = self._new_body()
         self._left -= 1
         attempt = ServedAttempt(attempt_id, spec, pickle_key, self._spare)
         self._current = self._last = attempt
-        attempt.start()
+        attempt.start(lambda: self._restart(attempt))
         if (grace := self._early_cancels.pop(attempt_id, None)) is not None:
+            attempt.grace = grace
             attempt.body.cancel(grace)
         return attempt
+
+    def _restart(self, attempt: ServedAttempt) -> bool:
+        """Give an attempt to a fresh process, once; return whether that is under way."""
+        # The modules of an earlier attempt may have ended its first process, which is no fault of this one.
+        if self._fork_server is None or attempt.is_restarted:
+            return False
+        attempt.is_restarted = True
+        with self._lock:
+            if self._is_closing:
+                return False
+            try:
+                attempt.body = self._spare = self._new_body()
+            except BodyStartError:
+                return False
+            grace = attempt.grace
+        attempt.start(lambda: False)
+        if grace is not None:
+            attempt.body.cancel(grace)
+        return True
 
     def _check_acknowledged(self, attempt_id: str) -> None:
         """Refuse an Ack that is not for the current attempt, or comes before its end."""
@@ -238,23 +267,38 @@ class WorkerSession:
         """Clean up behind an attempt and start the process of the next one."""
         cause = ""
         if attempt is not None and self._left:
-            cause = attempt.body.finish(LINGER) or self._clean_up()
+            cause = attempt.body.finish(LINGER) or self._clean_up.run(time.monotonic() + CLEAN_UP_WITHIN) or ""
             if not cause and self._age >= self._settings.max_age:
                 cause = f"it is older than {self._settings.max_age:g} s"
+            cause = cause or self._start_spare(attempt.body.modules)
         with self._lock:
             self._current = None
             ready = bool(attempt is not None and self._left and not cause and not self._is_leaving)
-            if ready and attempt is not None:
-                self._spare = self._new_body()
-                self._spare.go(attempt.body.modules)
             self._is_leaving = not ready
         if cause:
             sys.stderr.write(f"rivers-worker: takes no more attempts: {cause}\n")
         return pb.AckReply(ready=ready, retires=cause)
 
-    def _clean_up(self) -> str:
-        return "" if kill_children(CLEAN_UP_WITHIN) else "processes of the attempt cannot be killed"
+    def _start_spare(self, modules: Sequence[str]) -> str:
+        """Start the process of the next attempt, which imports the modules; return the cause if there is none."""
+        try:
+            with self._lock:
+                if self._is_closing:
+                    return ""
+                spare = self._spare = self._new_body()
+        except BodyStartError as error:
+            return str(error)
+        spare.go(modules)
+        return spare.wait_for_start()
+
+    def _end_fork_server(self) -> None:
+        if self._fork_server is not None:
+            self._fork_server.end()
+
+    def _kept(self) -> tuple[int, ...]:
+        return () if self._fork_server is None else self._fork_server.pids
 
     def _new_body(self) -> Supervisor:
+        body = exec_body(self._settings) if self._fork_server is None else self._fork_server.fork()
         peak = 0 if self._last is None else self._memory.peak() or 0
-        return Supervisor(self._settings, exec_body(self._settings), self._memory, peak_before=peak)
+        return Supervisor(self._settings, body, self._memory, peak_before=peak, keep=self._kept)

@@ -23,10 +23,11 @@ from rivers_process import prctl
 from rivers_process.cgroup import MemoryCgroup
 from rivers_process.frames import FrameReader, write_frame
 from rivers_worker import frames
-from rivers_worker.body_process import BodyProcess
+from rivers_worker.body_process import BodyProcess, BodyStartError
+from rivers_worker.clean_up.descendants import kill_descendants
 from rivers_worker.exit_codes import Exit, write_outcome
 from rivers_worker.journal import Journal
-from rivers_worker.orphans import kill_children, reap_until
+from rivers_worker.orphans import reap_until
 from rivers_worker.settings import ServeSettings
 from rivers_worker.v1 import worker_pb2 as pb
 
@@ -68,6 +69,9 @@ class Supervisor:
         self._keep = keep
         self._attempt_id = ""
         self._journal: Journal | None = None
+        self._restart: Callable[[], bool] = lambda: False
+        self._is_taken = False
+        self._start_error = ""
         self._has_started = self._is_cancelled = self._is_closing = self._is_lost = False
         self._detail = ""
         self._lock = threading.Lock()
@@ -76,6 +80,7 @@ class Supervisor:
         self._questions = 0
         self._kill_at = float("inf")
         self._timers: list[threading.Timer] = []
+        self._begun = threading.Event()
         self._memory = memory
         self._oom_kills = memory.oom_kills()
         self._peak_before = peak_before
@@ -83,11 +88,6 @@ class Supervisor:
         _thread("rivers-body-inbox", self._write)
         self._reader = _thread("rivers-body-events", self._read)
         self._waiter = _thread("rivers-body-end", self._wait)
-
-    @property
-    def has_ended(self) -> bool:
-        """True once its process has ended."""
-        return self._has_ended
 
     def go(self, modules: Sequence[str]) -> None:
         """Let the body's process import these modules, user code among them."""
@@ -115,14 +115,25 @@ class Supervisor:
                 del self._answers[number]
         return _unknown(len(specs)) if found is None else found
 
-    def execute(self, attempt_id: str, spec: bytes, pickle_key: bytes, journal: Journal) -> None:
-        """Send the encoded spec of an attempt, and the key of the run's pickles; its events go to the journal."""
+    def wait_for_start(self) -> str:
+        """Wait until the process exists; return the cause if there is none, else an empty text."""
+        self._begun.wait()
+        return self._start_error
+
+    def execute(
+        self, attempt_id: str, spec: bytes, pickle_key: bytes, journal: Journal, restart: Callable[[], bool]
+    ) -> None:
+        """Send the encoded spec of an attempt, and the key of the run's pickles; its events go to the journal.
+
+        `restart` is called, and returns whether it has given the attempt to another process, if this one ends before
+        it has taken the spec.
+        """
         with self._lock:
-            self._attempt_id, self._journal = attempt_id, journal
+            self._attempt_id, self._journal, self._restart = attempt_id, journal, restart
             ended = self._has_ended
         head = json.dumps({"attempt_id": attempt_id, "pickle_key": pickle_key.hex()}).encode()
         self._outgoing.put((frames.SPEC, len(head).to_bytes(4, "big") + head + spec))
-        if ended:
+        if ended and not restart():
             self._report_loss(journal)
 
     def cancel(self, grace: float) -> None:
@@ -156,8 +167,10 @@ class Supervisor:
             self._waiter.join(2 * DRAIN)
             return f"the process of attempt {self._attempt_id} did not end within {seconds:g} s of its result"
         code = self._process.returncode
+        if code is None:
+            return self._start_error
         if self._is_lost or code:
-            how = f"by signal {-code}" if code and code < 0 else f"with exit code {code}"
+            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             return f"the process of attempt {self._attempt_id} ended {how}" + " without a result" * self._is_lost
         kills = self._memory.oom_kills()
         if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
@@ -174,9 +187,10 @@ class Supervisor:
 
     def _send(self, send: Callable[[int, int], None], number: int) -> None:
         """Send a signal to the body or its group."""
+        self._begun.wait()
         with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
             # Until it is waited for, the kernel gives its pid to no other process.
-            if self._process.returncode is None:
+            if self._process.pid and self._process.returncode is None:
                 send(self._process.pid, number)
 
     # ── threads ──
@@ -218,7 +232,9 @@ class Supervisor:
             self.modules = tuple(str(name) for name in json.loads(payload))
         elif kind == frames.RESULT:
             self._handle_result(payload, journal)
-        elif kind != frames.TAKEN:
+        elif kind == frames.TAKEN:
+            self._is_taken = True
+        else:
             raise ValueError(f"a frame of kind {kind!r}")
 
     def _handle_result(self, payload: bytes, journal: Journal) -> None:
@@ -231,32 +247,43 @@ class Supervisor:
         journal.add("step_event", whole, last=True)
 
     def _wait(self) -> None:
-        reap_until(self._process.pid)
+        try:
+            self._process.wait_for_start()
+        except BodyStartError as error:
+            self._detail = self._start_error = str(error)
+        self._begun.set()
+        if self._process.pid:
+            reap_until(self._process.pid)
         # The process is a zombie until `wait` below, so its group's id is not in use again.
         self.kill()
         # A process that it left behind may hold the pipe open, so the reader may not see its end.
         self._reader.join(DRAIN)
         with self._lock:
-            self._process.wait()
+            if self._process.pid:
+                self._process.wait()
+        kill_descendants(self._keep(), time.monotonic() + DRAIN)
+        with self._lock:
+            # From here on another body may be started, which the line above would kill.
             self._has_ended = True
             journal = self._journal
             for answer in self._answers.values():
                 answer.put(None)
-        kill_children(DRAIN, self._keep())
         for timer in self._timers:
             timer.cancel()
         self._outgoing.put(None)
-        if journal is not None and not (journal.is_ended or self._is_closing):
+        # A process that ended before it had taken the spec has run none of its code.
+        is_lost = journal is not None and not (journal.is_ended or self._is_closing)
+        if journal is not None and is_lost and (self._is_taken or self._is_cancelled or not self._restart()):
             self._report_loss(journal)
         os.close(self._body.trace)
 
     def _report_loss(self, journal: Journal) -> None:
         self._is_lost = True
         lost = pb.Lost(started=self._has_started, cancelled=self._is_cancelled)
-        status = self._process.returncode or 0
-        if status < 0:
+        status = self._process.returncode
+        if status is not None and status < 0:
             lost.signal = -status
-        else:
+        elif status is not None:
             lost.exit_code = status
         # The kernel does not say whom it has killed for memory, only how many in the cgroup.
         before, after = self._oom_kills, self._memory.oom_kills()
