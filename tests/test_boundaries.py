@@ -31,6 +31,8 @@ LATE_IMPORTS = {
     # module: what it may load at first use, because the core must work without an optional extra
     "rivers._io.pickle": {"rivers._io.files.object_store"},  # extra [objectstore]
     "rivers._io.shared.out_of_band": {"cloudpickle"},  # classes of __main__ in values that processes share
+    "rivers._io.inline.arrays": {"numpy"},  # values that travel inline
+    "rivers._io.inline.frames": {"pandas", "polars", "pyarrow", "pyarrow.ipc"},
     "rivers._telemetry.activation": {"rivers._telemetry.sink"},  # extra [otel]
     "rivers._telemetry.worker": {"rivers._telemetry.propagation", "rivers._telemetry.worker_export"},  # the same
     "rivers._plan.refs": {"cloudpickle"},  # the fallback for closures, where an executor asks for it

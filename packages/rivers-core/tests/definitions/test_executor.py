@@ -131,6 +131,7 @@ class TestValues:
             "grace": 3,
             "allow_insecure_pod": True,
             "env": {"A": "1"},
+            "inline_values": True,
         }
         executor = Executor.kubernetes(**given)  # type: ignore[arg-type]
 

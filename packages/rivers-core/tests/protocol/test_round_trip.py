@@ -26,6 +26,8 @@ from rivers.protocol import (
     FailureReason,
     GroupInput,
     ImportRef,
+    InlineRef,
+    InlineValue,
     InnerStep,
     LiteralInput,
     LoggerLevel,
@@ -91,7 +93,9 @@ refs = st.one_of(
     import_refs,
     of(ConfiguredRef, cls=import_refs, json=json_objects),
     of(PickledRef, payload=st.binary(min_size=1, max_size=40), sha256=digests, hmac=digests),
+    of(InlineRef),
 )
+values = tuples(of(InlineValue, key=keys, data=st.binary(min_size=1, max_size=40)))
 inputs = st.one_of(
     of(StoredInput, parameter=keys, key=keys, io_handler=refs, run_id=keys, metadata=maps),
     of(CollectInput, parameter=keys, key=keys, io_handler=refs, map_keys=tuples(keys), run_id=keys),
@@ -129,6 +133,7 @@ specs = of(
     group=texts,
     code_version=texts,
     run_tags=maps,
+    values=values,
     compute=of(Compute, cpu=texts, memory=texts, gpu=texts),
     timeout=st.floats(0, 2_592_000, exclude_min=True),
     logs=of(LogSettings, level=int64, capture=st.booleans(), loggers=tuples(of(LoggerLevel, name=keys, level=int64))),
@@ -187,7 +192,15 @@ events = st.one_of(
         attempt_id=keys,
         ending=st.sampled_from(Ending),
         outputs=tuples(
-            of(OutputRecord, name=keys, key=keys, metadata=json_objects, data_version=texts, map_keys=tuples(keys))
+            of(
+                OutputRecord,
+                name=keys,
+                key=keys,
+                metadata=json_objects,
+                data_version=texts,
+                map_keys=tuples(keys),
+                values=values,
+            )
         ),
         failure=failures,
         timings=of(Timings, queued=finite, boot=finite, load=finite, run=finite, store=finite),

@@ -35,6 +35,7 @@ from rivers.protocol import (
     StepSpec,
     StepStarted,
     describe_exception,
+    without_values,
 )
 from rivers.protocol.protobuf import decode_spec_protobuf, encode_event_protobuf
 from rivers.spi import Runner, interrupted_result, unsendable_result, warning_record
@@ -180,7 +181,11 @@ class Body:
         except SpecDecodeError as error:
             result, code = unsendable_result(result.attempt_id, error), Exit.FAILED
             whole = encode_event_protobuf(result)
-        brief = whole if len(whole) <= MAX_BRIEF else encode_event_protobuf(_brief(result))
+        # The termination message is in the pod's status, where everybody who may list pods reads it.
+        bare = without_values(result)
+        brief = encode_event_protobuf(bare) if bare is not result else whole
+        if len(brief) > MAX_BRIEF:
+            brief = encode_event_protobuf(_brief(bare))
         self._send_frame(frames.RESULT, bytes([code]) + len(brief).to_bytes(4, "big") + brief + whole)
 
     def _emit(self, event: StepEvent) -> None:

@@ -72,6 +72,11 @@ class Executor(_Nested):
     """True if steps run in the thread that calls them. Tasks with such an executor run inside the step of their graph
     asset when that has an executor of another kind."""
 
+    @property
+    def has_inline_values(self) -> bool:
+        """True if small values of the default store travel in specs and results: a field `inline_values` says so."""
+        return bool(getattr(self, "inline_values", False))
+
     def __post_init__(self) -> None:
         if isinstance(getattr(self, "kind", None), str):
             return
@@ -126,6 +131,7 @@ class Executor(_Nested):
         grace: float | timedelta = 30,
         allow_insecure_pod: bool = False,
         env: Mapping[str, str | float | os.PathLike[str]] = _NO_ENV,
+        inline_values: bool = False,
     ) -> Executor.Kubernetes:
         """Run every attempt of a step in a pod of its own.
 
@@ -148,6 +154,8 @@ class Executor(_Nested):
             allow_insecure_pod: Let `pod_template` loosen the pod's security settings.
             env: Environment variables of the bodies. No secrets: everybody who may read the pod's manifest or this
                 value's repr can read them. Name a Secret in the `pod_template` instead.
+            inline_values: Let values of up to 32 KiB of assets without an IO handler travel in specs and results, so
+                that no bucket is needed for them.
 
         Raises:
             ConfigurationError: an argument is invalid; names it, its value and what is expected.
@@ -169,6 +177,7 @@ class Executor(_Nested):
             grace=check_seconds("grace", grace, above=0),
             allow_insecure_pod=allow_insecure_pod,
             env=check_env(env),
+            inline_values=inline_values,
         )
 
 
@@ -242,6 +251,7 @@ class _Kubernetes(Executor):
     grace: float = 30
     allow_insecure_pod: bool = False
     env: Mapping[str, str] = _NO_ENV
+    inline_values: bool = False
 
     def __post_init__(self) -> None:
         # Again after the factory, for `dataclasses.replace` and the class itself.

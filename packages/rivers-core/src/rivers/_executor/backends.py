@@ -37,7 +37,8 @@ class Backends:
                 can.max_sync,
                 can.max_async,
                 can.blocking,
-                can.streams,
+                # A stream is fed by name, and a value that travels inline has no other place than the spec.
+                can.streams and not executor.has_inline_values,
                 can.max_steps,
                 can.grace,
                 can.compute,

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 
 from rivers._events.event import Event
 from rivers._events.sink import EventSink
+from rivers._io.shared.default_store import DefaultStore
 from rivers.protocol.spec import TraceContext
 
 __all__ = ["BeginAttempt", "EndListener", "RunOptions"]
@@ -34,7 +35,8 @@ class RunOptions:
 
     `key` signs pickled refs, `random` gives numbers in [0, 1) for the jitter of retries. `configs` are JSON texts by
     asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process lives.
-    `hooks` takes the ends of steps, and `begin_attempt` traces attempts.
+    `store` is the default store, for values that travel inline. `hooks` takes the ends of steps, and `begin_attempt`
+    traces attempts.
     """
 
     run_id: str
@@ -46,5 +48,6 @@ class RunOptions:
     job: str | None = None
     grace: float = 10.0
     folders: tuple[str, ...] = ()
+    store: DefaultStore | None = None
     hooks: EndListener | None = None
     begin_attempt: BeginAttempt | None = None

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from rivers._events.dispatcher import EventDispatcher
 from rivers._executor.backends import Backends
 from rivers._executor.event_router import EventRouter
+from rivers._executor.inline_values import InlineValues
 from rivers._executor.interrupts import Interrupts
 from rivers._executor.local import LocalQueue
 from rivers._executor.missing_results import is_interrupt_of_body, is_of_first_body, refused_result
@@ -27,7 +28,7 @@ from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import Effects, Unit
 from rivers.protocol.exception_text import describe_exception
-from rivers.protocol.result import Ending, LogRecord, StepEvent, StepResult, StepStarted
+from rivers.protocol.result import Ending, LogRecord, StepEvent, StepResult, StepStarted, without_values
 from rivers.protocol.spec import StepSpec
 
 __all__ = ["RunState"]
@@ -67,6 +68,8 @@ class RunState:
         self.run_id = options.run_id
         self._backends = backends
         self._specifier = specifier
+        has_inline = any(executor.has_inline_values for executor in plan.executors)
+        self._inline = InlineValues(options.run_id, options.store) if has_inline and options.store is not None else None
         self._dispatcher = dispatcher
         self._waits_until = math.inf
         self.begun = self._cancelled_early = False
@@ -157,7 +160,14 @@ class RunState:
             if self.interrupts.pending:
                 # Before `ended`: what depends on this step then counts as cancelled, and not as skipped.
                 self._apply(self.frontier.cancel(time.monotonic(), time.time()))
+            if self._inline is not None:
+                result = self._take_values(unit, result)
             self._apply(self.frontier.on_ended(result, time.monotonic(), time.time()))
+
+    def _take_values(self, unit: Unit | None, result: StepResult) -> StepResult:
+        """Store the inline values of a result; those of an attempt that does not run any more are dropped."""
+        assert self._inline is not None
+        return without_values(result) if unit is None else self._inline.take(unit, result)
 
     def _recover(self, result: StepResult) -> StepResult:
         """Turn the loss of a worker that had committed its outputs before into a success."""
@@ -202,8 +212,10 @@ class RunState:
 
     def spec_of(self, unit: Unit) -> StepSpec:
         """Return the spec of a unit's current attempt."""
-        live = bool(unit.step.streams) and self._backends.can[unit.step.executor_index].streams
+        live = bool(unit.step.streams) and self._backends.places[unit.step.executor_index].streams
         spec = self._specifier.spec(unit, self.frontier.groups, live)
+        if self._inline is not None:
+            spec = self._inline.attach(spec)
         return spec if self._begin_attempt is None else self._trace(self._begin_attempt, unit, spec)
 
     def _trace(self, begin_attempt: BeginAttempt, unit: Unit, spec: StepSpec) -> StepSpec:

@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.task import BashTask, Task
 from rivers._io.base import AtomicIOHandler
-from rivers._plan.graph import Node, Source
+from rivers._plan.graph import Node, Source, StoredOutput
+from rivers._plan.inline import is_inline
 from rivers._plan.plan import Step
 from rivers._plan.refs import Closures, Refs
 from rivers._plan.unit import Group, Unit
-from rivers.protocol.ref import ImportRef, Ref
+from rivers.protocol.ref import ImportRef, InlineRef, Ref
 from rivers.protocol.spec import (
     CollectInput,
     ElementInput,
@@ -36,6 +37,7 @@ Definition: TypeAlias = Asset | Task | BashTask
 _KNOWN_BEFORE_RUN = frozenset({"value", "resource", "constant"})
 MANY_KEYS = 1_000
 """Above this number of mapping keys, a spec refers to the stored ones: loading them costs one read of the store."""
+_INLINE = InlineRef()
 _BASH = ImportRef(module="rivers._definitions.bash", qualname="run_bash")
 
 
@@ -98,7 +100,7 @@ class Specifier:
             function=self._function(definition, closures),
             is_async=step.is_async,
             inputs=() if fused else tuple([self._input(s, step, suffix, closures, groups, live) for s in node.inputs]),
-            outputs=self._outputs(node, suffix, closures),
+            outputs=self._outputs(node, step, suffix, closures),
             config=self._configs.get(definition.name),
             metadata=definition.metadata,
             tags=definition.tags,
@@ -124,13 +126,13 @@ class Specifier:
             return self._refs.location(node.owner)
         return None
 
-    def _outputs(self, node: Node, suffix: str, closures: Closures) -> tuple[Output, ...]:
+    def _outputs(self, node: Node, step: Step, suffix: str, closures: Closures) -> tuple[Output, ...]:
         return tuple(
             [
                 Output(
                     name=output.name,
                     key=output.key + suffix,
-                    io_handler=self._refs.object(output.io_handler, closures, "the IO handler of", output.key),
+                    io_handler=self._handler(output, step, closures),
                     mode=output.mode,
                     metadata=output.metadata,
                 )
@@ -138,8 +140,10 @@ class Specifier:
             ]
         )
 
-    def _handler(self, source: Source, closures: Closures) -> Ref:
-        return self._refs.object(source.io_handler, closures, "the IO handler of", source.key)
+    def _handler(self, stored: Source | StoredOutput, step: Step, closures: Closures) -> Ref:
+        if closures != "local" and is_inline(step, stored.io_handler):
+            return _INLINE
+        return self._refs.object(stored.io_handler, closures, "the IO handler of", stored.key)
 
     def _input(
         self, source: Source, step: Step, suffix: str, closures: Closures, groups: Mapping[int, Group], live: bool
@@ -150,7 +154,7 @@ class Specifier:
             return StoredInput(
                 parameter=source.parameter,
                 key=source.key if how == "value" else source.key + suffix,
-                io_handler=self._handler(source, closures),
+                io_handler=self._handler(source, step, closures),
                 run_id=self._run_id if in_run else None,
                 metadata=source.metadata,
             )
@@ -162,13 +166,14 @@ class Specifier:
         group = next(
             (groups[index] for index in step.deps if index in groups and groups[index].node == source.node), None
         )
-        return self._group_input(source, self._handler(source, closures), group, closures, live)
+        return self._group_input(source, self._handler(source, step, closures), group, closures, live)
 
     def _group_input(self, source: Source, handler: Ref, group: Group | None, closures: Closures, live: bool) -> Input:
         """Return the input for all instances of a group: with its mapping keys, or where the worker finds them."""
         parameter, key, run_id = source.parameter, source.key, self._run_id
         live = live and source.how == "stream"
-        if group is not None and closures != "local" and not live and _are_keys_in_reach(group, source):
+        is_stored = closures != "local" and handler is not _INLINE
+        if group is not None and is_stored and not live and _are_keys_in_reach(group, source):
             return GroupInput(
                 parameter=parameter,
                 key=key,

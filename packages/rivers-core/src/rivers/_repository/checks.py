@@ -20,6 +20,7 @@ from rivers._executor.backend import Capabilities
 from rivers._executor.registry import backend_for
 from rivers._io.base import BaseIOHandler, Reach
 from rivers._plan.graph import AssetGraph, Node
+from rivers._plan.inline import is_inline
 from rivers._plan.plan import Plan, Step, select
 from rivers.exceptions import AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError, Problem
 from rivers.protocol.exception_text import describe_exception
@@ -82,15 +83,18 @@ def check_reach(graph: AssetGraph, plan: Plan, default_store: BaseIOHandler, col
         if needed is Reach.PROCESS:
             continue
         for key, handler, verb in handlers_of(step):
-            if handler.reach >= needed:
+            if handler.reach >= needed or is_inline(step, handler):
                 continue
             name = "the repository's default store" if handler is default_store else type(handler).__name__
             store = '"/a/folder"' if needed is Reach.MACHINE else '"s3://bucket/folder"'
+            # Only an executor that has the option can be asked for it.
+            can_inline = handler is default_store and hasattr(step.executor, "inline_values")
+            inline = ", or inline_values=True on the executor for small values" if can_inline else ""
             message = (
                 f"it {verb} {key!r} with {name}, whose values stay within {_WORD[handler.reach]}, "
                 f"but its executor {step.executor.kind!r} runs it in another process"
                 f"{'' if needed is Reach.MACHINE else ', perhaps on another machine'}; "
-                f"write io_handler=rs.PickleIOHandler({store}) on {key!r} instead"
+                f"write io_handler=rs.PickleIOHandler({store}) on {key!r} instead{inline}"
             )
             problem = Problem(message, step.node.owner.name, step.node.owner.where)
             if (problem.asset, message) not in known:

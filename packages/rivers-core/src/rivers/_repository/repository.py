@@ -384,6 +384,7 @@ class CodeRepository:
             tags=run_tags,
             job=job.name if job is not None else None,
             folders=self._default_store.folders(),
+            store=self._default_store,
             hooks=prepare_hooks(plan, job, self._hooks, observers.redactor, configs, run_tags),
             begin_attempt=observers.begin_attempt,
         )

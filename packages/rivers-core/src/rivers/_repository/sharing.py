@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rivers._io.base import Reach
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.graph import Source
+from rivers._plan.inline import is_inline
 from rivers._plan.plan import Plan, Step
 from rivers._repository.checks import handlers_of, reach_in
 from rivers.exceptions import GraphValidationError, OutputCommitError, Problem
@@ -27,7 +28,8 @@ def share(store: DefaultStore, plan: Plan, run_id: str) -> None:
     elsewhere = [
         step
         for step in plan.steps
-        if reach(step) is not Reach.PROCESS and any(handler is store for _, handler, _ in handlers_of(step))
+        if reach(step) is not Reach.PROCESS
+        and any(handler is store and not is_inline(step, handler) for _, handler, _ in handlers_of(step))
     ]
     if not elsewhere:
         return

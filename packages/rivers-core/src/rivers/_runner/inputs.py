@@ -9,11 +9,12 @@ import msgspec
 
 from rivers._io.base import BaseIOHandler
 from rivers._io.context import InputContext
+from rivers._io.inline.transfer import load_input
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
 from rivers.exceptions import InputLoadError, RefResolutionError, StepCancelledError
 from rivers.protocol.exception_text import describe_exception
-from rivers.protocol.ref import Ref
+from rivers.protocol.ref import InlineRef, InlineValue, Ref
 from rivers.protocol.spec import (
     CollectInput,
     GroupInput,
@@ -70,6 +71,7 @@ class Inputs:
         self._resolver = resolver
         self._resources = resources
         self._next_item = next_item
+        self._inline: tuple[tuple[InlineValue, ...], dict[str, InlineValue]] = ((), {})
 
     def load(self, spec: StepSpec, hints: dict[str, Any]) -> tuple[dict[str, Any], list[ValueStream]]:
         """Return the arguments of a step by parameter name, and the streams among them."""
@@ -78,21 +80,21 @@ class Inputs:
         for given in spec.inputs:
             kind = type(given)
             if kind is StoredInput:
-                arguments[given.parameter] = self.stored(given, spec.step, hints.get(given.parameter))  # type: ignore[arg-type]  # `kind` tells
+                arguments[given.parameter] = self.stored(given, spec, hints.get(given.parameter))  # type: ignore[arg-type]  # `kind` tells
             else:
                 value = arguments[given.parameter] = self.other(given, spec, hints)
                 if type(value) is ValueStream:
                     streams.append(value)
         return arguments, streams
 
-    def stored(self, given: StoredInput, step: str, hint: Any) -> Any:
+    def stored(self, given: StoredInput, spec: StepSpec, hint: Any) -> Any:
         """Load one value."""
-        return self._load(given.io_handler, given.key, step, given.run_id, given.metadata, hint)
+        return self._load(spec, given.io_handler, given.key, given.run_id, given.metadata, hint)
 
     def other(self, given: Input, spec: StepSpec, hints: dict[str, Any]) -> Any:
         """Return the value of an input of any kind."""
         if isinstance(given, StoredInput):
-            return self.stored(given, spec.step, hints.get(given.parameter))
+            return self.stored(given, spec, hints.get(given.parameter))
         if isinstance(given, ResourceInput):
             return self._resources.get(given.name, given.ref)
         if isinstance(given, LiteralInput):
@@ -102,12 +104,12 @@ class Inputs:
 
         def element(key: str) -> Any:
             assert isinstance(given, CollectInput | StreamInput | GroupInput)
-            return self._load(given.io_handler, f"{given.key}[{key}]", spec.step, given.run_id, None, None)
+            return self._load(spec, given.io_handler, f"{given.key}[{key}]", given.run_id, None, None)
 
         if isinstance(given, CollectInput):
             return [element(key) for key in given.map_keys]
         if isinstance(given, GroupInput):
-            keys: Iterable[str] = self._load(given.io_handler, given.keys, spec.step, given.run_id, None, None)
+            keys: Iterable[str] = self._load(spec, given.io_handler, given.keys, given.run_id, None, None)
             return ValueStream(iter(keys), element) if given.how == "stream" else [element(key) for key in keys]
         if isinstance(given, StreamInput):
             return ValueStream(self._live_keys(spec.attempt_id, given) if given.live else iter(given.map_keys), element)
@@ -124,11 +126,13 @@ class Inputs:
             position += 1
 
     def _load(
-        self, ref: Ref, key: str, step: str, run_id: str | None, metadata: dict[str, str] | None, hint: Any
+        self, spec: StepSpec, ref: Ref, key: str, run_id: str | None, metadata: dict[str, str] | None, hint: Any
     ) -> Any:
+        if type(ref) is InlineRef:
+            return load_input(self._inline_values(spec), key, spec.step)
         handler: BaseIOHandler = self._resolver.resolve(ref)
         try:
-            return handler.load_input(InputContext(key, step, metadata, hint, run_id=run_id))
+            return handler.load_input(InputContext(key, spec.step, metadata, hint, run_id=run_id))
         except InputLoadError:
             raise
         except Exception as error:
@@ -136,3 +140,12 @@ class Inputs:
                 f"loading {key!r} with {type(handler).__name__} raised {describe_exception(error)}",
                 hint=f"is {key!r} materialized? select it, too, or pass include_upstream=True",
             ) from error
+
+    def _inline_values(self, spec: StepSpec) -> dict[str, InlineValue]:
+        """Return the inline values of a spec by key; kept, as a stream or a list asks for each of thousands."""
+        values, by_key = self._inline
+        # The specs of inner steps are copies with the same tuple.
+        if values is not spec.values:
+            by_key = {value.key: value for value in spec.values}
+            self._inline = (spec.values, by_key)
+        return by_key

@@ -9,6 +9,8 @@ from rivers._definitions.elements import elements_of
 from rivers._definitions.output import DynamicOutput, Output, check_metadata
 from rivers._io.base import AtomicIOHandler, BaseIOHandler
 from rivers._io.context import OutputContext
+from rivers._io.files.value_files import commit_error
+from rivers._io.inline.transfer import check_total, make_output
 from rivers._runner.callee import Callee
 from rivers._runner.refs import Resolver
 from rivers._runner.type_check import Check
@@ -18,6 +20,7 @@ from rivers.exceptions import (
     ResultDefinitionError,
 )
 from rivers.protocol.exception_text import describe_exception
+from rivers.protocol.ref import InlineRef, InlineValue
 from rivers.protocol.result import OutputRecord
 from rivers.protocol.spec import NodeKind, OutputMode, StepSpec
 from rivers.protocol.spec import Output as OutputSpec
@@ -81,8 +84,11 @@ def store(
     if len(spec.outputs) == 1 and spec.outputs[0].mode is OutputMode.VALUE:
         declared = spec.outputs[0]
         output = outputs[declared.name]
-        handler: BaseIOHandler = resolver.resolve(declared.io_handler)
         context = _context(spec, callee, declared, declared.key)
+        if type(declared.io_handler) is InlineRef:
+            value = make_output(declared.key, plain_value(output.value), spec.run_id, spec.step)
+            return (_record(declared, output, context, extra, version, values=(value,)),)
+        handler: BaseIOHandler = resolver.resolve(declared.io_handler)
         _call(handler, context, plain_value(output.value), handler.handle_output)
         return (_record(declared, output, context, extra, version),)
     return _store_many(spec, callee, outputs, resolver, extra, version)
@@ -100,8 +106,10 @@ def _store_many(
     records: list[OutputRecord] = []
     try:
         for declared in spec.outputs:
+            is_inline = type(declared.io_handler) is InlineRef
             handler: BaseIOHandler = resolver.resolve(declared.io_handler)
             output = outputs[declared.name]
+            values: list[InlineValue] = []
             map_keys: tuple[str, ...] | None = None
             if declared.mode is OutputMode.DYNAMIC:
                 elements = elements_of(output.value, declared.name)
@@ -115,12 +123,15 @@ def _store_many(
             context = _context(spec, callee, declared, declared.key)
             for key, value in parts:
                 context = _context(spec, callee, declared, key)
-                if isinstance(handler, AtomicIOHandler):
+                if is_inline:
+                    values.append(make_output(key, value, spec.run_id, spec.step))
+                elif isinstance(handler, AtomicIOHandler):
                     staged.setdefault(id(handler), (handler, []))[1].append(key)
                     _call(handler, context, value, handler.stage)
                 else:
                     _call(handler, context, value, handler.handle_output)
-            records.append(_record(declared, output, context, extra, version, map_keys))
+            records.append(_record(declared, output, context, extra, version, map_keys, tuple(values)))
+        _check_inline(spec, records)
     except BaseException:
         for handler, keys in staged.values():
             handler.discard(spec.run_id, spec.step, spec.attempt_id, keys)
@@ -129,6 +140,15 @@ def _store_many(
     for handler, keys in sorted(staged.values(), key=lambda item: -item[0].reach):
         handler.commit(spec.run_id, spec.step, spec.attempt_id, keys)
     return tuple(records)
+
+
+def _check_inline(spec: StepSpec, records: Sequence[OutputRecord]) -> None:
+    """Check that the inline values of all outputs fit into the result."""
+    problem = check_total([value for record in records for value in record.values])
+    if problem is not None:
+        hint = "give the outputs an io_handler, or the repository a default_io_handler"
+        message = f"the outputs of {spec.step!r} are too many: {problem}"
+        raise commit_error(message, spec.run_id, spec.step, retryable=False, hint=hint)
 
 
 def plain_value(value: Any) -> Any:
@@ -168,6 +188,7 @@ def _record(
     extra: dict[str, Any] | None,
     version: str | None,
     map_keys: tuple[str, ...] | None = None,
+    values: tuple[InlineValue, ...] = (),
 ) -> OutputRecord:
     """Return the record of an output; the IO handler's metadata wins over the Output's, and that over the context's."""
     stored = context.output_metadata
@@ -181,6 +202,7 @@ def _record(
         metadata=metadata,
         data_version=context.data_version or output.data_version or version,
         map_keys=map_keys,
+        values=values,
     )
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from rivers._runner.allow_list import AllowList
 from rivers.exceptions import RefResolutionError
 from rivers.protocol.exception_text import describe_exception
-from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, is_signed
+from rivers.protocol.ref import ConfiguredRef, ImportRef, InlineRef, LocalRef, PickledRef, Ref, is_signed
 from rivers.protocol.spec import StepSpec
 
 __all__ = ["Resolver"]
@@ -71,6 +71,9 @@ class Resolver:
             return self._import(ref)
         if isinstance(ref, ConfiguredRef):
             return self._configured(ref)
+        # It leads nowhere: the values are in the spec.
+        if isinstance(ref, InlineRef):
+            return ref
         assert isinstance(ref, PickledRef)
         return self._unpickle(ref)
 

@@ -10,7 +10,7 @@ from rivers.protocol.codec import (
 )
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.failure import Evidence, Failure, FailureReason, classify, describe
-from rivers.protocol.ref import ConfiguredRef, ImportRef, LocalRef, PickledRef, Ref, TableRef
+from rivers.protocol.ref import ConfiguredRef, ImportRef, InlineRef, InlineValue, LocalRef, PickledRef, Ref, TableRef
 from rivers.protocol.result import (
     Ending,
     LogRecord,
@@ -20,6 +20,7 @@ from rivers.protocol.result import (
     StepStarted,
     Timings,
     lost,
+    without_values,
 )
 from rivers.protocol.spec import (
     PROTOCOL_VERSION,
@@ -56,6 +57,8 @@ __all__ = [
     "FailureReason",
     "GroupInput",
     "ImportRef",
+    "InlineRef",
+    "InlineValue",
     "InnerStep",
     "Input",
     "Limits",
@@ -89,4 +92,5 @@ __all__ = [
     "encode_event",
     "encode_spec",
     "lost",
+    "without_values",
 ]

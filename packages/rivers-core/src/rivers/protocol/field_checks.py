@@ -23,6 +23,7 @@ __all__ = [
     "are_short_ascii",
     "check_dotted",
     "check_finite",
+    "check_inline",
     "check_key",
     "check_metadata",
     "check_no_table",
@@ -202,6 +203,12 @@ def octets(low: int, high: int) -> Check:
             raise Refused(value, allowed)
 
     return check
+
+
+def check_inline(value: Any) -> None:
+    """Check the encoding of an inline value; no error shows its content, which may be a secret."""
+    if type(value) is not bytes or not 1 <= len(value) <= LIMITS.inline:
+        raise Refused(_UNSHOWN, f"1 to {LIMITS.inline} bytes")
 
 
 def json_text(limit: int, kind: str = "value", opening: str = "") -> Check:

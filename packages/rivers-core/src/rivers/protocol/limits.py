@@ -15,7 +15,8 @@ class Limits:
     `nodes` how many values it holds. `inputs` is the length of a list of inputs, outputs or inner steps. In bytes of
     UTF-8: `text` any text, `key` a name or key (1 to that many, printable), `name` a module or qualname, `metadata`
     what one output or asset says of itself, `log` one log message, `traceback` one traceback. `pickle` is bytes of one
-    pickled payload, `timeout` seconds (30 days), `attempt` the highest attempt number.
+    pickled payload, `timeout` seconds (30 days), `attempt` the highest attempt number. `inline` is bytes of one inline
+    value, `inline_total` bytes of all that are in a spec or in a result.
     """
 
     # gRPC refuses messages above 4 MiB by default; 64 KiB are left for what surrounds the value.
@@ -30,6 +31,9 @@ class Limits:
     log: int = 16 * 1024
     traceback: int = 64 * 1024
     pickle: int = 1 << 20
+    inline: int = 32 * 1024
+    # The rest of `size` is left for the names.
+    inline_total: int = 3 << 20
     timeout: float = 30 * 24 * 3600.0
     attempt: int = 1_000
 

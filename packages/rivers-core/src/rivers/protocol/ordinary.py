@@ -74,6 +74,7 @@ def _is_ordinary_spec(spec: StepSpec, check_ref: Check, check_logs: Check) -> bo
         and spec.inner == ()
         and spec.refs == ()
         and spec.trace_context is None
+        and spec.values == ()
     )
 
 
@@ -82,6 +83,8 @@ def _is_ordinary_result(result: StepResult) -> bool:
     texts = [result.worker]
     for record in _all_of(result.outputs, _RECORD):
         keys += (record.name, record.key)
+        if record.values != ():
+            return False
         if record.metadata is not None:
             check_metadata(record.metadata)
         if record.data_version is not None:

@@ -12,7 +12,18 @@ from typing import TypeAlias
 
 import msgspec
 
-__all__ = ["ConfiguredRef", "ImportRef", "LocalRef", "PickledRef", "Ref", "TableRef", "is_signed", "sign"]
+__all__ = [
+    "ConfiguredRef",
+    "ImportRef",
+    "InlineRef",
+    "InlineValue",
+    "LocalRef",
+    "PickledRef",
+    "Ref",
+    "TableRef",
+    "is_signed",
+    "sign",
+]
 
 
 class ImportRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="import", tag_field="kind"):
@@ -58,7 +69,25 @@ class TableRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="table",
     index: int
 
 
-Ref: TypeAlias = ImportRef | ConfiguredRef | PickledRef | LocalRef | TableRef
+class InlineRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="inline", tag_field="kind"):
+    """The IO handler of small values that travel in `StepSpec.values` and `OutputRecord.values` instead of storage."""
+
+
+class InlineValue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A small value that travels in a spec or a result; `data` is its encoding under the storage key `key`.
+
+    The encoding is msgpack with extension types, never a pickle (`rivers._io.inline`).
+    """
+
+    key: str
+    data: bytes
+
+    def __repr__(self) -> str:
+        # Specs and results end up in logs and error messages; a value may be a secret.
+        return f"InlineValue(key={self.key!r}, data=<{len(self.data)} bytes>)"
+
+
+Ref: TypeAlias = ImportRef | ConfiguredRef | PickledRef | LocalRef | TableRef | InlineRef
 
 
 def sign(payload: bytes, key: bytes) -> PickledRef:

@@ -6,10 +6,22 @@ import enum
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from rivers.protocol.failure import Evidence, Failure, FailureReason, classify, describe
+from rivers.protocol.ref import InlineValue
 
-__all__ = ["Ending", "LogRecord", "OutputRecord", "StepEvent", "StepResult", "StepStarted", "Timings", "lost"]
+__all__ = [
+    "Ending",
+    "LogRecord",
+    "OutputRecord",
+    "StepEvent",
+    "StepResult",
+    "StepStarted",
+    "Timings",
+    "lost",
+    "without_values",
+]
 
 
 class Ending(enum.Enum):
@@ -38,13 +50,18 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class OutputRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One committed output: `metadata` is the text of a JSON object, `map_keys` those of a DYNAMIC output."""
+    """One committed output: `metadata` is the text of a JSON object, `map_keys` those of a DYNAMIC output.
+
+    `values` are the value, or the elements of a DYNAMIC output, whose IO handler is an InlineRef. The controller takes
+    them out before it reports the result.
+    """
 
     name: str
     key: str
     metadata: str | None = None
     data_version: str | None = None
     map_keys: tuple[str, ...] | None = None
+    values: tuple[InlineValue, ...] = ()
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="result", tag_field="kind"):
@@ -100,3 +117,10 @@ def lost(attempt_id: str, evidence: Evidence, *, started: bool = True) -> StepRe
         ending = Ending.NOT_STARTED
     failure = Failure(reason=reason, type="", message=describe(evidence), evidence=evidence, transient=not unable)
     return StepResult(attempt_id=attempt_id, ending=ending, failure=failure, worker=evidence.worker or "")
+
+
+def without_values(result: StepResult) -> StepResult:
+    """Return a result without inline values, which belong into no event, record or report of a run."""
+    if not any(record.values for record in result.outputs):
+        return result
+    return replace(result, outputs=tuple([replace(record, values=()) for record in result.outputs]))

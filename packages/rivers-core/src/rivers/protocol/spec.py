@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from rivers.protocol.ref import ImportRef, Ref
+from rivers.protocol.ref import ImportRef, InlineValue, Ref
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -214,7 +214,8 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     repeated free of charge; `epoch` is the controller's fencing number. `config` is the text of a JSON object.
     `timeout` is in seconds. `function` leads to a function, an Asset or a Task. `graph` leads to the graph asset whose
     composition has the step's command or constants, where these travel in the spec. `refs` is the table behind
-    TableRefs, filled in encoded specs only. `trace_context` is set where the run is traced.
+    TableRefs, filled in encoded specs only. `trace_context` is set where the run is traced. `values` are the values of
+    inputs whose IO handler is an InlineRef.
     """
 
     protocol_version: int = PROTOCOL_VERSION
@@ -242,3 +243,4 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     graph: ImportRef | None = None
     refs: tuple[Ref, ...] = ()
     trace_context: TraceContext | None = None
+    values: tuple[InlineValue, ...] = ()

@@ -39,7 +39,7 @@ _CONTEXT_RULE = "the name of a context of the kubeconfig, or None"
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 _SECONDS = ("startup_timeout", "orphan_ttl", "grace")
-_FLAGS = ("keep_failed_pods", "allow_pickle", "allow_insecure_pod")
+_FLAGS = ("keep_failed_pods", "allow_pickle", "allow_insecure_pod", "inline_values")
 
 
 def check_settings(given: Mapping[str, Any]) -> dict[str, Any]:
