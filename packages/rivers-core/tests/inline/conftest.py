@@ -18,6 +18,7 @@ from far import FarBackend
 @pytest.fixture(autouse=True)
 def far(monkeypatch: pytest.MonkeyPatch) -> type[FarBackend]:
     """Return the backend's class, which counts the bytes of specs and events."""
-    monkeypatch.setattr(registry, "installed", lambda: {"far": EntryPoint("far", "far:FarBackend", registry.GROUP)})
+    packages = {**registry.installed(), "far": EntryPoint("far", "far:FarBackend", registry.GROUP)}
+    monkeypatch.setattr(registry, "installed", lambda: packages)
     monkeypatch.setattr(FarBackend, "seen", [])
     return FarBackend

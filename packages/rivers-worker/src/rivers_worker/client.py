@@ -20,7 +20,8 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from rivers.protocol import StepEvent, StepResult, StepSpec
+from rivers.exceptions import SpecVersionError
+from rivers.protocol import StepEvent, StepResult, StepSpec, has_inline_values
 from rivers.protocol.protobuf import encode_spec_protobuf
 from rivers_worker.announcement import PROTOCOL_MINOR, PROTOCOL_VERSION, Announcement, announcement_in
 from rivers_worker.credentials import Identity, worker_name
@@ -127,6 +128,7 @@ class WorkerClient:
         self._stub = WorkerStub(target, attempt_id, announcement.certificate, identity)
         self._worker = ""
         self._minor_version = 0
+        self._rivers_version = ""
         self._seq = 0
 
     def __repr__(self) -> str:
@@ -145,7 +147,7 @@ class WorkerClient:
             WorkerProtocolError: it speaks another version of the protocol.
         """
         reply = await self._handshake((), within)
-        self._worker = reply.worker
+        self._worker, self._rivers_version = reply.worker, reply.rivers_version
         self._minor_version = minor = min(reply.minor_version, PROTOCOL_MINOR)
         state = pb.State.Name(reply.state).removeprefix("STATE_").lower()
         left = reply.attempts_left if minor else 1
@@ -161,7 +163,14 @@ class WorkerClient:
         problems = []
         for start, batch in _batches([encode_spec_protobuf(spec) for spec in specs]):
             reply = await self._handshake(batch)
-            problems += [(start + problem.spec, problem.message) for problem in reply.problems]
+            found = [(start + problem.spec, problem.message) for problem in reply.problems]
+            if not reply.minor_version:
+                # Its own words for a kind of ref that it does not know are for authors of rivers.
+                old = _no_inline_values(reply.rivers_version)
+                inline = [at for at in range(start, start + len(batch)) if has_inline_values(specs[at])]
+                found = [(at, text) for at, text in found if at not in inline]
+                found += [(at, f"{old.message} ({old.hint})") for at in inline]
+            problems += found
         return problems
 
     async def execute(
@@ -177,6 +186,7 @@ class WorkerClient:
 
         Raises:
             SpecLimitError, SpecTooLargeError: the spec is outside its limits.
+            SpecVersionError: values travel inline, and the worker is too old for that.
             WorkerUnreachableError: the worker is lost.
             WorkerRefusedError: it does not serve this attempt, its last one was not acknowledged, this one was, it has
                 run another spec, or another controller took over.
@@ -184,6 +194,8 @@ class WorkerClient:
         """
         if not self._minor_version and spec.attempt_id != self._worker_id:
             raise ValueError(f"this client is for attempt {self._worker_id!r}, not for {spec.attempt_id!r}")
+        if not self._minor_version and has_inline_values(spec):
+            raise _no_inline_values(self._rivers_version)
         if spec.attempt_id != self._attempt_id:
             self._attempt_id, self._seq = spec.attempt_id, 0
         request = pb.ExecuteRequest(caller=self._caller, spec=encode_spec_protobuf(spec), pickle_key=pickle_key)
@@ -314,6 +326,14 @@ class WorkerClient:
             f" {worker_name(self._worker_id)} with the certificate {self._pinned}; another one looks the same from"
             f" outside. Last last_seen: {last_seen}"
         )
+
+
+def _no_inline_values(version: str) -> SpecVersionError:
+    """Return the error for a worker that is older than inline values; it is given none."""
+    return SpecVersionError(
+        f"values of this step travel inline, and the worker's rivers {version or '?'} does not know that yet",
+        hint="use an image with the controller's rivers, or an executor without inline_values=True",
+    )
 
 
 def _batches(specs: Sequence[bytes]) -> Iterator[tuple[int, list[bytes]]]:

@@ -42,6 +42,7 @@ from rivers.protocol.spec import (
     StoredInput,
     StreamInput,
     TraceContext,
+    has_inline_values,
 )
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "describe_exception",
     "encode_event",
     "encode_spec",
+    "has_inline_values",
     "lost",
     "without_values",
 ]

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from rivers.protocol.ref import ImportRef, InlineValue, Ref
+from rivers.protocol.ref import ImportRef, InlineRef, InlineValue, Ref
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -34,6 +34,7 @@ __all__ = [
     "StoredInput",
     "StreamInput",
     "TraceContext",
+    "has_inline_values",
 ]
 
 PROTOCOL_VERSION = 1
@@ -244,3 +245,9 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     refs: tuple[Ref, ...] = ()
     trace_context: TraceContext | None = None
     values: tuple[InlineValue, ...] = ()
+
+
+def has_inline_values(spec: StepSpec) -> bool:
+    """Return whether values of the attempt travel inline, which a worker of protocol 1.2 or older refuses."""
+    stored = (*spec.outputs, *spec.inputs, *(given for inner in spec.inner for given in inner.inputs))
+    return any(type(getattr(one, "io_handler", None)) is InlineRef for one in stored)
