@@ -71,7 +71,7 @@ class Supervisor:
         self._journal: Journal | None = None
         self._restart: Callable[[], bool] = lambda: False
         self._is_taken = False
-        self._start_error = ""
+        self._start_error = self._trace = ""
         self._has_started = self._is_cancelled = self._is_closing = self._is_lost = False
         self._detail = ""
         self._lock = threading.Lock()
@@ -271,11 +271,12 @@ class Supervisor:
         for timer in self._timers:
             timer.cancel()
         self._outgoing.put(None)
+        self._trace = _available(self._body.trace)
+        os.close(self._body.trace)
         # A process that ended before it had taken the spec has run none of its code.
         is_lost = journal is not None and not (journal.is_ended or self._is_closing)
         if journal is not None and is_lost and (self._is_taken or self._is_cancelled or not self._restart()):
             self._report_loss(journal)
-        os.close(self._body.trace)
 
     def _report_loss(self, journal: Journal) -> None:
         self._is_lost = True
@@ -297,7 +298,7 @@ class Supervisor:
         if self._detail:
             lost.detail = self._detail
         brief = pb.Lost.FromString(lost.SerializeToString())
-        if trace := _available(self._body.trace):
+        if trace := self._trace:
             lost.native_traceback, brief.native_traceback = trace, trace[:SHORT_TRACE]
         self.code = Exit.FAILED
         self._write_outcome(pb.Outcome(attempt_id=self._attempt_id, lost=brief))

@@ -1,0 +1,79 @@
+"""Bodies that look at their process, or attack those that serve all attempts of a session."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from served_steps import note
+
+state = {"attempts": 0}
+
+
+def looks_around() -> None:
+    """Notes what a fresh process has, and changes it."""
+    state["attempts"] += 1
+    masked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]))
+    facts = {
+        "attempts": state["attempts"],
+        "leader": os.getsid(0) == os.getpid(),
+        "threads": threading.active_count(),
+        "descriptors": sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_socket(fd)),
+        "arguments": sys.argv[1:],
+        "left": os.environ.get("LEFT"),
+        "umask": oct(os.umask(0)),
+        "folder": Path.cwd() == Path("/"),
+        "masked": masked,
+        "interrupts": signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL,
+        "dumpable": os.stat("/proc/self/environ").st_uid == os.getuid(),
+        "parent": "rivers_worker" in Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0"),
+    }
+    note(facts)
+    os.environ["LEFT"] = "behind"
+    os.chdir("/")
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def _is_socket(fd: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
+    except OSError:
+        return False
+
+
+def kills_fork_server() -> None:
+    os.kill(fork_server(), signal.SIGKILL)
+    # The signal is delivered when that process runs next.
+    while fork_server_of_parent():
+        time.sleep(0.01)
+
+
+def stops_fork_server() -> None:
+    os.kill(fork_server(), signal.SIGSTOP)
+
+
+def fork_server() -> int:
+    pid = fork_server_of_parent()
+    if not pid:
+        raise RuntimeError("there is no fork server")
+    return pid
+
+
+def fork_server_of_parent() -> int:
+    """The pid of the fork server of this process's worker, 0 if there is none."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = path.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            if (
+                path.name != str(os.getpid())
+                and int(parent) == os.getppid()
+                and "rivers_worker.fork_server" in path.joinpath("cmdline").read_text()
+            ):
+                return int(path.name)
+        except (OSError, ValueError):
+            continue
+    return 0
