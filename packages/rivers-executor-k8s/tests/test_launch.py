@@ -46,8 +46,8 @@ class Outcome:
         began = time.monotonic()
         try:
             await launch.start()
-            async with launch.connect():
-                raise AssertionError("nobody has announced a worker")
+            await launch.connect()
+            raise AssertionError("nobody has announced a worker")
         except StartError as error:
             self.error = error
         finally:

@@ -17,7 +17,9 @@ from plain_cluster import asked, opened, plain_cluster
 import rivers as rs
 from rivers.exceptions import GraphValidationError, Problem
 from rivers.protocol import Compute, ImportRef, StepSpec
+from rivers.testing import Script, ScriptedExecutor
 from rivers_executor_k8s.pod.roles import OUTSIDE, REQUIRED, Permission
+from rivers_executor_k8s.run import cluster_run
 from rivers_executor_k8s.run.preflight import dry_runs, missing_permissions, refs_of
 from rivers_executor_k8s.run.session import ClusterRunSettings, Session
 from rivers_k8s_testing import FakeCluster, Fault
@@ -131,15 +133,13 @@ class TestRefs:
         assert ["a", "c"] == [one.step for one in distinct.values()]
 
     def test_what_was_good_is_not_asked_again(self, fake: FakeCluster, repository: Repository) -> None:
-        """Refs that were found once need no other pod; one that is new does."""
+        """Refs that were found once are not looked up again; one that is new is. No look-up costs a pod of its own."""
         repo = repository(pod_steps.one, pod_steps.two)
-        repo.materialize(["one"])
-        first = probes(fake)
-        repo.materialize(["one"])
-        second = probes(fake)
-        repo.materialize(["two"])
+        boots = [repo.materialize([step]).steps[step].timings.boot for step in ("one", "one", "two")]
 
-        assert (1, 1, 2) == (first, second, probes(fake))
+        # A pod that was looked into before its attempt began was booted by then.
+        assert [True, False, True] == [boot < 0.1 for boot in boots], boots
+        assert 3 == created(fake)
 
     def test_what_was_bad_is_asked_again(
         self, fake: FakeCluster, repository: Repository, pods: Callable[..., rs.Executor]
@@ -150,15 +150,88 @@ class TestRefs:
             with pytest.raises(GraphValidationError, match="pod_steps"):
                 repo.materialize()
 
-            assert count == probes(fake)
+            assert count == created(fake)
+            assert [] == fake.pods()
 
 
-def probes(fake: FakeCluster) -> int:
-    """How many pods were made to look up refs."""
-    names = fake._do(
-        lambda: [change.key[2] for change in fake._store._history if change.key[0] == "pods" and change.type == "ADDED"]
-    )
-    return sum(name.startswith("rivers-preflight-") for name in names)
+class TestFirstStep:
+    """The pod in which preflight looks up refs is the one of the first step's first attempt."""
+
+    def test_it_runs_there(self, fake: FakeCluster, repository: Repository) -> None:
+        """A run of one step makes one pod, which is called, labelled and reported as any attempt's."""
+        seen: list[Any] = []
+        repo = repository(pod_steps.one)
+        result = repo.materialize(
+            on_event=lambda event: seen.extend(fake.pods()) if isinstance(event, rs.events.StepStarted) else None
+        )
+
+        (pod,) = seen
+        report = result.steps["one"]
+        assert 1 == created(fake)
+        assert pod["metadata"]["name"] == report.worker
+        assert "one" == pod["metadata"]["labels"]["rivers.io/step"]
+        assert f"{result.run_id}-0-0" == pod["metadata"]["annotations"]["rivers.io/attempt-id"]
+        assert report.timings.boot < 0.1  # it was booted before the attempt began
+
+    def test_its_retry_runs_elsewhere(self, fake: FakeCluster, start: Callable[..., Any]) -> None:
+        """A failure of that attempt is charged as any, and the next attempt has a pod of its own."""
+        going = start(pod_steps.once_slow, retry=rs.RetryPolicy(1, retry_on=[rs.FailureReason.INFRASTRUCTURE]))
+        fake.kill(going.until("StepStarted").worker)
+        result = going.end()
+
+        assert result.success
+        assert 2 == result.steps["once_slow"].attempts == created(fake)
+
+    def test_the_pod_is_gone_meanwhile(self, fake: FakeCluster, repository: Repository) -> None:
+        """A pod that is deleted between preflight and its attempt costs no attempt."""
+
+        def delete() -> None:
+            (pod,) = fake.pods()
+            fake.delete(pod["metadata"]["name"])
+
+        executors = {"other": ScriptedExecutor(Script(on_open=delete))}
+        other = rs.Asset(lambda: 1, name="other", metadata={"rivers/executor": "other"})
+        result = repository(pod_steps.one, other, executors=executors).materialize(retry=None)
+
+        assert result.success
+        assert 1 == result.steps["one"].attempts
+        assert 2 == created(fake)
+
+    def test_another_executor_refuses(self, fake: FakeCluster, repository: Repository) -> None:
+        """Where the run is refused by another executor the pod is deleted, and no lease is taken."""
+        script = Script(problems=[Problem("no quota")])
+        other = rs.Asset(lambda: 1, name="other", metadata={"rivers/executor": "other"})
+        repo = repository(pod_steps.one, other, executors={"other": ScriptedExecutor(script)})
+        with pytest.raises(GraphValidationError, match="no quota"):
+            repo.materialize()
+
+        assert 1 == created(fake)
+        assert [] == fake.pods()
+
+    def test_no_step_comes(self, fake: FakeCluster, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A pod that is not needed soon is deleted; the step makes another one when its turn comes."""
+        monkeypatch.setattr(cluster_run, "HOLD", 0.2)
+        counts: list[int] = []
+
+        @rs.Asset(metadata={"rivers/executor": "here"})
+        def slow() -> int:
+            until = time.monotonic() + 20
+            while fake.pods() and time.monotonic() < until:
+                time.sleep(0.05)
+            counts.append(len(fake.pods()))
+            return 1
+
+        after = rs.Asset(pod_steps.plain, name="after", deps=[rs.AssetDef.dep("slow")])
+        result = repository(slow, after, executors={"here": rs.Executor.in_process()}).materialize()
+
+        assert result.success
+        assert [0] == counts
+        assert 2 == created(fake)
+
+
+def created(fake: FakeCluster) -> int:
+    """How many pods were made."""
+    return fake._do(lambda: sum(change.key[0] == "pods" and change.type == "ADDED" for change in fake._store._history))
 
 
 class TestInterrupted:
@@ -202,7 +275,7 @@ class TestInterrupted:
     def test_cancel_while_its_pod_is_deleted(self, fake: FakeCluster, start: Callable[..., Any]) -> None:
         """A cancel that comes when preflight deletes its pod waits for that (K43)."""
         rule = fake.faults.add(Fault.slow(2.0), verb="delete", resource="pods", times=1)
-        going = start(pod_steps.one)
+        going = start(pod_steps.one, executor=rs.Executor.kubernetes("test:1", env={"PYTHONPATH": "/nowhere"}))
         until = time.monotonic() + 20
         while not rule.hits and time.monotonic() < until:
             time.sleep(0.01)

@@ -104,12 +104,24 @@ class TestClose:
                 await asyncio.sleep(0.1)
                 await session.cluster.create_pod(late, deadline=1e9, on_wait=print)
 
+            session.hold_lease(session.settings, print)
             session.views.clear()
             session.spawn(turn_up())
 
         in_session(fake, act)
         assert [] == pods(fake)
         assert 3 <= asked(fake, "list")  # the first one is the watch's
+
+    def test_another_controller(self, fake: FakeCluster) -> None:
+        """In preflight, when no lease is held, only own pods are deleted: another controller may carry out the run."""
+
+        async def act(session: Session) -> None:
+            await made(session)
+            other = session.build_manifest(spec("other"))
+            await session.cluster.create_pod(other, deadline=1e9, on_wait=print)
+
+        in_session(fake, act)
+        assert ["other"] == [pod["metadata"]["labels"]["rivers.io/step"] for pod in fake.pods()]
 
     @pytest.mark.parametrize("fault", [Fault.status(500), Fault.reset(after=True)], ids=["500", "lost"])
     def test_faults(self, fake: FakeCluster, fault: Fault) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -11,9 +11,10 @@ import pytest
 import rivers as rs
 from rivers.events import RunFinished, RunWarning, StepLog
 from rivers.exceptions import GraphValidationError, Problem
-from rivers.protocol import Ending, StepResult
+from rivers.protocol import Ending, StepResult, StepSpec
 from rivers.spi import Capabilities, Reach
 from rivers.testing import Attempt, Script, ScriptedExecutor
+from rivers.testing.scripted import ScriptedBackend
 
 Start = Callable[..., Any]
 
@@ -37,7 +38,7 @@ def test_preflight_refuses_the_run(start: Start, blocking: bool) -> None:
 
     with pytest.raises(GraphValidationError, match=r"no quota(?s:.*)no namespace(?s:.*)no image"):
         run.end()
-    assert [("preflight",)] == first.calls == second.calls
+    assert [("preflight",), ("abandon",)] == first.calls == second.calls
     assert [] == run.events()
 
 
@@ -197,3 +198,24 @@ def test_from_many_threads(start: Start) -> None:
         thread.join()
 
     assert ["succeeded"] * 40 == list(run.states.values())
+
+
+def test_preflight_knows_the_first_attempt() -> None:
+    """A spec in preflight has the attempt id under which the step is submitted first; no other attempt has it."""
+    can = Capabilities(closures="pickled", reach=Reach.PROCESS)
+    script = Script({"a": [Attempt.not_started, Attempt.fail, Attempt.succeed]}, capabilities=can)
+    seen: list[str] = []
+    preflight = ScriptedBackend.preflight
+
+    def asked(backend: ScriptedBackend, specs: Iterable[StepSpec]) -> Sequence[Problem]:
+        seen.extend(spec.attempt_id for spec in specs)
+        return preflight(backend, ())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptedBackend, "preflight", asked)
+        repository = rs.CodeRepository([asset("a"), asset("b")], default_executor=ScriptedExecutor(script))
+        repository.materialize(retry=rs.RetryPolicy(1))
+
+    ids = [attempt.spec.attempt_id for attempt in script.attempts]
+    assert seen == [next(one.spec.attempt_id for one in script.attempts if one.spec.step == step) for step in "ab"]
+    assert 4 == len(set(ids)) == len(ids)

@@ -251,7 +251,7 @@ def test_cancel_ends_preflight() -> None:
     handle.cancel()
 
     assert "cancelled" == handle.wait(10).status
-    assert [("preflight",), ("cancel_preflight",)] == first.calls
+    assert [("preflight",), ("cancel_preflight",), ("abandon",)] == first.calls
     assert [] == second.calls
 
 

@@ -1,6 +1,7 @@
 """The executor's backend: it turns calls of the SPI, from any thread, into coroutines of the event loop.
 
-preflight ──▶ Session of its own, closed again
+preflight ──▶ FirstWorker: a Session, and a worker for the first step
+abandon   ──▶ both are closed again
 open      ──▶ RunLease ──▶ Session ──▶ clean-up after dead controllers
 submit    ──▶ PodAttempt, a task of the loop
 close     ──▶ every attempt ended, no pod left, the lease released
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import time
 from collections.abc import Iterable, Sequence
 
 from rivers.exceptions import Problem
@@ -17,7 +19,7 @@ from rivers.protocol import Compute, StepEvent, StepSpec
 from rivers.spi import Capabilities, Executor, ExecutorBackend, Reach, Run, Sink
 from rivers_executor_k8s.run.cluster_run import ClusterRun
 from rivers_executor_k8s.run.context import ClusterContext
-from rivers_executor_k8s.run.preflight import preflight
+from rivers_executor_k8s.run.preflight import FirstWorker, preflight
 
 __all__ = ["KubernetesBackend"]
 
@@ -36,6 +38,7 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         self._run: ClusterRun | None = None
         self._emit: Sink = _ignore
         self._checking: asyncio.Task[object] | None = None
+        self._prepared: FirstWorker | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,9 +82,16 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
     async def _check(self, context: ClusterContext, specs: Sequence[StepSpec], emit: Sink) -> list[Problem]:
         self._checking = asyncio.current_task()
         try:
-            return await preflight(context, specs, emit)
+            problems, self._prepared = await preflight(context, specs, emit)
+            return problems
         finally:
             self._checking = None
+
+    def abandon(self, deadline: float) -> None:
+        """Delete the pod that preflight has left for the run's first step."""
+        prepared, self._prepared = self._prepared, None
+        if self._context is not None and prepared is not None:
+            self._context.run(prepared.close(time.monotonic() + deadline), deadline + 5.0)
 
     def _cancel_check(self) -> None:
         if self._checking is not None:
@@ -90,7 +100,8 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
     def open(self, run: Run, emit: Sink) -> None:
         """Take the run's lease and start to watch its pods; raise if the cluster refuses that."""
         context = self._get_context()
-        self._run = ClusterRun(context, run, emit)
+        prepared, self._prepared = self._prepared, None
+        self._run = ClusterRun(context, run, emit, prepared)
         context.run(self._run.begin(), OPEN_DEADLINE)
 
     def submit(self, spec: StepSpec) -> None:

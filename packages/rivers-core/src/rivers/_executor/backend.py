@@ -5,6 +5,7 @@
     observe(emit) ──────────────────────────▶   report what preflight waits for, by emit(LogRecord)
     preflight(specs) ───────────────────────▶   problems, before anything starts
     cancel_preflight() ─────────────────────▶   the run was cancelled: return from it soon
+    abandon(deadline) ──────────────────────▶   the run does not go on: release what preflight has prepared
     open(run, emit) ────────────────────────▶   get ready for a run
     submit(spec) ───────────────────────────▶   run one attempt somewhere
             emit(StepStarted) ◀──────────────   the attempt has begun
@@ -131,11 +132,18 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
         """
 
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
-        """Return the problems by which these specs would fail; start nothing."""
+        """Return the problems by which these specs would fail; start none of them.
+
+        What it has prepared for the run is used by the `open` that follows, or released by `abandon`. A spec's
+        `attempt_id` is the one of the step's first attempt, unless the step is mapped.
+        """
         return ()
 
     def cancel_preflight(self) -> None:
         """End a `preflight` that waits, from another thread; return at once. By default it goes on to its end."""
+
+    def abandon(self, deadline: float) -> None:
+        """Release what `preflight` has prepared, within `deadline` seconds: no `open` follows. By default, nothing."""
 
     @abstractmethod
     def open(self, run: Run, emit: Sink) -> None:

@@ -27,6 +27,7 @@ class Backends:
         self._plan = plan
         self.all = backends
         self._dispatcher = dispatcher
+        self._asked: list[ExecutorBackend] = []
         self._opened: list[ExecutorBackend] = []
         self._is_cancelled = False
         self._checking: ExecutorBackend | None = None
@@ -65,6 +66,7 @@ class Backends:
             self._checking = backend
             # Read after it is set: a cancel that comes now finds the backend, or was seen here.
             if not self._is_cancelled:
+                self._asked.append(backend)
                 problems.extend(backend.preflight(specs))
             self._checking = None
         if problems:
@@ -99,10 +101,19 @@ class Backends:
     def close(self) -> None:
         """Close the backends that `open` has reached."""
         for backend in self._opened:
-            try:
-                backend.close(CLOSE_DEADLINE)
-            except Exception as error:  # noqa: BLE001 - it must not keep the others from being closed
-                self._dispatcher.warn(f"closing the executor {backend.executor!r} raised {describe_exception(error)}")
+            self._end("closing", backend, backend.close)
+
+    def abandon(self) -> None:
+        """Release what backends have prepared in preflight that `open` has not reached."""
+        for backend in self._asked:
+            if backend not in self._opened:
+                self._end("abandoning", backend, backend.abandon)
+
+    def _end(self, what: str, backend: ExecutorBackend, call: Callable[[float], None]) -> None:
+        try:
+            call(CLOSE_DEADLINE)
+        except Exception as error:  # noqa: BLE001 - it must not keep the others from being ended
+            self._dispatcher.warn(f"{what} the executor {backend.executor!r} raised {describe_exception(error)}")
 
     def _specs(self, executor_index: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:
         for step in self._plan.steps:

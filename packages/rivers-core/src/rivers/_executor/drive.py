@@ -89,6 +89,7 @@ class RunLoop:
         finally:
             if self._state.pump is not None:
                 self._state.pump.stop()
+            self._backends.abandon()
             self._release(self._backends.all)
         self._dispatcher.warn_of_broken_sinks()
         self._interrupts.raise_if_any()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from rivers._plan.plan import Step
-from rivers._plan.unit import ExecutorLimits, Unit
+from rivers._plan.unit import FIRST, ExecutorLimits, Unit
 
 __all__ = ["Alarm", "DispatchQueues"]
 
@@ -133,5 +133,7 @@ class DispatchQueues:
         self._ticket += 1
         unit.begun = unit.overdue = False
         unit.queued = self.now - unit.ready_at
-        unit.attempt_id = attempt_id = f"{self._run_id}-{unit.step.index}-{self._ticket}"
+        # The ticket tells attempts apart; a step's first one has none, as preflight has given its id away already.
+        ticket = self._ticket if unit.attempt_id or unit.map_key is not None else FIRST
+        unit.attempt_id = attempt_id = f"{self._run_id}-{unit.step.index}-{ticket}"
         self.running[attempt_id] = unit

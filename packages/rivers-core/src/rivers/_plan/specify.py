@@ -14,7 +14,7 @@ from rivers._plan.graph import Node, Source, StoredOutput
 from rivers._plan.inline import is_inline
 from rivers._plan.plan import Step
 from rivers._plan.refs import Closures, Refs
-from rivers._plan.unit import Group, Unit
+from rivers._plan.unit import FIRST, Group, Unit
 from rivers.protocol.ref import ImportRef, InlineRef, Ref
 from rivers.protocol.spec import (
     CollectInput,
@@ -71,8 +71,8 @@ class Specifier:
     def prepare(self, step: Step) -> StepSpec:
         """Return the spec of a step before the run, and keep it if the run adds nothing but the attempt."""
         unit = Unit(step)
-        # Without one it could not be encoded.
-        unit.attempt_id = "preflight"
+        # That of its first attempt, unless the step is mapped: a backend may prepare it.
+        unit.attempt_id = f"{self._run_id}-{step.index}-{FIRST}"
         spec = self.spec(unit, {}, False)
         if step.mapped_over is None and all(source.how in _KNOWN_BEFORE_RUN for source in step.node.inputs):
             self._prepared[step.index] = spec

@@ -18,6 +18,7 @@ from rivers.protocol.failure import Evidence, Failure, FailureReason
 from rivers.protocol.result import Ending, StepResult
 
 __all__ = [
+    "FIRST",
     "Effects",
     "ExecutorLimits",
     "Group",
@@ -55,6 +56,10 @@ class ExecutorLimits:
     max_steps: int | None = None
     grace: float | None = None
     compute: spec.Compute | None = None
+
+
+FIRST = 0
+"""The ticket of a step's first attempt; all others are higher."""
 
 
 class Unit:

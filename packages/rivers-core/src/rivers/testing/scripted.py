@@ -278,6 +278,10 @@ class ScriptedBackend(ExecutorBackend):
         if self.script.on_cancel_preflight is not None:
             self.script.on_cancel_preflight()
 
+    def abandon(self, deadline: float) -> None:
+        """Record the call."""
+        self.script.note("abandon")
+
     def open(self, run: Run, emit: Sink) -> None:
         """Record the call, and call `on_open` of the script."""
         self.script.note("open")

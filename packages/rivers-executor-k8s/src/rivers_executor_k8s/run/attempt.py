@@ -55,12 +55,17 @@ STOP = 2.0
 
 
 class PodAttempt:
-    """One attempt and its pod; `run` is its coroutine, `cancel` ends it from outside."""
+    """One attempt and its pod; `run` is its coroutine, `cancel` ends it from outside.
 
-    def __init__(self, spec: StepSpec, session: Session) -> None:
+    `launch` is its pod, where that was launched ahead of time.
+    """
+
+    def __init__(self, spec: StepSpec, session: Session, launch: WorkerLaunch | None = None) -> None:
         self.spec = spec
         self._session = session
-        self._launch = WorkerLaunch(spec, session, self._report)
+        if launch is not None:
+            launch.hand_over(self._report)
+        self._launch = launch or WorkerLaunch(spec, session, self._report)
         self._boot: float | None = None
         self._has_started = False
         self._is_cancelled = False
@@ -158,7 +163,8 @@ class PodAttempt:
                 await asyncio.wait((calling,))
 
     async def _execute(self) -> StepResult:
-        async with self._launch.connect() as client:
+        try:
+            client = await self._launch.connect()
             self._boot = time.monotonic() - self._launch.began
             self._client = client
             result = await client.execute(self.spec, self._emit, pickle_key=self._session.settings.pickle_key)
@@ -166,6 +172,8 @@ class PodAttempt:
                 async with asyncio.timeout(1.0):
                     await client.ack()
             return result
+        finally:
+            await self._launch.disconnect()
 
     async def _result_of_lost_worker(self, error: Exception) -> StepResult | None:
         """Return the result of a worker that cannot be reached; None if the pod's status explains it."""

@@ -15,12 +15,14 @@ from rivers_executor_k8s.run.attempt import PodAttempt
 from rivers_executor_k8s.run.context import ClusterContext
 from rivers_executor_k8s.run.lease import RunLease
 from rivers_executor_k8s.run.orphans import delete_orphans
-from rivers_executor_k8s.run.preflight import is_allowed
+from rivers_executor_k8s.run.preflight import FirstWorker, is_allowed
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.waiting import ANSWER, wait_for
 
 __all__ = ["ClusterRun"]
 
+HOLD = 30.0
+"""Seconds for which a worker that preflight has left waits for the run's first step."""
 LAST = 2.0
 """Seconds of the deadline of `end` that are kept for the release of the lease."""
 
@@ -28,13 +30,14 @@ LAST = 2.0
 class ClusterRun:
     """One run in the cluster, from `begin` to `end`; `end` is also called after a `begin` that raised."""
 
-    def __init__(self, context: ClusterContext, run: Run, emit: Sink) -> None:
+    def __init__(self, context: ClusterContext, run: Run, emit: Sink, prepared: FirstWorker | None = None) -> None:
+        self._prepared = prepared
         self._context = context
         self._run = run
         self._emit = emit
         self._attempts: dict[str, PodAttempt] = {}
         self._lease: RunLease | None = None
-        self._session: Session | None = None
+        self._session: Session | None = prepared.session if prepared is not None else None
         self._cleaning: asyncio.Task[None] | None = None
         self._hurry = False
 
@@ -51,14 +54,23 @@ class ClusterRun:
         text = f"the cluster at {cluster.server} has not answered yet"
         now = await wait_for(self._lease.take(self._warn), lambda: text, self._warn, calm=ANSWER)
         settings = await self._context.settings_for(run.run_id, epoch=self._lease.epoch, key=run.key)
-        self._session = Session(cluster, settings, self._emit)
-        await self._session.start()
+        if self._session is None:
+            self._session = Session(cluster, settings, self._emit)
+            await self._session.start()
+        self._session.hold_lease(settings, self._emit)
+        if self._lease.epoch:
+            self._drop_prepared()  # its worker would obey the controller before
+        elif self._prepared is not None:
+            asyncio.get_running_loop().call_later(HOLD, self._drop_prepared)
         self._cleaning = asyncio.ensure_future(self._clean_up(now))
 
     def submit(self, spec: StepSpec) -> None:
         """Start an attempt."""
         assert self._session is not None
-        attempt = self._attempts[spec.attempt_id] = PodAttempt(spec, self._session)
+        launch = None
+        if self._prepared is not None and self._prepared.attempt_id == spec.attempt_id:
+            launch, self._prepared = self._prepared.launch, None
+        attempt = self._attempts[spec.attempt_id] = PodAttempt(spec, self._session, launch)
         self._session.spawn(self._run_attempt(attempt))
 
     def cancel(self, attempt_id: str, grace: float) -> None:
@@ -71,6 +83,7 @@ class ClusterRun:
     async def end(self, deadline: float) -> None:
         """Cancel all attempts, delete all pods and release the lease, in about `deadline` seconds at most."""
         until = time.monotonic() + deadline
+        self._drop_prepared()
         for attempt in list(self._attempts.values()):
             attempt.cancel(0.0)
         problems: list[str] = []
@@ -88,6 +101,14 @@ class ClusterRun:
             await self._lease.release()
         for problem in problems:
             self._warn(problem)
+
+    def _drop_prepared(self) -> None:
+        """Delete the pod that was prepared, where no step has come for it."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            session, launch = prepared.session, prepared.launch
+            session.spawn(launch.disconnect())
+            session.spawn(session.release_pod(launch.name, launch.view, None))
 
     async def _run_attempt(self, attempt: PodAttempt) -> None:
         try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from rivers.protocol import StepSpec
@@ -59,41 +59,60 @@ class WorkerLaunch:
         self._deadline = self.began + self._seconds
         self._reported = ""
         self._quiet_until = 0.0
+        self._is_started = False
+        self._client: WorkerClient | None = None
+        self._connection = contextlib.AsyncExitStack()
         self._state = "ApiUnreachable: its create request has not been answered"
 
     async def start(self) -> None:
-        """Create the pod, and return once its worker's container runs or has ended.
+        """Create the pod, and return once its worker's container runs or has ended; a second call returns at once.
 
         Raises:
             PodRefusedError: the pod was not created.
             StartError: the worker cannot start, or has not within `startup_timeout`.
         """
+        if self._is_started:
+            return
         async with self._session.pending:
             self.began = time.monotonic()
             self._deadline = self.began + self._seconds
             await self._wait_for(self._create(), slack=SLACK)
             startup = Startup(self._session.cluster, self.view, self._report_cause)
             await startup.wait_until_running(self._deadline, self._seconds)
+        self._is_started = True
 
-    @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[WorkerClient]:
-        """Yield a client that is connected to the pod's worker; it is closed at the end of the `with`.
+    async def connect(self) -> WorkerClient:
+        """Return a client that is connected to the pod's worker, until `disconnect`; a second call returns the same.
 
         Raises:
             StartError: the worker did not announce itself within `startup_timeout`, or a right is missing to find out.
             WorkerError: its announcement cannot be read, or it does not answer as announced.
         """
+        if self._client is not None:
+            return self._client
         pod = self.view.pod
         assert pod is not None
-        async with contextlib.AsyncExitStack() as stack:
-            announcement = await self._wait_for(self._read_announcement())
-            line = self._session.dialer.line(pod, announcement.port)
-            target = await self._wait_for(self._reach(stack.enter_async_context(line)))
-            client = self._session.client(target, announcement, self._spec.attempt_id)
-            stack.push_async_callback(client.close)
-            self._state = f"NoAnswer: its worker has announced itself and does not answer at {target}"
-            await self._wait_for(client.connect(min(Deadlines().connect, self._time_left())), slack=SLACK)
-            yield client
+        announcement = await self._wait_for(self._read_announcement())
+        line = self._session.dialer.line(pod, announcement.port)
+        target = await self._wait_for(self._reach(self._connection.enter_async_context(line)))
+        client = self._session.client(target, announcement, self._spec.attempt_id)
+        self._connection.push_async_callback(client.close)
+        self._state = f"NoAnswer: its worker has announced itself and does not answer at {target}"
+        await self._wait_for(client.connect(min(Deadlines().connect, self._time_left())), slack=SLACK)
+        self._client = client
+        return client
+
+    async def disconnect(self) -> None:
+        """Close the connection to the worker, where there is one."""
+        self._client = None
+        await self._connection.aclose()
+
+    def hand_over(self, report: Callable[[str], None]) -> None:
+        """Begin again for the attempt that the pod was launched for ahead of time: `report` is the attempt's."""
+        self.began = time.monotonic()
+        self._deadline = self.began + self._seconds
+        self._report = report
+        self._patient = True
 
     async def _create(self) -> None:
         """Create one pod, however many requests and answers are lost: its name is derived from the attempt."""

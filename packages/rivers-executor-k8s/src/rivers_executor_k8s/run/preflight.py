@@ -3,16 +3,17 @@
     permissions ──▶ image ──▶ pod template ──▶ dry run of each distinct pod ──▶ one pod that looks up every ref
     (reviews)                                  (admission, quota)               (the handshake)
 
-It leaves no objects behind. The last stage is given up if its pod cannot start soon (a full cluster, a slow registry):
-the attempts wait for that, and report it as preflight does.
+The pod is the one of the first step's first attempt: where all refs were found, that attempt runs in it. Otherwise no
+object is left behind. The last stage is given up if its pod cannot start soon (a full cluster, a slow registry): the
+attempts wait for that, and report it as preflight does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,20 +33,37 @@ from rivers_executor_k8s.run.startup import StartError
 from rivers_executor_k8s.run.waiting import ANSWER, wait_for
 from rivers_worker.client import WorkerError
 
-__all__ = ["dry_runs", "is_allowed", "missing_permissions", "preflight", "probe", "refs_of"]
+__all__ = ["FirstWorker", "dry_runs", "is_allowed", "missing_permissions", "preflight", "probe", "refs_of"]
 
 T = TypeVar("T")
 
-PROBE_STEP = "preflight"
+DRY_RUN_STEP = "preflight"
 PROBE_CLOSE = 20.0
 PROBE_PATIENCE = 20.0
 """Seconds for the pod that looks up refs, all in all; with an image that the node has it takes two."""
 
 
-async def preflight(context: ClusterContext, specs: Sequence[StepSpec], emit: Sink) -> list[Problem]:
-    """Return the problems that the cluster would find; `emit` takes reports of waits.
+@dataclass(frozen=True)
+class FirstWorker:
+    """The connected worker of a run's first attempt, after a preflight without problems, and the run's session."""
 
-    What was good in an earlier run is not asked again.
+    session: Session
+    attempt_id: str
+    launch: WorkerLaunch
+
+    async def close(self, until: float) -> None:
+        """Delete the pod; `until` is a moment of the monotonic clock."""
+        await self.launch.disconnect()
+        await self.session.release_pod(self.launch.name, self.launch.view, None)
+        await self.session.close(until)
+
+
+async def preflight(
+    context: ClusterContext, specs: Sequence[StepSpec], emit: Sink
+) -> tuple[list[Problem], FirstWorker | None]:
+    """Return the problems that the cluster would find, or the first step's worker; `emit` takes reports of waits.
+
+    What was good in an earlier run is not asked again, and then nothing is prepared.
     """
 
     def report(text: str) -> None:
@@ -54,38 +72,42 @@ async def preflight(context: ClusterContext, specs: Sequence[StepSpec], emit: Si
     try:
         return await _preflight(context, specs, report)
     except (ApiError, ApiUnreachableError) as error:
-        return [Problem(f"the cluster at {context.cluster.server} cannot be asked: {error}")]
+        return [Problem(f"the cluster at {context.cluster.server} cannot be asked: {error}")], None
     except ConfigurationError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        return [Problem(error.message + hint)]
+        return [Problem(error.message + hint)], None
 
 
 async def _preflight(
     context: ClusterContext, specs: Sequence[StepSpec], report: Callable[[str], None]
-) -> list[Problem]:
+) -> tuple[list[Problem], FirstWorker | None]:
     async def answer(question: Coroutine[Any, Any, T]) -> T:
         text = f"the cluster at {context.cluster.server} has not answered yet"
         return await wait_for(question, lambda: text, report, calm=ANSWER)
 
     if problems := await answer(missing_permissions(context.cluster)):
-        return problems
-    settings = await answer(context.settings_for(f"{specs[0].run_id}-preflight"))
+        return problems, None
+    settings = await answer(context.settings_for(specs[0].run_id))
     session = Session(context.cluster, settings, lambda event: None)
     if problems := await answer(dry_runs(session, specs)):
-        return problems
+        return problems, None
     distinct = refs_of(specs)
     unseen = {key: spec for key, spec in distinct.items() if (settings.image, key) not in context.checked}
     if not unseen:
-        return []
+        return [], None
     await session.start()
+    prepared: FirstWorker | None = None
     try:
         pod = f"pod in namespace {session.cluster.namespace!r}"
-        problems = await probe(session, list(unseen.values()), lambda text: report(f"for its {pod}: {text}"))
+        problems, prepared = await probe(
+            session, specs[0], list(unseen.values()), lambda text: report(f"for its {pod}: {text}")
+        )
     finally:
-        await _finish(session.close(time.monotonic() + PROBE_CLOSE))
+        if prepared is None:
+            await _finish(session.close(time.monotonic() + PROBE_CLOSE))
     if not problems:
         context.checked.update((settings.image, key) for key in unseen)
-    return problems
+    return problems, prepared
 
 
 async def _finish(closing: Coroutine[Any, Any, object]) -> None:
@@ -127,7 +149,7 @@ async def dry_runs(session: Session, specs: Sequence[StepSpec]) -> list[Problem]
     problems: list[Problem] = []
     for alike in shapes.values():
         try:
-            await session.cluster.dry_run(session.build_manifest(_named(alike[0], session.settings.run_id, PROBE_STEP)))
+            await session.cluster.dry_run(session.build_manifest(_named(alike[0], session.settings.run_id)))
         except PodRefusedError as error:
             if not error.transient:
                 names = ", ".join(spec.step for spec in alike[:5]) + (" and more" if len(alike) > 5 else "")
@@ -135,37 +157,51 @@ async def dry_runs(session: Session, specs: Sequence[StepSpec]) -> list[Problem]
     return problems
 
 
-async def probe(session: Session, specs: Sequence[StepSpec], report: Callable[[str], None]) -> list[Problem]:
+async def probe(
+    session: Session, first: StepSpec, specs: Sequence[StepSpec], report: Callable[[str], None]
+) -> tuple[list[Problem], FirstWorker | None]:
     """Return a problem for each ref that the workers' image cannot resolve, or one for the image itself.
 
-    One pod resolves them. If it does not start in time, there are no problems.
+    The pod of the first step's first attempt resolves them; without problems it is prepared to run that. If it does not
+    start in time, there is neither.
     """
-    first = _named(specs[0], session.settings.run_id, PROBE_STEP)
-    launch = WorkerLaunch(replace(first, compute=None, timeout=None), session, report, patient=False)
+    launch = WorkerLaunch(first, session, report, patient=False)
     checking = asyncio.ensure_future(_look_up_refs(launch, specs))
+    found: list[tuple[int, str]] | None = None
     try:
         await asyncio.wait((checking,), timeout=PROBE_PATIENCE)
-        found = checking.result() if checking.done() else []
+        found = checking.result() if checking.done() else None
     except SpecDecodeError as error:  # one is too large, or holds an object of this process
-        return [Problem(error.message)]
+        return [Problem(error.message)], None
     except (PodRefusedError, StartError) as error:
         # The attempts wait for what may pass.
         where = f"pod {launch.name} in namespace {session.cluster.namespace!r}"
-        return [] if error.transient else [Problem(f"{where}: {error}")]
+        return ([] if error.transient else [Problem(f"{where}: {error}")]), None
     except (WorkerError, ApiError, ApiUnreachableError):
-        return []  # the attempts meet it again, and have retries
+        return [], None  # the attempts meet it again, and have retries
     finally:
-        checking.cancel()
-        await asyncio.wait((checking,), timeout=PROBE_CLOSE)
-        await session.release_pod(launch.name, launch.view, None)
+        if found is None or found:
+            await _give_up(checking, launch, session)
+    if found == []:
+        return [], FirstWorker(session, first.attempt_id, launch)
+    image = session.settings.image
     return [
-        Problem(f"the image {session.settings.image!r} cannot run it: {text}", specs[index].step)
-        for index, text in found
-    ]
+        Problem(f"the image {image!r} cannot run it: {text}", specs[index].step) for index, text in found or ()
+    ], None
 
 
-async def _look_up_refs(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
-    """Return the positions of specs that the launched worker cannot run, and why."""
+async def _give_up(
+    checking: asyncio.Task[list[tuple[int, str]] | None], launch: WorkerLaunch, session: Session
+) -> None:
+    """End the look-up, and delete its pod."""
+    checking.cancel()
+    await asyncio.wait((checking,), timeout=PROBE_CLOSE)
+    await launch.disconnect()
+    await session.release_pod(launch.name, launch.view, None)
+
+
+async def _look_up_refs(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]] | None:
+    """Return the positions of specs that the launched worker cannot run, and why; None if it ended before."""
     await launch.start()
     asking = asyncio.ensure_future(_check_specs(launch, specs))
     over = asyncio.ensure_future(launch.view.wait_until_over())
@@ -180,16 +216,12 @@ async def _look_up_refs(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list
     result = classify_pod_end("", launch.view.pod, gone=launch.view.gone, cancelled=False, started=False)
     if result.failure is not None and not result.failure.transient:
         raise StartError(result.failure.message, transient=False)
-    return []
+    return None
 
 
 async def _check_specs(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]]:
-    async with launch.connect() as client:
-        found = await client.check(specs)
-        with contextlib.suppress(WorkerError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await client.ack()
-        return found
+    client = await launch.connect()
+    return await client.check(specs)
 
 
 def refs_of(specs: Iterable[StepSpec]) -> dict[bytes, StepSpec]:
@@ -206,5 +238,6 @@ def refs_of(specs: Iterable[StepSpec]) -> dict[bytes, StepSpec]:
     return distinct
 
 
-def _named(spec: StepSpec, run_id: str, step: str) -> StepSpec:
-    return replace(spec, run_id=run_id, step=step, attempt_id=f"{run_id}-{step}")
+def _named(spec: StepSpec, run_id: str) -> StepSpec:
+    """Return the spec under a name that no attempt has: a dry run fails where the name is taken."""
+    return replace(spec, step=DRY_RUN_STEP, attempt_id=f"{run_id}-{DRY_RUN_STEP}")

@@ -62,11 +62,20 @@ class Session:
         self._watch = PodWatch(cluster, self._selector, self._changed, self._deleted)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._kept: set[str] = set()
+        self._created: set[str] = set()
+        self._holds_lease = False
         self._deleted_one = asyncio.Event()
 
     async def start(self) -> None:
         """Start to watch the run's pods."""
         await self._watch.start()
+
+    def hold_lease(self, settings: ClusterRunSettings, emit: Callable[[StepEvent], None]) -> None:
+        """Take the settings of a run whose lease is held: from now on all pods with its label belong to it.
+
+        Until then, in preflight, another controller may carry out the run.
+        """
+        self.settings, self.emit, self._holds_lease = settings, emit, True
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a task that `close()` awaits."""
@@ -111,6 +120,7 @@ class Session:
         create = self.cluster.create_pod
         wanted = self.build_manifest(spec, nonce)
         making = self.spawn(create(wanted, deadline=deadline, on_wait=report, unwanted=cancelled))
+        self._created.add(wanted["metadata"]["name"])
         try:
             pod: Pod = await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -192,7 +202,7 @@ class Session:
         while empty < 2:
             self._deleted_one.clear()
             pods, _ = await self.cluster.list_pods(self._selector)
-            left = [pod for pod in pods if pod.metadata.name not in self._kept]
+            left = [pod for pod in pods if self._is_ours(pod.metadata.name) and pod.metadata.name not in self._kept]
             if not left:
                 empty += 1
                 continue
@@ -208,6 +218,9 @@ class Session:
             except TimeoutError:
                 continue
         return left
+
+    def _is_ours(self, name: str) -> bool:
+        return self._holds_lease or name in self._created
 
 
 def _unexpected_error(task: asyncio.Task[Any]) -> BaseException | None:
