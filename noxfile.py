@@ -3,7 +3,7 @@
     nox -s lint types tests docs          the daily round
     nox -s tests -- -k retries            everything after -- goes to pytest, which is then one process
     nox -s matrix                         the tests on every supported Python that is here
-    nox -s package minimums proto         before a release
+    nox -s package minimums proto frames  before a release
     nox -s demo bench fuzz torture        to look at, to measure, to attack
     nox -s image                          the worker image, with docker, podman or buildah
     nox -s cluster bench-cluster          on the cluster that KUBECONFIG names
@@ -175,6 +175,14 @@ def collector(session: nox.Session) -> None:
     tests = "packages/rivers-core/tests/telemetry"
     session.run("go", "build", "-C", f"{tests}/collector", "-o", str(built), ".", external=True)
     session.run("pytest", f"{tests}/test_collector.py", *session.posargs, env={"RIVERS_TEST_COLLECTOR": str(built)})
+
+
+@nox.session
+def frames(session: nox.Session) -> None:
+    """Values that travel inline, with pyarrow and polars, which the tests' session has no other use for."""
+    install_workspace(session, "test")
+    session.install("pyarrow>=14.0.1", "polars")
+    session.run("pytest", "packages/rivers-core/tests/inline", *session.posargs, env=NO_CLUSTER)
 
 
 @nox.session

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import inline_steps
 import pytest
 import secret_steps
 
@@ -104,3 +105,15 @@ def test_secret_of_the_code(
 
     assert [] == leaks(["".join(traceback.format_exception(caught.value)), *written(fake)])
     assert [] == fake.pods()
+
+
+def test_inline_value(fake: FakeCluster, pods: Callable[..., rs.Executor], tmp_path: Path) -> None:
+    """A secret that travels inline is in no object and no log of the cluster, nor in what the run reports."""
+    assets = [inline_steps.secret, inline_steps.uses_secret]
+    with rs.CodeRepository(assets, default_executor=pods(inline_values=True)) as repo:
+        texts = told(repo, record=tmp_path / "records") + written(fake)
+        assert len(CANARY) == repo.load_node("uses_secret")
+
+    texts += [path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("uses_secret" in text for text in texts)
+    assert [] == leaks(texts)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from scripted_worker import RESULT, SPEC, ScriptedWorker, closing, run, serving
+from served_worker import Served
 
 from rivers.exceptions import SpecVersionError
 from rivers.protocol import InlineRef, InlineValue, Output, StoredInput
+from rivers_worker.client import outcome_in
 from rivers_worker.v1 import worker_pb2 as pb
 
 INLINE = InlineRef()
@@ -71,3 +74,15 @@ def test_a_worker_of_today() -> None:
             assert RESULT == await client.execute(READER, [].append)
 
     run(test)
+
+
+def test_termination_message(serve: Callable[..., Served]) -> None:
+    """A value is in the result alone: everybody who may list pods reads the termination message."""
+    worker = serve()
+    result = worker.result(worker.spec("quick", outputs=(Output(name="quick", key="quick", io_handler=INLINE),)))
+    left = outcome_in(worker.termination, worker.attempt_id)
+    worker.ack()
+
+    assert (InlineValue(key="quick", data=b"\x07"),) == result.outputs[0].values
+    assert left is not None
+    assert replace(result, outputs=(replace(result.outputs[0], values=()),)) == left

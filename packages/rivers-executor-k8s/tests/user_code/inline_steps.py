@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import Any
-
-from pod_steps import note
 
 import rivers as rs
 
 
 @rs.Asset
 def shops() -> list[dict[str, Any]]:
-    return [{"name": name, "sales": (3, 4)} for name in ("north", "south", "east")]
+    return [{"name": name, "sales": (3, 4)} for name in ("north", "south")]
 
 
 @rs.Task
@@ -26,19 +23,9 @@ def summed(shops: list[dict[str, Any]]) -> dict[str, int]:
     return {shop["name"]: shop["total"] for shop in shops}
 
 
-@rs.Task
-def listed(shops: Any) -> list[str]:
-    return [shop["name"] for shop in shops]
-
-
 @rs.Asset.from_graph
 def totals(shops: Any) -> Any:
     return summed(shops.map(counted).collect())
-
-
-@rs.Asset.from_graph
-def names(shops: Any) -> Any:
-    return listed(shops.map(counted).collect_stream())
 
 
 @rs.Asset.from_multi(output_defs=[rs.AssetDef("low"), rs.AssetDef("high")])
@@ -62,16 +49,6 @@ def both(beside: tuple[int, list[str]], here: int) -> list[Any]:
 
 
 @rs.Asset
-def large() -> bytes:
-    return bytes(40_000)
-
-
-@rs.Asset
-def foreign() -> Any:
-    return object()
-
-
-@rs.Asset
 def secret() -> dict[str, str]:
     return {"token": os.environ["VAULT_TOKEN"]}
 
@@ -79,11 +56,3 @@ def secret() -> dict[str, str]:
 @rs.Asset
 def uses_secret(secret: dict[str, str]) -> int:
     return len(secret["token"])
-
-
-@rs.Asset(retry=rs.RetryPolicy(2))
-def dies_once(context: rs.AssetExecutionContext, shops: list[dict[str, Any]]) -> int:
-    note(f"dies_once {context.attempt}")
-    if context.attempt == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return len(shops)

@@ -44,8 +44,7 @@ def encode_frame(value: Any, pack: Callable[[Any], Any]) -> tuple[int, list[Any]
         return None
     what = f"a {kind.__module__.partition('.')[0]} {kind.__qualname__}"
     # Before anything is copied: a frame may fill the memory.
-    cells = len(value) if code in (PANDAS_SERIES, POLARS_SERIES) else value.shape[0] * max(1, value.shape[1])
-    if cells > _MOST_CELLS:
+    if (cells := _count_cells(value)) > _MOST_CELLS:
         raise InlineTooLargeError(f"has {what} of {cells:,} cells, more than {LIMITS.inline:,} bytes can hold")
     name = pack(value.name) if code == PANDAS_SERIES else None
     try:
@@ -70,13 +69,14 @@ def read_frame(code: int, parts: list[Any]) -> Any:
     """Return the table, frame or series of the parts."""
     data, name = parts
     if code in (POLARS, POLARS_SERIES):
-        frame = importlib.import_module("polars").read_ipc_stream(data)
+        frame = _check_cells(importlib.import_module("polars").read_ipc_stream(data))
         return frame.to_series() if code == POLARS_SERIES else frame
     arrow = _arrow()
     with arrow.ipc.open_stream(data) as stream:
         table = stream.read_all()
-    # The bytes are another process's: offsets may point anywhere.
-    table.validate(full=True)
+    # The bytes are another process's: offsets may point anywhere, and a column of nulls takes no bytes until it is
+    # converted.
+    _check_cells(table).validate(full=True)
     if code == TABLE:
         return table
     if code == BATCH:
@@ -84,6 +84,17 @@ def read_frame(code: int, parts: list[Any]) -> Any:
         return batches[0] if batches else arrow.RecordBatch.from_pylist([], table.schema)
     frame = table.to_pandas()
     return frame.iloc[:, 0].rename(name) if code == PANDAS_SERIES else frame
+
+
+def _count_cells(table: Any) -> int:
+    rows, *columns = table.shape
+    return rows * max(1, *columns, 1)  # type: ignore[no-any-return]  # of a library that need not be installed
+
+
+def _check_cells(table: Any) -> Any:
+    if _count_cells(table) > _MOST_CELLS:
+        raise InlineError("has more cells than travel inline")
+    return table
 
 
 def _write_table(table: Any) -> bytes:
