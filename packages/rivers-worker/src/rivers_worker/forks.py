@@ -39,14 +39,15 @@ class ForkServer:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        self._pidfd = os.pidfd_open(self._process.pid)
+        self._ended = select.poll()
+        self._ended.register(os.pidfd_open(self._process.pid), select.POLLIN)
         self._within = FIRST_START_WITHIN
 
     @property
     def pids(self) -> tuple[int, ...]:
         """The id of its process, while that exists."""
         # Its id may be another's once it was reaped, which any thread of this process may have done.
-        return () if select.select([self._pidfd], [], [], 0)[0] else (self._process.pid,)
+        return () if self._ended.poll(0) else (self._process.pid,)
 
     def fork(self) -> BodyProcess:
         """Ask for a body's process; it is there once the result's process has started.
@@ -69,13 +70,11 @@ class ForkServer:
         return BodyProcess(ForkedProcess(self._control), *ours)
 
     def end(self) -> None:
-        """Kill it; a fork that is under way fails."""
+        """Kill it; a fork that is under way fails. Its descriptors stay open: the threads of bodies still use them."""
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         self._process.kill()
         self._process.wait()
-        self._control.close()
-        os.close(self._pidfd)
 
 
 class ForkedProcess:
