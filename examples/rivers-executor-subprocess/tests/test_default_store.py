@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import handed_on as steps
 import numpy as np
 import pytest
+import small
 from rivers_executor_subprocess import SubprocessExecutor
 
 import rivers as rs
@@ -49,6 +51,26 @@ def test_workers_hand_values_on(place: Path) -> None:
         assert TOTAL + 1 == repo.load_node("after_sums")
         assert [25_000] * 4 == [len(part) for part in repo.load_node("sums/split")]
         assert 1 == len(list(place.iterdir()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Inline(SubprocessExecutor):
+    """The same processes, as if they were on other machines."""
+
+    reach = rs.io_handlers.Reach.ANYWHERE
+
+    inline_values: bool = True
+
+
+def test_small_values_without_the_store(place: Path) -> None:
+    """With `inline_values` values go through the pipes alone, fan-outs included, and no folder is made for them."""
+    with rs.CodeRepository([small.words, small.counts], default_executor=Inline(2)) as repo:
+        repo.materialize()
+
+        assert [2, 1] == [count for _, count in repo.load_node("counts")]
+        assert os.getpid() not in {pid for pid, _ in repo.load_node("counts")}
+        assert (2, 1) == tuple(count for _, count in repo.load_node("counts/counted"))
+        assert [] == list(place.iterdir())
 
 
 def test_in_process_runs_stay_in_memory(place: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import rivers as rs
 from rivers import spi
@@ -32,12 +33,20 @@ class FarBackend(spi.ExecutorBackend[Far]):
 
     executor_type = Far
     seen: list[tuple[str, int]] = []
+    async_closures: Literal["local", "pickled"] = "pickled"
     edit: Callable[[StepEvent], StepEvent] = staticmethod(lambda event: event)
 
     @property
     def capabilities(self) -> spi.Capabilities:
+        awaits = spi.Capabilities(closures=self.async_closures, reach=spi.Reach.ANYWHERE)
         return spi.Capabilities(
-            blocking=True, closures="pickled", reach=spi.Reach.ANYWHERE, isolation="none", timeout="none", streams=True
+            blocking=True,
+            closures="pickled",
+            reach=spi.Reach.ANYWHERE,
+            isolation="none",
+            timeout="none",
+            streams=True,
+            awaits=awaits,
         )
 
     def open(self, run: spi.Run, emit: spi.Sink) -> None:
@@ -53,10 +62,12 @@ class FarBackend(spi.ExecutorBackend[Far]):
             emit(event)
 
         self.send = send
-        self.runner = spi.Runner(send, worker="far away", pickle_key=run.key)
+        self.runner = spi.Runner(send, local=run.local, worker="far away", pickle_key=run.key)
 
     def submit(self, spec: StepSpec) -> None:
-        if self.executor.is_protobuf:
+        if spec.is_async and self.async_closures == "local":
+            data = b""
+        elif self.executor.is_protobuf:
             data = encode_spec_protobuf(spec)
             spec = decode_spec_protobuf(data)
         else:

@@ -127,6 +127,30 @@ class TestValues:
         repo.materialize(["sales"])
         assert 12 == repo.load_node("sales")
 
+    @pytest.mark.parametrize("is_protobuf", [False, True])
+    def test_many_inputs(self, is_protobuf: bool) -> None:
+        """A spec of so many outputs or inputs that it has a table of refs carries their values all the same."""
+        names = [f"a{n}" for n in range(70)]
+        many = rs.Asset.from_multi(lambda: tuple(range(70)), name="many", output_defs=[*map(rs.AssetDef, names)])
+        body = f"def total({', '.join(names)}) -> int:\n    return {' + '.join(names)}\n"
+        found: dict[str, Any] = {}
+        exec(body, found)
+        repo = repository(many, rs.Asset(found["total"]), default_executor=Far(is_protobuf=is_protobuf))
+        repo.materialize()
+        assert sum(range(70)) == repo.load_node("total")
+
+    def test_steps_of_this_process(self, far: type[FarBackend], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Steps that such an executor runs in this process use the store itself, as async ones may."""
+        monkeypatch.setattr(far, "async_closures", "local")
+
+        @rs.Asset
+        async def local() -> object:
+            return len
+
+        repo = repository(local)
+        repo.materialize()
+        assert len is repo.load_node("local")
+
     def test_metadata_and_version(self) -> None:
         """What a body says of its output arrives with an inline value, too."""
 

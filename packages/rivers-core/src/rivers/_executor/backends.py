@@ -51,6 +51,10 @@ class Backends:
     def __getitem__(self, executor_index: int) -> ExecutorBackend:
         return self.all[executor_index]
 
+    def is_remote(self, step: Step) -> bool:
+        """Return whether a step's function and IO handlers are built anew where it runs."""
+        return self.closures[step.executor_index, step.is_async] != "local"
+
     def preflight(self, specifier: Specifier, emit: Sink) -> None:
         """Ask the backends for problems, with the specs that they would get; `emit` takes what they report meanwhile.
 
@@ -117,7 +121,7 @@ class Backends:
 
     def _specs(self, executor_index: int, specifier: Specifier, problems: list[Problem]) -> Iterator[StepSpec]:
         for step in self._plan.steps:
-            if step.executor_index == executor_index and self.can[executor_index].of(step.is_async).closures != "local":
+            if step.executor_index == executor_index and self.is_remote(step):
                 try:
                     spec = specifier.prepare(step)
                     self._check_size(step, spec)

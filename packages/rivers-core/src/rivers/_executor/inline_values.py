@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
@@ -13,6 +13,7 @@ from rivers._io.inline.values import decode_value
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.graph import StoredOutput
 from rivers._plan.inline import is_inline
+from rivers._plan.plan import Step
 from rivers._plan.unit import Unit
 from rivers._runner.failures import make_failure
 from rivers.exceptions import InputLoadError, OutputCommitError
@@ -28,12 +29,13 @@ class InlineValues:
     """The inline values of one run: `attach` puts them into specs, `take` moves them from results to the store.
 
     Only this side touches the store. So steps in this process and on this machine load the same values from it, and so
-    do later runs.
+    do later runs. `is_remote` says whether a step's IO handlers are built in another process.
     """
 
-    def __init__(self, run_id: str, store: DefaultStore) -> None:
+    def __init__(self, run_id: str, store: DefaultStore, is_remote: Callable[[Step], bool]) -> None:
         self._run_id = run_id
         self._store = store
+        self._is_remote = is_remote
 
     def attach(self, spec: StepSpec) -> StepSpec:
         """Return the spec with the values of its inputs.
@@ -60,8 +62,10 @@ class InlineValues:
     def take(self, unit: Unit, result: StepResult) -> StepResult:
         """Store the values of a success and return the result without them, or the failure to store one."""
         bare = without_values(result)
+        if result.ending is not Ending.SUCCEEDED or not self._is_remote(unit.step):
+            return bare
         outputs = [output for output in unit.step.node.outputs if is_inline(unit.step, output.io_handler)]
-        if result.ending is not Ending.SUCCEEDED or not outputs:
+        if not outputs:
             return bare
         try:
             self._store_all(unit, outputs, result)

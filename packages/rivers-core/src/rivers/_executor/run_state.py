@@ -68,8 +68,9 @@ class RunState:
         self.run_id = options.run_id
         self._backends = backends
         self._specifier = specifier
-        has_inline = any(executor.has_inline_values for executor in plan.executors)
-        self._inline = InlineValues(options.run_id, options.store) if has_inline and options.store is not None else None
+        self._inline: InlineValues | None = None
+        if options.store is not None and any(executor.has_inline_values for executor in plan.executors):
+            self._inline = InlineValues(options.run_id, options.store, backends.is_remote)
         self._dispatcher = dispatcher
         self._waits_until = math.inf
         self.begun = self._cancelled_early = False
