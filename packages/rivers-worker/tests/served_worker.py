@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,10 +40,18 @@ class Served:
     """The process, `process`, with its output in files, and `call`s by a controller that it obeys.
 
     It is called once it was waited for, `announced`. `environment` is added to what it needs; a value of None leaves a
-    variable out. `errors_to` is a file descriptor that it gets for its stderr.
+    variable out. `errors_to` is a file descriptor that it gets for its stderr. `prefix` is
+    put before its command.
     """
 
-    def __init__(self, folder: Path, *arguments: str, errors_to: int | None = None, **environment: str | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        errors_to: int | None = None,
+        prefix: Sequence[str] = (),
+        **environment: str | None,
+    ) -> None:
         self.run_id, self.attempt_id = "run-1", uuid.uuid4().hex
         self.controller = Identity.of_controller(self.run_id)
         self.folder = folder
@@ -52,7 +60,7 @@ class Served:
         given = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            "RIVERS_TEST_MARK": os.environ["RIVERS_TEST_MARK"],
+            "RIVERS_TEST_MARK": os.environ.get("RIVERS_TEST_MARK"),
             "RIVERS_TEST_NOTES": str(self._notes),
             "RIVERS_RUN_ID": self.run_id,
             "RIVERS_ATTEMPT_ID": self.attempt_id,
@@ -66,7 +74,7 @@ class Served:
         }
         with (folder / "output").open("wb") as output, (folder / "errors").open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rivers_worker", "serve", *arguments],
+                [*prefix, sys.executable, "-m", "rivers_worker", "serve", *arguments],
                 env={name: value for name, value in given.items() if value is not None},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

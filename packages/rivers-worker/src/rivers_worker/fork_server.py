@@ -6,8 +6,10 @@ It has one thread, and its memory is closed to the bodies, which run as the same
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
+import platform
 import signal
 import socket
 import sys
@@ -24,6 +26,9 @@ __all__ = ["main"]
 
 ADOPTED_WITHIN = 5.0
 PAUSE = 0.0001
+KEYCTL = {"x86_64": 250, "aarch64": 219}
+"""Number of keyctl, which glibc does not wrap, by machine."""
+KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def main() -> None:
@@ -74,6 +79,10 @@ def _start_body(settings: BodySettings, control: socket.socket, inbox: int, outb
         time.sleep(PAUSE)
     if not prctl.die_with_parent(settings.parent):
         os._exit(0)
+    _open_stdin_anew()
+    if settings.parent == 1:
+        # In a container of its own; elsewhere the session's keyring may hold what gives access to the user's files.
+        _join_new_session_keyring()
 
     def report_start() -> None:
         control.send(str(os.getpid()).encode())
@@ -81,6 +90,18 @@ def _start_body(settings: BodySettings, control: socket.socket, inbox: int, outb
         prctl.allow_inspection()
 
     run_body(settings, inbox, outbox, trace, report_start)
+
+
+def _open_stdin_anew() -> None:
+    # Forks share open files and with them flags such as O_NONBLOCK.
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+def _join_new_session_keyring() -> None:
+    if (keyctl := KEYCTL.get(platform.machine())) is not None:
+        ctypes.CDLL(None).syscall(keyctl, KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Supervisor:
         self._journal: Journal | None = None
         self._restart: Callable[[], bool] = lambda: False
         self._is_taken = False
-        self._start_error = self._trace = ""
+        self._start_error = self._trace = self._survivors = ""
         self._has_started = self._is_cancelled = self._is_closing = self._is_lost = False
         self._detail = ""
         self._lock = threading.Lock()
@@ -163,8 +163,11 @@ class Supervisor:
         """
         self._waiter.join(seconds)
         if self._waiter.is_alive():
+            has_ended = self._process.returncode is not None
             self.kill()
             self._waiter.join(2 * DRAIN)
+            if has_ended:
+                return self._survivors
             return f"the process of attempt {self._attempt_id} did not end within {seconds:g} s of its result"
         code = self._process.returncode
         if code is None:
@@ -261,7 +264,7 @@ class Supervisor:
         with self._lock:
             if self._process.pid:
                 self._process.wait()
-        kill_descendants(self._keep(), time.monotonic() + DRAIN)
+        self._survivors = kill_descendants(self._keep(), time.monotonic() + DRAIN) or ""
         with self._lock:
             # From here on another body may be started, which the line above would kill.
             self._has_ended = True

@@ -36,7 +36,8 @@ PORT = int(os.environ["LEFT_PORT"])
 SLEEP = [sys.executable, "-Sc", "import time; time.sleep(600)"]
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIMITS = sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")})
-PTRACE_TRACEME, PTRACE_SEIZE = 0, 0x4206
+PTRACE_SEIZE = 0x4206
+KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING = 10, -3
 STATE: list[str] = []
 
 
@@ -62,6 +63,7 @@ def look() -> None:
         "network": _network(),
         "locks": _can_lock(OUTSIDE / "lock"),
         "ipc": _ipc(),
+        "key": _has_key(),
         "others": [_other(pid) for pid in (server, fork_server()) if pid],
     }
     with open(os.environ["RIVERS_TEST_NOTES"], "a") as notes:
@@ -170,8 +172,14 @@ def _can_lock(path: Path) -> bool:
 
 def _ipc() -> list[Any]:
     tables = [Path("/proc/sysvipc", name).read_text().count("\n") for name in ("shm", "sem", "msg")]
-    folders = [sorted(os.listdir(folder)) for folder in ("/dev/shm", "/dev/mqueue") if os.path.isdir(folder)]
-    return [tables, folders] if os.environ.get("LEFT_CONTAINER") else []
+    queue = LIBC.mq_open(b"/rivers-left", os.O_RDONLY) >= 0
+    return [tables, sorted(os.listdir("/dev/shm")), queue] if os.environ.get("LEFT_CONTAINER") else []
+
+
+def _has_key() -> bool:
+    """Whether the keyring of the session holds a key of this name, or leads to it."""
+    keyctl = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+    return LIBC.syscall(keyctl, KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING, b"user", b"rivers-left", 0) >= 0
 
 
 def _other(pid: int) -> list[Any]:
@@ -401,9 +409,10 @@ def setgid_folder() -> None:
 
 
 def full_disk() -> None:
-    with contextlib.suppress(OSError), (SCRATCH / "large").open("wb") as file:
-        while True:
+    with contextlib.suppress(OSError), (SCRATCH / "large").open("wb", buffering=0) as file:
+        for _ in range(64):
             file.write(b"x" * (1 << 20))
+    assert os.statvfs(SCRATCH).f_bavail == 0
     with contextlib.suppress(OSError):
         for number in range(1000):
             (SCRATCH / f"folder {number}").mkdir()
@@ -647,7 +656,6 @@ def _intrusions(pid: int) -> list[Callable[[], Any]]:
     return [
         lambda: Path(f"/proc/{pid}/environ").read_bytes(),
         lambda: os.open(f"/proc/{pid}/mem", os.O_RDWR),
-        lambda: os.listdir(f"/proc/{pid}/fd"),
         lambda: os.open(f"/proc/{pid}/fd/0", os.O_RDONLY),
         lambda: _checked(LIBC.ptrace(PTRACE_SEIZE, pid, None, None)),
         lambda: _checked(LIBC.syscall(438, os.pidfd_open(pid), 0, 0)),  # pidfd_getfd
@@ -715,5 +723,5 @@ def message_queue() -> None:
 def session_key() -> None:
     """A key in the keyring of the session, where the kernel has keyrings."""
     add_key = {"x86_64": 248, "aarch64": 217}[os.uname().machine]
-    if LIBC.syscall(add_key, b"user", b"rivers-left", b"left", 4, -3) < 0:
+    if LIBC.syscall(add_key, b"user", b"rivers-left", b"left", 4, KEY_SPEC_SESSION_KEYRING) < 0:
         assert ctypes.get_errno() in (errno.ENOSYS, errno.EPERM), ctypes.get_errno()

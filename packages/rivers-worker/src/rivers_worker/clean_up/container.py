@@ -14,9 +14,10 @@ from rivers_worker.clean_up.scratch import remove_entry
 
 __all__ = ["ContainerObjects"]
 
-OBJECT_FOLDERS = (Path("/dev/shm"), Path("/dev/mqueue"))  # noqa: S108 - POSIX shared memory and queues have no other home
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - POSIX shared memory has no other home
 TABLES = {"shm": "shmid", "sem": "semid", "msg": "msqid"}
 """Tables of System V objects below /proc/sysvipc, and their columns of ids."""
+MOUNTS = Path("/proc/self/mountinfo")
 IPC_RMID = 0
 CONTROLS = {"shm": ("shmctl", (IPC_RMID, None)), "sem": ("semctl", (0, IPC_RMID)), "msg": ("msgctl", (IPC_RMID, None))}
 HOST_NAMESPACE = 0xEFFFFFFF
@@ -29,7 +30,7 @@ class ContainerObjects:
     def __init__(self) -> None:
         # A container may share the machine's objects (`docker run --ipc=host`), which others are using.
         self._owns_objects = os.stat("/proc/self/ns/ipc").st_ino != HOST_NAMESPACE
-        self._names = {folder: _names(folder) for folder in OBJECT_FOLDERS}
+        self._names = {folder: _names(folder) for folder in (SHARED_MEMORY, *_queue_folders())}
         self._ids = {table: _own_ids(table) for table in TABLES}
         self._mounts, self._host = _mounts(), socket.gethostname()
 
@@ -86,7 +87,13 @@ def _names(folder: Path) -> set[str]:
     return set()
 
 
+def _queue_folders() -> list[Path]:
+    """Return where POSIX message queues can be seen; container runtimes mount them on /dev/mqueue."""
+    lines = [line.split() for line in read_kernel_file(MOUNTS).splitlines()]
+    return [Path(words[4]) for words in lines if words[words.index("-") + 1] == "mqueue"]
+
+
 def _mounts() -> list[str]:
     """Return the mounts without their ids and options, which may change without anybody's doing."""
-    lines = read_kernel_file(Path("/proc/self/mountinfo")).splitlines()
+    lines = read_kernel_file(MOUNTS).splitlines()
     return sorted(" ".join(line.split()[2:5]) for line in lines)

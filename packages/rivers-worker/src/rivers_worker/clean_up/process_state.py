@@ -18,10 +18,14 @@ from rivers_process.processes import read_process
 
 __all__ = ["ProcessState"]
 
-LIMITS = {getattr(resource, name): name for name in sorted(dir(resource)) if name.startswith("RLIMIT_")}
+# RLIMIT_OFILE is the old name of RLIMIT_NOFILE.
+NAMES = sorted(name for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE")
+LIMITS = {getattr(resource, name): name for name in NAMES}
 IO_PRIORITY_CALLS = {"x86_64": (251, 252), "aarch64": (30, 31)}
 """Numbers of ioprio_set and ioprio_get, which glibc does not wrap, by machine."""
 IOPRIO_WHO_PROCESS = 1
+STOPPED = ("T", "t")
+ENDED = ("", "Z", "X")
 PAUSE = 0.001
 
 
@@ -76,20 +80,20 @@ class ProcessState:
 
     def restore_kept(self, pid: int, deadline: float) -> Iterator[str]:
         """Restore a child that stays, and let it go on if it was stopped; yield a reason for what stays changed."""
+        while (state := _state(pid)) in STOPPED and time.monotonic() < deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+            time.sleep(PAUSE)
+        if state in ENDED:
+            yield f"process {pid}, which serves all attempts, has ended"
+            return
+        if state in STOPPED:
+            yield f"process {pid}, which serves all attempts, is stopped"
         try:
             yield from self.restore_limits(pid)
             yield from self.restore_threads(pid)
         except (FileNotFoundError, ProcessLookupError):
-            yield f"process {pid}, which serves all attempts, has ended"
-            return
-        while (state := _state(pid)) in ("T", "t") and time.monotonic() < deadline:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-            time.sleep(PAUSE)
-        if state in ("T", "t"):
-            yield f"process {pid}, which serves all attempts, is stopped"
-        elif state in ("", "Z", "X"):
-            yield f"process {pid}, which serves all attempts, has ended"
+            yield f"process {pid}, which serves all attempts, has ended meanwhile"
 
 
 def _state(pid: int) -> str:
