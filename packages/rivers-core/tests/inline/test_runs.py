@@ -333,6 +333,27 @@ class TestResults:
         with pytest.raises(InputLoadError):
             repo.load_node("orders")
 
+    def test_values_that_nobody_asked_for(
+        self, far: type[FarBackend], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A worker that sends values of its own accord stores nothing, and they reach no event."""
+
+        def edited(event: StepEvent) -> StepEvent:
+            if not isinstance(event, StepResult):
+                return event
+            value = InlineValue(key="seven", data=b"\x01")
+            return replace(event, outputs=tuple(replace(record, values=(value,)) for record in event.outputs))
+
+        monkeypatch.setattr(far, "edit", staticmethod(edited))
+        sink = rs.ListSink()
+        seven = rs.Asset(lambda: 7, name="seven", io_handler=Anywhere(tmp_path))
+        for executor in (Far(inline_values=False), Far()):
+            repo = repository(seven, default_executor=executor)
+            repo.materialize(on_event=sink)
+            assert 7 == repo.load_node("seven")
+        ends = [event for event in sink.events if isinstance(event, rs.events.StepSucceeded)]
+        assert [(), ()] == [event.outputs[0].values for event in ends]
+
     def test_nothing_is_shown(self, tmp_path: Path) -> None:
         """A value is in no event, report, record or picture, nor in the repr of a spec or a result."""
 

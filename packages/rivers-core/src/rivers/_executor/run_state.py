@@ -161,14 +161,14 @@ class RunState:
             if self.interrupts.pending:
                 # Before `ended`: what depends on this step then counts as cancelled, and not as skipped.
                 self._apply(self.frontier.cancel(time.monotonic(), time.time()))
-            if self._inline is not None:
-                result = self._take_values(unit, result)
+            result = self._take_values(unit, result)
             self._apply(self.frontier.on_ended(result, time.monotonic(), time.time()))
 
     def _take_values(self, unit: Unit | None, result: StepResult) -> StepResult:
-        """Store the inline values of a result; those of an attempt that does not run any more are dropped."""
-        assert self._inline is not None
-        return without_values(result) if unit is None else self._inline.take(unit, result)
+        """Store the inline values of a result; those that nobody waits for are dropped."""
+        if unit is None or self._inline is None:
+            return without_values(result)
+        return self._inline.take(unit, result)
 
     def _recover(self, result: StepResult) -> StepResult:
         """Turn the loss of a worker that had committed its outputs before into a success."""

@@ -37,9 +37,7 @@ def encode_array(value: Any) -> tuple[int, list[Any]] | None:
             hint="return an array of numbers, times or texts, or its tolist()",
         )
     if value.nbytes > LIMITS.inline:
-        raise InlineTooLargeError(
-            f"has an array of {value.nbytes:,} bytes, and at most {LIMITS.inline:,} travel inline"
-        )
+        raise InlineTooLargeError(f"has an array of {value.nbytes:,} bytes, more than {LIMITS.inline:,}")
     if is_array:
         return ARRAY, [dtype.str, list(value.shape), value.tobytes()]
     return SCALAR, [dtype.str, value.tobytes()]

@@ -46,7 +46,7 @@ def encode_value(value: object) -> bytes:
     """
     data = _encode(_Packer().pack(value))
     if len(data) > LIMITS.inline:
-        raise InlineTooLargeError(f"takes {len(data):,} bytes, and at most {LIMITS.inline:,} travel inline")
+        raise InlineTooLargeError(f"takes {len(data):,} bytes, more than {LIMITS.inline:,}")
     return data
 
 
