@@ -202,6 +202,7 @@ def torture(session: nox.Session) -> None:
     for arguments in [session.posargs] if session.posargs else [["--seed", "1"], []]:
         session.run("python", "torture/kill_workers.py", *arguments)
         session.run("python", "torture/kill_controller.py", *arguments)
+        session.run("python", "torture/kill_warm_workers.py", *arguments)
         session.run("python", "torture/kill_pods.py", *arguments)
         session.run("python", "torture/kill_pod_controllers.py", *arguments)
 

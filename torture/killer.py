@@ -91,15 +91,15 @@ class WorkerKiller(threading.Thread):
         return True
 
 
-def kill_child(pid: int) -> bool:
-    """SIGKILL a child of this process; return False when it is none, or none any more."""
+def kill_child(pid: int, parent: int | None = None) -> bool:
+    """SIGKILL a child of this process, or of `parent`; return False when it is none, or none any more."""
     try:
         held = os.pidfd_open(pid)
     except OSError:
         return False
     try:
         process = read_process(pid)
-        if process is None or process.parent != os.getpid() or process.state == "Z":
+        if process is None or process.parent != (parent or os.getpid()) or process.state == "Z":
             return False
         signal.pidfd_send_signal(held, signal.SIGKILL)
     except ProcessLookupError:
