@@ -73,6 +73,13 @@ class TestValues:
             "live/double"
         )
 
+    def test_wide(self) -> None:
+        """A group of so many keys that other stores keep them for the reader travels whole, in order."""
+        repo = repository(numbered, default_executor=Far(is_protobuf=True))
+        repo.materialize()
+        assert [*range(1_100)] == repo.load_node("numbered")
+        assert max(size for step, size in FarBackend.seen if step == "numbered/listed") < 100_000
+
     def test_executors_side_by_side(self) -> None:
         """Steps in this process and in local workers give values to steps far away, and take theirs."""
 
@@ -285,6 +292,26 @@ def parts() -> list[bytes]:
 @rs.Asset.from_graph
 def split() -> Any:
     return total(parts().map(fat).collect())
+
+
+@rs.Task
+def numbers() -> list[int]:
+    return [*range(1_100)]
+
+
+@rs.Task
+def same(n: int) -> int:
+    return n
+
+
+@rs.Task
+def listed(found: list[int]) -> list[int]:
+    return found
+
+
+@rs.Asset.from_graph
+def numbered() -> Any:
+    return listed(numbers().map(same).collect())
 
 
 class TestResults:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import inline_steps
 import pod_steps
 import pytest
 from namespaces import Namespace
@@ -30,6 +31,16 @@ def test_graph(begin: Start) -> None:
 
     assert result.success, result.failed_assets
     assert 100 == len(lines_of(going, "talks"))
+
+
+def test_inline_values(runs: Callable[..., rs.Executor]) -> None:
+    """A fan-out of small dicts needs no bucket, with steps in this process and on this machine in between."""
+    names = ("shops", "totals", "parted", "beside", "here", "both")
+    assets = [getattr(inline_steps, name) for name in names]
+    with rs.CodeRepository(assets, default_executor=runs(inline_values=True)) as repo:
+        repo.materialize()
+
+        assert [(7, ["north", "south"]), 8] == repo.load_node("both")
 
 
 @pytest.mark.parametrize(

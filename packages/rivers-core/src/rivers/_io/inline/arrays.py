@@ -15,6 +15,8 @@ SCALAR, ARRAY = 20, 21
 ARRAY_CODES = frozenset({SCALAR, ARRAY})
 # Booleans, integers, floats, complex numbers, times; and texts, of arrays.
 _NUMBERS, _TEXTS = "biufcmM", "US"
+_ARRAY_HINT = "an array of numbers, times or texts, or its tolist()"
+_SCALAR_HINT = "str(…), float(…) or int(…)"
 
 
 def encode_array(value: Any) -> tuple[int, list[Any]] | None:
@@ -34,7 +36,7 @@ def encode_array(value: Any) -> tuple[int, list[Any]] | None:
     if not is_plain or dtype.char in "gG" or not (is_array or type(value) is dtype.type):
         raise InlineError(
             f"has a {type(value).__module__}.{type(value).__qualname__} of dtype {dtype.name}",
-            hint="return an array of numbers, times or texts, or its tolist()",
+            hint=f"return {_ARRAY_HINT if isinstance(value, numpy.ndarray) else _SCALAR_HINT}",
         )
     if value.nbytes > LIMITS.inline:
         raise InlineTooLargeError(f"has an array of {value.nbytes:,} bytes, more than {LIMITS.inline:,}")

@@ -277,6 +277,8 @@ def _hint(value: object) -> str | None:
         return "return its .value"
     if isinstance(value, msgspec.Struct):
         return "return msgspec.to_builtins(…)"
+    if isinstance(value, dt.datetime):
+        return "return a datetime.datetime, such as its to_pydatetime()"
     for base in (dict, list, tuple, set, frozenset, str, int, float, bytes):
         if isinstance(value, base):
             return f"return {base.__name__}(…), as a subclass would not come back"
