@@ -195,7 +195,7 @@ async def run(ground: Path, given: argparse.Namespace, seed: int, before: list[H
     """
     wrong, line = [], ""
     for name, counts in (
-        ("before", (6, 2, 0, 0)),
+        ("before", (2, 1, 0, 0)),
         ("after", (given.steps, given.workers, given.children, given.servers)),
     ):
         os.environ[journal.FOLDER] = str(ground / name)
