@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 import rivers as rs
 from rivers.exceptions import GraphValidationError, InputLoadError, OutputCommitError
-from rivers.protocol import FailureReason, InlineValue, StepEvent, StepResult
+from rivers.protocol import Ending, FailureReason, InlineValue, OutputRecord, StepEvent, StepResult, StepSpec
 
 HERE = {"rivers/executor": "in_process"}
 CANARY = "hunter2-canary-5b1f"
@@ -380,6 +380,36 @@ class TestResults:
             assert 7 == repo.load_node("seven")
         ends = [event for event in sink.events if isinstance(event, rs.events.StepSucceeded)]
         assert [(), ()] == [event.outputs[0].values for event in ends]
+
+    def test_late_result(self, far: type[FarBackend], monkeypatch: pytest.MonkeyPatch) -> None:
+        """The value of an attempt that nobody waits for any more is not stored."""
+        record = OutputRecord(name="seven", key="seven", values=(InlineValue(key="seven", data=b"\x01"),))
+        late = StepResult(attempt_id="an attempt that was given up", ending=Ending.SUCCEEDED, outputs=(record,))
+        submit = far.submit
+
+        def submit_both(backend: FarBackend, spec: StepSpec) -> None:
+            backend.send(late)
+            submit(backend, spec)
+
+        monkeypatch.setattr(far, "submit", submit_both)
+        repo = repository(rs.Asset(lambda: 1 / 0, name="seven"))
+        assert not repo.materialize(raise_on_error=False).success
+        with pytest.raises(InputLoadError):
+            repo.load_node("seven")
+
+    def test_second_attempt(self) -> None:
+        """A retry stores what it returns."""
+        attempts: list[int] = []
+
+        @rs.Asset(retry=rs.RetryPolicy(1))
+        def flaky(context: rs.AssetExecutionContext) -> int:
+            if context.attempt == 1:
+                raise ValueError("not yet")
+            return context.attempt
+
+        repo = repository(flaky)
+        repo.materialize(on_event=lambda event: attempts.append(getattr(event, "attempt", 0)))
+        assert (2, 2) == (max(attempts), repo.load_node("flaky"))
 
     def test_nothing_is_shown(self, tmp_path: Path) -> None:
         """A value is in no event, report, record or picture, nor in the repr of a spec or a result."""
