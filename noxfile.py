@@ -216,6 +216,7 @@ def bench(session: nox.Session) -> None:
     session.run(str(upstream / "bin" / "pip"), "install", "--quiet", "rivers==0.6.2", external=True)
     peers = ["--peers", "--upstream", str(upstream / "bin" / "python")]
     session.run("python", "bench/run.py", *peers, *session.posargs, env=BYTECODE)
+    session.run("python", "bench/sessions.py", env=BYTECODE)
 
 
 @nox.session
