@@ -57,8 +57,10 @@ class WorkerSession:
         self._lock = threading.RLock()
         self._current: ServedAttempt | None = None
         self._last: ServedAttempt | None = None
-        # An id in it was acknowledged, and never runs again.
-        self._answers: dict[str, Future[pb.AckReply]] = {}
+        # These never run again.
+        self._acknowledged: set[str] = set()
+        self._last_acknowledged: str | None = None
+        self._answer: Future[pb.AckReply] = Future()
         self._early_cancels: dict[str, float] = {}
         self._left = settings.max_attempts or 1
         self._is_leaving = self._is_closing = False
@@ -129,11 +131,8 @@ class WorkerSession:
     def execute(self, attempt_id: str, spec: bytes, pickle_key: bytes) -> ServedAttempt:
         """Start an attempt, or join it if it is the current one."""
         with self._lock:
-            if attempt_id in self._answers:
-                raise SessionRefusedError(f"attempt {attempt_id} is over, and its result was acknowledged")
-            attempt = self._current
-            if attempt is None:
-                return self._begin(attempt_id, spec, pickle_key)
+            self._check_open(attempt_id)
+            attempt = self._current or self._begin(attempt_id, spec, pickle_key)
             if attempt.id != attempt_id:
                 raise SessionRefusedError(
                     f"attempt {attempt.id} has to be acknowledged before this worker takes attempt {attempt_id}"
@@ -141,14 +140,17 @@ class WorkerSession:
             # A client whose connection broke does not know whether its first call arrived, and repeats it.
             if attempt.spec != spec:
                 raise SessionRefusedError(f"this worker runs another spec of attempt {attempt_id}")
-            return attempt
+            body, grace = attempt.body, attempt.grace
+        if grace is not None:
+            # Its Cancel has come first; of several the earliest end counts.
+            body.cancel(grace)
+        return attempt
 
     def journal_of(self, attempt_id: str) -> Journal:
         """Return the events of an attempt that was not acknowledged."""
         attempt = self._current
-        if attempt is None or attempt.id != attempt_id or attempt.is_acknowledged:
-            if attempt_id in self._answers:
-                raise SessionRefusedError(f"attempt {attempt_id} is over, and its result was acknowledged")
+        self._check_open(attempt_id)
+        if attempt is None or attempt.id != attempt_id:
             raise SessionRefusedError(f"this worker has no spec yet of attempt {attempt_id}")
         return attempt.journal
 
@@ -157,7 +159,7 @@ class WorkerSession:
         with self._lock:
             attempt = self._current
             if attempt is None or attempt.id != attempt_id:
-                if len(self._early_cancels) < MAX_EARLY_CANCELS and attempt_id not in self._answers:
+                if len(self._early_cancels) < MAX_EARLY_CANCELS and attempt_id not in self._acknowledged:
                     self._early_cancels.setdefault(attempt_id, grace)
                 return
             attempt.grace = grace
@@ -167,15 +169,16 @@ class WorkerSession:
     def acknowledge(self, attempt_id: str) -> pb.AckReply:
         """Clean up behind an attempt that has ended, or end a worker that has run none; return what comes next."""
         with self._lock:
-            answer = self._answers.get(attempt_id)
-            is_first = answer is None
             attempt = self._current
-            if answer is None:
+            is_repeated = attempt_id == self._last_acknowledged
+            if not is_repeated:
                 self._check_acknowledged(attempt_id)
-                answer = self._answers[attempt_id] = Future()
+                self._acknowledged.add(attempt_id)
+                self._last_acknowledged, self._answer = attempt_id, Future()
                 if attempt is not None:
                     attempt.is_acknowledged = True
-        if not is_first:
+            answer = self._answer
+        if is_repeated:
             # The client did not get the first answer.
             return answer.result(ANSWER_WITHIN)
         reply = pb.AckReply()
@@ -228,9 +231,7 @@ class WorkerSession:
         attempt = ServedAttempt(attempt_id, spec, pickle_key, self._spare)
         self._current = self._last = attempt
         attempt.start(lambda: self._restart(attempt))
-        if (grace := self._early_cancels.pop(attempt_id, None)) is not None:
-            attempt.grace = grace
-            attempt.body.cancel(grace)
+        attempt.grace = self._early_cancels.pop(attempt_id, None)
         return attempt
 
     def _restart(self, attempt: ServedAttempt) -> bool:
@@ -252,8 +253,13 @@ class WorkerSession:
             attempt.body.cancel(grace)
         return True
 
+    def _check_open(self, attempt_id: str) -> None:
+        if attempt_id in self._acknowledged:
+            raise SessionRefusedError(f"attempt {attempt_id} is over, and its result was acknowledged")
+
     def _check_acknowledged(self, attempt_id: str) -> None:
         """Refuse an Ack that is not for the current attempt, or comes before its end."""
+        self._check_open(attempt_id)
         attempt = self._current
         if attempt is None:
             if self._last is not None or attempt_id != self._settings.attempt_id:

@@ -36,7 +36,7 @@ INTERNAL = (
 TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' default path for a container's termination message."""
 MAX_SECONDS = 1e7
-MAX_ATTEMPTS = 1_000_000
+MAX_ATTEMPTS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ def _count(env: Mapping[str, str], name: str) -> int | None:
     text = env.get(name)
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 1 <= int(text) <= MAX_ATTEMPTS):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and 1 <= int(text) <= MAX_ATTEMPTS):
         raise CredentialsError(f"invalid {name}={text!r}: expected a whole number from 1 to {MAX_ATTEMPTS}")
     return int(text)
 

@@ -70,7 +70,7 @@ class Supervisor:
         self._attempt_id = ""
         self._journal: Journal | None = None
         self._restart: Callable[[], bool] = lambda: False
-        self._is_taken = False
+        self._is_taken = self._is_zombie = False
         self._start_error = self._trace = self._survivors = ""
         self._has_started = self._is_cancelled = self._is_closing = self._is_lost = False
         self._detail = ""
@@ -163,7 +163,7 @@ class Supervisor:
         """
         self._waiter.join(seconds)
         if self._waiter.is_alive():
-            has_ended = self._process.returncode is not None
+            has_ended = self._is_zombie
             self.kill()
             self._waiter.join(2 * DRAIN)
             if has_ended:
@@ -257,16 +257,17 @@ class Supervisor:
         self._begun.set()
         if self._process.pid:
             reap_until(self._process.pid)
+        self._is_zombie = True
         # The process is a zombie until `wait` below, so its group's id is not in use again.
         self.kill()
-        # A process that it left behind may hold the pipe open, so the reader may not see its end.
+        # One that cannot be killed may hold the pipe open, so the reader may not see its end.
+        kept = (*self._keep(), self._process.pid)
+        self._survivors = kill_descendants(kept, time.monotonic() + DRAIN) or ""
         self._reader.join(DRAIN)
         with self._lock:
             if self._process.pid:
                 self._process.wait()
-        self._survivors = kill_descendants(self._keep(), time.monotonic() + DRAIN) or ""
-        with self._lock:
-            # From here on another body may be started, which the line above would kill.
+            # From here on another body may be started, which would be killed above.
             self._has_ended = True
             journal = self._journal
             for answer in self._answers.values():
