@@ -215,6 +215,20 @@ def test_a_lease_has_one_writer(client: Client) -> None:
     assert (404, 201) == (client.ask("PUT", f"{LEASES}/run", made)[0], client.ask("POST", LEASES, lease)[0])
 
 
+def test_labels_can_be_patched(client: Client) -> None:
+    """A merge patch sets and removes labels and annotations, of the pod with its uid only, and of nothing else."""
+    made = client.create("p", labels={"a": "1", "b": "2"})
+    client._headers["Content-Type"] = "application/merge-patch+json"
+    patch = {"metadata": {"uid": made["metadata"]["uid"], "labels": {"a": "3", "b": None}, "annotations": {"c": "4"}}}
+
+    assert 200 == client.ask("PATCH", f"{PODS}/p", patch)[0]
+    found = client.get(f"{PODS}/p")["metadata"]
+    assert ({"a": "3"}, {"c": "4"}) == (found["labels"], found["annotations"])
+    assert 409 == client.ask("PATCH", f"{PODS}/p", {"metadata": {"uid": "other", "labels": {"a": "5"}}})[0]
+    assert 404 == client.ask("PATCH", f"{PODS}/none", patch)[0]
+    assert 422 == client.ask("PATCH", f"{PODS}/p", {"spec": {"containers": []}})[0]
+
+
 def test_permissions(cluster: FakeCluster, client: Client) -> None:
     """Denied requests get 403, and access reviews agree; `allow` undoes it."""
     cluster.deny("create", "pods")
@@ -317,7 +331,8 @@ def test_what_the_fake_does_not_know(cluster: FakeCluster, client: Client) -> No
     client.create("p")
 
     assert 404 == client.ask("GET", "/apis/apps/v1/namespaces/default/deployments")[0]
-    assert 405 == client.ask("PATCH", f"{PODS}/p", {})[0]
+    assert 405 == client.ask("PATCH", f"{LEASES}/run", {})[0]
+    assert 415 == client.ask("PATCH", f"{PODS}/p", {})[0]
     assert 405 == client.ask("DELETE", PODS)[0]
     assert 404 == client.ask("POST", f"{PODS}/p/exec")[0]
     assert 400 == client.ask("POST", PODS, b"{garbage")[0]

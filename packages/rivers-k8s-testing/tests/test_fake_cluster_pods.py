@@ -49,6 +49,17 @@ def test_the_environment(cluster: FakeCluster, client: Client, monkeypatch: pyte
     assert str(cluster.folder) in seen["TMPDIR"]
 
 
+def test_scratch_folders_are_the_pods_own(cluster: FakeCluster, client: Client) -> None:
+    """The folders that a worker empties are never this machine's, whatever the manifest says."""
+    given = [{"name": "RIVERS_SCRATCH", "value": "/tmp:/home/rivers"}]
+    create(client, "import os; print(os.environ['RIVERS_SCRATCH'], os.listdir(os.environ['TMPDIR']))", env=given)
+    cluster.wait_for("p", "Succeeded")
+
+    folder, _, listed = cluster.log("p").strip().partition(" ")
+    assert folder.startswith(f"{cluster.folder}/")
+    assert "[]" == listed
+
+
 def test_how_a_pod_goes(cluster: FakeCluster, client: Client) -> None:
     """The phases and states of a pod come in the order in which a kubelet writes them, and events tell of them."""
     create(client, "print('out')")

@@ -21,6 +21,8 @@ from rivers_k8s_testing.store import Key, Store, Watcher
 __all__ = ["ApiServer"]
 
 Pod = Mapping[str, Any]
+PATCH_TYPES = ("application/merge-patch+json", "application/strategic-merge-patch+json")
+MERGED = ("labels", "annotations")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -56,6 +58,7 @@ class ApiServer:
             "watch": self._watch,
             "create": self._create,
             "update": self._update,
+            "patch": self._patch,
             "delete": self._delete,
         }
         handle = verbs.get(call.verb)
@@ -217,6 +220,30 @@ class ApiServer:
         kept = {name: old["metadata"][name] for name in ("uid", "creationTimestamp", "namespace")}
         return Response(200, self._store.put(key, {**given, "metadata": {**meta, **kept}}).data)
 
+    def _patch(self, call: ApiCall) -> Response:
+        """Merge labels and annotations into a pod; a strategic merge of these is the same."""
+        where, key = call.where, self._key(call)
+        if where.plural != "pods":
+            raise where.no_method()
+        kind = call.headers.get("content-type", "")
+        if kind not in PATCH_TYPES:
+            known = ", ".join(PATCH_TYPES)
+            raise ApiStatusError(
+                415, f"the body of the request was in an unknown format - accepted media types: {known}"
+            )
+        old = self._store.get(key)
+        if old is None:
+            raise where.not_found()
+        given = call.object(where.kind)
+        meta, uid = given.get("metadata", {}), old["metadata"]["uid"]
+        if meta.get("uid", uid) != uid:
+            raise where.another_uid(meta["uid"], uid)
+        if given.keys() - {"kind", "apiVersion", "metadata"} or meta.keys() - {"uid", "labels", "annotations"}:
+            wrong = "Forbidden: pod updates may not change fields other than labels and annotations on a FakeCluster"
+            raise where.invalid(("spec", "FieldValueForbidden", wrong))
+        merged = {name: _merged(old["metadata"].get(name) or {}, meta.get(name) or {}) for name in MERGED}
+        return Response(200, self._store.put(key, {**old, "metadata": {**old["metadata"], **merged}}).data)
+
     def _delete(self, call: ApiCall) -> Response:
         where, key = call.where, self._key(call)
         old = self._store.get(key)
@@ -288,6 +315,10 @@ class ApiServer:
     def _require_namespace(self, call: ApiCall) -> None:
         if call.namespace and not self._namespace(call.namespace):
             raise ResourceRef("namespaces", "Namespace", name=call.namespace).not_found()
+
+
+def _merged(old: Mapping[str, str], new: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in {**old, **new}.items() if value is not None}
 
 
 async def _once(line: bytes) -> AsyncIterator[bytes]:

@@ -58,7 +58,16 @@ def build_environment(pod: Pod, folder: Path, mark: str, extra: Mapping[str, str
             given[variable["name"]] = value
     # Port 0, as all pods share one address: the worker announces the port that it gets.
     forced = {"RIVERS_LISTEN": f"{ADDRESS}:0", "RIVERS_TERMINATION_LOG": str(folder / "termination-log")}
+    if "RIVERS_SCRATCH" in given:
+        # A worker empties these folders, and those of the manifest are this machine's own here.
+        forced |= {"RIVERS_SCRATCH": _scratch_folder(folder), "TMPDIR": _scratch_folder(folder)}
     return {**given, **forced, MARK: mark}
+
+
+def _scratch_folder(folder: Path) -> str:
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return str(scratch)
 
 
 def _import_path() -> list[str]:
