@@ -19,8 +19,10 @@ from rivers_worker.pool.facts import (
     Fail,
     Give,
     Gone,
+    Limited,
     Ready,
     Returned,
+    Returning,
     Start,
     StartFailed,
     Stop,
@@ -49,15 +51,19 @@ class PoolMachine(RuleBasedStateMachine):
         self.phase: dict[int, str] = {}
         self.spoiled: set[int] = set()
         self.idle_since: dict[int, float] = {}
+        self.returning: set[int] = set()
+        self.limit = LIMIT
         self.closed = False
 
     def apply(self, fact: Fact) -> None:
-        before = self.state
+        before, alive_before = self.state, self.alive()
         self.state, effects = decide(before, fact, self.now)
         assert decide(before, fact, self.now) == (self.state, effects), "a decision depends on its arguments alone"
         for effect in effects:
             self.record(effect, fact)
-        assert self.alive() <= LIMIT
+        if isinstance(fact, Limited):
+            self.limit = fact.limit or 0
+        assert self.alive() <= max(self.limit, alive_before)
 
     def record(self, effect: Effect, fact: Fact) -> None:
         match effect:
@@ -89,6 +95,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert worker not in self.leases or self.closed, "only the end of the pool ends a lease"
                 self.phase[worker] = "stopping"
                 self.leases.pop(worker, None)
+                self.returning.discard(worker)
                 self.idle_since.pop(worker, None)
 
     def alive(self) -> int:
@@ -136,6 +143,7 @@ class PoolMachine(RuleBasedStateMachine):
     )
     def give_back(self, data: Any, clean: bool, attempts: int, modules: frozenset[str]) -> None:
         worker = data.draw(st.sampled_from(sorted(self.leases)))
+        self.returning.discard(worker)
         del self.leases[worker]
         self.idle_since[worker] = self.now
         if not clean:
@@ -144,8 +152,20 @@ class PoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
+    def begin_to_return(self, data: Any) -> None:
+        worker = data.draw(st.sampled_from(sorted(self.leases)))
+        self.returning.add(worker)
+        self.apply(Returning(worker))
+
+    @rule(limit=st.integers(1, 4))
+    def change_limit(self, limit: int) -> None:
+        self.apply(Limited(limit))
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
     def leave_unused(self, data: Any) -> None:
         worker = data.draw(st.sampled_from(sorted(self.leases)))
+        self.returning.discard(worker)
         del self.leases[worker]
         self.served[worker] -= 1
         self.idle_since[worker] = self.now
@@ -176,7 +196,14 @@ class PoolMachine(RuleBasedStateMachine):
         gone = [*self.of("gone"), 10**9][: numbers + 1]
         before = self.state
         for worker in gone:
-            for fact in (Ready(worker, 3), Returned(worker, True, 3, NONE), Unused(worker), Died(worker), Gone(worker)):
+            for fact in (
+                Ready(worker, 3),
+                Returning(worker),
+                Returned(worker, True, 3, NONE),
+                Unused(worker),
+                Died(worker),
+                Gone(worker),
+            ):
                 self.apply(fact)
         assert before == self.state
 
@@ -197,15 +224,18 @@ class PoolMachine(RuleBasedStateMachine):
         starting = [self.shapes[worker] for worker in self.of("starting")]
         for shape in "AB":
             wanted = sum(request.shape == shape for request in self.waiting.values())
-            if wanted > starting.count(shape):
-                assert self.alive() == LIMIT, "whoever waits has a worker that starts, as long as there is a place"
+            expected = [w for w in self.returning if self.shapes[w] == shape and self.served[w] < ATTEMPTS]
+            if wanted > starting.count(shape) + len(expected):
+                assert self.alive() >= self.limit, "whoever waits has a worker that starts, as long as there is a place"
                 useless = [other for other in self.of("ready") if other not in self.leases]
                 assert not useless or self.of("stopping"), "an idle worker of another shape makes room"
 
     @invariant()
     def the_state_agrees(self) -> None:
         assert self.alive() == self.state.size
-        assert set(self.leases) == set(self.state.leased)
+        returning = {worker for shape in self.state.shapes.values() for worker in shape.returning}
+        assert returning <= self.returning
+        assert set(self.leases) == set(self.state.leased) | returning
         assert set(self.waiting) == {key for shape in self.state.shapes.values() for key in shape.waiting}
 
 
@@ -250,6 +280,35 @@ def test_takes_what_is_idle_first() -> None:
     assert [Give(2, 3)] == pool.apply(Returned(2, True, 9, NONE))
     assert [] == pool.ask(), "the worker that starts is for this one"
     assert [Give(4, 5)] == pool.apply(Ready(4, 9))
+
+
+def test_waits_for_a_worker_that_cleans_up() -> None:
+    """A request starts nothing while a worker of its shape cleans up, unless that is not clean in the end."""
+    pool = Script()
+    pool.ask()
+    pool.apply(Ready(2, 9))
+    assert [] == pool.apply(Returning(2))
+    assert [] == pool.ask()
+    assert [Start(5, 4)] == pool.ask(), "one worker is not enough for two"
+    assert [Give(2, 3)] == pool.apply(Returned(2, True, 9, NONE))
+    pool.apply(Returning(2))
+    assert [] == pool.ask()
+    assert [Stop(2, "its last attempt was not clean"), Start(7, 6)] == pool.apply(Returned(2, False, 9, NONE))
+
+
+def test_lower_limit() -> None:
+    """Idle workers beyond a lower limit are stopped, those that are idle for the longest first."""
+    pool = Script(limit=3)
+    for _ in range(3):
+        pool.ask()
+    for worker in (2, 4, 6):
+        pool.apply(Ready(worker, 9))
+    for worker in (4, 2, 6):
+        pool.now += 1
+        pool.apply(Returned(worker, True, 9, NONE))
+    reason = "its place is needed"
+    assert [Stop(4, reason), Stop(2, reason)] == pool.apply(Limited(1))
+    assert [] == pool.apply(Limited(2))
 
 
 def test_error_of_a_start_whose_request_is_served() -> None:

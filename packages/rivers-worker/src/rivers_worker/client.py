@@ -138,6 +138,11 @@ class WorkerClient:
     def _caller(self) -> pb.Caller:
         return pb.Caller(run_id=self._run_id, attempt_id=self._attempt_id, epoch=self._epoch)
 
+    @property
+    def is_connected(self) -> bool:
+        """True if the connection stands; a worker that is gone without a word is noticed after some seconds."""
+        return self._stub.is_connected
+
     async def connect(self, within: float | None = None) -> Hello:
         """Dial and exchange the handshake, with retries for `within` seconds (by default `Deadlines.connect`).
 

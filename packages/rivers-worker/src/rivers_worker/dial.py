@@ -98,6 +98,11 @@ class WorkerStub:
         self.cancel = unary(prefix + "Cancel", pb.CancelRequest.SerializeToString)
         self.ack = unary(prefix + "Ack", pb.AckRequest.SerializeToString)
 
+    @property
+    def is_connected(self) -> bool:
+        """True if the connection stands; a peer that is gone without a word is noticed after some seconds."""
+        return bool(self._channel.get_state() is grpc.ChannelConnectivity.READY)
+
     async def close(self) -> None:
         """Close the channel; calls under way end as cancelled."""
         await self._channel.close()

@@ -22,8 +22,10 @@ from rivers_worker.pool.facts import (
     Fail,
     Give,
     Gone,
+    Limited,
     Ready,
     Returned,
+    Returning,
     Start,
     StartFailed,
     Stop,
@@ -34,6 +36,8 @@ from rivers_worker.pool.facts import (
 from rivers_worker.pool.state import PooledWorker, PoolState, ShapeState, WaitingRequest, WorkerRequest
 
 __all__ = ["decide"]
+
+NOTHING = ShapeState()
 
 
 def decide(state: PoolState, fact: Fact, now: float) -> tuple[PoolState, list[Effect]]:
@@ -48,6 +52,8 @@ def decide(state: PoolState, fact: Fact, now: float) -> tuple[PoolState, list[Ef
             draft.take_ready(fact)
         case StartFailed():
             draft.fail_start(fact)
+        case Returning():
+            draft.expect_back(fact.worker)
         case Returned():
             draft.take_back(fact)
         case Unused():
@@ -56,6 +62,8 @@ def decide(state: PoolState, fact: Fact, now: float) -> tuple[PoolState, list[Ef
             draft.remove_dead(fact.worker)
         case Gone():
             draft.stopping.pop(fact.worker, None)
+        case Limited():
+            draft.limit(fact.limit)
         case Ticked():
             draft.expire()
         case Closed():
@@ -70,11 +78,11 @@ class _ShapeDraft:
 
     waiting: dict[int, WaitingRequest]
     starting: dict[int, PooledWorker]
+    returning: dict[int, PooledWorker]
     idle: dict[int, PooledWorker]
 
-    @property
-    def missing(self) -> int:
-        return len(self.waiting) - len(self.starting)
+    def freeze(self) -> ShapeState:
+        return ShapeState(self.waiting, self.starting, self.returning, self.idle)
 
 
 class _Draft:
@@ -86,6 +94,7 @@ class _Draft:
         self._changed: dict[Hashable, _ShapeDraft] = {}
         self._last = state.last_number
         self._closed = state.is_closed
+        self._limits = state.limits
         self.leased = dict(state.leased)
         self.stopping = dict(state.stopping)
         self.effects: list[Effect] = []
@@ -93,11 +102,12 @@ class _Draft:
     def freeze(self) -> PoolState:
         shapes = dict(self._state.shapes)
         for name, draft in self._changed.items():
-            shapes[name] = ShapeState(draft.waiting, draft.starting, draft.idle)
-            if shapes[name].is_empty:
+            shapes[name] = draft.freeze()
+            if not (draft.waiting or shapes[name].size):
                 del shapes[name]
         return replace(
             self._state,
+            limits=self._limits,
             shapes=shapes,
             leased=self.leased,
             stopping=self.stopping,
@@ -123,16 +133,16 @@ class _Draft:
             return
         start = shape.waiting.pop(number).start
         # A start goes with it, unless others wait for that: pods that no node has room for must not stay.
-        if shape.missing < 0:
-            chosen = start if start in shape.starting else _surplus_start(shape)
-            self._stop(shape.starting, chosen, "its request was withdrawn")
+        surplus = _surplus_starts(shape)
+        if surplus:
+            self._stop(shape.starting, start if start in surplus else surplus[0], "its request was withdrawn")
 
     def take_ready(self, fact: Ready) -> None:
         shape = self._shape_with("starting", fact.worker)
         if shape is None:
             return  # it is being stopped
         worker = shape.starting.pop(fact.worker)
-        attempts = min(fact.attempts, self._state.limits.max_attempts)
+        attempts = min(fact.attempts, self._limits.max_attempts)
         # One that is bound may have no second lease.
         worker = shape.idle[fact.worker] = replace(worker, left=attempts, usable=not fact.bound, since=self._now)
         if fact.bound:
@@ -153,15 +163,20 @@ class _Draft:
         if shape.waiting.pop(asker, None) is not None:
             self.effects.append(Fail(asker, fact.error))
 
+    def expect_back(self, number: int) -> None:
+        worker = self.leased.get(number)
+        if worker is not None and worker.usable and worker.left:
+            self._shape(worker.shape).returning[number] = self.leased.pop(number)
+
     def take_back(self, fact: Returned) -> None:
-        worker = self.leased.pop(fact.worker, None)
+        worker = self._end_lease(fact.worker)
         if worker is None:
             return  # the pool was closed
         left = min(worker.left, fact.attempts)
         self._settle(fact.worker, replace(worker, left=left, modules=fact.modules), fact.clean)
 
     def take_unused(self, number: int) -> None:
-        worker = self.leased.pop(number, None)
+        worker = self._end_lease(number)
         if worker is not None:
             self._settle(number, replace(worker, left=worker.left + 1), clean=True)
 
@@ -171,9 +186,16 @@ class _Draft:
             self.leased[number] = replace(self.leased[number], usable=False)
         elif (shape := self._shape_with("idle", number)) is not None:
             self._stop(shape.idle, number, "it has ended")
+        elif (shape := self._shape_with("returning", number)) is not None:
+            self.leased[number] = replace(shape.returning.pop(number), usable=False)
+
+    def limit(self, limit: int | None) -> None:
+        self._limits = replace(self._limits, limit=limit)
+        for _ in range(-self._free_places() - len(self.stopping)):
+            self._make_place()
 
     def expire(self) -> None:
-        ttl = self._state.limits.idle_ttl
+        ttl = self._limits.idle_ttl
         for name, shape in self._state.shapes.items():
             for number, worker in shape.idle.items():
                 if worker.since + ttl > self._now:
@@ -187,7 +209,7 @@ class _Draft:
             shape = self._shape(name)
             self.effects += [Fail(number, None) for number in shape.waiting]
             shape.waiting.clear()
-            for workers in (shape.starting, shape.idle):
+            for workers in (shape.starting, shape.returning, shape.idle):
                 for number in list(workers):
                     self._stop(workers, number, reason)
         for number in list(self.leased):
@@ -208,6 +230,10 @@ class _Draft:
                 return
 
     # ── steps ──
+
+    def _end_lease(self, number: int) -> PooledWorker | None:
+        shape = self._shape_with("returning", number)
+        return self.leased.pop(number, None) if shape is None else shape.returning.pop(number)
 
     def _settle(self, number: int, worker: PooledWorker, clean: bool) -> None:
         """Decide about a worker whose lease is over."""
@@ -260,9 +286,8 @@ class _Draft:
             self._stop(draft.idle, next(iter(draft.idle)), "its place is needed")
             return True
         for name, shape in shapes.items():
-            if shape.missing < 0:
-                draft = self._shape(name)
-                self._stop(draft.starting, _surplus_start(draft), "its place is needed")
+            if surplus := _surplus_starts(shape):
+                self._stop(self._shape(name).starting, surplus[0], "its place is needed")
                 return True
         return False
 
@@ -272,8 +297,9 @@ class _Draft:
         for name in self._names():
             shape = self._peek(name)
             if shape.missing > 0:
-                asking = (key for key, waiting in shape.waiting.items() if waiting.start not in shape.starting)
-                found += ((key, name) for key in itertools.islice(asking, shape.missing))
+                asking = [key for key, waiting in shape.waiting.items() if waiting.start not in shape.starting]
+                # Those before them get the workers that come already.
+                found += ((key, name) for key in asking[-shape.missing :])
         return [(name, key) for key, name in sorted(found, key=lambda entry: entry[0])]
 
     def _is_overdue_elsewhere(self, own: _ShapeDraft) -> bool:
@@ -284,16 +310,15 @@ class _Draft:
         name, number = missing[len(self.stopping)]
         longest = next(iter(own.waiting), number + 1)
         waiting = self._peek(name).waiting[number]
-        return number < longest and waiting.since + self._state.limits.patience <= self._now
+        return number < longest and waiting.since + self._limits.patience <= self._now
 
     # ── access ──
 
     def _free_places(self) -> int:
-        limit = self._state.limits.limit
+        limit = self._limits.limit
         if limit is None:
             return sys.maxsize
-        shapes = map(self._peek, self._names())
-        ready = sum(len(shape.starting) + len(shape.idle) for shape in shapes)
+        ready = sum(shape.size for shape in map(self._peek, self._names()))
         return limit - ready - len(self.leased) - len(self.stopping)
 
     def _names(self) -> Iterable[Hashable]:
@@ -303,14 +328,17 @@ class _Draft:
         self._last += 1
         return self._last
 
-    def _peek(self, name: Hashable) -> ShapeState | _ShapeDraft:
-        return self._changed.get(name) or self._state.shapes.get(name) or ShapeState()
+    def _peek(self, name: Hashable) -> ShapeState:
+        draft = self._changed.get(name)
+        return self._state.shapes.get(name, NOTHING) if draft is None else draft.freeze()
 
     def _shape(self, name: Hashable) -> _ShapeDraft:
         """Return the copy of a shape's state that may change."""
         if name not in self._changed:
-            kept = self._state.shapes.get(name, ShapeState())
-            self._changed[name] = _ShapeDraft(dict(kept.waiting), dict(kept.starting), dict(kept.idle))
+            kept = self._state.shapes.get(name, NOTHING)
+            self._changed[name] = _ShapeDraft(
+                dict(kept.waiting), dict(kept.starting), dict(kept.returning), dict(kept.idle)
+            )
         return self._changed[name]
 
     def _shape_with(self, part: str, number: int) -> _ShapeDraft | None:
@@ -321,9 +349,12 @@ class _Draft:
         return None
 
 
-def _surplus_start(shape: _ShapeDraft) -> int:
-    """Return a worker that starts for a request which does not wait any more."""
-    return next(number for number, worker in shape.starting.items() if worker.asker not in shape.waiting)
+def _surplus_starts(shape: ShapeState | _ShapeDraft) -> list[int]:
+    """Return workers that start for a request which does not wait any more, if more start than are waited for."""
+    # One that cleans up may turn out not to be clean, so it makes no start superfluous.
+    count = max(0, len(shape.starting) - len(shape.waiting))
+    unasked = (number for number, worker in shape.starting.items() if worker.asker not in shape.waiting)
+    return list(itertools.islice(unasked, count))
 
 
 def _best_of(idle: dict[int, PooledWorker], modules: frozenset[str]) -> int:

@@ -16,8 +16,10 @@ __all__ = [
     "Fail",
     "Give",
     "Gone",
+    "Limited",
     "Ready",
     "Returned",
+    "Returning",
     "Start",
     "StartFailed",
     "Stop",
@@ -71,6 +73,13 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class Returning:
+    """The attempt of a lease is over, and its worker cleans up: who waits may wait for that."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unused:
     """A lease is over before it was used."""
 
@@ -92,6 +101,13 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    """The number of workers that may exist has changed."""
+
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time has passed."""
 
@@ -101,7 +117,9 @@ class Closed:
     """The pool is to end."""
 
 
-Fact: TypeAlias = Asked | Withdrawn | Ready | StartFailed | Returned | Unused | Died | Gone | Ticked | Closed
+Fact: TypeAlias = (
+    Asked | Withdrawn | Ready | StartFailed | Returning | Returned | Unused | Died | Gone | Limited | Ticked | Closed
+)
 
 # ── effects ──
 

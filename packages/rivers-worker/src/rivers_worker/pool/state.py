@@ -68,21 +68,22 @@ class PooledWorker:
 
 @dataclass(frozen=True, slots=True)
 class ShapeState:
-    """The requests that wait for workers of one shape, and those of its workers that start or are idle."""
+    """The requests that wait for workers of one shape, and its workers that start, are idle or will be soon."""
 
     waiting: Mapping[int, WaitingRequest] = field(default_factory=dict)
     starting: Mapping[int, PooledWorker] = field(default_factory=dict)
+    returning: Mapping[int, PooledWorker] = field(default_factory=dict)
     idle: Mapping[int, PooledWorker] = field(default_factory=dict)
 
     @property
-    def is_empty(self) -> bool:
-        """True if nothing of this shape is known."""
-        return not (self.waiting or self.starting or self.idle)
+    def size(self) -> int:
+        """The number of these workers."""
+        return len(self.starting) + len(self.returning) + len(self.idle)
 
     @property
     def missing(self) -> int:
-        """The number of requests for which no worker starts; negative if more start than are waited for."""
-        return len(self.waiting) - len(self.starting)
+        """The number of requests for which no worker comes; negative if more come than are waited for."""
+        return len(self.waiting) - len(self.starting) - len(self.returning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +100,7 @@ class PoolState:
     @property
     def size(self) -> int:
         """The number of workers that exist, or may."""
-        ready = sum(len(shape.starting) + len(shape.idle) for shape in self.shapes.values())
-        return ready + len(self.leased) + len(self.stopping)
+        return sum(shape.size for shape in self.shapes.values()) + len(self.leased) + len(self.stopping)
 
     @property
     def next_expiry(self) -> float | None:

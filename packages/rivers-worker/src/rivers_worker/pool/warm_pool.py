@@ -26,8 +26,10 @@ from rivers_worker.pool.facts import (
     Fail,
     Give,
     Gone,
+    Limited,
     Ready,
     Returned,
+    Returning,
     Start,
     StartFailed,
     Stop,
@@ -68,10 +70,15 @@ class StartedWorker(Generic[W]):
 class WorkerLease(Generic[W]):
     """The exclusive use of one worker."""
 
-    def __init__(self, worker: W, attempts: int) -> None:
+    def __init__(self, worker: W, attempts: int, announce: Callable[[], None]) -> None:
         self.worker = worker
         self._attempts = attempts
+        self._announce = announce
         self._clean = False
+
+    def announce_return(self) -> None:
+        """Announce that the attempt is over and its worker cleans up: a request may wait for that."""
+        self._announce()
 
     def keep(self, attempts: int | None = None) -> None:
         """Return the worker to the pool at the end of the lease: its attempt is over, and nothing of that is left.
@@ -126,7 +133,8 @@ class WarmPool(Generic[W]):
             Exception: whatever the start of a worker for this request has raised.
         """
         number = await self._acquire(request)
-        lease = WorkerLease(self._workers[number].worker, self._workers[number].attempts)
+        known = self._workers[number]
+        lease = WorkerLease(known.worker, known.attempts, lambda: self._handle(Returning(number)))
         try:
             yield lease
         finally:
@@ -138,6 +146,10 @@ class WarmPool(Generic[W]):
             if known.worker is worker:
                 self._handle(Died(number))
                 return
+
+    def set_limit(self, limit: int | None) -> None:
+        """Change the number of workers that may exist; idle ones beyond it are stopped."""
+        self._handle(Limited(limit))
 
     async def close(self, deadline: float) -> list[W]:
         """Stop all workers, leased ones too, within `deadline` seconds; return those whose stop has not ended."""
