@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from rivers._definitions.asset import Asset
 from rivers._definitions.cpus import usable_cpus
 from rivers._definitions.executor import Executor
 from rivers._definitions.frozen_json import FrozenJSON
-from rivers.exceptions import ConfigurationError
+from rivers.exceptions import AssetDefinitionError, ConfigurationError
 
 TEMPLATE = {"kind": "Pod", "spec": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "gpu"}]}}
 
@@ -132,6 +133,9 @@ class TestValues:
             "allow_insecure_pod": True,
             "env": {"A": "1"},
             "inline_values": True,
+            "worker_reuse": "run",
+            "idle_ttl": 4,
+            "max_steps_per_worker": 5,
         }
         executor = Executor.kubernetes(**given)  # type: ignore[arg-type]
 
@@ -172,6 +176,18 @@ class TestOwnExecutors:
 
 
 class TestRefused:
+    def test_worker_reuse(self) -> None:
+        """A word that is nearly right is refused with the right one, and so is the metadata of an asset."""
+        with pytest.raises(
+            ConfigurationError, match=r"invalid worker_reuse='runs': expected 'never' or 'run'"
+        ) as caught:
+            Executor.kubernetes(worker_reuse="runs")
+        assert "did you mean 'run'?" == caught.value.hint
+
+        with pytest.raises(AssetDefinitionError, match=r"invalid metadata\['rivers/worker_reuse'\]='nevr'") as refused:
+            Asset(lambda: 1, name="a", metadata={"rivers/worker_reuse": "nevr"})
+        assert "did you mean 'never'?" == refused.value.hint
+
     @pytest.mark.parametrize("parameter", ["max_workers", "max_async_concurrent"])
     @pytest.mark.parametrize("value", [0, -1, True, False, "4", 2.0, [], object()])
     @pytest.mark.parametrize("make", [Executor.parallel, Executor.Parallel])
@@ -203,6 +219,9 @@ class TestRefused:
             ("grace", [0, -1, True, "30", None, float("inf")]),
             ("allow_insecure_pod", [0, 1, "yes", None]),
             ("env", [None, [("A", "1")], "A=1"]),
+            ("worker_reuse", ["", "Run", "always", None, True, 1]),
+            ("idle_ttl", [0, -1, True, "30", None, float("inf")]),
+            ("max_steps_per_worker", [0, -1, True, "4", 1.0, None]),
         ],
     )
     @pytest.mark.parametrize("make", [Executor.kubernetes, Executor.Kubernetes])

@@ -58,7 +58,8 @@ class Asset:
         group: A group of assets, for display.
         code_version: The version of the body's logic.
         io_handler: The IO handler that stores the value, or the name of a resource that is one.
-        metadata: Strings under strings. `rivers/executor` chooses the executor.
+        metadata: Strings under strings. `rivers/executor` chooses the executor, `rivers/worker_reuse` overrides its
+            `worker_reuse`.
         deps: Upstreams beyond the parameters: `AssetDef.dep(...)`, `AssetDef.input(...)`, an asset or a name.
         retry: A retry policy, or the name of one in `CodeRepository(retries=...)`.
         compute: CPUs, memory and GPUs, where the executor provisions them.

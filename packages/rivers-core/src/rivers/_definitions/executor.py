@@ -132,8 +132,11 @@ class Executor(_Nested):
         allow_insecure_pod: bool = False,
         env: Mapping[str, str | float | os.PathLike[str]] = _NO_ENV,
         inline_values: bool = False,
+        worker_reuse: str = "never",
+        idle_ttl: float | timedelta = 30,
+        max_steps_per_worker: int = 100,
     ) -> Executor.Kubernetes:
-        """Run every attempt of a step in a pod of its own.
+        """Run every attempt of a step in a pod: in one of its own, or in one that a run's steps use in turn.
 
         Args:
             worker_image: The image of the worker pods; None is the image of the pod that this process runs in.
@@ -156,6 +159,10 @@ class Executor(_Nested):
                 value's repr can read them. Name a Secret in the `pod_template` instead.
             inline_values: Let values of up to 32 KiB of assets without an IO handler travel in specs and results, so
                 that no bucket is needed for them.
+            worker_reuse: "never" runs each attempt in a new pod. "run" lets the steps of one run share pods, one at a
+                time and each in a new process. An asset's metadata `rivers/worker_reuse` overrides it.
+            idle_ttl: Seconds after which a pod that no step uses is deleted, with `worker_reuse="run"`.
+            max_steps_per_worker: The number of attempts after which a pod is replaced, with `worker_reuse="run"`.
 
         Raises:
             ConfigurationError: an argument is invalid; names it, its value and what is expected.
@@ -178,6 +185,9 @@ class Executor(_Nested):
             allow_insecure_pod=allow_insecure_pod,
             env=check_env(env),
             inline_values=inline_values,
+            worker_reuse=worker_reuse,
+            idle_ttl=check_seconds("idle_ttl", idle_ttl, above=0),
+            max_steps_per_worker=max_steps_per_worker,
         )
 
 
@@ -225,7 +235,7 @@ class _Parallel(Executor):
 @_nest
 @dataclass(frozen=True, repr=False)
 class _Kubernetes(Executor):
-    """A pod for every attempt; see `Executor.kubernetes`.
+    """Pods, one for each attempt or shared by the steps of a run; see `Executor.kubernetes`.
 
     `pod_template` is None, the path of a YAML file, or a FrozenJSON; `env` is a FrozenJSON.
     """
@@ -252,6 +262,9 @@ class _Kubernetes(Executor):
     allow_insecure_pod: bool = False
     env: Mapping[str, str] = _NO_ENV
     inline_values: bool = False
+    worker_reuse: str = "never"
+    idle_ttl: float = 30
+    max_steps_per_worker: int = 100
 
     def __post_init__(self) -> None:
         # Again after the factory, for `dataclasses.replace` and the class itself.

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 
 from rivers._definitions.arguments import argument_error, as_text, check_seconds, plain_number, plain_text
 from rivers._definitions.hints import call_hint, list_hint
-from rivers._definitions.names import did_you_mean
+from rivers._definitions.names import closest, did_you_mean
 from rivers._io.base import BaseIOHandler
-from rivers.exceptions import AssetDefinitionError, DefinitionError, InvalidMetadataError
+from rivers.exceptions import AssetDefinitionError, ConfigurationError, DefinitionError, InvalidMetadataError
 
 __all__ = [
     "check_environment",
@@ -22,9 +22,12 @@ __all__ = [
     "check_placement",
     "check_strings",
     "check_timeout",
+    "check_worker_reuse",
 ]
 
-PLACEMENT_KEYS = ("rivers/executor", "rivers/node/executor")
+REUSE_KEY = "rivers/worker_reuse"
+PLACEMENT_KEYS = ("rivers/executor", "rivers/node/executor", REUSE_KEY)
+WORKER_REUSE = ("never", "run")
 MAX_TIMEOUT = 30 * 24 * 3600.0
 """Seconds."""
 
@@ -138,7 +141,7 @@ def check_metadata_strings(metadata: object, owner: str) -> dict[str, str] | Non
 
 
 def check_placement(metadata: Mapping[str, str] | None, owner: str, error: type[DefinitionError]) -> None:
-    """Refuse an unknown `rivers/…` key: with a typo there a step would silently run elsewhere.
+    """Refuse an unknown `rivers/…` key or `rivers/worker_reuse`: with a typo a step would silently run elsewhere.
 
     Raises:
         DefinitionError: there is one.
@@ -146,11 +149,30 @@ def check_placement(metadata: Mapping[str, str] | None, owner: str, error: type[
     # With a typo in the key a step would silently run elsewhere.
     for key in metadata or ():
         if key.startswith("rivers/") and key not in PLACEMENT_KEYS:
-            known = " or ".join(map(repr, PLACEMENT_KEYS))
+            known = f"{', '.join(map(repr, PLACEMENT_KEYS[:-1]))} or {PLACEMENT_KEYS[-1]!r}"
             near = did_you_mean(key, PLACEMENT_KEYS)
             raise error(
                 f"{owner}: invalid metadata key {key!r}: it is not one that rivers knows; expected {known}{near}"
             )
+    reuse = (metadata or {}).get(REUSE_KEY)
+    if reuse is not None:
+        check_worker_reuse(f"metadata[{REUSE_KEY!r}]", reuse, owner=owner, error=error)
+
+
+def check_worker_reuse(
+    name: str, value: object, *, owner: str = "", error: type[DefinitionError] = ConfigurationError
+) -> str:
+    """Return "never" or "run".
+
+    Raises:
+        DefinitionError: the value is something else; the hint names the closest one.
+    """
+    text = plain_text(value)
+    if text not in WORKER_REUSE:
+        near = closest(text, WORKER_REUSE) if text is not None else None
+        hint = f"did you mean {near!r}?" if near else None
+        raise argument_error(name, value, " or ".join(map(repr, WORKER_REUSE)), hint, owner=owner, error=error)
+    return text
 
 
 def check_timeout(timeout: object, owner: str, error: type[DefinitionError]) -> float | None:

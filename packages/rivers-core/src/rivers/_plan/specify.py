@@ -8,6 +8,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from rivers._definitions.asset import Asset, GraphAsset
+from rivers._definitions.settings import REUSE_KEY
 from rivers._definitions.task import BashTask, Task
 from rivers._io.base import AtomicIOHandler
 from rivers._plan.graph import Node, Source, StoredOutput
@@ -39,6 +40,12 @@ MANY_KEYS = 1_000
 """Above this number of mapping keys, a spec refers to the stored ones: loading them costs one read of the store."""
 _INLINE = InlineRef()
 _BASH = ImportRef(module="rivers._definitions.bash", qualname="run_bash")
+
+
+def _metadata(definition: Definition, owner: Definition) -> dict[str, str] | None:
+    """Return a step's metadata; a task without `rivers/worker_reuse` has that of its graph asset."""
+    own, reuse = definition.metadata, (owner.metadata or {}).get(REUSE_KEY)
+    return own if reuse is None or REUSE_KEY in (own or ()) else {REUSE_KEY: reuse, **(own or {})}
 
 
 class Specifier:
@@ -102,7 +109,7 @@ class Specifier:
             inputs=() if fused else tuple([self._input(s, step, suffix, closures, groups, live) for s in node.inputs]),
             outputs=self._outputs(node, step, suffix, closures),
             config=self._configs.get(definition.name),
-            metadata=definition.metadata,
+            metadata=_metadata(definition, node.owner),
             tags=definition.tags,
             kinds=asset.kinds if asset is not None else (),
             group=asset.group if asset is not None else None,

@@ -20,7 +20,7 @@ from rivers._definitions.compute import check_cpu, check_memory
 from rivers._definitions.frozen_json import FrozenJSON
 from rivers._definitions.kubernetes.pod_template import RESERVED_ENV, check_pod_template
 from rivers._definitions.names import closest
-from rivers._definitions.settings import check_environment
+from rivers._definitions.settings import check_environment, check_worker_reuse
 from rivers.exceptions import ConfigurationError
 
 __all__ = ["check_env", "check_settings"]
@@ -38,7 +38,7 @@ _ACCOUNT_RULE = "1 to 253 characters of a-z, 0-9, - and ., each part between dot
 _CONTEXT_RULE = "the name of a context of the kubeconfig, or None"
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
-_SECONDS = ("startup_timeout", "orphan_ttl", "grace")
+_SECONDS = ("startup_timeout", "orphan_ttl", "grace", "idle_ttl")
 _FLAGS = ("keep_failed_pods", "allow_pickle", "allow_insecure_pod", "inline_values")
 
 
@@ -55,6 +55,8 @@ def check_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         "context": _optional_text("context", given, _CONTEXT_RULE, _CONTEXT),
         "image_pull_policy": _pull_policy(given["image_pull_policy"]),
         "max_concurrent_steps": check_count("max_concurrent_steps", given["max_concurrent_steps"], optional=True),
+        "max_steps_per_worker": check_count("max_steps_per_worker", given["max_steps_per_worker"]),
+        "worker_reuse": check_worker_reuse("worker_reuse", given["worker_reuse"]),
         "worker_cpu": check_cpu("worker_cpu", given["worker_cpu"]),
         "worker_memory": check_memory("worker_memory", given["worker_memory"]),
         **{name: check_seconds(name, given[name], above=0) for name in _SECONDS},

@@ -28,7 +28,8 @@ __all__ = ["RESERVED_ENV", "check_pod_template"]
 STEP_CONTAINER = "rivers-step"
 """The worker's container; a container of this name in a template is merged with it, others are side-cars."""
 _SET = "RUN_ID ATTEMPT_ID CONTROLLER_CERTIFICATE LISTEN WORKER ORPHAN_TTL GRACE HEARTBEAT MODULES TERMINATION_LOG"
-RESERVED_ENV = frozenset(f"RIVERS_{name}" for name in _SET.split())
+_SET_FOR_MANY = "MAX_ATTEMPTS MAX_AGE IDLE_TTL SCRATCH"
+RESERVED_ENV = frozenset(f"RIVERS_{name}" for name in f"{_SET} {_SET_FOR_MANY}".split())
 """Variables that rivers sets for a worker. Others are for images and templates, such as RIVERS_ALLOW_PICKLE."""
 
 _TEXTS = ("metadata.labels", "metadata.annotations")
