@@ -269,6 +269,25 @@ def test_the_workers_own_word_wins(outcome: StepResult) -> None:
     assert outcome == classify_pod_end(ATTEMPT, pod_with(end, restarts=1))
 
 
+@pytest.mark.parametrize("code", [0, 10, 13, 15, 70, 143])
+def test_the_last_words_are_of_an_earlier_attempt(code: int) -> None:
+    """Of a worker that has served others, neither the message nor the exit code of an earlier attempt counts."""
+    earlier = StepResult(attempt_id="run-1/other/1", ending=Ending.SUCCEEDED)
+    ended = pod_with(exited(code, message=told(earlier)))
+
+    before = classify_pod_end(ATTEMPT, ended, served=True)
+    during = classify_pod_end(ATTEMPT, ended, served=True, started=True)
+
+    assert (Ending.NOT_STARTED, Ending.FAILED) == (before.ending, during.ending)
+    for result in (before, during):
+        assert result.failure is not None
+        assert (ATTEMPT, FailureReason.INFRASTRUCTURE, True) == (
+            result.attempt_id,
+            result.failure.reason,
+            result.failure.transient,
+        )
+
+
 def test_another_attempts_word_is_none() -> None:
     """An outcome counts for its own attempt alone."""
     other = StepResult(attempt_id="run-1/step/2", ending=Ending.SUCCEEDED)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import rivers as rs
 from rivers.exceptions import ConfigurationError
 from rivers.protocol import Compute, ImportRef, InnerStep, NodeKind, PickledRef, StepSpec
-from rivers_executor_k8s.pod.manifest import HOME, Owner, build_manifest, find_changes
+from rivers_executor_k8s.pod.manifest import HOME, Owner, build_manifest, build_shape, find_changes
 from rivers_executor_k8s.pod.names import DIGEST, STEP_CONTAINER, is_ours, pod_name
 from rivers_executor_k8s.pod.objects import Container, Metadata, Pod, PodSpec
 
@@ -21,7 +21,15 @@ SPEC = StepSpec(
 )
 
 
-def pod(spec: StepSpec = SPEC, *, nonce: int = 0, epoch: int = 0, owner: Owner | None = None, **settings: Any) -> Any:
+def pod(
+    spec: StepSpec = SPEC,
+    *,
+    nonce: int = 0,
+    epoch: int = 0,
+    owner: Owner | None = None,
+    is_warm: bool = False,
+    **settings: Any,
+) -> Any:
     executor = rs.Executor.kubernetes("unused", **settings)
     template = executor.pod_template
     assert not isinstance(template, str)
@@ -35,6 +43,7 @@ def pod(spec: StepSpec = SPEC, *, nonce: int = 0, epoch: int = 0, owner: Owner |
         template=template,  # type: ignore[arg-type]
         epoch=epoch,
         nonce=nonce,
+        is_warm=is_warm,
     )
 
 
@@ -506,6 +515,51 @@ class TestAnyTemplate:
         assert 64 == len(made["metadata"]["annotations"][DIGEST])
 
 
+class TestWarm:
+    def test_worker(self) -> None:
+        """The worker of a warm pod takes many attempts, ends itself when it is unused, and empties our two volumes."""
+        made = env(pod(is_warm=True, idle_ttl=5, max_steps_per_worker=7))
+
+        assert ("7", "65", "/tmp:/home/rivers") == tuple(
+            made[f"RIVERS_{name}"] for name in ("MAX_ATTEMPTS", "IDLE_TTL", "SCRATCH")
+        )
+        assert not {"RIVERS_MAX_ATTEMPTS", "RIVERS_IDLE_TTL", "RIVERS_SCRATCH"} & env(pod()).keys()
+
+    def test_no_deadline(self) -> None:
+        """The time limit of one step does not end the pod of others."""
+        assert "activeDeadlineSeconds" in pod(changed(timeout=5.0))["spec"]
+        assert "activeDeadlineSeconds" not in pod(changed(timeout=5.0), is_warm=True)["spec"]
+
+    @pytest.mark.parametrize(
+        ("mounts", "volumes", "expected"),
+        [
+            ([], [{"name": "rivers-home", "persistentVolumeClaim": {"claimName": "c"}, "emptyDir": None}], "/tmp"),
+            ([{"name": "data", "mountPath": "/tmp/data"}], [{"name": "data", "emptyDir": {}}], "/home/rivers"),
+            ([{"name": "data", "mountPath": "/tmpdata"}], [{"name": "data", "emptyDir": {}}], "/tmp:/home/rivers"),
+        ],
+    )
+    def test_what_a_template_mounts_stays(self, mounts: Any, volumes: Any, expected: str) -> None:
+        """No folder is emptied that the template has given another volume, or below which it mounts one."""
+        given = template({"volumeMounts": mounts}, volumes=volumes)
+
+        assert expected == env(pod(is_warm=True, pod_template=given))["RIVERS_SCRATCH"]
+
+    def test_shape(self) -> None:
+        """Pods are interchangeable whatever their attempts are, but for the resources of these."""
+        function = ImportRef(module="other", qualname="f")
+        others = [
+            changed(step="invoices", attempt_id="r1-invoices-3", attempt=3),
+            changed(function=function, timeout=5.0, config="{}", metadata={"a": "b"}, tags=("t",), group="g"),
+            changed(inner=(InnerStep(key="k", node=NodeKind.TASK, function=function),), is_async=True),
+        ]
+        shapes = {build_shape(pod(one, is_warm=True)) for one in (SPEC, *others)}
+
+        assert 1 == len(shapes)
+        assert build_shape(pod(changed(compute=Compute(memory="1Gi")), is_warm=True)) not in shapes
+        assert build_shape(pod(is_warm=True, env={"A": "1"})) not in shapes
+        assert build_shape(pod(is_warm=True, pod_template=template(hostname="x"))) not in shapes
+
+
 def test_every_parameter_is_used() -> None:
     """No parameter of the executor that says something of a pod is forgotten: each makes another manifest."""
     others = {
@@ -521,6 +575,7 @@ def test_every_parameter_is_used() -> None:
         "env": {"A": "1"},
     }
     elsewhere = {"worker_image", "namespace", "max_concurrent_steps", "context", "allow_pickle", "allow_insecure_pod"}
+    elsewhere |= {"inline_values", "worker_reuse", "idle_ttl", "max_steps_per_worker"}
     timed = changed(timeout=1.0)
 
     assert {field.name for field in dataclasses.fields(rs.Executor.kubernetes())} == elsewhere | others.keys()

@@ -13,6 +13,7 @@ from rivers_executor_k8s.pod.roles import (
     OPTIONAL,
     OUTSIDE,
     REQUIRED,
+    WARM,
     Permission,
     required_permissions,
     role_name,
@@ -66,6 +67,17 @@ def test_the_printed_role_is_the_published_one(outside: bool) -> None:
     assert ("rivers", role_name(outside)) == (printed["metadata"]["namespace"], printed["metadata"]["name"])
 
 
+@pytest.mark.parametrize("outside", [False, True])
+def test_warm_pods_need_one_right_more(outside: bool) -> None:
+    """It is asked for with `worker_reuse="run"` only, and published in a Role that is bound to nobody."""
+    more = rights(one("Role", "rivers-controller-warm"))
+
+    assert {("", "pods", "patch")} == more == of(*WARM)
+    assert not more & of(*required_permissions(outside))
+    assert more <= of(*required_permissions(outside, True))
+    assert more <= rights(yaml.safe_load(role_yaml("rivers", outside, True)))
+
+
 def test_the_rights_themselves() -> None:
     """They are these thirteen and no other: none on Secrets, none to exec or attach, none to change a pod."""
     leases = "coordination.k8s.io"
@@ -80,7 +92,7 @@ def test_the_rights_themselves() -> None:
 
 def test_every_right_has_a_reason() -> None:
     """The reason is there for the page on permissions, and no right is asked for twice."""
-    everything = (*REQUIRED, *OUTSIDE, *OPTIONAL)
+    everything = (*REQUIRED, *OUTSIDE, *WARM, *OPTIONAL)
 
     assert all(permission.why for permission in everything)
     assert len(everything) == len(of(*everything))

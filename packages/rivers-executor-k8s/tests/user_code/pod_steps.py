@@ -183,3 +183,26 @@ def hogs(context: rs.AssetExecutionContext) -> int:
     for i in range(0, size, 4096):
         held[i] = 1
     return context.attempt
+
+
+@rs.Asset.from_graph(metadata={"rivers/worker_reuse": "run"})
+def warm_graph() -> Any:
+    return summed(numbers().map(doubled).collect())
+
+
+@rs.Asset(metadata={"rivers/executor": "in_process"})
+def pause(one: int) -> int:
+    """Long enough for what happens to an idle pod."""
+    time.sleep(1.0)
+    return one
+
+
+@rs.Asset
+def after_pause(pause: int) -> int:
+    return pause + 1
+
+
+@rs.Asset
+def sleeps_after(one: int) -> str:
+    time.sleep(float(os.environ.get("RIVERS_TEST_SECONDS", "60")))
+    return "slept"

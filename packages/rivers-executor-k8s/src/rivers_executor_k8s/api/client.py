@@ -26,6 +26,7 @@ from rivers_executor_k8s.pod.objects import Status, StatusCause
 __all__ = ["TIMEOUT", "ApiClient", "ApiError", "ApiStream", "ApiUnreachableError", "load_api_client"]
 
 T = TypeVar("T")
+MERGE_PATCH = "application/merge-patch+json"
 # Seconds for a whole request: a slower API server is treated as absent
 TIMEOUT = 10.0
 # Bytes of a line in a stream; an object has at most 1.5 MB
@@ -102,7 +103,8 @@ class ApiClient:
         async def send(headers: dict[str, str]) -> bytes:
             headers["Accept"] = "application/json"
             if data is not None:
-                headers["Content-Type"] = "application/json"
+                # The only patches that rivers sends are JSON merge patches (RFC 7386).
+                headers["Content-Type"] = MERGE_PATCH if method == "PATCH" else "application/json"
             async with asyncio.timeout(within):
                 response = await self._transport.open(self._access.endpoint, method, target, headers, data)
                 return await response.read()

@@ -153,6 +153,15 @@ class Cluster:
             options["gracePeriodSeconds"] = grace
         await self._delete(f"{self._pods}/{name}", options, DELETE_PATIENCE)
 
+    async def patch_pod(self, name: str, uid: str, metadata: Mapping[str, Mapping[str, str]]) -> None:
+        """Set labels and annotations of the pod with this uid; do nothing if it is gone."""
+        try:
+            body = {"metadata": {"uid": uid, **metadata}}
+            await self._request("PATCH", f"{self._pods}/{name}", msgspec.Raw, body=body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
     async def list_pods(self, selector: str, *, patience: float = PATIENCE) -> tuple[tuple[Pod, ...], str]:
         """Return all pods with these labels, and the resource version from which a watch continues."""
         until = time.monotonic() + patience

@@ -64,12 +64,18 @@ MACHINE_WORDS = ("rivers-worker 1 ", "rivers-outcome 1 ")
 
 
 def classify_pod_end(
-    attempt_id: str, pod: Pod | None, *, gone: bool = False, cancelled: bool = False, started: bool = False
+    attempt_id: str,
+    pod: Pod | None,
+    *,
+    gone: bool = False,
+    cancelled: bool = False,
+    started: bool = False,
+    served: bool = False,
 ) -> StepResult:
     """Return the result of an attempt by the last known state of its pod.
 
     `gone` is True if somebody else has deleted the pod, `cancelled` if this side has stopped it, `started` if the body
-    is known to have begun.
+    is known to have begun, `served` if the worker has run another attempt before.
     """
     last = _last_termination(pod)
     outcome = outcome_in(last.message, attempt_id) if last is not None else None
@@ -79,11 +85,12 @@ def classify_pod_end(
     evidence = collect_evidence(pod, gone=gone, cancelled=cancelled)
     code = evidence.exit_code
     ran_out = evidence.timed_out or evidence.container_reason == "OOMKilled"
-    began = started or ran_out or code in _BODY_BEGAN
+    # The exit code of a worker that has served others is about its last attempt, which this one may not have become.
+    began = started or ran_out or (code in _BODY_BEGAN and not served)
     result = lost(attempt_id, evidence, started=began)
     if result.failure is None or result.ending is Ending.CANCELLED or result.failure.reason is FailureReason.TIMEOUT:
         return result
-    if not began and (code in _FREE or (pod is not None and _find_disruption(pod, gone) is not None)):
+    if not began and (served or code in _FREE or (pod is not None and _find_disruption(pod, gone) is not None)):
         return replace(result, ending=Ending.NOT_STARTED, failure=replace(result.failure, transient=True))
     if code in _HOPELESS or _describe_start_error(pod) is not None:
         return replace(result, ending=Ending.FAILED, failure=replace(result.failure, transient=False))

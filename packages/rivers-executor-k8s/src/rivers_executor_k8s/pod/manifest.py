@@ -6,6 +6,9 @@ The defaults meet the pod security standard `restricted` and more; a template th
 change them but not loosen them. The required fields make the pod a worker of rivers. Nothing in the manifest is secret:
 the controller's certificate is public, and Secrets that a template names are not read here.
 
+A warm pod serves attempts one after another. It has no deadline, since that of its first attempt would end a later one:
+its worker ends itself without a controller (`orphan_ttl`) or without an attempt, and the controller ends the attempts.
+
 `hostUsers: false` would isolate the pod further. It is left to templates, as nodes without user namespaces refuse it.
 """
 
@@ -21,11 +24,19 @@ import msgspec
 
 from rivers.protocol import ImportRef, StepSpec
 from rivers.spi import Executor
-from rivers_executor_k8s.pod.names import DIGEST, PORT, STEP_CONTAINER, build_annotations, build_labels, pod_name
+from rivers_executor_k8s.pod.names import (
+    DIGEST,
+    OF_ATTEMPT,
+    PORT,
+    STEP_CONTAINER,
+    build_annotations,
+    build_labels,
+    pod_name,
+)
 from rivers_executor_k8s.pod.objects import Container, Pod
 from rivers_executor_k8s.pod.template import merge_template
 
-__all__ = ["HOME", "Owner", "build_manifest", "find_changes"]
+__all__ = ["HOME", "Owner", "build_manifest", "build_shape", "find_changes"]
 
 # The user and group of the body. Any but root would do; the rivers-worker image has this one.
 USER = 10001
@@ -38,8 +49,15 @@ LEAST_DISK, MOST_DISK = "256Mi", "4Gi"
 UNREACHABLE = 60
 # Seconds for the worker's start and end beyond what is limited otherwise: the deadline ends what nobody else could
 SLACK = 60.0
+# Seconds for which an unused warm worker outlives `idle_ttl`, in case nobody deletes its pod
+IDLE_SLACK = 60.0
+# Volumes of ours that a step may write to and the next one must not see
+SCRATCH_VOLUMES = ("rivers-tmp", "rivers-home")
 _encode = msgspec.json.Encoder(order="sorted").encode
 _MOST_SECONDS = 2**31 - 1
+# Fields that differ between the pods of two attempts though these are interchangeable
+TEXTS = ("labels", "annotations")
+ENV_OF_ATTEMPT = frozenset({"RIVERS_ATTEMPT_ID", "RIVERS_WORKER", "RIVERS_MODULES"})
 _GPU, _DISK = "nvidia.com/gpu", "ephemeral-storage"
 
 
@@ -66,15 +84,16 @@ def build_manifest(
     template: Mapping[str, Any] | None,
     epoch: int,
     nonce: int = 0,
+    is_warm: bool = False,
 ) -> dict[str, Any]:
     """Return the manifest of an attempt's pod; equal arguments give equal manifests.
 
-    `certificate` is the controller's, as base64 of DER, `template` a checked one. An annotation holds the digest of the
-    whole manifest (see `names.is_ours`).
+    `certificate` is the controller's, as base64 of DER, `template` a checked one. A pod that `is_warm` serves other
+    attempts of the run afterwards. An annotation holds the digest of the whole manifest (see `names.is_ours`).
     """
     name = pod_name(spec.step, spec.attempt_id, nonce)
     given = {key: template[key] for key in template} if template is not None else {}
-    env = _env(spec, executor, name, certificate)
+    env = _env(spec, executor, name, certificate) + (_warm_env(executor) if is_warm else [])
     metadata = {
         "name": name,
         "namespace": namespace,
@@ -82,10 +101,30 @@ def build_manifest(
         "annotations": build_annotations(spec, epoch=epoch),
         **({"ownerReferences": [owner.reference()]} if owner is not None else {}),
     }
-    ours = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _required(spec, executor, image, env)}
+    required = _required(spec, executor, image, env)
+    if is_warm:
+        required.pop("activeDeadlineSeconds", None)
+    ours = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": required}
     pod = merge_template(merge_template({"spec": _build_defaults(given, env)}, given), ours)
+    if is_warm:
+        _name_scratch_folders(pod["spec"])
     pod["metadata"]["annotations"][DIGEST] = hashlib.sha256(_encode(pod)).hexdigest()
     return pod
+
+
+def build_shape(manifest: Mapping[str, Any]) -> str:
+    """Return the digest of what warm pods must have in common: the manifest without the fields of its attempt."""
+    metadata = manifest["metadata"]
+    texts = {part: {key: metadata[part][key] for key in metadata[part].keys() - OF_ATTEMPT} for part in TEXTS}
+    spec = {**manifest["spec"], "containers": list(map(_without_attempt, manifest["spec"]["containers"]))}
+    shape = {**manifest, "metadata": {**metadata, "name": "", **texts}, "spec": spec}
+    return hashlib.sha256(_encode(shape)).hexdigest()
+
+
+def _without_attempt(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    if container["name"] != STEP_CONTAINER:
+        return container
+    return {**container, "env": [one for one in container["env"] if one["name"] not in ENV_OF_ATTEMPT]}
 
 
 def find_changes(pod: Pod, manifest: Mapping[str, Any]) -> list[str]:
@@ -158,6 +197,25 @@ def _env(spec: StepSpec, executor: Executor.Kubernetes, name: str, certificate: 
     if modules:
         variables["RIVERS_MODULES"] = ",".join(modules)
     return _literal(variables)
+
+
+def _warm_env(executor: Executor.Kubernetes) -> list[dict[str, Any]]:
+    idle = f"{executor.idle_ttl + IDLE_SLACK:g}"
+    return _literal({"RIVERS_MAX_ATTEMPTS": str(executor.max_steps_per_worker), "RIVERS_IDLE_TTL": idle})
+
+
+def _name_scratch_folders(spec: dict[str, Any]) -> None:
+    """Have the worker empty our volumes after each attempt, unless the template has replaced one or mounts below it."""
+    worker = next(one for one in spec["containers"] if one["name"] == STEP_CONTAINER)
+    ours = {one["name"] for one in spec["volumes"] if one["name"] in SCRATCH_VOLUMES and "emptyDir" in one}
+    paths = [mount["mountPath"].rstrip("/") for mount in worker["volumeMounts"]]
+    folders = [
+        mount["mountPath"]
+        for mount in worker["volumeMounts"]
+        # What somebody has mounted below it may be meant to stay.
+        if mount["name"] in ours and not any(path.startswith(mount["mountPath"].rstrip("/") + "/") for path in paths)
+    ]
+    worker["env"] = [*worker["env"], *_literal({"RIVERS_SCRATCH": ":".join(folders)})] if folders else worker["env"]
 
 
 def _literal(variables: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -22,11 +22,13 @@ from rivers_executor_k8s.pod.objects import Pod
 __all__ = [
     "DIGEST",
     "MANAGED",
+    "OF_ATTEMPT",
     "PORT",
     "RUN_LABEL",
     "STEP_CONTAINER",
     "build_annotations",
     "build_labels",
+    "describe_attempt",
     "is_kept_after_failure",
     "is_ours",
     "label_value",
@@ -43,6 +45,9 @@ RUN_LABEL = "rivers.io/run"
 DIGEST = "rivers.io/digest"
 # Selects the pods of all runs
 MANAGED = "app.kubernetes.io/managed-by=rivers"
+
+# Labels and annotations that name the attempt; those of a warm pod follow the current one
+OF_ATTEMPT = frozenset({"rivers.io/step", "rivers.io/attempt", "rivers.io/attempt-id", DIGEST})
 
 _KEEP_LABEL = "rivers.io/keep-failed"
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -97,6 +102,12 @@ def build_annotations(spec: StepSpec, *, epoch: int = 0) -> dict[str, str]:
         "rivers.io/epoch": str(epoch),
         "kubectl.kubernetes.io/default-container": STEP_CONTAINER,
     }
+
+
+def describe_attempt(spec: StepSpec) -> dict[str, dict[str, str]]:
+    """Return the labels and annotations that name an attempt, as a patch of a pod's metadata."""
+    texts = {"labels": build_labels(spec), "annotations": build_annotations(spec)}
+    return {part: {key: value for key, value in given.items() if key in OF_ATTEMPT} for part, given in texts.items()}
 
 
 def run_selector(run_id: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["OPTIONAL", "OUTSIDE", "REQUIRED", "Permission", "required_permissions", "role_name", "role_yaml"]
+__all__ = ["OPTIONAL", "OUTSIDE", "REQUIRED", "WARM", "Permission", "required_permissions", "role_name", "role_yaml"]
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,18 @@ OUTSIDE = (
     Permission("create", "pods", "pods' addresses are not reachable from outside", subresource="portforward"),
 )
 
+# Needed in addition with `worker_reuse="run"`
+WARM = (Permission("patch", "pods", "the labels of a pod that serves many steps name the current one"),)
+
 # Useful, but a run works without
 OPTIONAL = (
     Permission("list", "events", "why a pod waits, where its status does not say: a volume's Secret is missing"),
 )
 
 
-def required_permissions(outside: bool) -> tuple[Permission, ...]:
-    """Return the permissions that a controller must have, inside the cluster or outside."""
-    return REQUIRED + OUTSIDE if outside else REQUIRED
+def required_permissions(outside: bool, are_warm: bool = False) -> tuple[Permission, ...]:
+    """Return the permissions that a controller must have, inside the cluster or outside, with warm pods or without."""
+    return REQUIRED + (OUTSIDE if outside else ()) + (WARM if are_warm else ())
 
 
 def role_name(outside: bool) -> str:
@@ -70,11 +73,11 @@ def role_name(outside: bool) -> str:
     return "rivers-controller-outside" if outside else "rivers-controller"
 
 
-def role_yaml(namespace: str, outside: bool) -> str:
+def role_yaml(namespace: str, outside: bool, are_warm: bool = False) -> str:
     """Return the Role as YAML for `kubectl apply -f -`, with the command that binds it."""
     name = role_name(outside)
     rules = "\n".join(
-        _rule(permissions) for permissions in _group_by_target((*required_permissions(outside), *OPTIONAL))
+        _rule(permissions) for permissions in _group_by_target((*required_permissions(outside, are_warm), *OPTIONAL))
     )
     whom = "--user=USER" if outside else f"--serviceaccount={namespace}:rivers-controller"
     return f"""\

@@ -66,6 +66,7 @@ class PodAttempt:
         if launch is not None:
             launch.hand_over(self._report)
         self._launch = launch or WorkerLaunch(spec, session, self._report)
+        self._has_served = False
         self._boot: float | None = None
         self._has_started = False
         self._is_cancelled = False
@@ -83,6 +84,11 @@ class PodAttempt:
         """The known state of its pod."""
         return self._launch.view
 
+    @property
+    def _began(self) -> float:
+        """The time at which it began to wait for its worker, by the monotonic clock."""
+        return self._launch.began
+
     # ── from outside ──
 
     async def run(self) -> StepResult:
@@ -95,17 +101,22 @@ class PodAttempt:
             if not self._is_cancelled:
                 raise
             result = lost(self.spec.attempt_id, self._evidence(cancelled=True), started=self._has_started)
-        except PodRefusedError as error:
-            result = self._not_started_result(str(error), error.reason, error.transient)
-        except StartError as error:
-            result = self._not_started_result(str(error), error.reason, error.transient)
-        except SpecDecodeError as error:  # the spec is too large, or holds an object of this process
-            result = self._not_started_result(str(error), None, transient=False)
+        except (PodRefusedError, StartError, SpecDecodeError) as error:
+            result = await self.explain(error)
         finally:
             if self._stopping is not None:
                 self._stopping.cancel()
-            await self._session.release_pod(self.name, self.view, result)
+            await self._release(result)
         return self._with_timings(result)
+
+    async def explain(self, error: Exception | None) -> StepResult:
+        """Return the result of an attempt whose worker has not started; without an error its pod has ended."""
+        if isinstance(error, PodRefusedError | StartError):
+            return self._not_started_result(str(error), error.reason, error.transient)
+        if isinstance(error, SpecDecodeError):  # the spec is too large, or holds an object of this process
+            return self._not_started_result(str(error), None, transient=False)
+        result = await self._result_of_lost_worker(error) if error is not None else None
+        return result or await self._result_from_pod()
 
     def cancel(self, grace: float) -> None:
         """End the attempt: at once before its worker has the spec, else by the worker, which kills after `grace` s."""
@@ -131,6 +142,9 @@ class PodAttempt:
 
     async def _run_to_end(self) -> StepResult:
         await self._launch.start()
+        return await self._run_on_worker()
+
+    async def _run_on_worker(self) -> StepResult:
         result = None if self.view.is_over else await self._call_worker()
         if result is None or (result.ending is Ending.CANCELLED and not self._is_cancelled):
             return await self._result_from_pod()  # a third party has deleted its pod
@@ -165,7 +179,7 @@ class PodAttempt:
     async def _execute(self) -> StepResult:
         try:
             client = await self._launch.connect()
-            self._boot = time.monotonic() - self._launch.began
+            self._boot = time.monotonic() - self._began
             self._client = client
             result = await client.execute(self.spec, self._emit, pickle_key=self._session.settings.pickle_key)
             with contextlib.suppress(WorkerError, TimeoutError):
@@ -198,7 +212,12 @@ class PodAttempt:
             gone=self.view.gone,
             cancelled=self._is_cancelled,
             started=self._has_started,
+            served=self._has_served,
         )
+
+    async def _release(self, result: StepResult | None) -> None:
+        """Request the deletion of the pod."""
+        await self._session.release_pod(self.name, self.view, result)
 
     # ── events and results ──
 
@@ -232,8 +251,8 @@ class PodAttempt:
         )
 
     def _with_timings(self, result: StepResult) -> StepResult:
-        boot = time.monotonic() - self._launch.began if self._boot is None else self._boot
-        began, view = self._launch.began, self.view
+        began, view = self._began, self.view
+        boot = time.monotonic() - began if self._boot is None else self._boot
         # Until both are known, the pod waited for its node or its image when it was given up.
         scheduled = boot if view.scheduled_at is None else min(boot, max(0.0, view.scheduled_at - began))
         running = boot if view.running_at is None else min(boot, max(scheduled, view.running_at - began))

@@ -10,14 +10,18 @@ import traceback
 from rivers.protocol import Evidence, StepResult, StepSpec, describe_exception, lost
 from rivers.spi import Run, Sink, warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
+from rivers_executor_k8s.pod.reuse import is_warm
 from rivers_executor_k8s.pod.roles import OPTIONAL
 from rivers_executor_k8s.run.attempt import PodAttempt
 from rivers_executor_k8s.run.context import ClusterContext
+from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.lease import RunLease
 from rivers_executor_k8s.run.orphans import delete_orphans
 from rivers_executor_k8s.run.preflight import FirstWorker, is_allowed
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.waiting import ANSWER, wait_for
+from rivers_executor_k8s.run.warm_attempt import WarmAttempt
+from rivers_executor_k8s.run.warm_workers import WarmWorkers
 
 __all__ = ["ClusterRun"]
 
@@ -38,6 +42,8 @@ class ClusterRun:
         self._attempts: dict[str, PodAttempt] = {}
         self._lease: RunLease | None = None
         self._session: Session | None = prepared.session if prepared is not None else None
+        self._workers: WarmWorkers | None = None
+        self._running: set[asyncio.Task[None]] = set()
         self._cleaning: asyncio.Task[None] | None = None
         self._hurry = False
 
@@ -70,8 +76,23 @@ class ClusterRun:
         launch = None
         if self._prepared is not None and self._prepared.attempt_id == spec.attempt_id:
             launch, self._prepared = self._prepared.launch, None
-        attempt = self._attempts[spec.attempt_id] = PodAttempt(spec, self._session, launch)
-        self._session.spawn(self._run_attempt(attempt))
+        attempt = self._attempts[spec.attempt_id] = self._new_attempt(spec, self._session, launch)
+        self._count_cold_attempts()
+        running = self._session.spawn(self._run_attempt(attempt))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+
+    def _new_attempt(self, spec: StepSpec, session: Session, launch: WorkerLaunch | None) -> PodAttempt:
+        if not is_warm(spec, session.executor):
+            return PodAttempt(spec, session, launch)
+        if self._workers is None:
+            self._workers = WarmWorkers(session)
+        return WarmAttempt(spec, session, self._workers, launch)
+
+    def _count_cold_attempts(self) -> None:
+        """Let idle workers make room for pods that serve one attempt: together they are at most as many as asked."""
+        if self._workers is not None:
+            self._workers.count_others(sum(not isinstance(one, WarmAttempt) for one in self._attempts.values()))
 
     def cancel(self, attempt_id: str, grace: float) -> None:
         """Cancel an attempt; one that is over is left alone."""
@@ -87,6 +108,10 @@ class ClusterRun:
         for attempt in list(self._attempts.values()):
             attempt.cancel(0.0)
         problems: list[str] = []
+        if self._running:
+            await asyncio.wait(self._running, timeout=max(0.0, until - LAST - time.monotonic()))
+        if self._workers is not None:
+            await self._workers.close(until - LAST - time.monotonic())
         if self._session is not None:
             try:
                 problems = await self._session.close(until - LAST)
@@ -116,6 +141,7 @@ class ClusterRun:
         except Exception as error:  # noqa: BLE001 - a bug of ours ends only the attempt that meets it
             result = _bug(attempt, error)
         self._attempts.pop(attempt.spec.attempt_id, None)
+        self._count_cold_attempts()
         self._emit(result)
 
     async def _clean_up(self, now: dt.datetime) -> None:

@@ -24,7 +24,7 @@ from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.startup import StartError, Startup
 from rivers_executor_k8s.run.waiting import wait_for
-from rivers_worker.client import Announcement, Deadlines, WorkerClient, announcement_in
+from rivers_worker.client import Announcement, Deadlines, Hello, WorkerClient, announcement_in
 
 __all__ = ["WorkerLaunch"]
 
@@ -43,6 +43,7 @@ class WorkerLaunch:
 
     `report` takes the text of each wait. With `patient` false, a pod that waits for something that may pass is given up
     at once. `began` is the time of its create request on the monotonic clock: the queue for a place is not counted.
+    `hello` is the answer of its worker.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class WorkerLaunch:
         self.view = PodView()
         self.name = pod_name(spec.step, spec.attempt_id)
         self.began = time.monotonic()
+        self.hello: Hello | None = None
         self._spec = spec
         self._session = session
         self._report = report
@@ -98,7 +100,7 @@ class WorkerLaunch:
         client = self._session.client(target, announcement, self._spec.attempt_id)
         self._connection.push_async_callback(client.close)
         self._state = f"NoAnswer: its worker has announced itself and does not answer at {target}"
-        await self._wait_for(client.connect(min(Deadlines().connect, self._time_left())), slack=SLACK)
+        self.hello = await self._wait_for(client.connect(min(Deadlines().connect, self._time_left())), slack=SLACK)
         self._client = client
         return client
 

@@ -25,6 +25,7 @@ from rivers.spi import Sink, warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import Cluster, PodRefusedError
 from rivers_executor_k8s.pod.classify import classify_pod_end
+from rivers_executor_k8s.pod.reuse import is_warm
 from rivers_executor_k8s.pod.roles import Permission, required_permissions, role_yaml
 from rivers_executor_k8s.run.context import ClusterContext
 from rivers_executor_k8s.run.launch import WorkerLaunch
@@ -85,7 +86,8 @@ async def _preflight(
         text = f"the cluster at {context.cluster.server} has not answered yet"
         return await wait_for(question, lambda: text, report, calm=ANSWER)
 
-    if problems := await answer(missing_permissions(context.cluster)):
+    are_warm = any(is_warm(spec, context.executor) for spec in specs)
+    if problems := await answer(missing_permissions(context.cluster, are_warm)):
         return problems, None
     settings = await answer(context.settings_for(specs[0].run_id))
     session = Session(context.cluster, settings, lambda event: None)
@@ -120,14 +122,17 @@ async def _finish(closing: Coroutine[Any, Any, object]) -> None:
         raise
 
 
-async def missing_permissions(cluster: Cluster) -> list[Problem]:
-    """Return one problem with all rights that a run needs and this user lacks, and the Role to apply."""
-    needed = required_permissions(cluster.outside)
+async def missing_permissions(cluster: Cluster, are_warm: bool = False) -> list[Problem]:
+    """Return one problem with all rights that a run needs and this user lacks, and the Role to apply.
+
+    `are_warm` is True if pods serve several steps.
+    """
+    needed = required_permissions(cluster.outside, are_warm)
     answers = await asyncio.gather(*(is_allowed(cluster, permission) for permission in needed))
     missing = [str(permission) for permission, allowed in zip(needed, answers, strict=True) if not allowed]
     if not missing:
         return []
-    role = role_yaml(cluster.namespace, outside=cluster.outside)
+    role = role_yaml(cluster.namespace, cluster.outside, are_warm)
     text = (
         f"in namespace {cluster.namespace!r} this user may not {'; '.join(missing)}; the Role that is needed:\n{role}"
     )

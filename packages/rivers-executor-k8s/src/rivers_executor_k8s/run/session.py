@@ -15,6 +15,7 @@ from rivers_executor_k8s.api.watch import PodWatch
 from rivers_executor_k8s.pod.manifest import Owner, build_manifest, find_changes
 from rivers_executor_k8s.pod.names import run_selector
 from rivers_executor_k8s.pod.objects import Pod
+from rivers_executor_k8s.pod.reuse import is_warm
 from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.run.dial import Dialer, Route
 from rivers_worker.client import Announcement, Deadlines, Identity, WorkerClient
@@ -112,6 +113,7 @@ class Session:
             template=settings.template,
             epoch=settings.epoch,
             nonce=nonce,
+            is_warm=is_warm(spec, settings.executor),
         )
 
     async def create(self, spec: StepSpec, nonce: int, report: Callable[[str], None], deadline: float) -> Pod:
