@@ -296,6 +296,15 @@ def test_waits_for_a_worker_that_cleans_up() -> None:
     assert [Stop(2, "its last attempt was not clean"), Start(7, 6)] == pool.apply(Returned(2, False, 9, NONE))
 
 
+def test_number_of_starts() -> None:
+    """Only so many start at once; a worker that is ready serves one after the other, and what waits needs no start."""
+    pool = Script(max_starting=2)
+    assert [[Start(2, 1)], [Start(4, 3)], [], []] == [pool.ask() for _ in range(4)]
+    assert [Give(2, 1), Start(7, 5)] == pool.apply(Ready(2, 9))
+    pool.apply(Returned(2, True, 9, NONE))
+    assert [Give(4, 5)] == pool.apply(Ready(4, 9))
+
+
 def test_lower_limit() -> None:
     """Idle workers beyond a lower limit are stopped, those that are idle for the longest first."""
     pool = Script(limit=3)

@@ -20,7 +20,7 @@ from rivers_executor_k8s.pod.manifest import build_shape
 from rivers_executor_k8s.pod.names import describe_attempt
 from rivers_executor_k8s.pod.reuse import imported_modules
 from rivers_executor_k8s.run.launch import WorkerLaunch
-from rivers_executor_k8s.run.session import Session
+from rivers_executor_k8s.run.session import MAX_PENDING, Session
 from rivers_worker.client import WorkerClient, WorkerError
 from rivers_worker.pool import StartedWorker, WarmPool, WorkerLease, WorkerRequest
 
@@ -127,6 +127,7 @@ class WarmWorkers:
             self._start,
             self._stop,
             limit=self._limit,
+            max_starting=MAX_PENDING,
             idle_ttl=executor.idle_ttl,
             max_attempts=executor.max_steps_per_worker,
         )

@@ -218,9 +218,10 @@ class _Draft:
     def start_missing(self) -> None:
         """Start workers for requests that have none coming, the longest-waiting first, as far as there are places."""
         places = self._free_places()
+        starts = self._limits.max_starting - sum(len(self._peek(name).starting) for name in self._names())
         # Workers that stop leave their places to those that come first.
         leaving = len(self.stopping)
-        for name, number in self._without_start():
+        for name, number in self._without_start()[: max(0, starts)]:
             if places > 0:
                 places -= 1
                 self._start(name, number)

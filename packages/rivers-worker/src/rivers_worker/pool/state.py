@@ -29,12 +29,14 @@ class WorkerRequest:
 class PoolLimits:
     """Limits of a pool.
 
-    At most `limit` workers exist at once (None: any number), those that start or stop included. An idle worker is
-    stopped after `idle_ttl` seconds, and any after `max_attempts`. A request that has waited for `patience` seconds
-    gets the place of the next worker that becomes free, though that has another shape and is wanted.
+    At most `limit` workers exist at once (None: any number), those that start or stop included, and at most
+    `max_starting` start at once: what is ready meanwhile serves those who wait, and they need no start then. An idle
+    worker is stopped after `idle_ttl` seconds, and any after `max_attempts`. A request that has waited for `patience`
+    seconds gets the place of the next worker that becomes free, though that has another shape and is wanted.
     """
 
     limit: int | None = None
+    max_starting: int = 100
     idle_ttl: float = 30.0
     max_attempts: int = 100
     patience: float = 30.0

@@ -104,14 +104,22 @@ class WarmPool(Generic[W]):
         stop: Callable[[W, str], Awaitable[None]],
         *,
         limit: int | None = None,
+        max_starting: int = 100,
         idle_ttl: float = 30.0,
         max_attempts: int = 100,
         patience: float = 30.0,
     ) -> None:
         self._start = start
         self._stop = stop
-        limits = PoolLimits(limit=limit, idle_ttl=idle_ttl, max_attempts=max_attempts, patience=patience)
-        self._state = PoolState(limits=limits)
+        self._state = PoolState(
+            limits=PoolLimits(
+                limit=limit,
+                max_starting=max_starting,
+                idle_ttl=idle_ttl,
+                max_attempts=max_attempts,
+                patience=patience,
+            )
+        )
         self._requests: dict[int, WorkerRequest] = {}
         self._answers: dict[int, asyncio.Future[int]] = {}
         self._starts: dict[int, asyncio.Task[None]] = {}
