@@ -27,7 +27,7 @@ import journal
 from killer import kill_child
 from leftovers import Holdings, find_leftovers
 from surroundings import grounds
-from warm_workers import LocalAttempt, LocalWorkers, spec_of
+from warm_workers import LocalAttempt, LocalWorkers, kill, spec_of
 
 from rivers_process.processes import child_processes, find_marked_processes, kill_processes
 from rivers_worker.errors import WorkerError
@@ -100,7 +100,7 @@ class WarmKiller:
             return False
         server = self._draw.choice(sorted(self._workers.running))
         if is_of_server:
-            self._workers.running[server].process.kill()
+            kill(self._workers.running[server].process)
             self.kills.append(Kill(server, time.monotonic(), is_of_server=True))
             return True
         if self._draw.random() < ANY:
@@ -113,11 +113,11 @@ class WarmKiller:
         return any(self._kill_child(pid, server, attempt_id) for server in self._workers.running)
 
     def _kill_child(self, pid: int, server: int, attempt_id: str = "") -> bool:
-        # Before the kill: its effect may be seen at once.
-        kill = Kill(server, time.monotonic(), attempt_id)
+        # Read before the kill: its effect may be seen at once.
+        now = time.monotonic()
         if not kill_child(pid, server):
             return False
-        self.kills.append(kill)
+        self.kills.append(Kill(server, now, attempt_id))
         return True
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ from rivers_process.processes import find_marked_processes, kill_processes
 from rivers_worker.client import Acknowledged, Identity, WorkerClient, announcement_in
 from rivers_worker.pool import StartedWorker, WarmPool, WorkerRequest
 
-__all__ = ["LocalAttempt", "LocalWorker", "LocalWorkers", "spec_of"]
+__all__ = ["LocalAttempt", "LocalWorker", "LocalWorkers", "kill", "spec_of"]
 
 T = TypeVar("T")
 
@@ -67,8 +68,7 @@ class LocalWorker:
 
     async def stop(self) -> None:
         """End it, and remove its folder."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
+        kill(self.process, signal.SIGTERM)
         try:
             await asyncio.wait_for(self.process.wait(), GRACE)
         except TimeoutError:
@@ -165,10 +165,12 @@ class LocalWorkers:
         self.pool.discard(worker)
 
 
-def kill(process: asyncio.subprocess.Process) -> None:
-    """Kill a process, unless it has ended."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+def kill(process: asyncio.subprocess.Process, number: int = signal.SIGKILL) -> None:
+    """Send a signal to a process, unless it has ended."""
+    # Not by its method, which may reap it, so that the thread of asyncio that waits for it finds none.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def open_errors() -> BinaryIO:

@@ -13,7 +13,7 @@ from typing import Any
 from isolated import prefix
 from served_worker import Served, told
 
-from rivers.protocol import LogSettings, StepEvent
+from rivers.protocol import LogSettings, StepEvent, StepResult
 from rivers_worker.v1 import worker_pb2 as pb
 
 PORT = 45991
@@ -53,7 +53,7 @@ class WarmWorker(Served):
     def look(self) -> tuple[Any, pb.AckReply]:
         """Run an attempt that looks around; return what it has seen."""
         result, reply = self.attempt("look")
-        assert not isinstance(result, pb.Lost) and len(self.notes) > 0, (result, self.errors)
+        assert isinstance(result, StepResult) and result.failure is None, (result, self.errors)
         return json.loads(self.notes[-1]), reply
 
     def close(self) -> None:
