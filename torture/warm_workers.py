@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,14 +15,14 @@ import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
-import journal
 import warm_body
 
 from rivers.protocol import ImportRef, LiteralInput, StepResult, StepSpec
 from rivers_process.processes import find_marked_processes, kill_processes
 from rivers_worker.client import Acknowledged, Identity, WorkerClient, announcement_in
+from rivers_worker.errors import WorkerError
 from rivers_worker.pool import StartedWorker, WarmPool, WorkerRequest
 
 __all__ = ["LocalAttempt", "LocalWorker", "LocalWorkers", "kill", "spec_of"]
@@ -32,6 +33,8 @@ RUN = "warm"
 CODE = Path(__file__).parent
 ATTEMPTS = 50
 """Attempts that a worker takes."""
+LOOK = 0.005
+"""Seconds between two looks for a worker's announcement."""
 GRACE = 10.0
 """Seconds for a worker to end by itself."""
 
@@ -52,12 +55,12 @@ class LocalAttempt:
 
 
 class LocalWorker:
-    """One worker's process, its scratch folder, and the client that calls it."""
+    """One worker's process, the client that calls it, and its folder, for its output and its scratch folder."""
 
-    def __init__(self, process: asyncio.subprocess.Process, client: WorkerClient, scratch: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, client: WorkerClient, home: Path) -> None:
         self.process = process
         self.client = client
-        self.scratch = scratch
+        self.home = home
 
     async def run(self, spec: StepSpec) -> tuple[LocalAttempt, Acknowledged]:
         """Run an attempt to the end of the clean-up behind it, or until the worker is gone."""
@@ -75,7 +78,7 @@ class LocalWorker:
             kill(self.process)
             await self.process.wait()
         await self.client.close()
-        shutil.rmtree(self.scratch)
+        shutil.rmtree(self.home)
 
     async def _until_gone(self, call: Coroutine[Any, Any, T]) -> T | None:
         """Return what a call returns, or None if the process ends before that."""
@@ -109,49 +112,51 @@ class LocalWorkers:
         return late
 
     async def _start(self, request: WorkerRequest) -> StartedWorker[LocalWorker]:
-        worker_id, scratch = uuid.uuid4().hex, Path(tempfile.mkdtemp())
+        worker_id, home = uuid.uuid4().hex, Path(tempfile.mkdtemp())
         async with contextlib.AsyncExitStack() as undo:
-            undo.callback(shutil.rmtree, scratch)
-            with open_errors() as errors:
-                process = await self._start_process(worker_id, scratch, request, errors)
+            undo.callback(shutil.rmtree, home)
+            process = await self._start_process(worker_id, home, request)
             undo.push_async_callback(process.wait)
             undo.callback(kill, process)
-            assert process.stdout is not None
-            announcement = announcement_in(await process.stdout.readline())
-            assert announcement is not None
+            while (announcement := announcement_in((home / "output").read_bytes())) is None:
+                if process.returncode is not None:
+                    raise WorkerError(f"a worker has ended at its start with exit code {process.returncode}")
+                await asyncio.sleep(LOOK)
             client = WorkerClient(
                 f"127.0.0.1:{announcement.port}", announcement, self._identity, run_id=RUN, attempt_id=worker_id
             )
             undo.push_async_callback(client.close)
             hello = await client.connect()
             undo.pop_all()
-        worker = self.running[process.pid] = LocalWorker(process, client, scratch)
+        worker = self.running[process.pid] = LocalWorker(process, client, home)
         self.started += 1
         watch = asyncio.create_task(self._watch(worker))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
         return StartedWorker(worker, hello.attempts_left)
 
-    async def _start_process(
-        self, worker_id: str, scratch: Path, request: WorkerRequest, errors: BinaryIO
-    ) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "rivers_worker", "serve", "--max-attempts", str(ATTEMPTS)),
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]),
-                "RIVERS_RUN_ID": RUN,
-                "RIVERS_ATTEMPT_ID": worker_id,
-                "RIVERS_CONTROLLER_CERTIFICATE": self._identity.text,
-                "RIVERS_SCRATCH": str(scratch),
-                "RIVERS_MODULES": ",".join(request.modules),
-                "RIVERS_TERMINATION_LOG": "",
-                warm_body.SCRATCH: str(scratch),
-            },
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-        )
+    async def _start_process(self, worker_id: str, home: Path, request: WorkerRequest) -> asyncio.subprocess.Process:
+        scratch = home / "scratch"
+        scratch.mkdir()
+        # A file: asyncio waits for the end of a process and of its pipes, which daemons of an attempt hold open.
+        with (home / "output").open("wb") as output:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "rivers_worker", "serve", "--max-attempts", str(ATTEMPTS)),
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+                    "RIVERS_RUN_ID": RUN,
+                    "RIVERS_ATTEMPT_ID": worker_id,
+                    "RIVERS_CONTROLLER_CERTIFICATE": self._identity.text,
+                    "RIVERS_SCRATCH": str(scratch),
+                    "RIVERS_MODULES": ",".join(request.modules),
+                    "RIVERS_TERMINATION_LOG": "",
+                    warm_body.SCRATCH: str(scratch),
+                },
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
 
     async def _stop(self, worker: LocalWorker, reason: str) -> None:
         await worker.stop()
@@ -160,7 +165,7 @@ class LocalWorkers:
         """Take notice of a worker that ends, so that no step is given to it."""
         await worker.process.wait()
         # With its server an attempt dies, and what that has started does not: outside of a container nobody adopts it.
-        kill_processes(find_marked_processes(f"{warm_body.SCRATCH}={worker.scratch}\0"))
+        kill_processes(find_marked_processes(f"{warm_body.SCRATCH}={worker.home}/scratch\0"))
         del self.running[worker.process.pid]
         self.pool.discard(worker)
 
@@ -171,11 +176,6 @@ def kill(process: asyncio.subprocess.Process, number: int = signal.SIGKILL) -> N
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
-
-
-def open_errors() -> BinaryIO:
-    """Open the file for what workers write to stderr, which is removed with the folder."""
-    return Path(os.environ[journal.FOLDER], "errors").open("ab")
 
 
 def spec_of(step: str, attempt: int) -> StepSpec:
