@@ -85,6 +85,14 @@ class TestExitCodes:
         assert f"{name} is not set" in worker.errors
         assert "" == worker.output
 
+    def test_a_scratch_folder_that_is_missing(self, serve: Serve, tmp_path: Path) -> None:
+        """A session whose scratch folder cannot be read announces nothing and ends with 12."""
+        worker = serve(announces=False, RIVERS_MAX_ATTEMPTS="2", RIVERS_SCRATCH=str(tmp_path / "missing"))
+
+        assert 12 == worker.ended()
+        assert "invalid RIVERS_SCRATCH" in worker.errors
+        assert "" == worker.output
+
     def test_a_certificate_that_is_none(self, serve: Serve) -> None:
         """A controller's certificate that cannot be read ends it with 12, and leaves no body behind."""
         worker = serve(announces=False, RIVERS_CONTROLLER_CERTIFICATE="bm9uZQ==")

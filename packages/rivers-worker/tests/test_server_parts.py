@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import sys
@@ -74,11 +75,36 @@ class TestSettings:
         assert (("a", "b", "c"), ("x.y",)) == (settings.modules, settings.allowed)
 
     @pytest.mark.parametrize("value", ["abc", "0", "-1", "nan", "inf", "1e300"])
-    @pytest.mark.parametrize("name", ["RIVERS_ORPHAN_TTL", "RIVERS_GRACE", "RIVERS_HEARTBEAT"])
+    @pytest.mark.parametrize(
+        "name", ["RIVERS_ORPHAN_TTL", "RIVERS_GRACE", "RIVERS_HEARTBEAT", "RIVERS_MAX_AGE", "RIVERS_IDLE_TTL"]
+    )
     def test_seconds_that_are_none(self, name: str, value: str) -> None:
         """A number of seconds that is none names its variable, the value and what is allowed."""
         with pytest.raises(CredentialsError, match=f"invalid {name}='{value}': expected seconds above 0"):
             ServeSettings.from_environment({**NEEDED, name: value})
+
+    def test_a_session(self) -> None:
+        """A session's settings come from the environment; without them there is none."""
+        env = {**NEEDED, "RIVERS_MAX_ATTEMPTS": "100", "RIVERS_MAX_AGE": "600", "RIVERS_IDLE_TTL": "0.5"}
+        alone, session = ServeSettings.from_environment(NEEDED), ServeSettings.from_environment(env)
+
+        assert (None, math.inf, math.inf, ()) == (alone.max_attempts, alone.max_age, alone.idle_ttl, alone.scratch)
+        assert (100, 600.0, 0.5) == (session.max_attempts, session.max_age, session.idle_ttl)
+
+    @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "100001", "²"])
+    def test_numbers_that_are_none(self, value: str) -> None:
+        """A number of attempts that is none names its variable, the value and what is expected."""
+        with pytest.raises(CredentialsError, match=f"invalid RIVERS_MAX_ATTEMPTS='{value}': expected a whole number"):
+            ServeSettings.from_environment({**NEEDED, "RIVERS_MAX_ATTEMPTS": value})
+
+    def test_folders(self) -> None:
+        """Folders to empty are absolute paths below the root."""
+        env = {**NEEDED, "RIVERS_SCRATCH": "/scratch:/var/./cache/"}
+
+        assert (Path("/scratch"), Path("/var/cache")) == ServeSettings.from_environment(env).scratch
+        for value in ("scratch", "/", "/a/..", "/a:b"):
+            with pytest.raises(CredentialsError, match=r"invalid RIVERS_SCRATCH=.*: expected absolute paths"):
+                ServeSettings.from_environment({**NEEDED, "RIVERS_SCRATCH": value})
 
     def test_all_are_kept_from_the_body(self) -> None:
         """Every variable that a worker reads is one that its body does not see."""

@@ -62,12 +62,15 @@ class ForkServer:
         except OSError as error:
             for fd in ours:
                 os.close(fd)
-            raise BodyStartError(f"the fork server takes no request: {error}") from error
+            raise BodyStartError(self._explain(error)) from error
         finally:
             for fd in theirs:
                 os.close(fd)
             self._within = START_WITHIN
         return BodyProcess(ForkedProcess(self._control), *ours)
+
+    def _explain(self, error: OSError) -> str:
+        return f"the fork server takes no request: {error}" if self.pids else "the fork server has ended"
 
     def end(self) -> None:
         """Kill it; a fork that is under way fails. Its descriptors stay open: the threads of bodies still use them."""
