@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import resource
 import statistics
@@ -39,6 +40,7 @@ import bench_steps
 
 ALONE, TOGETHER, MEMORY = "500m", "190m", "160Mi"  # CPUs of a pod by itself (the default) and of ten on two CPUs
 MANY, AT_ONCE, TURNS, ROUNDS, CHAIN = 100, 10, 2, 8, 15
+WARM_CHAIN, NAPS = 80, 200
 LABEL = "rivers-bench"
 
 
@@ -115,13 +117,14 @@ class BarePods:
 class Watched:
     """A repository of no-ops in pods, with the times of its first create and of its ends."""
 
-    def __init__(self, image: str, assets: list[rs.Asset], at_once: int | None = None) -> None:
+    def __init__(self, image: str, assets: list[rs.Asset], at_once: int | None = None, **options: Any) -> None:
         executor = rs.Executor.kubernetes(
             image,
             worker_cpu=ALONE if at_once is None else TOGETHER,
             worker_memory=MEMORY,
             max_concurrent_steps=at_once,
             image_pull_policy="IfNotPresent",
+            **options,
         )
         self.repository = rs.CodeRepository(assets, default_executor=executor, default_io_handler=bench_steps.Nowhere())
         self.created: dict[str, float] = {}
@@ -153,7 +156,7 @@ class Watched:
     @property
     def seconds(self) -> float:
         """Seconds from the first create to the last end."""
-        return max(self.ended.values()) - min(self.created[step] for step in self.ended)
+        return max(self.ended.values()) - min(self.created.values())
 
 
 def one(table: Table, bare: BarePods, image: str) -> None:
@@ -196,6 +199,66 @@ def chain(table: Table, image: str) -> None:
     gaps = sorted(watched.created[f"n{i}"] - watched.ended[f"n{i - 1}"] for i in range(1, CHAIN))
     p95 = gaps[int(0.95 * len(gaps))]
     table.line("a step's end to its successor's create, p95", f"{p95 * 1e3:.1f} ms", None, "<= 20 ms", p95 <= 0.020)
+
+
+def whole_run(table: Table, bare: BarePods, image: str) -> None:
+    """Measure a run of one step in a new repository: preflight and all."""
+    ours, theirs = [], []
+    bare.cpu = ALONE
+    for _ in range(ROUNDS):
+        theirs.append(bare.run(1, 1))
+        watched = Watched(image, bench_steps.no_ops(1))
+        began = time.perf_counter()
+        watched.run()
+        ours.append(watched.ended["n0"] - began)
+        watched.repository.shutdown()
+    a, b = statistics.median(ours), statistics.median(theirs)
+    table.line("a run of one step, materialize() to result", f"{a:.2f} s", a / b, "<= 0.7 x bare", a / b <= 0.7)
+
+
+def warm(table: Table, bare: BarePods, image: str) -> None:
+    """Measure steps in pods that serve many of them."""
+    watched = Watched(image, bench_steps.no_ops(WARM_CHAIN, chained=True), worker_reuse="run")
+    with watched.repository:
+        watched.run()
+    ends = [watched.ended[f"n{i}"] for i in range(1, WARM_CHAIN)]
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(ends))
+    p50, p95 = (gaps[int(part * len(gaps))] * 1e3 for part in (0.5, 0.95))
+    table.line("one step after the other on a warm worker, p50", f"{p50:.0f} ms", None, "<= 60 ms", p50 <= 60)
+    table.line("  p95", f"{p95:.0f} ms", None, "<= 120 ms", p95 <= 120)
+
+    bare.cpu = TOGETHER
+    theirs = bare.run(MANY, AT_ONCE)
+    watched = Watched(image, bench_steps.no_ops(MANY), AT_ONCE, worker_reuse="run")
+    with watched.repository:
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        watched.run()
+        after = resource.getrusage(resource.RUSAGE_SELF)
+    ours = watched.seconds
+    cpu = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / MANY
+    table.line(
+        f"{MANY} no-op steps, {AT_ONCE} warm pods",
+        f"{ours:.1f} s",
+        ours / theirs,
+        "<= 0.2 x bare",
+        ours / theirs <= 0.2,
+    )
+    table.line("  controller CPU per step", f"{cpu * 1e3:.1f} ms", None, "<= 1.5 ms", cpu <= 0.0015)
+
+
+def naps(table: Table, image: str) -> None:
+    """Measure steps of a second each: what is lost between them, and to the start of the pods."""
+    watched = Watched(image, bench_steps.naps(NAPS), AT_ONCE, worker_reuse="run")
+    with watched.repository:
+        watched.run()
+    ideal = NAPS / AT_ONCE
+    ratio = watched.seconds / ideal
+    table.line(
+        f"{NAPS} steps of 1 s, {AT_ONCE} warm pods", f"{watched.seconds:.1f} s", None, "<= 1.1 x ideal", ratio <= 1.1
+    )
+    first = max(sorted(watched.began.values())[:AT_ONCE])
+    after = (max(watched.ended.values()) - first) / (ideal - 1)
+    table.line("  the same from the last pod's start on, x ideal", f"{after:.2f} x")
 
 
 @contextlib.contextmanager
@@ -258,6 +321,9 @@ def main() -> int:
         one(table, bare, image)
         chain(table, image)
         many(table, bare, image)
+        whole_run(table, bare, image)
+        warm(table, bare, image)
+        naps(table, image)
     finally:
         bare.close()
     measure_instant_pods(table)
