@@ -25,6 +25,7 @@ from running.outcome import CaseOutcome  # noqa: E402
 from running.shared import files  # noqa: E402
 
 PODS = rs.Executor.kubernetes("test:1")
+WARM = rs.Executor.kubernetes("test:1", worker_reuse="run")
 LOT, AT_ONCE = 6, 3
 
 
@@ -35,10 +36,10 @@ def cluster() -> Iterator[FakeCluster]:
         yield cluster
 
 
-def differences(case: Case, folder: Path) -> list[str]:
+def differences(case: Case, pods: rs.Executor, folder: Path) -> list[str]:
     """What is different between a case here and in pods, a line each."""
     here = CaseOutcome(case, rs.Executor.in_process(), default_io_handler=SharedFolder(folder / "here"))
-    there = CaseOutcome(case, PODS, default_io_handler=SharedFolder(folder / "there"))
+    there = CaseOutcome(case, pods, default_io_handler=SharedFolder(folder / "there"))
     return [
         f"{case.name}: {what}: {getattr(here, what)} and {getattr(there, what)}"
         for what in ("steps", "values", "events", "logs")
@@ -50,11 +51,15 @@ def differences(case: Case, folder: Path) -> list[str]:
 def test_cases(start: int, tmp_path: Path, cluster: FakeCluster) -> None:
     """States, values, failures and the sequence of events of every step are those of the in-process executor.
 
-    Some cases at once, as most of a case is waiting for processes.
+    Every second lot runs on warm workers. Some cases at once, as most of a case is waiting for processes.
     """
     lot = CASES[start : start + LOT]
+    pods = WARM if start // LOT % 2 else PODS
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        found = threads.map(differences, lot, [tmp_path / str(number) for number in range(len(lot))])
+        found = threads.map(
+            lambda at: differences(lot[at], pods, tmp_path / str(at)),
+            range(len(lot)),
+        )
 
     assert [] == [line for lines in found for line in lines]
     assert [] == cluster.pods()
