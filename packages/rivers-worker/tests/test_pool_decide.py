@@ -240,7 +240,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPool = PoolMachine.TestCase
-TestPool.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestPool.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 
 
 class Script:
@@ -318,6 +318,18 @@ def test_lower_limit() -> None:
     reason = "its place is needed"
     assert [Stop(4, reason), Stop(2, reason)] == pool.apply(Limited(1))
     assert [] == pool.apply(Limited(2))
+
+
+def test_lower_limit_while_all_are_leased() -> None:
+    """A worker beyond a lower limit is stopped at the end of its lease, though others wait for it."""
+    pool = Script(limit=2)
+    for _ in range(3):
+        pool.ask()
+    pool.apply(Ready(2, 9))
+    pool.apply(Ready(4, 9))
+    assert [] == pool.apply(Limited(1))
+    assert [Stop(2, "its place is needed")] == pool.apply(Returned(2, True, 9, NONE))
+    assert [Give(4, 5)] == pool.apply(Returned(4, True, 9, NONE))
 
 
 def test_error_of_a_start_whose_request_is_served() -> None:

@@ -246,7 +246,7 @@ class _Draft:
             )
         elif worker.left < 1:
             self._stop(shape.idle, number, "it has served its number of attempts")
-        elif self._is_overdue_elsewhere(shape):
+        elif self._free_places() + len(self.stopping) < 0 or self._is_overdue_elsewhere(shape):
             self._stop(shape.idle, number, "its place is needed")
         else:
             self._give_next(shape, number)
@@ -306,7 +306,7 @@ class _Draft:
     def _is_overdue_elsewhere(self, own: _ShapeDraft) -> bool:
         """Return True if a request of another shape has waited too long for a place, and before all of this shape."""
         missing = self._without_start()
-        if len(missing) <= len(self.stopping) + self._free_places():
+        if len(missing) <= len(self.stopping) + max(0, self._free_places()):
             return False
         name, number = missing[len(self.stopping)]
         longest = next(iter(own.waiting), number + 1)
