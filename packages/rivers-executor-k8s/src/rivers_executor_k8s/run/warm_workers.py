@@ -26,7 +26,7 @@ from rivers_worker.pool import StartedWorker, WarmPool, WorkerLease, WorkerReque
 
 __all__ = ["WarmWorker", "WarmWorkers", "WorkerStartError"]
 
-LABEL_AFTER = 0.2
+LABEL_AFTER = 0.5
 """Seconds before a pod's labels follow its attempt: one that is over by then needs no request for that."""
 LABEL_WITHIN = 5.0
 ALIVE_WITHIN = 2.0
