@@ -132,6 +132,7 @@ class WorkerSession:
         """Start an attempt, or join it if it is the current one."""
         with self._lock:
             self._check_open(attempt_id)
+            is_new = self._current is None
             attempt = self._current or self._begin(attempt_id, spec, pickle_key)
             if attempt.id != attempt_id:
                 raise SessionRefusedError(
@@ -141,8 +142,8 @@ class WorkerSession:
             if attempt.spec != spec:
                 raise SessionRefusedError(f"this worker runs another spec of attempt {attempt_id}")
             body, grace = attempt.body, attempt.grace
-        if grace is not None:
-            # Its Cancel has come first; of several the earliest end counts.
+        if is_new and grace is not None:
+            # Its Cancel has come first.
             body.cancel(grace)
         return attempt
 
@@ -159,8 +160,11 @@ class WorkerSession:
         with self._lock:
             attempt = self._current
             if attempt is None or attempt.id != attempt_id:
-                if len(self._early_cancels) < MAX_EARLY_CANCELS and attempt_id not in self._acknowledged:
+                if attempt_id not in self._acknowledged:
                     self._early_cancels.setdefault(attempt_id, grace)
+                # Those of attempts that never came: the oldest first.
+                while len(self._early_cancels) > MAX_EARLY_CANCELS:
+                    del self._early_cancels[next(iter(self._early_cancels))]
                 return
             attempt.grace = grace
             body = attempt.body
@@ -270,13 +274,13 @@ class WorkerSession:
             raise SessionRefusedError("the attempt still runs: there is nothing to acknowledge")
 
     def _close(self, attempt: ServedAttempt | None) -> pb.AckReply:
-        """Clean up behind an attempt and start the process of the next one."""
+        """Make the worker ready for the next attempt, or let it take no more; return the answer to Ack."""
         cause = ""
         if attempt is not None and self._left:
-            cause = attempt.body.finish(LINGER) or self._clean_up.run(time.monotonic() + CLEAN_UP_WITHIN) or ""
-            if not cause and self._age >= self._settings.max_age:
-                cause = f"it is older than {self._settings.max_age:g} s"
-            cause = cause or self._start_spare(attempt.body.modules)
+            try:
+                cause = self._prepare(attempt)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the worker is not clean
+                cause = f"the clean-up raised {type(error).__name__}: {error}"
         with self._lock:
             self._current = None
             ready = bool(attempt is not None and self._left and not cause and not self._is_leaving)
@@ -284,6 +288,13 @@ class WorkerSession:
         if cause:
             sys.stderr.write(f"rivers-worker: takes no more attempts: {cause}\n")
         return pb.AckReply(ready=ready, retires=cause)
+
+    def _prepare(self, attempt: ServedAttempt) -> str:
+        """Clean up behind an attempt and start the next one's process; return the cause if that is not possible."""
+        cause = attempt.body.finish(LINGER) or self._clean_up.run(time.monotonic() + CLEAN_UP_WITHIN)
+        if not cause and self._age >= self._settings.max_age:
+            cause = f"it is older than {self._settings.max_age:g} s"
+        return cause or self._start_spare(attempt.body.modules)
 
     def _start_spare(self, modules: Sequence[str]) -> str:
         """Start the process of the next attempt, which imports the modules; return the cause if there is none."""
