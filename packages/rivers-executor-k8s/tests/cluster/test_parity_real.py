@@ -25,11 +25,13 @@ pytestmark = [pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} no
 
 
 @pytest.fixture
-def run_case(namespace: Namespace) -> Callable[[Case, bool], CaseOutcome]:
+def run_case(namespace: Namespace, request: pytest.FixtureRequest) -> Callable[[Case, bool], CaseOutcome]:
     """Runs a case in this process or in pods; each run has a folder of the bucket for itself."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rivers-executor"}}
     namespace.make("serviceaccounts", account)
     env = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    # Every second lot runs on warm workers.
+    reuse = "run" if request.node.callspec.params["start"] // LOT % 2 else "never"
     pods = rs.Executor.kubernetes(
         os.environ["RIVERS_TEST_IMAGE"],
         namespace=namespace.name,
@@ -37,6 +39,7 @@ def run_case(namespace: Namespace) -> Callable[[Case, bool], CaseOutcome]:
         worker_cpu="400m",
         worker_memory="256Mi",
         env=env,
+        worker_reuse=reuse,
     )
 
     def run_case(case: Case, in_pods: bool) -> CaseOutcome:
@@ -59,7 +62,7 @@ def difference(case: Case, run_case: Callable[[Case, bool], CaseOutcome]) -> str
     return None
 
 
-LOTS = [pytest.param(start, marks=[pytest.mark.long] if start else []) for start in range(0, len(CASES), LOT)]
+LOTS = [pytest.param(start, marks=[pytest.mark.long] if start != LOT else []) for start in range(0, len(CASES), LOT)]
 
 
 @pytest.mark.parametrize("start", LOTS)
