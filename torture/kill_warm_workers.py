@@ -52,8 +52,8 @@ class Kill:
 
     server: int
     time: float
+    kind: str
     attempt_id: str = ""
-    is_of_server: bool = False
 
     def has_hit(self, attempt: LocalAttempt) -> bool:
         """Return whether the attempt may have failed for it."""
@@ -69,7 +69,8 @@ class WarmKiller:
         self._draw = random.Random(seed)
         self._journal = journal.StepJournal(folder)
         self._workers = workers
-        kinds = [False] * children + [True] * servers
+        others = round(ANY * children)
+        kinds = ["busy"] * (children - others) + ["other"] * others + ["server"] * servers
         self._draw.shuffle(kinds)
         self.due = sorted((self._draw.randrange(steps * 9 // 10 + 1), kind) for kind in kinds)
         self._busy: dict[int, str] = {}
@@ -81,8 +82,8 @@ class WarmKiller:
         while self.due:
             await asyncio.sleep(LOOK)
             self.look()
-            begun, is_of_server = self.due[0]
-            if begun <= sum(entry.what == "begin" for entry in self.entries) and self._kill(is_of_server):
+            begun, kind = self.due[0]
+            if begun <= sum(entry.what == "begin" for entry in self.entries) and self._kill(kind):
                 self.due.pop(0)
                 await asyncio.sleep(self._draw.uniform(0.0, 0.02))
 
@@ -95,18 +96,18 @@ class WarmKiller:
             else:
                 self._busy.pop(entry.pid, None)
 
-    def _kill(self, is_of_server: bool) -> bool:
+    def _kill(self, kind: str) -> bool:
+        if kind == "busy":
+            return any(self._kill_busy(pid) for pid in self._draw.sample(sorted(self._busy), len(self._busy)))
         if not self._workers.running:
             return False
         server = self._draw.choice(sorted(self._workers.running))
-        if is_of_server:
+        if kind == "server":
             kill(self._workers.running[server].process)
-            self.kills.append(Kill(server, time.monotonic(), is_of_server=True))
+            self.kills.append(Kill(server, time.monotonic(), kind))
             return True
-        if self._draw.random() < ANY:
-            children = [child.pid for child in child_processes(server) if child.state != "Z"]
-            return bool(children) and self._kill_child(self._draw.choice(children), server)
-        return any(self._kill_busy(pid) for pid in self._draw.sample(sorted(self._busy), len(self._busy)))
+        children = [child.pid for child in child_processes(server) if child.state != "Z"]
+        return bool(children) and self._kill_child(self._draw.choice(children), server)
 
     def _kill_busy(self, pid: int) -> bool:
         attempt_id = self._busy.pop(pid)
@@ -117,7 +118,7 @@ class WarmKiller:
         now = time.monotonic()
         if not kill_child(pid, server):
             return False
-        self.kills.append(Kill(server, now, attempt_id))
+        self.kills.append(Kill(server, now, "busy" if attempt_id else "other", attempt_id))
         return True
 
 
@@ -162,7 +163,7 @@ async def torture(
     if killer.due:
         wrong.append(f"{len(killer.due)} kills were not done")
     charged = [attempt for attempt in attempts if not attempt.has_succeeded]
-    kinds = Counter("server" if kill.is_of_server else "busy" if kill.attempt_id else "other" for kill in killer.kills)
+    kinds = Counter(kill.kind for kill in killer.kills)
     return wrong + find_wrong_attempts(steps, attempts, charged, killer), (
         f"{steps} steps in {len(attempts)} attempts on {limit} workers, of which {workers.started} were started; "
         f"{kinds['busy']} busy children, {kinds['other']} other children and {kinds['server']} servers killed; "

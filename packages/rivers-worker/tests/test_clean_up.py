@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from warm_worker import free_port
 
 HERE = Path(__file__).parent
 PROCESSES = (
@@ -42,7 +43,7 @@ def leave(tmp_path: Path, nothing_is_left: str) -> Iterator[Leave]:
         given = {
             "LEFT_SCRATCH": str(scratch),
             "LEFT_OUTSIDE": str(outside),
-            "LEFT_PORT": "45991",
+            "LEFT_PORT": str(free_port()),
             "TMPDIR": str(scratch),
             "RIVERS_TEST_NOTES": str(notes),
         }

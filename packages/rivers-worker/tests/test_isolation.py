@@ -60,7 +60,7 @@ RETIRES = {
 }
 CONTAINER = (
     *("shared_memory_file", "system_v_objects", "message_queue", "session_key", "full_disk"),
-    *("stopped_server", "killed_server", "server_nice"),
+    *("stopped_server", "killed_server"),
 )
 
 Warm = Callable[[str], contextlib.AbstractContextManager[WarmWorker]]

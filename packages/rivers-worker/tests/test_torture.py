@@ -11,10 +11,10 @@ import pytest
 TORTURE = Path(__file__).resolve().parents[3] / "torture"
 
 
-@pytest.mark.timeout(600)  # nine starts of workers, on a machine that may be busy
+@pytest.mark.timeout(600)  # six starts of workers, on a machine that may be busy
 def test_killed_warm_workers() -> None:
-    """3 kills over 24 steps: all succeed, no attempt runs twice, only attempts that were hit fail, nothing is left."""
-    counts = ("--steps", "24", "--workers", "2", "--children", "2", "--servers", "1")
+    """3 kills over 20 steps: all succeed, no attempt runs twice, only attempts that were hit fail, nothing is left."""
+    counts = ("--steps", "20", "--workers", "2", "--children", "2", "--servers", "1")
     command = [sys.executable, str(TORTURE / "kill_warm_workers.py"), "--seed", "1", *counts]
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
 import tempfile
 import uuid
 from pathlib import Path
@@ -16,7 +17,13 @@ from served_worker import Served, told
 from rivers.protocol import LogSettings, StepEvent, StepResult
 from rivers_worker.v1 import worker_pb2 as pb
 
-PORT = 45991
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class WarmWorker(Served):
@@ -30,7 +37,7 @@ class WarmWorker(Served):
         given = {
             "LEFT_SCRATCH": f"{folder}/scratch",
             "LEFT_OUTSIDE": f"{folder}/outside",
-            "LEFT_PORT": str(PORT),
+            "LEFT_PORT": str(free_port()),
             "LEFT_CONTAINER": "1" if kind == "container" else "",
             "TMPDIR": f"{folder}/scratch",
             "RIVERS_SCRATCH": f"{folder}/scratch",

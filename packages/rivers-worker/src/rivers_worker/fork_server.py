@@ -63,19 +63,23 @@ def _fork(settings: BodySettings, control: socket.socket, inbox: int, outbox: in
     if between:
         os.waitpid(between, 0)
         return
+    first = os.getpid()
     try:
         if os.fork() == 0:
-            _start_body(settings, control, inbox, outbox, trace)
+            _start_body(settings, control, first, inbox, outbox, trace)
     except OSError as error:
         control.send(str(error).encode())
     os._exit(0)
 
 
-def _start_body(settings: BodySettings, control: socket.socket, inbox: int, outbox: int, trace: int) -> NoReturn:
+def _start_body(
+    settings: BodySettings, control: socket.socket, first: int, inbox: int, outbox: int, trace: int
+) -> NoReturn:
     os.setsid()
     until = time.monotonic() + ADOPTED_WITHIN
-    # The kernel sends the signal of the parent's death for each parent, and the first one is about to end.
-    while os.getppid() != settings.parent and time.monotonic() < until:
+    # The kernel sends the signal of the parent's death for each parent, and the first one is about to end. Where the
+    # server has died meanwhile, somebody else is the parent then.
+    while os.getppid() == first and time.monotonic() < until:
         time.sleep(PAUSE)
     if not prctl.die_with_parent(settings.parent):
         os._exit(0)

@@ -31,7 +31,7 @@ from typing import Any
 
 SCRATCH = Path(os.environ["LEFT_SCRATCH"])
 OUTSIDE = Path(os.environ["LEFT_OUTSIDE"])
-ABSTRACT = "\0rivers-left"
+ABSTRACT = f"\0{OUTSIDE}"
 PORT = int(os.environ["LEFT_PORT"])
 SLEEP = [sys.executable, "-Sc", "import time; time.sleep(600)"]
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -355,7 +355,7 @@ def odd_names() -> None:
 
 def many_files() -> None:
     folder = Path(tempfile.mkdtemp())
-    for number in range(2000):
+    for number in range(1000):
         (folder / str(number)).touch()
 
 
