@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,12 @@ from rivers_process.processes import child_processes
 from rivers_worker.v1 import worker_pb2 as pb
 
 Serve = Callable[..., Served]
+WITHOUT_PTRACE = """
+import ctypes, os, sys
+# PR_CAPBSET_DROP of CAP_SYS_PTRACE, which root has; others need not drop it.
+ctypes.CDLL(None).prctl(24, 19, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 FRESH = {
     "attempts": 1,
     "leader": True,
@@ -75,6 +82,16 @@ class TestForks:
         alike = {(fact.pop("umask"), fact.pop("threads")) for fact in facts}
         assert [FRESH] * 3 == facts
         assert 1 == len(alike)
+
+    def test_their_origin_is_closed_to_them(self, serve: Serve) -> None:
+        """A body can neither read nor trace the server and the fork server; it is itself a process like any other."""
+        worker = serve(RIVERS_MAX_ATTEMPTS="4", prefix=(sys.executable, "-c", WITHOUT_PTRACE))
+        run(worker, "first", "spies")
+        server, fork_server, body, _ = ast.literal_eval(worker.notes[0])
+
+        assert ["[]", "[]"] == [server, fork_server]
+        # Yama may forbid a child to trace its parent.
+        assert body in ("['mem', 'ptrace']", "[]")
 
     def test_modules_are_imported_meanwhile(self, serve: Serve) -> None:
         """The waiting process imports the modules of the last spec before the next one comes."""
