@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,20 @@ STATE = (
     *("nonblocking_output", "output_flags", "output_lock", "output_position", "server_soft_limits", "server_cpus"),
     *("server_io_priority", "server_policy", "stopped_fork_server"),
 )
+
+CPUSETS = Path("/sys/fs/cgroup/cpuset")
+LOSES_A_CPU = """
+import os, sys, time
+from pathlib import Path
+from rivers_worker.clean_up import CleanUp
+
+group = Path(sys.argv[1])
+(group / "cgroup.procs").write_text(str(os.getpid()))
+clean_up = CleanUp([], list)
+first, *_ = (group / "cpuset.cpus").read_text().split(",")[0].split("-")
+(group / "cpuset.cpus").write_text(first)
+print(clean_up.run(time.monotonic() + 5.0), len(os.sched_getaffinity(0)))
+"""
 
 Leave = Callable[..., dict[str, str | None]]
 
@@ -78,3 +93,19 @@ def test_nothing_is_left(leave: Leave, tmp_path: Path, ways: tuple[str, ...]) ->
 def test_reason(leave: Leave, way: str, words: str) -> None:
     """A change that cannot be undone gives a reason, which names it."""
     assert words in (leave(way)[way] or "")
+
+
+def test_fewer_cpus() -> None:
+    """A worker does not retire because its cpuset has lost a CPU, as those of pods do while other pods start."""
+    group = CPUSETS / f"rivers-{uuid.uuid4().hex}"
+    try:
+        group.mkdir()
+        for name in ("cpuset.mems", "cpuset.cpus"):
+            (group / name).write_text((CPUSETS / name).read_text())
+    except OSError as error:
+        pytest.skip(f"no cpuset of version 1 to take a CPU from: {error}")
+    try:
+        command = [sys.executable, "-c", LOSES_A_CPU, str(group)]
+        assert "None 1" == subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    finally:
+        group.rmdir()

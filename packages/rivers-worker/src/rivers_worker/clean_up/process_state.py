@@ -26,6 +26,8 @@ IO_PRIORITY_CALLS = {"x86_64": (251, 252), "aarch64": (30, 31)}
 IOPRIO_WHO_PROCESS = 1
 STOPPED = ("T", "t")
 ENDED = ("", "Z", "X")
+ALL_CPUS = range(1024)
+"""More than any machine of ours has; the kernel ignores those that do not exist."""
 PAUSE = 0.001
 
 
@@ -34,7 +36,6 @@ class ThreadPriorities(NamedTuple):
 
     policy: int
     nice: int
-    cpus: frozenset[int]
     io_priority: int | None
 
 
@@ -44,6 +45,7 @@ class ProcessState:
     def __init__(self) -> None:
         self._limits = {limit: resource.getrlimit(limit) for limit in LIMITS}
         self._priorities = _priorities(os.getpid())
+        self._cpus = os.sched_getaffinity(0)
         self._files = _kernel_files(os.getpid())
 
     def restore_limits(self, pid: int) -> Iterator[str]:
@@ -65,6 +67,8 @@ class ProcessState:
                 if found != self._priorities:
                     _set_priorities(thread, self._priorities)
                     found = _priorities(thread)
+                if os.sched_getaffinity(thread) != self._cpus:
+                    _set_cpus(thread, self._cpus)
                 if found != self._priorities:
                     yield f"thread {thread} of process {pid} has {found}, expected {self._priorities}"
         if _kernel_files(pid) != self._files:
@@ -109,7 +113,6 @@ def _priorities(thread: int) -> ThreadPriorities:
     return ThreadPriorities(
         os.sched_getscheduler(thread),
         os.getpriority(os.PRIO_PROCESS, thread),
-        frozenset(os.sched_getaffinity(thread)),
         _io_priority(thread),
     )
 
@@ -119,12 +122,20 @@ def _set_priorities(thread: int, wanted: ThreadPriorities) -> None:
     settings: list[Callable[[], Any]] = [
         lambda: os.sched_setscheduler(thread, wanted.policy, os.sched_param(0)),
         lambda: os.setpriority(os.PRIO_PROCESS, thread, wanted.nice),
-        lambda: os.sched_setaffinity(thread, wanted.cpus),
         lambda: _set_io_priority(thread, wanted.io_priority),
     ]
     for setting in settings:
         with contextlib.suppress(PermissionError, OSError):
             setting()
+
+
+def _set_cpus(thread: int, wanted: set[int]) -> None:
+    """Let a thread run on these CPUs, as far as its cpuset has them: Kubernetes changes that while a pod runs."""
+    os.sched_setaffinity(thread, ALL_CPUS)
+    available = os.sched_getaffinity(thread)
+    # The cpuset may change right now.
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(thread, wanted & available or available)
 
 
 def _io_priority(thread: int) -> int | None:
