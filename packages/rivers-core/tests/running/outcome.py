@@ -17,6 +17,9 @@ UNSEEN = re.compile(r"\b[0-9a-f]{32}\b|0x[0-9a-f]+|pid \d+|\d+\.\d+ s")
 
 
 def of_the_executor(event: object) -> bool:
+    """Return True if it reports what a pod waits for, in preflight or later."""
+    if isinstance(event, rs.events.RunWarning):
+        return event.message.startswith("preflight waits")
     return isinstance(event, rs.events.StepLog) and event.logger == "rivers.kubernetes"
 
 
