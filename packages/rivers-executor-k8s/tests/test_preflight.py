@@ -18,6 +18,7 @@ import rivers as rs
 from rivers.exceptions import GraphValidationError, Problem
 from rivers.protocol import Compute, ImportRef, StepSpec
 from rivers.testing import Script, ScriptedExecutor
+from rivers_executor_k8s.backend import KubernetesBackend
 from rivers_executor_k8s.pod.roles import OUTSIDE, REQUIRED, Permission
 from rivers_executor_k8s.run import cluster_run
 from rivers_executor_k8s.run.preflight import dry_runs, missing_permissions, refs_of
@@ -271,6 +272,25 @@ class TestInterrupted:
         assert "cancelled" == going.end().status
         assert [] == fake.pods()
         assert [] == fake._do(lambda: fake._store.objects("leases"))
+
+    def test_cancel_before_it_is_connected(
+        self, fake: FakeCluster, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A cancel that comes while the cluster's configuration is still being read ends preflight, too."""
+        get = KubernetesBackend._get_context
+
+        def connect(backend: KubernetesBackend) -> Any:
+            backend.cancel_preflight()
+            return get(backend)
+
+        monkeypatch.setattr(KubernetesBackend, "_get_context", connect)
+        going = start(pod_steps.one)
+        going.until("StepStarted")
+
+        assert going.end().success
+        assert fake.requests
+        # The look-up was left out: its pod is made when the attempt begins.
+        assert 1 == created(fake)
 
     def test_cancel_while_its_pod_is_deleted(self, fake: FakeCluster, start: Callable[..., Any]) -> None:
         """A cancel that comes when preflight deletes its pod waits for that (K43)."""

@@ -134,6 +134,19 @@ def test_labels_follow_the_attempt(fake: FakeCluster, start: Start, warm: Pods) 
     assert [] == fake.pods()
 
 
+def test_labels_while_they_change(fake: FakeCluster, start: Start, warm: Pods) -> None:
+    """An attempt that begins while the labels of the one before are being written gets its own afterwards."""
+    rule = fake.faults.add(Fault.slow(1.5), verb="patch", resource="pods", times=1)
+    last = rs.Asset(pod_steps.naps, name="last", deps=[rs.AssetDef.dep("pause")])
+    going = start(pod_steps.one, pod_steps.pause, last, executor=warm(max_concurrent_steps=1))
+    going.until("StepStarted", "last")
+    until_labelled(fake, "last")
+    going.cancel()
+
+    assert "cancelled" == going.end().status
+    assert rule.hits
+
+
 def until_labelled(fake: FakeCluster, step: str) -> Any:
     end = time.monotonic() + 10
     while time.monotonic() < end:

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from warm_worker import free_port
+
+from rivers_worker.clean_up.scratch import ScratchFolder
 
 HERE = Path(__file__).parent
 PROCESSES = (
@@ -93,6 +96,25 @@ def test_nothing_is_left(leave: Leave, tmp_path: Path, ways: tuple[str, ...]) ->
 def test_reason(leave: Leave, way: str, words: str) -> None:
     """A change that cannot be undone gives a reason, which names it."""
     assert words in (leave(way)[way] or "")
+
+
+def test_mounts_below(tmp_path: Path) -> None:
+    """What is mounted below a scratch folder is not emptied, on the same device neither; all around it is."""
+    scratch, volume = tmp_path / "scratch", tmp_path / "volume"
+    mounted = scratch / "deep" / "mounted"
+    mounted.mkdir(parents=True)
+    volume.mkdir()
+    if subprocess.run(["mount", "--bind", str(volume), str(mounted)], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount")
+    try:
+        folder = ScratchFolder(scratch)
+        for place in (scratch, scratch / "deep", mounted):
+            (place / "new").write_text("new")
+
+        assert [] == list(folder.empty(time.monotonic() + 5.0))
+        assert [mounted / "new"] == list(scratch.rglob("new"))
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
 
 
 def test_fewer_cpus() -> None:

@@ -39,6 +39,7 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         self._emit: Sink = _ignore
         self._checking: asyncio.Task[object] | None = None
         self._prepared: FirstWorker | None = None
+        self._is_cancelled = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -56,8 +57,9 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         )
 
     def observe(self, emit: Sink) -> None:
-        """Take the callback for what preflight waits for."""
+        """Take the callback for what preflight waits for; from here on it can be cancelled."""
         self._emit = emit
+        self._is_cancelled = False
 
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
         """Return the problems that the cluster would find, and those that one pod finds in its image."""
@@ -76,11 +78,15 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
 
     def cancel_preflight(self) -> None:
         """Cancel it in the loop; its pod is deleted before `preflight` returns."""
+        self._is_cancelled = True
         if self._context is not None:
             self._context.post(self._cancel_check)
 
     async def _check(self, context: ClusterContext, specs: Sequence[StepSpec], emit: Sink) -> list[Problem]:
         self._checking = asyncio.current_task()
+        # Read after it is set: a cancel that comes now finds the task, or was seen here.
+        if self._is_cancelled:
+            return []
         try:
             problems, self._prepared = await preflight(context, specs, emit)
             return problems

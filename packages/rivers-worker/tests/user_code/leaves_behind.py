@@ -29,6 +29,8 @@ from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
+from rivers_process.processes import read_process
+
 SCRATCH = Path(os.environ["LEFT_SCRATCH"])
 OUTSIDE = Path(os.environ["LEFT_OUTSIDE"])
 ABSTRACT = f"\0{OUTSIDE}"
@@ -672,7 +674,10 @@ def stopped_fork_server() -> None:
 
 
 def killed_fork_server() -> None:
-    os.kill(fork_server(), signal.SIGKILL)
+    pid, until = fork_server(), time.monotonic() + 5.0
+    os.kill(pid, signal.SIGKILL)
+    while (found := read_process(pid)) is not None and found.state != "Z" and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 def signalled_fork_server() -> None:

@@ -200,21 +200,15 @@ def _env(spec: StepSpec, executor: Executor.Kubernetes, name: str, certificate: 
 
 
 def _warm_env(executor: Executor.Kubernetes) -> list[dict[str, Any]]:
-    idle = f"{executor.idle_ttl + IDLE_SLACK:g}"
+    idle = str(executor.idle_ttl + IDLE_SLACK)
     return _literal({"RIVERS_MAX_ATTEMPTS": str(executor.max_steps_per_worker), "RIVERS_IDLE_TTL": idle})
 
 
 def _name_scratch_folders(spec: dict[str, Any]) -> None:
-    """Have the worker empty our volumes after each attempt, unless the template has replaced one or mounts below it."""
+    """Have the worker empty our volumes after each attempt, unless the template has replaced one."""
     worker = next(one for one in spec["containers"] if one["name"] == STEP_CONTAINER)
     ours = {one["name"] for one in spec["volumes"] if one["name"] in SCRATCH_VOLUMES and "emptyDir" in one}
-    paths = [mount["mountPath"].rstrip("/") for mount in worker["volumeMounts"]]
-    folders = [
-        mount["mountPath"]
-        for mount in worker["volumeMounts"]
-        # What somebody has mounted below it may be meant to stay.
-        if mount["name"] in ours and not any(path.startswith(mount["mountPath"].rstrip("/") + "/") for path in paths)
-    ]
+    folders = [mount["mountPath"] for mount in worker["volumeMounts"] if mount["name"] in ours]
     worker["env"] = [*worker["env"], *_literal({"RIVERS_SCRATCH": ":".join(folders)})] if folders else worker["env"]
 
 

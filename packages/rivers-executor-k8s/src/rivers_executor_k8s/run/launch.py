@@ -26,11 +26,12 @@ from rivers_executor_k8s.run.startup import StartError, Startup
 from rivers_executor_k8s.run.waiting import wait_for
 from rivers_worker.client import Announcement, Deadlines, Hello, WorkerClient, announcement_in
 
-__all__ = ["WorkerLaunch"]
+__all__ = ["MAX_NAMES", "WorkerLaunch"]
 
 T = TypeVar("T")
 
 MAX_NAMES = 3
+"""Names that a launch tries for its pod, as others may have taken some."""
 ASK_LOG_EVERY = 0.5
 BOOT = 10.0
 """Seconds for which a silent worker is not reported, as it loads Python and gRPC; at most half of the time left."""
@@ -43,14 +44,21 @@ class WorkerLaunch:
 
     `report` takes the text of each wait. With `patient` false, a pod that waits for something that may pass is given up
     at once. `began` is the time of its create request on the monotonic clock: the queue for a place is not counted.
-    `hello` is the answer of its worker.
+    `hello` is the answer of its worker. Two launches for one attempt differ by `MAX_NAMES` in `first_name`.
     """
 
     def __init__(
-        self, spec: StepSpec, session: Session, report: Callable[[str], None], *, patient: bool = True
+        self,
+        spec: StepSpec,
+        session: Session,
+        report: Callable[[str], None],
+        *,
+        patient: bool = True,
+        first_name: int = 0,
     ) -> None:
         self.view = PodView()
-        self.name = pod_name(spec.step, spec.attempt_id)
+        self.name = pod_name(spec.step, spec.attempt_id, first_name)
+        self._first_name = first_name
         self.began = time.monotonic()
         self.hello: Hello | None = None
         self._spec = spec
@@ -118,7 +126,7 @@ class WorkerLaunch:
 
     async def _create(self) -> None:
         """Create one pod, however many requests and answers are lost: its name is derived from the attempt."""
-        for nonce in range(MAX_NAMES):
+        for nonce in range(self._first_name, self._first_name + MAX_NAMES):
             self.name = pod_name(self._spec.step, self._spec.attempt_id, nonce)
             self._session.views[self.name] = self.view
             try:

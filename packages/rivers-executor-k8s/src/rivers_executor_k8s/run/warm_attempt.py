@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 
-from rivers.protocol import Ending, StepResult, StepSpec
+from rivers.protocol import Ending, StepResult, StepSpec, lost
 from rivers.spi import warning_record
 from rivers_executor_k8s.pod.reuse import is_clean_end
 from rivers_executor_k8s.run.attempt import PodAttempt
-from rivers_executor_k8s.run.launch import WorkerLaunch
+from rivers_executor_k8s.run.launch import MAX_NAMES, WorkerLaunch
 from rivers_executor_k8s.run.session import Session
-from rivers_executor_k8s.run.startup import StartError
 from rivers_executor_k8s.run.warm_workers import WarmWorker, WarmWorkers, WorkerStartError
 from rivers_worker.client import WorkerError
 from rivers_worker.pool import WorkerLease
@@ -44,6 +44,7 @@ class WarmAttempt(PodAttempt):
         self._workers = workers
         self._worker: WarmWorker | None = None
         self._asked = time.monotonic()
+        self._launches = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -61,9 +62,12 @@ class WarmAttempt(PodAttempt):
     def take_launch(self) -> WorkerLaunch:
         """Return the launch of a worker for this attempt."""
         launch, self._prepared = self._prepared, None
+        # An attempt may have several under way, as it takes whichever worker is ready: each has names of its own.
+        first, self._launches = self._launches * MAX_NAMES, self._launches + 1
+        report = functools.partial(self._workers.report, self)
         if launch is None:
-            return WorkerLaunch(self.spec, self._session, lambda text: self._workers.report(self, text))
-        launch.hand_over(lambda text: self._workers.report(self, text))
+            return WorkerLaunch(self.spec, self._session, report, first_name=first)
+        launch.hand_over(report)
         return launch
 
     async def explain_start(self, launch: WorkerLaunch, error: Exception | None) -> StepResult:
@@ -86,7 +90,9 @@ class WarmAttempt(PodAttempt):
                     return result
             except WorkerStartError as error:
                 return error.result
-        raise StartError(f"{MAX_WORKERS} idle workers did not answer")
+        # None of them has got the attempt, which is dispatched again free of charge.
+        evidence = self._evidence(detail=f"{MAX_WORKERS} idle workers did not answer")
+        return lost(self.spec.attempt_id, evidence, started=False)
 
     async def _run_on(self, worker: WarmWorker) -> StepResult:
         self._worker, self._launch = worker, worker.launch

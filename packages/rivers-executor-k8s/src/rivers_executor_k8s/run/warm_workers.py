@@ -109,8 +109,12 @@ class WarmWorker:
             self._labelling.cancel()
 
     async def _label_later(self, session: Session) -> None:
-        await asyncio.sleep(LABEL_AFTER)
-        await self.label(session)
+        wanted: StepSpec | None = None
+        # Another attempt may begin while the request is under way.
+        while wanted is not self._wanted:
+            await asyncio.sleep(LABEL_AFTER)
+            wanted = self._wanted
+            await self.label(session)
 
 
 class WarmWorkers:
@@ -183,8 +187,11 @@ class WarmWorkers:
         except Exception as raised:  # noqa: BLE001 - it becomes the attempt's result
             client, error = None, raised
         if client is None or launch.hello is None:
-            result = await holder.explain_start(launch, error)
-            await self._give_up(launch, result)
+            result: StepResult | None = None
+            try:
+                result = await holder.explain_start(launch, error)
+            finally:
+                await self._give_up(launch, result)
             raise WorkerStartError(result) from error
         worker = WarmWorker(launch, client, holder.spec)
         self._watches[worker] = asyncio.ensure_future(self._discard_when_over(worker))

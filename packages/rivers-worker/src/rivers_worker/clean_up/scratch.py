@@ -45,7 +45,7 @@ class ScratchFolder:
         self._fd = os.open(self._path, FOLDER & ~os.O_NOFOLLOW)
         self._mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
         self._attributes = _attributes(self._fd)
-        self._before = _read_entries(self._fd, os.fstat(self._fd).st_dev)
+        self._before = _read_entries(self._fd, _mount_of(self._fd))
 
     def empty(self, deadline: float) -> Iterator[str]:
         """Remove the new entries until `deadline`; yield a reason for each that stays and for each change of others."""
@@ -89,9 +89,9 @@ def _empty(fd: int, before: dict[str, Entry], path: Path, deadline: float) -> It
                 remove_entry(fd, name, deadline)
             except OSError as error:
                 yield f"cannot remove {path / name}: {error.strerror or error}"
-    device = os.fstat(fd).st_dev
+    mount = _mount_of(fd)
     for name, entry in before.items():
-        found = _read_entry(fd, name, device, deep=False)
+        found = _read_entry(fd, name, mount, deep=False)
         if found is None or found.state != entry.state:
             yield f"{path / name}, which was there at the start, {'has changed' if found else 'is gone'}"
         elif entry.below is not None:
@@ -163,13 +163,13 @@ def _opened(parent: int, name: str) -> Iterator[int]:
         os.close(fd)
 
 
-def _read_entries(fd: int, device: int) -> dict[str, Entry]:
-    found = ((name, _read_entry(fd, name, device)) for name in os.listdir(fd))
+def _read_entries(fd: int, mount: int) -> dict[str, Entry]:
+    found = ((name, _read_entry(fd, name, mount)) for name in os.listdir(fd))
     return {name: entry for name, entry in found if entry is not None}
 
 
-def _read_entry(parent: int, name: str, device: int, *, deep: bool = True) -> Entry | None:
-    """Return an entry with all below it on the same file system, or None if there is none."""
+def _read_entry(parent: int, name: str, mount: int, *, deep: bool = True) -> Entry | None:
+    """Return an entry with all below it that is not mounted there, or None if there is none."""
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
@@ -179,12 +179,17 @@ def _read_entry(parent: int, name: str, device: int, *, deep: bool = True) -> En
         # Nobody can set a ctime: it shows a change whose mtime was set back.
         return Entry((*state, found.st_size, found.st_mtime_ns, found.st_ctime_ns), None)
     # A folder that this user cannot read is none that an attempt can write to.
-    with contextlib.suppress(PermissionError):
-        if found.st_dev == device:
-            with _opened(parent, name) as fd:
-                below = _read_entries(fd, device) if deep else None
-                return Entry((*state, _attributes(fd)), below)
+    with contextlib.suppress(PermissionError), _opened(parent, name) as fd:
+        # What somebody has mounted there is theirs, on whatever device it is.
+        if _mount_of(fd) == mount:
+            return Entry((*state, _attributes(fd)), _read_entries(fd, mount) if deep else None)
     return Entry(state, None)
+
+
+def _mount_of(fd: int) -> int:
+    """Return the id of the mount that an open file is on: two mounts of one device differ in it."""
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
 
 
 def _attributes(fd: int) -> dict[str, bytes]:

@@ -38,7 +38,9 @@ _ACCOUNT_RULE = "1 to 253 characters of a-z, 0-9, - and ., each part between dot
 _CONTEXT_RULE = "the name of a context of the kubeconfig, or None"
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
-_SECONDS = ("startup_timeout", "orphan_ttl", "grace", "idle_ttl")
+_SECONDS = ("orphan_ttl", "grace", "idle_ttl")
+# What `rivers-worker serve` accepts
+_MOST_SECONDS, _MOST_STEPS = 1e6, 100_000
 _FLAGS = ("keep_failed_pods", "allow_pickle", "allow_insecure_pod", "inline_values")
 
 
@@ -55,11 +57,12 @@ def check_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         "context": _optional_text("context", given, _CONTEXT_RULE, _CONTEXT),
         "image_pull_policy": _pull_policy(given["image_pull_policy"]),
         "max_concurrent_steps": check_count("max_concurrent_steps", given["max_concurrent_steps"], optional=True),
-        "max_steps_per_worker": check_count("max_steps_per_worker", given["max_steps_per_worker"]),
+        "max_steps_per_worker": check_count("max_steps_per_worker", given["max_steps_per_worker"], most=_MOST_STEPS),
         "worker_reuse": check_worker_reuse("worker_reuse", given["worker_reuse"]),
         "worker_cpu": check_cpu("worker_cpu", given["worker_cpu"]),
         "worker_memory": check_memory("worker_memory", given["worker_memory"]),
-        **{name: check_seconds(name, given[name], above=0) for name in _SECONDS},
+        "startup_timeout": check_seconds("startup_timeout", given["startup_timeout"], above=0),
+        **{name: check_seconds(name, given[name], above=0, most=_MOST_SECONDS) for name in _SECONDS},
         **{name: check_flag(name, given[name]) for name in _FLAGS},
         "pod_template": _pod_template(given["pod_template"]),
         "env": check_env(given["env"]),
