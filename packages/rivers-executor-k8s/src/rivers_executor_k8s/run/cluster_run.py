@@ -91,7 +91,8 @@ class ClusterRun:
 
     def _count_cold_attempts(self) -> None:
         """Let idle workers make room for pods that serve one attempt: together they are at most as many as asked."""
-        if self._workers is not None:
+        # Without a limit there may be thousands of attempts, and nothing to make room for.
+        if self._workers is not None and self._workers.is_limited:
             self._workers.count_others(sum(not isinstance(one, WarmAttempt) for one in self._attempts.values()))
 
     def cancel(self, attempt_id: str, grace: float) -> None:

@@ -136,6 +136,11 @@ class WarmWorkers:
             max_attempts=executor.max_steps_per_worker,
         )
 
+    @property
+    def is_limited(self) -> bool:
+        """True if only so many pods may exist at once."""
+        return self._limit is not None
+
     @contextlib.asynccontextmanager
     async def lease(self, holder: LeaseHolder) -> AsyncIterator[WorkerLease[WarmWorker]]:
         """Yield the lease of a worker for an attempt.

@@ -221,7 +221,9 @@ class _Draft:
         starts = self._limits.max_starting - sum(len(self._peek(name).starting) for name in self._names())
         # Workers that stop leave their places to those that come first.
         leaving = len(self.stopping)
-        for name, number in self._without_start()[: max(0, starts)]:
+        if starts <= 0 or (places <= 0 and leaving <= 0 and not self._can_make_place()):
+            return  # without a look at each of thousands of requests
+        for name, number in self._without_start()[:starts]:
             if places > 0:
                 places -= 1
                 self._start(name, number)
@@ -277,6 +279,9 @@ class _Draft:
         self.stopping[number] = workers.pop(number)
         self.effects.append(Stop(number, reason))
 
+    def _can_make_place(self) -> bool:
+        return any(shape.idle or _surplus_starts(shape) for shape in map(self._peek, self._names()))
+
     def _make_place(self) -> bool:
         """Stop a worker that nobody waits for: the one that is idle for the longest, else one that starts."""
         shapes = {name: self._peek(name) for name in self._names()}
@@ -305,6 +310,9 @@ class _Draft:
 
     def _is_overdue_elsewhere(self, own: _ShapeDraft) -> bool:
         """Return True if a request of another shape has waited too long for a place, and before all of this shape."""
+        others = (self._peek(name) for name in self._names() if self._changed.get(name) is not own)
+        if all(shape.missing <= 0 for shape in others):
+            return False
         missing = self._without_start()
         if len(missing) <= len(self.stopping) + max(0, self._free_places()):
             return False
