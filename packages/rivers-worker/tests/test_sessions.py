@@ -174,6 +174,42 @@ class TestCancel:
         assert ["quick"] == worker.notes
 
 
+class TestTerminationLog:
+    def test_an_outcome_that_an_attempt_has_forged(self, serve: Serve) -> None:
+        """The log holds no outcome of a later attempt once the worker takes that, whatever an exit hook wrote."""
+        forger = serve()
+        forger.result(forger.spec("quick"))
+        forged, later = forger.termination, forger.attempt_id
+        worker = serve(RIVERS_MAX_ATTEMPTS="3", FORGED=forged)
+        worker.attempt_id = "first"
+        worker.result(worker.spec("forges_an_outcome", "session_steps"))
+
+        assert Ending.SUCCEEDED is outcome_in(forged, later).ending  # type: ignore[union-attr]
+        assert worker.ack().ready
+        assert worker.termination.startswith("rivers-outcome 1 ")
+        assert [None] * 3 == [outcome_in(worker.termination, name) for name in (later, "first", "-")]
+        assert Ending.SUCCEEDED is ending(worker, "second", "quick")
+
+    @pytest.mark.parametrize("body", ["links_the_log", "puts_a_pipe_for_the_log", "replaces_the_log"])
+    def test_another_file(self, serve: Serve, body: str) -> None:
+        """A worker whose log was replaced takes no other attempt, and does not write to what stands there."""
+        worker = serve(RIVERS_MAX_ATTEMPTS="3")
+        worker.result(worker.spec(body, "session_steps"))
+
+        assert "termination log" in worker.ack().retires
+        assert [] == worker.notes
+        assert 0 == worker.ended()
+
+    def test_of_one_attempt(self, serve: Serve) -> None:
+        """The last attempt's outcome stays in the log."""
+        worker = serve(RIVERS_MAX_ATTEMPTS="1")
+        result = worker.result(worker.spec("quick"))
+        worker.ack()
+        worker.ended()
+
+        assert result == outcome_in(worker.termination, worker.attempt_id)
+
+
 class TestRetirement:
     @pytest.mark.parametrize("body", ["crashes", "leaves_well"])
     def test_after_a_loss(self, serve: Serve, body: str) -> None:

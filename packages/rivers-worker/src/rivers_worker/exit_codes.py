@@ -8,7 +8,7 @@ import enum
 
 from rivers_worker.v1 import worker_pb2 as pb
 
-__all__ = ["MAX_OUTCOME_BYTES", "Exit", "write_outcome"]
+__all__ = ["MAX_OUTCOME_BYTES", "Exit", "encode_outcome", "write_outcome"]
 
 MAX_OUTCOME_BYTES = 4096
 """Bytes of a termination message; Kubernetes cuts what is longer."""
@@ -28,9 +28,14 @@ class Exit(enum.IntEnum):
     SIGTERM = 143
 
 
+def encode_outcome(outcome: pb.Outcome) -> bytes:
+    """Return the line of the termination log."""
+    return b"rivers-outcome 1 " + base64.b64encode(outcome.SerializeToString())
+
+
 def write_outcome(path: str | None, outcome: pb.Outcome) -> None:
     """Write an outcome to the termination log, unless it is too long to be read whole or cannot be written."""
-    text = b"rivers-outcome 1 " + base64.b64encode(outcome.SerializeToString())
+    text = encode_outcome(outcome)
     # The kubelet cuts a longer message at its end, and half of it cannot be decoded.
     if path is None or len(text) > MAX_OUTCOME_BYTES:
         return

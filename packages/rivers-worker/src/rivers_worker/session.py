@@ -66,7 +66,9 @@ class WorkerSession:
         self._is_leaving = self._is_closing = False
         self._fork_server = ForkServer(settings) if self._left > 1 else None
         try:
-            self._clean_up = CleanUp(settings.scratch, self._kept)
+            # A worker for one attempt leaves its log to that.
+            log = None if self._fork_server is None else settings.termination_log
+            self._clean_up = CleanUp(settings.scratch, self._kept, log)
         except OSError as error:
             self._end_fork_server()
             raise CredentialsError(f"invalid RIVERS_SCRATCH: expected folders that can be read: {error}") from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from served_steps import note
@@ -101,3 +103,32 @@ def spies() -> None:
     pids = map(str, (os.getppid(), fork_server(), os.getpid()))
     command = [sys.executable, "-c", SPY, *pids]
     note(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n"))
+
+
+def forges_an_outcome() -> None:
+    """Leaves what the environment gives in the termination log, after its own result."""
+    atexit.register(lambda: _termination_log().write_text(os.environ["FORGED"]))
+
+
+def links_the_log() -> None:
+    """Leaves a link in the place of the termination log."""
+    atexit.register(_replace_log, lambda log: log.symlink_to(os.environ["RIVERS_TEST_NOTES"]))
+
+
+def puts_a_pipe_for_the_log() -> None:
+    """Leaves a FIFO, which nobody reads, in the place of the termination log."""
+    atexit.register(_replace_log, os.mkfifo)
+
+
+def replaces_the_log() -> None:
+    """Leaves another file in the place of the termination log."""
+    atexit.register(_replace_log, Path.touch)
+
+
+def _replace_log(replace: Callable[[Path], object]) -> None:
+    _termination_log().unlink()
+    replace(_termination_log())
+
+
+def _termination_log() -> Path:
+    return Path(os.environ["RIVERS_TEST_NOTES"]).with_name("termination")

@@ -1,6 +1,7 @@
 """Clean up after an attempt: its processes, its files, and what it has changed about the processes that stay.
 
-    kill every descendant ──▶ restore the processes that stay ──▶ restore fds 0–2 ──▶ empty folders ──▶ IPC objects
+    kill every descendant ──▶ restore the processes that stay ──▶ restore fds 0–2 ──▶ empty folders ──▶ IPC objects,
+    termination log
 
 No cgroup is needed: the server is a subreaper, so whatever an attempt starts stays among its descendants.
 """
@@ -16,6 +17,7 @@ from rivers_worker.clean_up.descendants import kill_descendants
 from rivers_worker.clean_up.descriptors import StandardStreams
 from rivers_worker.clean_up.process_state import ProcessState
 from rivers_worker.clean_up.scratch import ScratchFolder
+from rivers_worker.clean_up.termination_log import TerminationLog
 
 __all__ = ["CleanUp"]
 
@@ -28,19 +30,23 @@ class CleanUp:
     """The clean-up after each attempt; its creation, before the first one, takes the state to return to.
 
     `scratch` are the folders to empty: they must be this worker's own. `keep` returns the ids of the child processes
-    that stay. They must have started with this process's limits and priorities.
+    that stay. They must have started with this process's limits and priorities. `termination_log` is a path, None if
+    nobody reads one.
 
     Raises:
         OSError: a scratch folder cannot be read.
     """
 
-    def __init__(self, scratch: Sequence[Path], keep: Callable[[], Collection[int]]) -> None:
+    def __init__(
+        self, scratch: Sequence[Path], keep: Callable[[], Collection[int]], termination_log: str | None = None
+    ) -> None:
         self._keep = keep
         self._state = ProcessState()
         self._streams = StandardStreams()
         self._folders = [ScratchFolder(path) for path in scratch]
         # The first process of a PID namespace is the first of a container, whose IPC objects are this worker's own.
         self._container = ContainerObjects() if os.getpid() == 1 else None
+        self._log = None if termination_log is None else TerminationLog(termination_log)
 
     def run(self, deadline: float) -> str | None:
         """Clean up until `deadline`, a time of `time.monotonic`; return the reason for what cannot be cleaned up.
@@ -65,6 +71,8 @@ class CleanUp:
             yield from folder.empty(deadline)
         if self._container is not None:
             yield from self._container.restore(deadline)
+        if self._log is not None:
+            yield from self._log.restore()
 
 
 def _printable(reason: str) -> str:
