@@ -28,6 +28,14 @@ import ctypes, os, sys
 ctypes.CDLL(None).prctl(24, 19, 0, 0, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
+IMPATIENT = """
+import sys
+from rivers_worker import __main__, session
+
+session.IMPORT_WITHIN = 0.5
+sys.argv = ["rivers-worker", *sys.argv[4:]]
+__main__.run()
+"""
 FRESH = {
     "attempts": 1,
     "leader": True,
@@ -111,6 +119,45 @@ class TestForks:
 
         run(worker, "second", "quick", "served_steps")
         assert ["quick"] == worker.notes
+
+    def test_an_import_that_hangs(self, serve: Serve) -> None:
+        """A module that hangs in the waiting process delays the next attempt and is not charged to it."""
+        worker = serve(RIVERS_MAX_ATTEMPTS="4", prefix=(sys.executable, "-c", IMPATIENT))
+        run(worker, "first", "does_nothing", "hangs_later")
+        worker.noted("hanging")
+
+        assert run(worker, "second", "quick", "served_steps").ready
+        assert run(worker, "third", "quick", "served_steps").ready
+        assert ["imported once", "hanging", "quick", "quick"] == worker.notes
+        assert "gave up the imports for which attempt second waits" in worker.errors
+
+    def test_a_forged_report(self, serve: Serve) -> None:
+        """A body that reports a module outside of the allowed ones does not make the next process import it."""
+        worker = serve(RIVERS_MAX_ATTEMPTS="4", RIVERS_ALLOWED_MODULES="served_steps,session_steps")
+        assert run(worker, "first", "forges_the_report").ready
+        # The process takes a spec after its imports.
+        assert run(worker, "second", "quick", "served_steps").ready
+
+        assert ["quick"] == worker.notes
+
+    def test_a_report_after_the_result(self, serve: Serve) -> None:
+        """An exit hook that reports modules retires the worker."""
+        worker = serve(RIVERS_MAX_ATTEMPTS="4")
+        reply = run(worker, "first", "reports_at_its_exit")
+
+        assert not reply.ready
+        assert "signal 9" in reply.retires
+        assert [] == worker.notes
+
+    def test_a_report_of_its_own(self, serve: Serve) -> None:
+        """A body that reports modules before its runner does ends without a result."""
+        worker = serve(RIVERS_MAX_ATTEMPTS="4")
+        worker.attempt_id = "first"
+        lost = told(worker.run(worker.spec("reports_twice", "session_steps")))[-1]
+
+        assert isinstance(lost, pb.Lost)
+        assert "modules" in lost.detail
+        assert not worker.ack().ready
 
 
 class TestKilled:

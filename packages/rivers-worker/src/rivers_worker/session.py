@@ -32,6 +32,8 @@ CLEAN_UP_WITHIN = 5.0
 """Seconds for cleaning up behind an attempt."""
 ANSWER_WITHIN = 15.0
 """Seconds that a repeated Ack waits for the first one's answer."""
+IMPORT_WITHIN = 30.0
+"""Seconds after Execute in which a process has imported the modules that the last attempt reported."""
 MAX_EARLY_CANCELS = 64
 
 
@@ -235,8 +237,12 @@ class WorkerSession:
             raise SessionRefusedError("this worker is terminating: it starts nothing")
         self._left -= 1
         attempt = ServedAttempt(attempt_id, spec, pickle_key, self._spare)
+        is_first = self._last is None
         self._current = self._last = attempt
         attempt.start(lambda: self._restart(attempt))
+        if not is_first:
+            # User code has chosen the modules. Those of the first attempt are the worker's own, and may take long.
+            attempt.body.limit_imports(IMPORT_WITHIN)
         attempt.grace = self._early_cancels.pop(attempt_id, None)
         return attempt
 

@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -28,6 +29,7 @@ from rivers_worker.clean_up.descendants import kill_descendants
 from rivers_worker.exit_codes import Exit, write_outcome
 from rivers_worker.journal import Journal
 from rivers_worker.orphans import reap_until
+from rivers_worker.reported_modules import modules_to_import
 from rivers_worker.settings import ServeSettings
 from rivers_worker.v1 import worker_pb2 as pb
 
@@ -48,8 +50,8 @@ Problems = list[tuple[int, str]]
 class Supervisor:
     """The owner of one body's process; `code` is the exit code of its attempt once that has ended.
 
-    `modules` are those that the attempt has imported. `keep` returns the children of this process that are no
-    descendants of a body.
+    `modules` are those that the next attempt's process may import, as this one reports. `keep` returns the children of
+    this process that are no descendants of a body.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Supervisor:
         self._attempt_id = ""
         self._journal: Journal | None = None
         self._restart: Callable[[], bool] = lambda: False
-        self._is_taken = self._is_zombie = False
+        self._is_taken = self._is_zombie = self._has_modules = False
         self._start_error = self._trace = self._survivors = ""
         self._has_started = self._is_cancelled = self._is_closing = self._is_lost = False
         self._detail = ""
@@ -146,11 +148,11 @@ class Supervisor:
         with self._lock:
             sooner, self._kill_at = until < self._kill_at, min(until, self._kill_at)
         if sooner:
-            timer = threading.Timer(grace, self.kill)
-            # The server may end before the timer: `end` kills what is left.
-            timer.daemon = True
-            timer.start()
-            self._timers.append(timer)
+            self._start_timer(grace, self.kill)
+
+    def limit_imports(self, seconds: float) -> None:
+        """Kill a process that has not taken its spec in `seconds`: it still imports an earlier attempt's modules."""
+        self._start_timer(seconds, self._stop_imports)
 
     def kill(self) -> None:
         """Kill the body and everything in its process group."""
@@ -188,6 +190,18 @@ class Supervisor:
         self.kill()
         self._waiter.join(2 * DRAIN)
 
+    def _start_timer(self, seconds: float, action: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, action)
+        # The server may end before the timer: `end` kills what is left.
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
+
+    def _stop_imports(self) -> None:
+        if not self._is_taken:
+            sys.stderr.write(f"rivers-worker: gave up the imports for which attempt {self._attempt_id} waits\n")
+            self.kill()
+
     def _send(self, send: Callable[[int, int], None], number: int) -> None:
         """Send a signal to the body or its group."""
         self._begun.wait()
@@ -211,7 +225,7 @@ class Supervisor:
             reader = FrameReader(self._body.outbox, frames.MAX_PAYLOAD)
             while (frame := reader.next()) is not None:
                 self._handle(*frame)
-        except (ValueError, IndexError, TypeError) as error:
+        except (ValueError, IndexError, TypeError, RecursionError) as error:
             # User code can write to any descriptor of its process, ours among them.
             self._detail = f"its process sent a frame that cannot be read: {type(error).__name__}: {error}"
             self.kill()
@@ -232,7 +246,11 @@ class Supervisor:
             self._has_started = True
             journal.add("step_event", payload)
         elif kind == frames.MODULES:
-            self.modules = tuple(str(name) for name in json.loads(payload))
+            # Its own one comes once, before the result.
+            if self._has_modules or journal.is_ended:
+                raise ValueError("modules that were reported before, or after the result")
+            self._has_modules = True
+            self.modules = modules_to_import(json.loads(payload), self._settings.allowed)
         elif kind == frames.RESULT:
             self._handle_result(payload, journal)
         elif kind == frames.TAKEN:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from served_steps import note
+
+from rivers_worker import body, frames
 
 state = {"attempts": 0}
 
@@ -123,6 +127,29 @@ def puts_a_pipe_for_the_log() -> None:
 def replaces_the_log() -> None:
     """Leaves another file in the place of the termination log."""
     atexit.register(_replace_log, Path.touch)
+
+
+def forges_the_report() -> None:
+    """Makes its own runner report another module."""
+    body._imported_modules = lambda spec: ["notes_at_import"]
+
+
+def reports_twice() -> None:
+    """Reports a module before its runner does, and waits until its server has read that twice."""
+    for _ in range(2):
+        _report()
+    time.sleep(60)
+
+
+def reports_at_its_exit() -> None:
+    """Reports a module after its result, and waits until its server has read that."""
+    atexit.register(time.sleep, 60)
+    atexit.register(_report)
+
+
+def _report() -> None:
+    (own,) = [found for found in gc.get_objects() if isinstance(found, body.Body)]
+    own._send_frame(frames.MODULES, json.dumps(["notes_at_import"]).encode())
 
 
 def _replace_log(replace: Callable[[Path], object]) -> None:
