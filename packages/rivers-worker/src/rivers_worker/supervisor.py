@@ -174,6 +174,8 @@ class Supervisor:
         code = self._process.returncode
         if code is None:
             return self._start_error
+        if self._reader.is_alive():
+            return f"the events of attempt {self._attempt_id} were not read to their end"
         if self._is_lost or code:
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             return f"the process of attempt {self._attempt_id} ended {how}" + " without a result" * self._is_lost
@@ -282,6 +284,8 @@ class Supervisor:
         kept = (*self._keep(), self._process.pid)
         self._survivors = kill_descendants(kept, time.monotonic() + DRAIN) or ""
         self._reader.join(DRAIN)
+        # Starved of CPU time it may not have read TAKEN: no attempt is given to two processes for that.
+        may_be_taken = self._reader.is_alive() or self._is_taken
         with self._lock:
             if self._process.pid:
                 self._process.wait()
@@ -297,7 +301,7 @@ class Supervisor:
         os.close(self._body.trace)
         # A process that ended before it had taken the spec has run none of its code.
         is_lost = journal is not None and not (journal.is_ended or self._is_closing)
-        if journal is not None and is_lost and (self._is_taken or self._is_cancelled or not self._restart()):
+        if journal is not None and is_lost and (may_be_taken or self._is_cancelled or not self._restart()):
             self._report_loss(journal)
 
     def _report_loss(self, journal: Journal) -> None:
