@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable
+from concurrent import futures
 
 import grpc
 import pytest
@@ -15,6 +17,26 @@ from rivers_worker.client import outcome_in
 from rivers_worker.v1 import worker_pb2 as pb
 
 Serve = Callable[..., Served]
+SLOW_TO_CLOSE = """
+import os, sys, time
+from pathlib import Path
+from rivers_worker import __main__
+from rivers_worker.session import WorkerSession
+
+notes = Path(os.environ["RIVERS_TEST_NOTES"])
+close = WorkerSession._close
+
+def slow(session, attempt):
+    notes.write_text("closing\\n")
+    until = time.monotonic() + 10
+    while time.monotonic() < until and not notes.with_name("go").exists():
+        time.sleep(0.01)
+    return close(session, attempt)
+
+WorkerSession._close = slow
+sys.argv = ["rivers-worker", *sys.argv[4:]]
+__main__.run()
+"""
 
 
 def ending(worker: Served, attempt_id: str, body: str) -> Ending:
@@ -149,6 +171,21 @@ class TestRefusals:
             worker.ack()
 
         assert Ending.SUCCEEDED is ending(worker, "first", "quick")
+
+    def test_execute_during_the_ack_of_nothing(self, serve: Serve) -> None:
+        """An Execute that comes while a worker that has run nothing is ended by an Ack is refused: nothing runs."""
+        worker = serve(RIVERS_MAX_ATTEMPTS="3", prefix=(sys.executable, "-c", SLOW_TO_CLOSE))
+        with futures.ThreadPoolExecutor(1) as caller:
+            reply = caller.submit(worker.ack)
+            worker.noted("closing")
+            worker.attempt_id = "other"
+            with refused(grpc.StatusCode.FAILED_PRECONDITION, "terminating"):
+                worker.run(worker.spec("quick"))
+            (worker.folder / "go").touch()
+
+        assert not reply.result().ready
+        assert ["closing"] == worker.notes
+        assert 0 == worker.ended()
 
 
 class TestCancel:

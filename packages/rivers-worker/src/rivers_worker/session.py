@@ -183,7 +183,10 @@ class WorkerSession:
                 self._check_acknowledged(attempt_id)
                 self._acknowledged.add(attempt_id)
                 self._last_acknowledged, self._answer = attempt_id, Future()
-                if attempt is not None:
+                if attempt is None:
+                    # No Execute may come before `_close`, which would drop its attempt.
+                    self._is_leaving = True
+                else:
                     attempt.is_acknowledged = True
             answer = self._answer
         if is_repeated:
