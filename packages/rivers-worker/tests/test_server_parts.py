@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 import subprocess
 import sys
@@ -183,6 +184,19 @@ class TestLastWords:
         write_outcome(None, pb.Outcome())
 
         assert [] == list(tmp_path.iterdir())
+
+    def test_a_pipe_without_a_reader(self, tmp_path: Path) -> None:
+        """A FIFO in the place of the log, which a step may put there, does not keep the result waiting."""
+        os.mkfifo(tmp_path / "log")
+        writer = threading.Thread(target=write_outcome, args=(str(tmp_path / "log"), pb.Outcome()), daemon=True)
+        writer.start()
+        writer.join(10)
+        is_waiting = writer.is_alive()
+        # Ends a thread that waits.
+        os.close(os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK))
+        writer.join(10)
+
+        assert not is_waiting
 
 
 def test_the_memory_of_the_server() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import enum
+import os
 
 from rivers_worker.v1 import worker_pb2 as pb
 
@@ -39,5 +40,10 @@ def write_outcome(path: str | None, outcome: pb.Outcome) -> None:
     # The kubelet cuts a longer message at its end, and half of it cannot be decoded.
     if path is None or len(text) > MAX_OUTCOME_BYTES:
         return
-    with contextlib.suppress(OSError), open(path, "wb") as file:
+    with contextlib.suppress(OSError), open(path, "wb", opener=_open_now) as file:
         file.write(text)
+
+
+def _open_now(path: str, flags: int) -> int:
+    # A step may have put a FIFO there, and the result must not wait for its reader.
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)

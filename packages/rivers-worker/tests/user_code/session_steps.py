@@ -111,7 +111,7 @@ def spies() -> None:
 
 def forges_an_outcome() -> None:
     """Leaves what the environment gives in the termination log, after its own result."""
-    atexit.register(lambda: _termination_log().write_text(os.environ["FORGED"]))
+    atexit.register(lambda: _written_log().write_text(os.environ["FORGED"]))
 
 
 def links_the_log() -> None:
@@ -153,9 +153,14 @@ def _report() -> None:
 
 
 def _replace_log(replace: Callable[[Path], object]) -> None:
-    _termination_log().unlink()
-    replace(_termination_log())
+    log = _written_log()
+    log.unlink()
+    replace(log)
 
 
-def _termination_log() -> Path:
-    return Path(os.environ["RIVERS_TEST_NOTES"]).with_name("termination")
+def _written_log() -> Path:
+    """Return the termination log once the server has written this attempt's outcome."""
+    log = Path(os.environ["RIVERS_TEST_NOTES"]).with_name("termination")
+    while not log.read_text():
+        time.sleep(0.001)
+    return log
