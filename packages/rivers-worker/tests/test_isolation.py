@@ -55,8 +55,8 @@ RETIRES = {
     "replaced_scratch": "another folder has taken the place of",
     "server_hard_limits": "RLIMIT_NOFILE of process",
     "server_nice": "nice=10",
-    "killed_fork_server": "the fork server takes no request",
-    "signalled_fork_server": "the fork server takes no request",
+    "killed_fork_server": "the fork server ",
+    "signalled_fork_server": "the fork server ",
 }
 CONTAINER = (
     *("shared_memory_file", "system_v_objects", "message_queue", "session_key", "full_disk"),
