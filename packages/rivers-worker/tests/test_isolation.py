@@ -55,8 +55,9 @@ RETIRES = {
     "replaced_scratch": "another folder has taken the place of",
     "server_hard_limits": "RLIMIT_NOFILE of process",
     "server_nice": "nice=10",
-    "killed_fork_server": "the fork server ",
-    "signalled_fork_server": "the fork server ",
+    # It is seen to have ended by the clean-up ("serves all attempts"), by the next request or by its answer.
+    "killed_fork_server": "serve",
+    "signalled_fork_server": "serve",
 }
 CONTAINER = (
     *("shared_memory_file", "system_v_objects", "message_queue", "session_key", "full_disk"),
