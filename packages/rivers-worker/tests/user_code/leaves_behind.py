@@ -674,14 +674,19 @@ def stopped_fork_server() -> None:
 
 
 def killed_fork_server() -> None:
-    pid, until = fork_server(), time.monotonic() + 5.0
-    os.kill(pid, signal.SIGKILL)
-    while (found := read_process(pid)) is not None and found.state != "Z" and time.monotonic() < until:
-        time.sleep(0.001)
+    end_fork_server(signal.SIGKILL)
 
 
 def signalled_fork_server() -> None:
-    os.kill(fork_server(), signal.SIGUSR1)
+    end_fork_server(signal.SIGUSR1)
+
+
+def end_fork_server(number: int) -> None:
+    """Send it a fatal signal and wait for its end, which may come when the next process was forked already."""
+    pid, until = fork_server(), time.monotonic() + 5.0
+    os.kill(pid, number)
+    while (found := read_process(pid)) is not None and found.state != "Z" and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 def stopped_server() -> None:
