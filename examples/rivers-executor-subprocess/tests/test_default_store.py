@@ -83,6 +83,7 @@ def test_in_process_runs_stay_in_memory(place: Path) -> None:
         assert [] == list(place.iterdir())
 
 
+@pytest.mark.long
 def test_runs_of_both_kinds_take_turns() -> None:
     """From memory to the folder and back: each run reads what was stored last, wherever that is."""
     with repository() as repo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from rivers_executor_subprocess import SubprocessExecutor
 
 import rivers as rs
@@ -14,6 +15,8 @@ sys.path.append(str(Path(__file__).parents[3] / "packages" / "rivers-core" / "te
 from running import wide
 
 
+@pytest.mark.long
+@pytest.mark.timeout(180)  # hundreds of processes, on a machine that may be busy
 def test_many() -> None:
     """A process takes 10,000 inputs, others collect and stream 1,200 instances."""
     executor = SubprocessExecutor(max_workers=2)

@@ -47,7 +47,13 @@ def differences(case: Case, pods: rs.Executor, folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("start", range(0, len(CASES), LOT))
+# Half of them are enough for every change; what they are of is spread over all lots.
+LOTS = [
+    pytest.param(start, marks=[pytest.mark.long] if start // LOT % 4 > 1 else []) for start in range(0, len(CASES), LOT)
+]
+
+
+@pytest.mark.parametrize("start", LOTS)
 def test_cases(start: int, tmp_path: Path, cluster: FakeCluster) -> None:
     """States, values, failures and the sequence of events of every step are those of the in-process executor.
 

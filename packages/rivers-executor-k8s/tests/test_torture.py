@@ -10,7 +10,7 @@ import pytest
 
 TORTURE = Path(__file__).resolve().parents[3] / "torture"
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.long]
 
 
 def verdict(script: str, *arguments: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 TORTURE = Path(__file__).resolve().parents[3] / "torture"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # six starts of workers, on a machine that may be busy
 def test_killed_warm_workers() -> None:
     """3 kills over 20 steps: all succeed, no attempt runs twice, only attempts that were hit fail, nothing is left."""

@@ -83,6 +83,7 @@ def test_cancel_of_a_chain_of_5000() -> None:
     assert frontier.over
 
 
+@pytest.mark.long
 def test_a_fan_out_of_100000() -> None:
     """100,000 instances of one mapped step run to their end in less than 1 GiB (faults.md, P2), 2 KB each."""
     keys = tuple(map(str, range(100_000)))
