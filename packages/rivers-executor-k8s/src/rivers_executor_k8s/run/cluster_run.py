@@ -132,9 +132,7 @@ class ClusterRun:
         """Delete the pod that was prepared, where no step has come for it."""
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
-            session, launch = prepared.session, prepared.launch
-            session.spawn(launch.disconnect())
-            session.spawn(session.release_pod(launch.name, launch.view, None))
+            prepared.session.spawn(prepared.launch.release())
 
     async def _run_attempt(self, attempt: PodAttempt) -> None:
         try:

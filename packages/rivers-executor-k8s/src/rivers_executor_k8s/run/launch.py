@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from rivers.protocol import StepSpec
+from rivers.protocol import StepResult, StepSpec
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import NameTakenError
 from rivers_executor_k8s.pod.names import pod_name
@@ -116,6 +116,13 @@ class WorkerLaunch:
         """Close the connection to the worker, where there is one."""
         self._client = None
         await self._connection.aclose()
+
+    async def release(self, result: StepResult | None = None) -> None:
+        """Close the connection and delete the pod, unless the failure in `result` is a reason to keep it."""
+        try:
+            await self.disconnect()
+        finally:
+            await self._session.release_pod(self.name, self.view, result)
 
     def hand_over(self, report: Callable[[str], None]) -> None:
         """Begin again for the attempt that the pod was launched for ahead of time: `report` is the attempt's."""

@@ -54,8 +54,7 @@ class FirstWorker:
 
     async def close(self, until: float) -> None:
         """Delete the pod; `until` is a moment of the monotonic clock."""
-        await self.launch.disconnect()
-        await self.session.release_pod(self.launch.name, self.launch.view, None)
+        await self.launch.release()
         await self.session.close(until)
 
 
@@ -186,7 +185,7 @@ async def probe(
         return [], None  # the attempts meet it again, and have retries
     finally:
         if found is None or found:
-            await _give_up(checking, launch, session)
+            await _give_up(checking, launch)
     if found == []:
         return [], FirstWorker(session, first.attempt_id, launch)
     image = session.settings.image
@@ -195,14 +194,11 @@ async def probe(
     ], None
 
 
-async def _give_up(
-    checking: asyncio.Task[list[tuple[int, str]] | None], launch: WorkerLaunch, session: Session
-) -> None:
+async def _give_up(checking: asyncio.Task[list[tuple[int, str]] | None], launch: WorkerLaunch) -> None:
     """End the look-up, and delete its pod."""
     checking.cancel()
     await asyncio.wait((checking,), timeout=PROBE_CLOSE)
-    await launch.disconnect()
-    await session.release_pod(launch.name, launch.view, None)
+    await launch.release()
 
 
 async def _look_up_refs(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list[tuple[int, str]] | None:
@@ -217,7 +213,7 @@ async def _look_up_refs(launch: WorkerLaunch, specs: Sequence[StepSpec]) -> list
     finally:
         asking.cancel()
         over.cancel()
-        await asyncio.wait((asking, over))
+        await asyncio.wait((asking, over), timeout=PROBE_CLOSE)
     result = classify_pod_end("", launch.view.pod, gone=launch.view.gone, cancelled=False, started=False)
     if result.failure is not None and not result.failure.transient:
         raise StartError(result.failure.message, transient=False)

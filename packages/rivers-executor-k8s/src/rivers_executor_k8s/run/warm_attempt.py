@@ -134,5 +134,4 @@ class WarmAttempt(PodAttempt):
         """Leave the pod to its pool; delete one that was prepared for nothing."""
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
-            await prepared.disconnect()
-            await self._session.release_pod(prepared.name, prepared.view, None)
+            await prepared.release()

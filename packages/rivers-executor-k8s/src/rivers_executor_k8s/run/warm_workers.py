@@ -187,7 +187,7 @@ class WarmWorkers:
         try:
             client = await self._connect(launch)
         except asyncio.CancelledError:
-            await self._give_up(launch, None)
+            await launch.release()
             raise
         except Exception as raised:  # noqa: BLE001 - it becomes the attempt's result
             client, error = None, raised
@@ -196,7 +196,7 @@ class WarmWorkers:
             try:
                 result = await holder.explain_start(launch, error)
             finally:
-                await self._give_up(launch, result)
+                await launch.release(result)
             raise WorkerStartError(result) from error
         worker = WarmWorker(launch, client, holder.spec)
         self._watches[worker] = asyncio.ensure_future(self._discard_when_over(worker))
@@ -207,7 +207,7 @@ class WarmWorkers:
     async def _stop(self, worker: WarmWorker, reason: str) -> None:
         self._watches.pop(worker).cancel()
         worker.stop_labelling()
-        await self._give_up(worker.launch, worker.result)
+        await worker.launch.release(worker.result)
 
     async def _connect(self, launch: WorkerLaunch) -> WorkerClient | None:
         """Return the client of a worker in a new pod; None if the pod has ended."""
@@ -221,12 +221,6 @@ class WarmWorkers:
             over.cancel()
             connecting.cancel()
             await asyncio.wait((connecting, over))
-
-    async def _give_up(self, launch: WorkerLaunch, result: StepResult | None) -> None:
-        try:
-            await launch.disconnect()
-        finally:
-            await self._session.release_pod(launch.name, launch.view, result)
 
     async def _discard_when_over(self, worker: WarmWorker) -> None:
         await worker.launch.view.wait_until_over()
