@@ -214,6 +214,13 @@ class TestSigterm:
         assert 143 == worker.ended(5)
         assert "" == worker.termination
 
+    def test_on_its_way_into_a_wait(self, serve: Serve) -> None:
+        """A SIGTERM that does not interrupt the main thread's wait is noticed all the same."""
+        worker = serve(prefix=[sys.executable, str(Path(__file__).with_name("deaf_main_thread.py"))])
+        worker.process.terminate()
+
+        assert 143 == worker.ended(5)
+
     def test_before_it_is_ready(self, serve: Serve) -> None:
         """A SIGTERM that comes while it still starts is not lost, as it would be for a container's first process."""
         worker = serve(announces=False)

@@ -29,6 +29,7 @@ __all__ = ["WarmWorker", "WarmWorkers", "WorkerStartError"]
 LABEL_AFTER = 0.5
 """Seconds before a pod's labels follow its attempt: one that is over by then needs no request for that."""
 LABEL_WITHIN = 5.0
+DISCONNECT_WITHIN = 5.0
 ALIVE_WITHIN = 2.0
 """Seconds for the answer of an idle worker whose connection has broken."""
 
@@ -220,7 +221,7 @@ class WarmWorkers:
         finally:
             over.cancel()
             connecting.cancel()
-            await asyncio.wait((connecting, over))
+            await asyncio.wait((connecting, over), timeout=DISCONNECT_WITHIN)
 
     async def _discard_when_over(self, worker: WarmWorker) -> None:
         await worker.launch.view.wait_until_over()
