@@ -28,11 +28,11 @@ from figures import Table
 import rivers as rs
 from rivers.events import StepStarted, StepSucceeded
 from rivers_executor_k8s.api.client import load_api_client
-from rivers_executor_k8s.api.event_loop import acquire_loop
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.api.watch import PodWatch
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.run.session import Session
+from rivers_worker.event_loop import acquire_loop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "packages/rivers-executor-k8s/tests/user_code"))
 

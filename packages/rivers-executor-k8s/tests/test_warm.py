@@ -12,8 +12,8 @@ import pytest
 import rivers as rs
 from rivers.exceptions import GraphValidationError
 from rivers.protocol import Ending, Evidence, Failure, StepResult
-from rivers_executor_k8s.pod.reuse import is_clean_end
 from rivers_k8s_testing import FakeCluster, Fault
+from rivers_worker.pool.reuse import is_clean_end
 
 Repository = Callable[..., rs.CodeRepository]
 Pods = Callable[..., rs.Executor]

@@ -1,36 +1,16 @@
-"""Decide whether an attempt may use a pod that others of its run use, and whether its worker may have another one."""
+"""Decide whether an attempt may use a pod that others of its run use."""
 
 from __future__ import annotations
 
-from rivers.protocol import Ending, Evidence, FailureReason, ImportRef, StepResult, StepSpec
+from rivers.protocol import StepSpec
 from rivers.spi import Executor
 
-__all__ = ["REUSE_KEY", "imported_modules", "is_clean_end", "is_warm"]
+__all__ = ["REUSE_KEY", "is_warm"]
 
 REUSE_KEY = "rivers/worker_reuse"
-CLEAN_REASONS = (FailureReason.ERROR, FailureReason.CANCELLED)
 
 
 def is_warm(spec: StepSpec, executor: Executor.Kubernetes) -> bool:
     """Return True if an attempt may share its pod; metadata of its asset overrides the executor."""
     chosen = (spec.metadata or {}).get(REUSE_KEY, executor.worker_reuse)
     return chosen == "run" and executor.max_steps_per_worker > 1
-
-
-def is_clean_end(result: StepResult) -> bool:
-    """Return True if an attempt's process has ended by itself with a result: its worker may have another attempt."""
-    failure = result.failure
-    if failure is None:
-        return result.ending is not Ending.NOT_STARTED
-    if failure.reason not in CLEAN_REASONS:
-        return False
-    evidence = failure.evidence or Evidence()
-    # Of a process that was killed, for memory or at its deadline, nobody knows what it has left behind.
-    seen = (evidence.signal, evidence.exit_code, evidence.container_reason, evidence.oom_kills)
-    return not (any(value is not None for value in seen) or evidence.timed_out)
-
-
-def imported_modules(spec: StepSpec) -> frozenset[str]:
-    """Return the modules that an attempt's functions are defined in."""
-    functions = [spec.function, *(step.function for step in spec.inner)]
-    return frozenset(ref.module for ref in functions if isinstance(ref, ImportRef))

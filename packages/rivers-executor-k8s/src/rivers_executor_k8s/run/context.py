@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from rivers.spi import Executor
 from rivers_executor_k8s.api.client import load_api_client
-from rivers_executor_k8s.api.event_loop import acquire_loop
 from rivers_executor_k8s.api.namespace import Cluster
 from rivers_executor_k8s.pod.template import read_template
 from rivers_executor_k8s.run.controller_pod import image_and_owner
 from rivers_executor_k8s.run.dial import route_from_environment
 from rivers_executor_k8s.run.session import ClusterRunSettings
+from rivers_worker.event_loop import acquire_loop
 
 __all__ = ["ClusterContext"]
 

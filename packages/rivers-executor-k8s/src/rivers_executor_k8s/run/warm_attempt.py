@@ -14,13 +14,13 @@ import time
 
 from rivers.protocol import Ending, StepResult, StepSpec, lost
 from rivers.spi import warning_record
-from rivers_executor_k8s.pod.reuse import is_clean_end
 from rivers_executor_k8s.run.attempt import PodAttempt
 from rivers_executor_k8s.run.launch import MAX_NAMES, WorkerLaunch
 from rivers_executor_k8s.run.session import Session
 from rivers_executor_k8s.run.warm_workers import WarmWorker, WarmWorkers, WorkerStartError
 from rivers_worker.client import WorkerError
 from rivers_worker.pool import WorkerLease
+from rivers_worker.pool.reuse import is_clean_end
 
 __all__ = ["WarmAttempt"]
 

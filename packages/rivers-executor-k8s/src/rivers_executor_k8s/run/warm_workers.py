@@ -18,11 +18,11 @@ from rivers.protocol import Compute, StepResult, StepSpec
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.pod.manifest import build_shape
 from rivers_executor_k8s.pod.names import describe_attempt
-from rivers_executor_k8s.pod.reuse import imported_modules
 from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.session import MAX_PENDING, Session
 from rivers_worker.client import WorkerClient, WorkerError
 from rivers_worker.pool import StartedWorker, WarmPool, WorkerLease, WorkerRequest
+from rivers_worker.pool.reuse import imported_modules
 
 __all__ = ["WarmWorker", "WarmWorkers", "WorkerStartError"]
 

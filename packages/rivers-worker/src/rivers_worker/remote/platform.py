@@ -24,8 +24,8 @@ __all__ = ["RemoteWorker", "StartRefusedError", "WorkerOrder", "WorkerPlatform"]
 class StartRefusedError(Exception):
     """A worker that has not started, and of which nothing is left; the text says what was seen.
 
-    `reason` is the platform's own word, such as `QOSMaxJobsPerUser`. With `is_transient` the attempt is dispatched
-    again at no charge, a limited number of times; otherwise it has failed.
+    `reason` is the platform's own word, such as `QOSMaxJobsPerUser`. Its attempt has failed as infrastructure; with
+    `is_transient` another attempt may succeed, so that a retry policy applies.
     """
 
     def __init__(self, text: str, *, reason: str | None = None, is_transient: bool = True) -> None:
@@ -98,7 +98,7 @@ class WorkerPlatform(ABC):
 
     async def open(self, run_id: str, warn: Callable[[str], None]) -> None:
         """Get ready for a run; `warn` takes warnings that are of no single attempt. Raise to refuse the run."""
-        return None
+        return
 
     @abstractmethod
     async def start(self, order: WorkerOrder) -> RemoteWorker:

@@ -1,4 +1,4 @@
-"""Run one event loop for all clusters of this process, in a thread of its own.
+"""Run one event loop for all clients of workers in this process, in a thread of its own.
 
 All backends share it, as grpc.aio supports one loop per process well and several badly. It starts with the first
 backend that acquires it and stops when the last one releases it.
@@ -32,7 +32,7 @@ class SharedLoop:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.users = 0
-        self._thread = threading.Thread(target=self._serve, name="rivers-kubernetes", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="rivers-remote", daemon=True)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
@@ -67,7 +67,7 @@ class SharedLoop:
             self._thread.join()
 
     def _unwind(self) -> None:
-        """Wait for cancelled tasks: their `finally` blocks may have pods to delete."""
+        """Wait for cancelled tasks: their `finally` blocks may have workers to end."""
 
         async def others() -> None:
             cancelled = [task for task in asyncio.all_tasks() if task.cancelling()]
@@ -101,8 +101,8 @@ def acquire_loop() -> SharedLoop:
     with _lock:
         if _forked:
             raise ExecutionError(
-                "executor 'kubernetes' was used before this process was forked, and its connections and threads are "
-                "the parent's",
+                "an executor with remote workers was used before this process was forked, and its connections and "
+                "threads are the parent's",
                 hint="start processes by spawn or forkserver (multiprocessing.get_context), or before the first run",
             )
         _used = True
