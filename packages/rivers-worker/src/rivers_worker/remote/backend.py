@@ -1,0 +1,111 @@
+"""The backend of executors with remote workers: calls of the SPI, from any thread, become coroutines of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from rivers.exceptions import Problem
+from rivers.protocol import StepSpec
+from rivers.spi import Executor, ExecutorBackend, Run, Sink
+from rivers_worker.event_loop import SharedLoop, acquire_loop
+from rivers_worker.remote.platform import WorkerPlatform
+from rivers_worker.remote.run import RemoteRun
+from rivers_worker.remote.workers import RemoteSettings
+
+__all__ = ["RemoteBackend"]
+
+ExecutorT = TypeVar("ExecutorT", bound=Executor)
+
+OPEN_DEADLINE = 60.0
+PREFLIGHT_DEADLINE = 120.0
+
+
+class RemoteBackend(ExecutorBackend[ExecutorT]):
+    """A backend whose workers a platform starts; subclasses give `capabilities`, `settings` and `platform`."""
+
+    def __init__(self, executor: ExecutorT) -> None:
+        super().__init__(executor)
+        self._loop: SharedLoop | None = None
+        self._run: RemoteRun | None = None
+        self._checking: tuple[SharedLoop, asyncio.Task[object]] | None = None
+        self._is_cancelled = False
+
+    @abstractmethod
+    def settings(self) -> RemoteSettings:
+        """Return the settings of the workers."""
+
+    @abstractmethod
+    def platform(self) -> WorkerPlatform:
+        """Return a new platform, for one run or its preflight."""
+
+    def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
+        """Return the problems that the platform finds."""
+        given = list(specs)
+        if not given:
+            return ()
+        loop = acquire_loop()
+        try:
+            return loop.run(self._check(loop, given), PREFLIGHT_DEADLINE)
+        except concurrent.futures.CancelledError:
+            return ()
+        except TimeoutError:
+            return [Problem(f"the platform has not answered preflight within {PREFLIGHT_DEADLINE:g} s")]
+        finally:
+            loop.release()
+
+    def observe(self, emit: Sink) -> None:
+        """Allow the preflight that follows to be cancelled."""
+        self._is_cancelled = False
+
+    def cancel_preflight(self) -> None:
+        """Cancel it in the loop."""
+        self._is_cancelled = True
+        checking = self._checking
+        if checking is not None:
+            loop, task = checking
+            loop.post(task.cancel)
+
+    def open(self, run: Run, emit: Sink) -> None:
+        """Have the platform get ready for a run; raise if it refuses."""
+        self._loop = acquire_loop()
+        self._run = RemoteRun(run, emit, self.settings(), self.platform())
+        self._loop.run(self._run.begin(), OPEN_DEADLINE)
+
+    def submit(self, spec: StepSpec) -> None:
+        """Start an attempt in the loop."""
+        assert self._loop is not None
+        assert self._run is not None
+        self._loop.post(self._run.submit, spec)
+
+    def cancel(self, attempt_id: str, grace: float) -> None:
+        """Cancel an attempt in the loop."""
+        if self._loop is not None and self._run is not None:
+            self._loop.post(self._run.cancel, attempt_id, grace)
+
+    def close(self, deadline: float) -> None:
+        """Cancel what still runs, and wait until no worker of the run is left."""
+        loop, run = self._loop, self._run
+        self._loop = self._run = None
+        if loop is None:
+            return
+        try:
+            if run is not None:
+                loop.run(run.end(deadline), deadline + 5.0)
+        finally:
+            loop.release()
+
+    async def _check(self, loop: SharedLoop, specs: Sequence[StepSpec]) -> list[Problem]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._checking = loop, task
+        # Read after it is set: a cancel that comes now finds the task, or was seen here.
+        if self._is_cancelled:
+            return []
+        try:
+            return await self.platform().check(specs)
+        finally:
+            self._checking = None
