@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 __all__ = ["reap_until"]
@@ -14,4 +15,6 @@ def reap_until(pid: int) -> None:
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
         if ended is None or ended.si_pid == pid:
             return
-        os.waitpid(ended.si_pid, 0)
+        # Another thread may wait for it, too: the one that ends the fork server.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(ended.si_pid, 0)
