@@ -45,6 +45,7 @@ class SubprocessBackend(ExecutorBackend[SubprocessExecutor]):
     """The backend of `SubprocessExecutor`: a thread and a process for each attempt, both gone when it has ended."""
 
     executor_type = SubprocessExecutor
+    spi_version = (1, 0)  # what it is made for; rivers refuses it where that does not fit
 
     def __init__(self, executor: SubprocessExecutor) -> None:
         super().__init__(executor)

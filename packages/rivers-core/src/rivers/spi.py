@@ -4,13 +4,14 @@ from rivers._definitions.compute import parse_quantity
 from rivers._definitions.cpus import usable_cpus
 from rivers._definitions.executor import Executor
 from rivers._definitions.kubernetes.pod_template import check_pod_template
-from rivers._executor.backend import Capabilities, ExecutorBackend, Run, Sink
+from rivers._executor.backend import SPI_VERSION, Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach
 from rivers._runner.async_runner import AsyncRunner
 from rivers._runner.results import interrupted_result, unsendable_result, warning_record
 from rivers._runner.runner import Runner
 
 __all__ = [
+    "SPI_VERSION",
     "AsyncRunner",
     "Capabilities",
     "Executor",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import enum
+import hashlib
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +69,26 @@ def test_corpus_is_there() -> None:
         for name in FILES:
             assert 10 < len(json.loads((CORPUS / minor / name).read_text(encoding="utf-8")))
     assert (CORPUS / "PROVENANCE.md").is_file()
+
+
+def test_released_minors_are_unchanged() -> None:
+    """The files of every released minor have the digests of SHA256SUMS; only the newest minor may be unreleased."""
+    lines = (CORPUS / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    released = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    *older, newest = sorted(path.name for path in CORPUS.glob("v*"))
+
+    assert released == {name: hashlib.sha256((CORPUS / name).read_bytes()).hexdigest() for name in released}
+    assert {f"{minor}/{name}" for minor in older for name in FILES} <= set(released)
+    assert set(released) <= {f"{minor}/{name}" for minor in (*older, newest) for name in FILES}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_cases_are_carried_on(name: str) -> None:
+    """Every case of a released minor is in the next one too, so that its writers and readers are judged by it."""
+    minors = sorted(CORPUS.glob("v*"))
+    names = [{case["name"] for case in json.loads((minor / name).read_text(encoding="utf-8"))} for minor in minors]
+
+    assert [set()] * (len(names) - 1) == [older - newer for older, newer in itertools.pairwise(names)]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -57,13 +57,20 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     made: list[str] = []
 
     def install(
-        kind: str, executor: str = "Here", closures: str = "local", reach: str = "PROCESS", source: str = MODULE
+        kind: str,
+        executor: str = "Here",
+        closures: str = "local",
+        reach: str = "PROCESS",
+        source: str = MODULE,
+        spi_version: object = None,
     ) -> type:
         name = f"rivers_test_{kind}"
         site = tmp_path / name
         info = site / f"{name}-1.0.dist-info"
         info.mkdir(parents=True)
         text = source.format(kind=kind, executor=executor, closures=closures, reach=reach)
+        if spi_version is not None:
+            text += f"    spi_version = {spi_version!r}\n"
         (site / f"{name}.py").write_text(textwrap.dedent(text))
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[rivers.executors]\n{kind} = {name}:Backend\n")

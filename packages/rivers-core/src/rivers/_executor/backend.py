@@ -34,7 +34,10 @@ from rivers.exceptions import Problem
 from rivers.protocol.result import StepEvent
 from rivers.protocol.spec import Compute, StepSpec
 
-__all__ = ["Capabilities", "ExecutorBackend", "Run", "Sink"]
+__all__ = ["SPI_VERSION", "Capabilities", "ExecutorBackend", "Run", "Sink"]
+
+SPI_VERSION = (1, 0)
+"""The version of this interface: a new minor adds to it, a new major changes or removes something."""
 
 Sink: TypeAlias = Callable[[StepEvent], None]
 """The callback for a backend's events: callable from any thread, never blocks for long, never raises."""
@@ -116,6 +119,13 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
 
     executor_type: ClassVar[type[Executor]]
     """The class of the values this backend carries out; its default value is `executor_type()`."""
+
+    # Not SPI_VERSION: a package that says nothing was made for the first version, whatever is installed later.
+    spi_version: ClassVar[tuple[int, int]] = (1, 0)
+    """The version of the SPI that this backend is made for; core refuses another major and a later minor.
+
+    Write it as numbers. `SPI_VERSION` would be the version of any rivers-core that happens to be installed.
+    """
 
     def __init__(self, executor: ExecutorT) -> None:
         self.executor = executor

@@ -70,7 +70,7 @@ class Placement:
         try:
             return (BUILT_IN.get(name) or self.plugins[name])()
         except Exception as error:  # noqa: BLE001 - a third party's package may raise anything; it becomes a problem
-            self._broken[name] = error.message if isinstance(error, RiversError) else describe_exception(error)
+            self._broken[name] = _with_hint(error) if isinstance(error, RiversError) else describe_exception(error)
             return None
 
     def executor_of(self, node: Node) -> Executor:
@@ -119,6 +119,10 @@ class Placement:
                 continue
             message = f"{task}metadata {key!r}: {value!r} is no executor"
             graph.add_problem(message, owner, self.names, value, self.names, definition.where)
+
+
+def _with_hint(error: RiversError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 def _values(node: Node) -> list[str]:
