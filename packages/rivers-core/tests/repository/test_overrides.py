@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 import rivers as rs
 from rivers._executor.registry import installed
+from rivers._plan.specify import _metadata
 from rivers.exceptions import ConfigurationError, ExecutorNotInstalledError, GraphValidationError
 
 PARALLEL = rs.Executor.parallel(max_workers=3)
@@ -285,6 +287,65 @@ class TestWrong:
         ):
             with pytest.raises(ConfigurationError, match=r"rs\.Executor\.parallel\(\)"):
                 make()
+
+
+@dataclass(frozen=True)
+class Queue(rs.Executor):
+    """An executor of another package, with parameters that metadata overrides."""
+
+    kind = "queue"
+    overridable = ("partition", "cpus")
+
+    partition: str = "day"
+    cpus: int | str = 1
+    host: str = "here"
+
+    def __post_init__(self) -> None:
+        if not str(self.cpus).isdecimal():
+            raise ConfigurationError(f"invalid cpus={self.cpus!r}: expected a whole number")
+
+
+class TestParameters:
+    def test_for_step(self) -> None:
+        """`rivers/<kind>/<parameter>` overrides a parameter of the executor for one step."""
+        metadata = {"rivers/queue/partition": "night", "rivers/slurm/account": "x", "rivers/executor": "queue"}
+
+        assert Queue(partition="night", cpus=2) == Queue(cpus=2).for_step(metadata)
+        assert Queue(cpus=2) == Queue(cpus=2).for_step({"rivers/slurm/account": "x"})
+        assert IN_PROCESS == IN_PROCESS.for_step(None)
+
+    def test_accepted(self) -> None:
+        """Parameters of an executor whose package is not installed here are no problem."""
+        metadata = {"rivers/queue/cpus": "4", "rivers/elsewhere/account": "x"}
+
+        rs.CodeRepository([asset(metadata=metadata)], default_executor=Queue()).resolve()
+
+    @pytest.mark.parametrize(
+        ("key", "value", "problem"),
+        [
+            ("rivers/queue/partitoin", "night", "did you mean 'rivers/queue/partition'"),
+            ("rivers/queue/host", "there", "expected one of the parameters that metadata overrides: partition, cpus"),
+            ("rivers/queue/cpus", "many", "invalid cpus='many'"),
+            ("rivers/quue/cpus", "4", "'quue' is no executor"),
+            ("rivers/parallel/max_workers", "4", "overrides: none"),
+        ],
+    )
+    def test_refused(self, key: str, value: str, problem: str) -> None:
+        """`resolve()` names what cannot be overridden, a wrong value, and what looks like a typo."""
+        repository = rs.CodeRepository([asset(metadata={key: value})], default_executor=Queue())
+
+        with pytest.raises(GraphValidationError) as caught:
+            repository.resolve()
+
+        assert problem in str(caught.value)
+        assert "one" == caught.value.problems[0].asset
+
+    def test_task_of_graph(self) -> None:
+        """A task has the overrides of its graph asset, unless it has its own."""
+        given = graph({"rivers/queue/partition": "night", "rivers/queue/cpus": "2", "team": "a"})
+        own = rs.Task(lambda: 1, name="t", metadata={"rivers/queue/cpus": "3"})
+
+        assert {"rivers/queue/partition": "night", "rivers/queue/cpus": "3"} == _metadata(own, given)
 
 
 class TestNotInstalled:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from datetime import timedelta
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 from rivers._definitions.arguments import argument_error, check_count, check_seconds, constructor_repr, plain_number
 from rivers._definitions.compute import check_cpu, check_memory
@@ -20,6 +20,7 @@ from rivers._definitions.frozen_json import FrozenJSON
 from rivers._definitions.hints import call_hint
 from rivers._definitions.kubernetes.checks import check_env, check_settings
 from rivers._definitions.names import closest
+from rivers._definitions.settings import overrides_in
 from rivers._io.base import Reach
 from rivers.exceptions import ConfigurationError
 
@@ -71,6 +72,28 @@ class Executor(_Nested):
     is_inline: ClassVar[bool] = False
     """True if steps run in the thread that calls them. Tasks with such an executor run inside the step of their graph
     asset when that has an executor of another kind."""
+
+    overridable: ClassVar[tuple[str, ...]] = ()
+    """The parameters that metadata `rivers/<kind>/<parameter>` overrides for one step; each takes text, too."""
+
+    def for_step(self, metadata: Mapping[str, str] | None) -> Self:
+        """Return this executor with the parameters that a step's metadata overrides.
+
+        Raises:
+            ConfigurationError: a parameter cannot be overridden, or its value is invalid.
+        """
+        given = overrides_in(metadata).get(self.kind)
+        if not given:
+            return self
+        for name in given:
+            if name not in self.overridable:
+                raise argument_error(
+                    f"metadata 'rivers/{self.kind}/{name}'",
+                    given[name],
+                    f"one of the parameters that metadata overrides: {', '.join(self.overridable) or 'none'}",
+                    f"did you mean 'rivers/{self.kind}/{near}'?" if (near := closest(name, self.overridable)) else None,
+                )
+        return replace(self, **given)
 
     @property
     def has_inline_values(self) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 from rivers._definitions.arguments import argument_error, as_text, check_seconds, plain_number, plain_text
@@ -23,11 +24,13 @@ __all__ = [
     "check_strings",
     "check_timeout",
     "check_worker_reuse",
+    "overrides_in",
 ]
 
 REUSE_KEY = "rivers/worker_reuse"
 PLACEMENT_KEYS = ("rivers/executor", "rivers/node/executor", REUSE_KEY)
 WORKER_REUSE = ("never", "run")
+_OVERRIDE = re.compile(r"rivers/([a-z][a-z0-9_]*)/([a-z][a-z0-9_]*)")
 MAX_TIMEOUT = 30 * 24 * 3600.0
 """Seconds."""
 
@@ -148,7 +151,7 @@ def check_placement(metadata: Mapping[str, str] | None, owner: str, error: type[
     """
     # With a typo in the key a step would silently run elsewhere.
     for key in metadata or ():
-        if key.startswith("rivers/") and key not in PLACEMENT_KEYS:
+        if key.startswith("rivers/") and key not in PLACEMENT_KEYS and not overrides_in({key: ""}):
             known = f"{', '.join(map(repr, PLACEMENT_KEYS[:-1]))} or {PLACEMENT_KEYS[-1]!r}"
             near = did_you_mean(key, PLACEMENT_KEYS)
             raise error(
@@ -157,6 +160,17 @@ def check_placement(metadata: Mapping[str, str] | None, owner: str, error: type[
     reuse = (metadata or {}).get(REUSE_KEY)
     if reuse is not None:
         check_worker_reuse(f"metadata[{REUSE_KEY!r}]", reuse, owner=owner, error=error)
+
+
+def overrides_in(metadata: Mapping[str, str] | None) -> dict[str, dict[str, str]]:
+    """Return the parameters of executors that metadata overrides, `rivers/<kind>/<parameter>`, as text by kind."""
+    found: dict[str, dict[str, str]] = {}
+    for key, value in (metadata or {}).items():
+        match = _OVERRIDE.fullmatch(key)
+        # `rivers/nodes/executor` is a typo of a key of ours.
+        if match and match[1] != "node" and match[2] != "executor":
+            found.setdefault(match[1], {})[match[2]] = value
+    return found
 
 
 def check_worker_reuse(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.executor import BUILT_IN, DEFAULT_EXECUTOR, Executor
+from rivers._definitions.names import closest
+from rivers._definitions.settings import overrides_in
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import AssetGraph, Node
 from rivers.exceptions import RiversError
@@ -119,6 +121,26 @@ class Placement:
                 continue
             message = f"{task}metadata {key!r}: {value!r} is no executor"
             graph.add_problem(message, owner, self.names, value, self.names, definition.where)
+        self._check_overrides(graph, definition, owner, task)
+
+    def _check_overrides(
+        self, graph: AssetGraph, definition: Asset | Task | BashTask, owner: Asset | Task | BashTask, task: str
+    ) -> None:
+        """Report parameters of an executor that metadata cannot override, and kinds that look like a typo."""
+        kinds = sorted(self.kinds)
+        for kind in overrides_in(definition.metadata):
+            # The package of another kind need not be installed here: the step runs elsewhere then.
+            if kind not in kinds:
+                if (near := closest(kind, kinds)) is not None:
+                    message = f"{task}metadata 'rivers/{kind}/…': {kind!r} is no executor"
+                    graph.add_problem(message, owner, kinds, kind, [near], definition.where)
+                continue
+            try:
+                if (executor := self.find(kind)) is not None:
+                    executor.for_step(definition.metadata)
+            except RiversError as error:
+                hint = f"; {error.hint}" if error.hint else ""
+                graph.add_problem(f"{task}{error.message}{hint}", owner, where=definition.where)
 
 
 def _with_hint(error: RiversError) -> str:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from rivers._definitions.asset import Asset, GraphAsset
-from rivers._definitions.settings import REUSE_KEY
+from rivers._definitions.settings import REUSE_KEY, overrides_in
 from rivers._definitions.task import BashTask, Task
 from rivers._io.base import AtomicIOHandler
 from rivers._plan.graph import Node, Source, StoredOutput
@@ -43,9 +43,11 @@ _BASH = ImportRef(module="rivers._definitions.bash", qualname="run_bash")
 
 
 def _metadata(definition: Definition, owner: Definition) -> dict[str, str] | None:
-    """Return a step's metadata; a task without `rivers/worker_reuse` has that of its graph asset."""
-    own, reuse = definition.metadata, (owner.metadata or {}).get(REUSE_KEY)
-    return own if reuse is None or REUSE_KEY in (own or ()) else {REUSE_KEY: reuse, **(own or {})}
+    """Return a step's metadata; a task has its graph asset's `rivers/worker_reuse` and overrides of executors, too."""
+    if definition is owner or not owner.metadata:
+        return definition.metadata
+    inherited = {key: value for key, value in owner.metadata.items() if key == REUSE_KEY or overrides_in({key: value})}
+    return {**inherited, **(definition.metadata or {})} or None
 
 
 class Specifier:
