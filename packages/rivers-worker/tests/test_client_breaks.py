@@ -197,3 +197,22 @@ async def _starts(request: Any, context: Any) -> AsyncIterator[pb.Event]:
     for event in STORY[:2]:
         yield event
     await asyncio.sleep(30)
+
+
+def test_broken_is_called(whole: dict[str, int]) -> None:
+    """A stream that breaks is reported, before it is resumed; one that ends with the attempt is not."""
+    calls: list[str] = []
+
+    async def test() -> None:
+        plan = Plan(**{DOWN: whole[DOWN] - 200}, end="reset")
+        async with serving(ScriptedWorker()) as worker, breaking(worker.port, [plan]) as proxy:
+            for target in ("", proxy.address):
+                broken = worker.client(PATIENT, target=target, broken=lambda: calls.append("broken"))
+                async with closing(broken) as client:
+                    await client.connect()
+                    await client.execute(SPEC, lambda event: None)
+                    await client.ack()
+                calls.append("over")
+
+    run(test)
+    assert ["over", "broken", "over"] == calls

@@ -101,7 +101,7 @@ class WorkerClient:
     `target` is the address to dial (`10.0.0.7:7433`), `announcement` names the worker that must answer there.
     `attempt_id` is the attempt that the worker was started for (RIVERS_ATTEMPT_ID), whose name its certificate has.
     `identity` is the controller's, whose certificate the worker was started with. Of two controllers the worker obeys
-    the one with the higher `epoch`.
+    the one with the higher `epoch`. `broken` is called when an attempt's stream has broken, before it is resumed.
 
     Raises:
         CredentialsError: one of the two certificates cannot be the right one, or is not valid now.
@@ -117,6 +117,7 @@ class WorkerClient:
         attempt_id: str,
         epoch: int = 0,
         deadlines: Deadlines | None = None,
+        broken: Callable[[], None] = lambda: None,
     ) -> None:
         check_certificates(announcement, attempt_id, identity, dt.datetime.now(dt.UTC))
         self._target = target
@@ -125,6 +126,7 @@ class WorkerClient:
         self._run_id = run_id
         self._epoch = epoch
         self._deadlines = deadlines or Deadlines()
+        self._broken = broken
         self._stub = WorkerStub(target, attempt_id, announcement.certificate, identity)
         self._worker = ""
         self._minor_version = 0
@@ -215,6 +217,7 @@ class WorkerClient:
             self._seq = events.seq
             if events.result is not None:
                 return events.result
+            self._broken()
             if contact > last_contact:
                 last_contact, pause = contact, backoff()
             wait = next(pause)

@@ -6,6 +6,7 @@ The body's process starts before this module is imported: gRPC and cryptography 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from queue import Empty, SimpleQueue
@@ -41,6 +42,9 @@ def serve(settings: ServeSettings, session: WorkerSession, ends: SimpleQueue[Exi
         return _fail(f"cannot listen on {settings.listen}: {error}", Exit.BUG)
     sys.stdout.write(f"{Announcement(server.port, server.identity.certificate).line}\n")
     sys.stdout.flush()
+    # A client of NFS keeps what a file got for up to 30 s; pipes and terminals refuse.
+    with contextlib.suppress(OSError):
+        os.fsync(sys.stdout.fileno())
     session.go()
     cause = _wait_for_end(server, session, ends)
     if cause is Exit.SIGTERM:

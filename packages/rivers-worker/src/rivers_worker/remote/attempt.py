@@ -168,6 +168,8 @@ class RemoteAttempt:
 
     async def _result_by_evidence(self, over: asyncio.Task[Evidence], error: Exception | None) -> StepResult:
         """Return the result of a worker that is gone, or cannot be reached."""
+        assert self._worker is not None
+        self._worker.remote.suspect()
         await asyncio.wait((over,), timeout=SETTLE)
         evidence = over.result() if over.done() else self._evidence()
         if error is not None:

@@ -71,6 +71,10 @@ class RemoteWorker(ABC):
     async def wait_until_over(self) -> Evidence:
         """Wait until the platform reports its end, and return the evidence; callable many times and at once."""
 
+    def suspect(self) -> None:
+        """Take notice that its connection has broken: a platform that reports no ends by itself looks now."""
+        return
+
     @abstractmethod
     async def stop(self) -> None:
         """End it, whatever it does, with its body and all that was made for it; return when it is gone or has to be.

@@ -190,6 +190,7 @@ class RemoteWorkers:
             run_id=self._run_id,
             attempt_id=spec.attempt_id,
             deadlines=Deadlines(lost=self._settings.lost_after),
+            broken=remote.suspect,
         )
 
 
