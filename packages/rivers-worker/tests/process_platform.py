@@ -49,6 +49,7 @@ class ProcessWorker(RemoteWorker):
         self.announcement = announcement
         self.name, self.node = name, "here"
         self.target = f"127.0.0.1:{announcement.port}"
+        self.suspected = 0
 
     @property
     def is_over(self) -> bool:
@@ -62,6 +63,9 @@ class ProcessWorker(RemoteWorker):
             node=self.node,
             worker=self.name,
         )
+
+    def suspect(self) -> None:
+        self.suspected += 1
 
     async def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -211,8 +215,9 @@ class OpenRun:
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
-    def kill_worker(self, number: int = 0) -> None:
-        os.kill(self.platform.workers[number].process.pid, signal.SIGKILL)
+    def kill_worker(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the first worker."""
+        os.kill(self.platform.workers[0].process.pid, number)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from pathlib import Path
@@ -95,6 +96,19 @@ def test_a_worker_that_is_killed(tmp_path: Path) -> None:
         assert evidence is not None
         assert (9, "here") == (evidence.signal, evidence.node)
         assert result.worker == evidence.worker
+
+
+def test_a_worker_that_is_frozen(tmp_path: Path) -> None:
+    """A worker that falls silent is suspected, and given up after `lost_after`; it is ended at the close."""
+    with opened(tmp_path, lost_after=3.0) as run:
+        attempt = run.submit("waits")
+        run.wait_for(attempt, StepStarted)
+        run.kill_worker(number=signal.SIGSTOP)
+        result = run.result(attempt)
+
+        assert (Ending.FAILED, FailureReason.INFRASTRUCTURE) == (result.ending, failure(result).reason)
+        assert "no contact for 3 s" in failure(result).message
+        assert run.platform.workers[0].suspected > 0
 
 
 def test_an_idle_worker_that_is_killed(tmp_path: Path) -> None:
