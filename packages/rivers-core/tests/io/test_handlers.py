@@ -313,6 +313,13 @@ class TestPickleIOHandler:
         assert expected == [PickleIOHandler(store).reach for store in stores]
         assert Reach.PROCESS == InMemoryIOHandler().reach
 
+    def test_shared_folder(self, tmp_path: Path) -> None:
+        """A folder that all machines have is reached from anywhere; memory is not. Workers do not get the field."""
+        assert [Reach.ANYWHERE, Reach.PROCESS] == [
+            PickleIOHandler(store, shared=True).reach for store in (tmp_path, "memory://")
+        ]
+        assert '"shared"' not in PickleIOHandler(tmp_path, shared=True).model_dump_json()
+
     def test_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Fields come from RIVERS_PICKLE_… and from no shorter name: PREFIX is set on many machines."""
         monkeypatch.setenv("PREFIX", "wrong")

@@ -56,6 +56,11 @@ class PickleIOHandler(AtomicIOHandler):
     prefix: str = ""
     """A folder within the store."""
 
+    # Not for workers, which do not ask: one of an older rivers does not know the field.
+    shared: bool = Field(default=False, exclude=True)
+    """Every machine that runs steps has this folder at this path, as on a network file system; for local folders:
+    hard links and renames must be atomic there, which they are on NFS."""
+
     fsync: bool = True
     """Force each value to disk before it is committed, so that it survives a power cut; for local folders."""
 
@@ -82,9 +87,10 @@ class PickleIOHandler(AtomicIOHandler):
 
     @property
     def reach(self) -> Reach:
-        """Return MACHINE for a folder, PROCESS for memory, ANYWHERE for a bucket."""
+        """Return MACHINE for a folder that is not shared, PROCESS for memory, ANYWHERE for a bucket."""
         scheme = store_address.scheme_of(self.store)
-        return {"file": Reach.MACHINE, "memory": Reach.PROCESS}.get(scheme, Reach.ANYWHERE)
+        folder = Reach.ANYWHERE if self.shared else Reach.MACHINE
+        return {"file": folder, "memory": Reach.PROCESS}.get(scheme, Reach.ANYWHERE)
 
     def handle_output(self, context: OutputContext, obj: Any) -> None:
         key, run_id = context.asset_name, context.run_id
