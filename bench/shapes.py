@@ -31,7 +31,7 @@ def typical_spec() -> StepSpec:
     return StepSpec(
         run_id="3f2b8f0c6d1e4b7a9c5d2e1f0a9b8c7d",
         step="daily_orders",
-        attempt_id="3f2b8f0c6d1e4b7a9c5d2e1f0a9b8c7d-17-42",
+        attempt_id="3f2b8f0c6d1e4b7a9c5d2e1f0a9b8c7d-17-0.42",
         function=ImportRef(module="shop.orders", qualname="daily_orders"),
         inputs=tuple(StoredInput(parameter=p, key=p, io_handler=handler) for p in ("orders", "customers", "prices")),
         outputs=(Output(name="daily_orders", key="daily_orders", io_handler=handler),),

@@ -171,7 +171,7 @@ class TestFirstStep:
         assert 1 == created(fake)
         assert pod["metadata"]["name"] == report.worker
         assert "one" == pod["metadata"]["labels"]["rivers.io/step"]
-        assert f"{result.run_id}-0-0" == pod["metadata"]["annotations"]["rivers.io/attempt-id"]
+        assert f"{result.run_id}-0-0.0" == pod["metadata"]["annotations"]["rivers.io/attempt-id"]
         assert report.timings.boot < 0.1  # it was booted before the attempt began
 
     def test_its_retry_runs_elsewhere(self, fake: FakeCluster, start: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 import rivers as rs
+from rivers._io.files.key import flat_name
 from rivers._plan.frontier import Frontier
 from rivers._plan.unit import Effects, ExecutorLimits
 from rivers.events import StepSkipped
@@ -20,9 +21,11 @@ ERROR = Failure(reason=FailureReason.ERROR, type="ValueError", message="x")
 class Clock:
     """A frontier with one executor and the time it is there; results are given by the step's key."""
 
-    def __init__(self, repository: rs.CodeRepository, limits: ExecutorLimits, random: Callable[[], float]) -> None:
+    def __init__(
+        self, repository: rs.CodeRepository, limits: ExecutorLimits, random: Callable[[], float], epoch: int = 0
+    ) -> None:
         plan = repository.plan()
-        self.frontier = Frontier(plan, "run", [limits] * len(plan.executors), random=random, grace=3.0)
+        self.frontier = Frontier(plan, "run", [limits] * len(plan.executors), random=random, grace=3.0, epoch=epoch)
         self.now = 1000.0
         self.started: list[str] = []
         self.events: list[Any] = []
@@ -323,3 +326,26 @@ def test_without_sinks_no_events_are_made() -> None:
     effects = frontier.on_ended(StepResult(attempt_id=unit.attempt_id, ending=Ending.SUCCEEDED), 1.0, 0.0)
     assert [] == effects.events
     assert {"a"} == set(frontier.reports)
+
+
+# ---- attempt ids ----------------------------------------------------------------------------------------------------
+
+
+def test_epochs_share_no_attempt_id() -> None:
+    """Two controllers of the same run, which number their attempts alike, never give the same id."""
+    seen: list[set[str]] = []
+    for epoch in (0, 1):
+        run = Clock(rs.CodeRepository([asset(retry=rs.RetryPolicy(3))]), HERE, lambda: 0.5, epoch)
+        ids = {run.attempt_of("a")}
+        run.end("a", Ending.FAILED)
+        run.pass_time(1000.0)
+        seen.append(ids | {run.attempt_of("a")})
+
+    first, second = seen
+    assert {"run-0-0.0", "run-0-1.0"} == {next(i for i in ids if i.endswith(".0")) for ids in seen}
+    assert (2, 2, set()) == (len(first), len(second), first & second)
+
+
+def test_attempt_ids_name_files_readably() -> None:
+    """The dot in an attempt id is no character to escape in a file name."""
+    assert "run-0-1.0" == flat_name("run-0-1.0")

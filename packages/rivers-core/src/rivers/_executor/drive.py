@@ -257,4 +257,5 @@ def _specifier(plan: Plan, backends: Backends, refs: Refs, options: RunOptions) 
         tags=options.tags,
         logs=log_settings(bool(options.sinks)),
         in_run=in_plan.__contains__,
+        epoch=options.epoch,
     )

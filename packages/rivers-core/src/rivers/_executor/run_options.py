@@ -33,13 +33,14 @@ class EndListener(Protocol):
 class RunOptions:
     """All that a run needs beside its plan and its backends.
 
-    `key` signs pickled refs, `random` gives numbers in [0, 1) for the jitter of retries. `configs` are JSON texts by
-    asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process lives.
-    `store` is the default store, for values that travel inline. `hooks` takes the ends of steps, and `begin_attempt`
-    traces attempts.
+    `epoch` counts the controllers that have carried out the run before. `key` signs pickled refs, `random` gives
+    numbers in [0, 1) for the jitter of retries. `configs` are JSON texts by asset. `grace` is how many seconds a
+    cancelled body gets. `folders` hold values for as long as this process lives. `store` is the default store, for
+    values that travel inline. `hooks` takes the ends of steps, and `begin_attempt` traces attempts.
     """
 
     run_id: str
+    epoch: int = 0
     key: bytes
     random: Callable[[], float]
     sinks: Sequence[EventSink] = ()

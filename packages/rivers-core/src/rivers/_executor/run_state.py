@@ -57,6 +57,7 @@ class RunState:
             random=options.random,
             observed=observed or options.hooks is not None,
             grace=options.grace,
+            epoch=options.epoch,
         )
         self.local = LocalQueue()
         self.stream_waiters: list[SimpleQueue[Unit | None]] = []

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from rivers._plan.plan import Step
-from rivers._plan.unit import FIRST, ExecutorLimits, Unit
+from rivers._plan.unit import FIRST, ExecutorLimits, Unit, attempt_id_of
 
 __all__ = ["Alarm", "DispatchQueues"]
 
@@ -47,12 +47,13 @@ class DispatchQueues:
     `now` is the time of the current change, in seconds of a monotonic clock.
     """
 
-    __slots__ = ("_queues", "_run_id", "_ticket", "_timers", "_touched", "now", "running")
+    __slots__ = ("_epoch", "_queues", "_run_id", "_ticket", "_timers", "_touched", "now", "running")
 
-    def __init__(self, executors: Sequence[ExecutorLimits], run_id: str) -> None:
+    def __init__(self, executors: Sequence[ExecutorLimits], run_id: str, epoch: int) -> None:
         self.running: dict[str, Unit] = {}
         self.now = 0.0
         self._run_id = run_id
+        self._epoch = epoch
         self._queues = [make_queues(limits) for limits in executors]
         self._touched: list[SlotQueue] = []
         self._timers: list[tuple[float, int, Alarm, Unit, str]] = []
@@ -135,5 +136,5 @@ class DispatchQueues:
         unit.queued = self.now - unit.ready_at
         # The ticket tells attempts apart; a step's first one has none, as preflight has given its id away already.
         ticket = self._ticket if unit.attempt_id or unit.map_key is not None else FIRST
-        unit.attempt_id = attempt_id = f"{self._run_id}-{unit.step.index}-{ticket}"
+        unit.attempt_id = attempt_id = attempt_id_of(self._run_id, unit.step.index, self._epoch, ticket)
         self.running[attempt_id] = unit

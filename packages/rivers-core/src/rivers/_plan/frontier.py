@@ -53,7 +53,7 @@ class Frontier:
 
     `random` returns numbers in [0, 1) for jitter. With `observed` false no events are made. `running` holds the running
     units by attempt id, `reports` those that are over by step key, `groups` the instances of mapped steps by the index
-    of the step.
+    of the step. `epoch` counts the controllers that have carried out this run before.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Frontier:
         random: Callable[[], float],
         observed: bool = True,
         grace: float = 10.0,
+        epoch: int = 0,
     ) -> None:
         self.plan = plan
         self.executors = executors
@@ -73,7 +74,7 @@ class Frontier:
         self.groups: dict[int, Group] = {}
         self.remaining = len(plan.steps)
         self._random = random
-        self._queues = DispatchQueues(executors, run_id)
+        self._queues = DispatchQueues(executors, run_id, epoch)
         self._ledger = Ledger(executors, run_id, observed)
         self.running = self._queues.running
         self.reports = self._ledger.reports

@@ -15,7 +15,7 @@ from rivers._plan.graph import Node, Source, StoredOutput
 from rivers._plan.inline import is_inline
 from rivers._plan.plan import Step
 from rivers._plan.refs import Closures, Refs
-from rivers._plan.unit import FIRST, Group, Unit
+from rivers._plan.unit import FIRST, Group, Unit, attempt_id_of
 from rivers.protocol.ref import ImportRef, InlineRef, Ref
 from rivers.protocol.spec import (
     CollectInput,
@@ -54,7 +54,7 @@ class Specifier:
     """A maker of the StepSpecs of one run.
 
     `closures` says, for each executor of the plan and for sync and async steps, in which form objects reach a worker.
-    `configs` holds JSON text by asset name.
+    `configs` holds JSON text by asset name. `epoch` is that of the run's controller.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Specifier:
         tags: dict[str, str] | None,
         logs: LogSettings,
         in_run: Callable[[int], bool],
+        epoch: int = 0,
     ) -> None:
         self._run_id = run_id
         self._refs = refs
@@ -75,13 +76,14 @@ class Specifier:
         self._tags = tags or None
         self._logs = logs
         self._in_run = in_run
+        self._epoch = epoch
         self._prepared: dict[int, StepSpec] = {}
 
     def prepare(self, step: Step) -> StepSpec:
         """Return the spec of a step before the run, and keep it if the run adds nothing but the attempt."""
         unit = Unit(step)
         # That of its first attempt, unless the step is mapped: a backend may prepare it.
-        unit.attempt_id = f"{self._run_id}-{step.index}-{FIRST}"
+        unit.attempt_id = attempt_id_of(self._run_id, step.index, self._epoch, FIRST)
         spec = self.spec(unit, {}, False)
         if step.mapped_over is None and all(source.how in _KNOWN_BEFORE_RUN for source in step.node.inputs):
             self._prepared[step.index] = spec

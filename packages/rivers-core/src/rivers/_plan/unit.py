@@ -24,6 +24,7 @@ __all__ = [
     "Group",
     "StreamState",
     "Unit",
+    "attempt_id_of",
     "cancel_timeout",
     "cancelled_attempt",
     "dispatch_timeout",
@@ -59,7 +60,16 @@ class ExecutorLimits:
 
 
 FIRST = 0
-"""The ticket of a step's first attempt; all others are higher."""
+"""The ticket of a step's first attempt in an epoch; all others are higher."""
+
+
+def attempt_id_of(run_id: str, index: int, epoch: int, ticket: int) -> str:
+    """Return the id of an attempt: `run-index-epoch.ticket`.
+
+    `index` is that of the step in the plan. `epoch` counts the controllers that have carried out the run, from 0, and
+    `ticket` the attempts of one controller: so no two controllers of a run give the same id.
+    """
+    return f"{run_id}-{index}-{epoch}.{ticket}"
 
 
 class Unit:

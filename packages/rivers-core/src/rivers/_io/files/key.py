@@ -28,6 +28,8 @@ _DIGEST = "%-"
 _RESERVED = re.compile(r'[%\\:*?"<>|]')
 # Most keys match this and need no escaping.
 _SIMPLE = re.compile(r"[A-Za-z0-9_\-=,+@()\[\]]+(?:/[A-Za-z0-9_\-=,+@()\[\]]+)*").fullmatch
+# The same for one file name. An attempt id has a dot inside, and escaping one costs 2 µs a step.
+_SIMPLE_FLAT = re.compile(r"[A-Za-z0-9_\-=,+@()\[\]][A-Za-z0-9_\-=,+@()\[\]./]*").fullmatch
 _FLAT_SAFE = "[]=,+@()"
 
 
@@ -58,7 +60,7 @@ def object_path(key: str) -> str:
 
 def flat_name(name: str) -> str:
     """Return one file name for a key, a run id or an attempt id: ASCII, no `/`, no `~`, at most 120 characters."""
-    if _SIMPLE(name):
+    if _SIMPLE_FLAT(name):
         flat = name.replace("/", "%2F")
     elif not name:
         return "%"
