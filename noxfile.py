@@ -78,6 +78,7 @@ def types(session: nox.Session) -> None:
     install_workspace(session, "types")
     session.run("mypy", *SOURCES)
     session.run("mypy", "tests/typing")
+    session.run("mypy", "examples/executor-template/src")
 
 
 @nox.session
