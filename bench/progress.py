@@ -15,6 +15,7 @@ from figures import Table, best, micros
 
 import rivers as rs
 from rivers._repository.observe import Observe
+from rivers._repository.prepare import RunArguments
 from rivers._terminal.choose import make_progress
 
 STEPS = 10_000
@@ -57,7 +58,7 @@ def steps(body: str) -> rs.CodeRepository:
 
 def run(repository: rs.CodeRepository, stream: Any) -> None:
     sinks = () if stream is None else (lambda header, redactor: make_progress(header, redactor, stream),)
-    repository._prepare(None, None, None, False, None, None, Observe(sinks=sinks), None).carry_out(True)
+    repository._prepare(RunArguments(observe=Observe(sinks=sinks))).carry_out(True)
 
 
 class Screen:

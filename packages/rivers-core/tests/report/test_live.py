@@ -19,6 +19,7 @@ from rivers._record.redact import Redactor
 from rivers._report import live, live_http
 from rivers._report.live import LiveServer
 from rivers._repository.observe import Observe
+from rivers._repository.prepare import RunArguments
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -267,7 +268,7 @@ def test_a_real_run_is_served() -> None:
         return made[0]
 
     repository = rs.CodeRepository([one, two])
-    prepared = repository._prepare(None, None, None, False, None, None, Observe(sinks=[make]), None)
+    prepared = repository._prepare(RunArguments(observe=Observe(sinks=[make])))
     prepared.carry_out(True)
     names: list[str] = []
     last: dict[str, Any] = {}

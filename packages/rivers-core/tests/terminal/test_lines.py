@@ -19,6 +19,7 @@ import rivers as rs
 from rivers._events.event import RunFinished, RunStarted, StepFailed, StepLog, StepStarted
 from rivers._record.header import ExecutorHeader, RunHeader, StepHeader
 from rivers._repository.observe import Observe
+from rivers._repository.prepare import RunArguments
 from rivers._terminal import sink as sink_module
 from rivers._terminal.choose import choose_painter, make_progress, wants_color
 from rivers._terminal.lines import LinePainter
@@ -104,7 +105,7 @@ def test_a_closed_pipe() -> None:
 def run_on(stream: io.TextIOBase) -> rs.RunResult:
     """Run with progress on a stream."""
     observe = Observe(sinks=[lambda header, redactor: make_progress(header, redactor, stream)])
-    return repository()._prepare(None, None, None, False, None, None, observe, None).carry_out(False)
+    return repository()._prepare(RunArguments(observe=observe)).carry_out(False)
 
 
 def test_a_paused_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import secrets
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -22,28 +19,22 @@ from rivers._definitions.retry import RetryPolicy, check_retry
 from rivers._definitions.task import BashTask, Task
 from rivers._events.sink import EventSink
 from rivers._executor.backend_pool import BackendPool
-from rivers._executor.drive import RunLoop
-from rivers._executor.run_options import RunOptions
 from rivers._io.base import BaseIOHandler
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.plan import Plan
 from rivers._repository.bound_job import BoundJob
-from rivers._repository.checks import check_configs, check_reach
-from rivers._repository.describe import describe_run, slots_of
-from rivers._repository.hooks import prepare_hooks
-from rivers._repository.observe import Observe, Observers, Record, check_progress, check_record
+from rivers._repository.observe import Observe, Record
 from rivers._repository.planner import Planner
+from rivers._repository.prepare import Config, RunArguments, RunPreparer, Selection, Tags
 from rivers._repository.prepared_run import PreparedRun
 from rivers._repository.run import RunHandle, RunResult
-from rivers._repository.sharing import share
-from rivers._repository.stored import handler_of, handlers_of, load
+from rivers._repository.stored import handler_of, load
 from rivers._repository.validation import (
     check_assets,
     check_default_handler,
     check_executors,
     check_job_name,
     check_jobs_argument,
-    check_listener,
     check_node_name,
     check_resources,
     check_retry_names,
@@ -51,14 +42,11 @@ from rivers._repository.validation import (
     selected_names,
 )
 from rivers._terminal.html import html_table
-from rivers.exceptions import ConfigurationError, ExecutionError, GraphValidationError, NodeNotFoundError
+from rivers.exceptions import ConfigurationError, ExecutionError, NodeNotFoundError
 from rivers_process.fork import renew_in_children
 
 __all__ = ["CodeRepository"]
 
-Selection = Sequence[Asset | Task | BashTask | str] | Asset | Task | BashTask | str | None
-Tags = Mapping[str, str] | Sequence[tuple[str, str]] | None
-Config = Mapping[str, Mapping[str, Any]] | None
 SHUTDOWN_DEADLINE = 30.0
 """Seconds."""
 
@@ -125,6 +113,7 @@ class CodeRepository:
         )
         self._handles: set[RunHandle] = set()
         self._kept = BackendPool()
+        self._preparer = RunPreparer(self._planner, self._default_store, self._kept, self._resources, self._hooks)
         # Idle workers must not outlive a repository that nobody has shut down.
         weakref.finalize(self, self._kept.shutdown)
         self._lock = threading.RLock()
@@ -260,7 +249,17 @@ class CodeRepository:
                 executor, attempt and the other failures; its attribute `result` is the RunResult.
         """
         observe = Observe(on_event=on_event, record=record, progress=progress)
-        run = self._prepare(selection, tags, config, include_upstream, retry, executor, observe, None)
+        run = self._prepare(
+            RunArguments(
+                selection=selection,
+                tags=tags,
+                config=config,
+                include_upstream=include_upstream,
+                retry=retry,
+                executor=executor,
+                observe=observe,
+            )
+        )
         return run.carry_out(raise_on_error)
 
     def submit(
@@ -281,7 +280,17 @@ class CodeRepository:
         returns the result, also of a run that failed.
         """
         observe = Observe(on_event=on_event, record=record, progress=progress)
-        run = self._prepare(selection, tags, config, include_upstream, retry, executor, observe, None)
+        run = self._prepare(
+            RunArguments(
+                selection=selection,
+                tags=tags,
+                config=config,
+                include_upstream=include_upstream,
+                retry=retry,
+                executor=executor,
+                observe=observe,
+            )
+        )
         handle = RunHandle(run.loop.run_id, lambda: run.carry_out(False), run.loop.cancel)
         with self._lock:
             # Handles of ended runs are dropped here; nothing else holds them.
@@ -331,61 +340,15 @@ class CodeRepository:
         self, job: Job, *, tags: Tags, raise_on_error: bool, config: Config, executor: Executor | None, observe: Observe
     ) -> RunResult:
         merged = {**job.tags, **check_tags(tags)}
-        run = self._prepare(list(job.selection), merged, config, False, None, executor, observe, job)
+        run = self._prepare(
+            RunArguments(
+                selection=list(job.selection), tags=merged, config=config, executor=executor, observe=observe, job=job
+            )
+        )
         return run.carry_out(raise_on_error)
 
-    def _prepare(
-        self,
-        selection: Selection,
-        tags: Tags,
-        config: Config,
-        include_upstream: bool,
-        retry: RetryPolicy | str | None,
-        executor: Executor | None,
-        observe: Observe,
-        job: Job | None,
-    ) -> PreparedRun:
+    def _prepare(self, arguments: RunArguments) -> PreparedRun:
         """Check all arguments and prepare a run. Everything that can be refused is refused here."""
         if self._closed:
             raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
-        checked = check_executor(executor, "executor") or (job.executor if job is not None else None)
-        check_retry(retry, "retry", "", ConfigurationError)
-        names = selected_names(selection)
-        plan = self._planner.plan(names, include_upstream, checked, job, retry)
-        graph = self._planner.graph
-        problems = check_reach(graph, plan, self._default_store, collect=True) if executor is not None else ()
-        if problems:
-            raise GraphValidationError(problems)
-        configs = check_configs(graph, plan, config)
-        run_tags = check_tags(tags)
-        check_listener(observe.on_event)
-        check_record(observe.record)
-        check_progress(observe.progress)
-        run_id = secrets.token_hex(16)
-        share(self._default_store, plan, run_id)
-        backends = [self._kept.take(one) for one in plan.executors]
-        describe = partial(
-            describe_run,
-            plan,
-            run_id,
-            started=time.time(),
-            slots=[slots_of(backend.executor, backend.capabilities) for backend in backends],
-            tags=run_tags,
-            job=job.name if job is not None else None,
-        )
-
-        observers = Observers(observe, describe, lambda: [*self._resources.values(), *handlers_of(graph)])
-        options = RunOptions(
-            run_id=run_id,
-            key=secrets.token_bytes(32),
-            random=random.random,
-            sinks=observers.sinks,
-            configs=configs,
-            tags=run_tags,
-            job=job.name if job is not None else None,
-            folders=self._default_store.folders(),
-            store=self._default_store,
-            hooks=prepare_hooks(plan, job, self._hooks, observers.redactor, configs, run_tags),
-            begin_attempt=observers.begin_attempt,
-        )
-        return PreparedRun(RunLoop(plan, backends, options, self._kept.give_back), observers)
+        return self._preparer.prepare(arguments)

@@ -14,6 +14,7 @@ from pathlib import Path
 from rivers._record.header import RunHeader
 from rivers._record.redact import Redactor
 from rivers._repository.observe import ClosableSink, Observe
+from rivers._repository.prepare import RunArguments
 from rivers._repository.prepared_run import PreparedRun
 from rivers._terminal.choose import make_progress
 from rivers.cli.ending import ViewSink, print_end, print_warnings, write_picture
@@ -136,7 +137,11 @@ def _prepare(
             "retry_of": chosen.retry_of,
         },
     )
-    return repository._prepare(chosen.names, tags, config, False, None, chosen.executor, observe, job)
+    return repository._prepare(
+        RunArguments(
+            selection=chosen.names, tags=tags, config=config, executor=chosen.executor, observe=observe, job=job
+        )
+    )
 
 
 def _sinks(
