@@ -314,11 +314,20 @@ class TestPickleIOHandler:
         assert Reach.PROCESS == InMemoryIOHandler().reach
 
     def test_shared_folder(self, tmp_path: Path) -> None:
-        """A folder that all machines have is reached from anywhere; memory is not. Workers do not get the field."""
+        """A folder that all machines have is reached from anywhere, and memory is not."""
         assert [Reach.ANYWHERE, Reach.PROCESS] == [
             PickleIOHandler(store, shared=True).reach for store in (tmp_path, "memory://")
         ]
-        assert '"shared"' not in PickleIOHandler(tmp_path, shared=True).model_dump_json()
+
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_shared_travels(self, tmp_path: Path, shared: bool) -> None:
+        """A worker rebuilds the handler from its JSON, which names the field only where it is set."""
+        handler = PickleIOHandler(tmp_path, shared=shared)
+
+        data = handler.model_dump_json()
+
+        assert handler == PickleIOHandler.model_validate_json(data)
+        assert shared == ('"shared"' in data)
 
     def test_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Fields come from RIVERS_PICKLE_… and from no shorter name: PREFIX is set on many machines."""

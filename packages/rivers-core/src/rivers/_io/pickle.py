@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from pydantic import Field, ValidationError, field_serializer, field_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_serializer,
+)
 from pydantic_settings import SettingsConfigDict
 
 from rivers._io.base import AtomicIOHandler, Reach
@@ -56,8 +63,7 @@ class PickleIOHandler(AtomicIOHandler):
     prefix: str = ""
     """A folder within the store."""
 
-    # Not for workers, which do not ask: one of an older rivers does not know the field.
-    shared: bool = Field(default=False, exclude=True)
+    shared: bool = False
     """Every machine that runs steps has this folder at this path, as on a network file system; for local folders:
     hard links and renames must be atomic there, which they are on NFS."""
 
@@ -84,6 +90,14 @@ class PickleIOHandler(AtomicIOHandler):
     def model_post_init(self, context: Any, /) -> None:
         # A plain attribute: reading one of pydantic's private attributes costs more than a microsecond.
         self._files: ValueFiles | None = None
+
+    @model_serializer(mode="wrap")
+    def _omit_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        # A worker of an older rivers does not know the field.
+        if not self.shared:
+            fields.pop("shared", None)
+        return fields
 
     @property
     def reach(self) -> Reach:
