@@ -1,0 +1,1 @@
+"""Hashes of code that cosmetic edits leave as they are."""

@@ -1,0 +1,389 @@
+"""Hashes of functions with all that they use of their own package.
+
+    function ──▶ syntax ──▶ references ──▶ functions and classes of the same package, which are followed in turn
+                                      └──▶ plain values, by value
+                                      └──▶ other objects of the module, by the statement that makes them
+                                      └──▶ everything else, by name
+
+A hash has no names of functions or modules in it, so a function that is renamed or moved with its callers keeps it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from rivers._code.bytecode import digest_bytecode
+from rivers._code.source import ModuleSource, load_source
+from rivers._code.syntax import Reference, Syntax, digest_class, digest_function, digest_statements
+from rivers._code.values import UnknownValueError, ValueEncoder
+
+__all__ = ["CodeHash", "CodeHasher"]
+
+MOST_PARTS = 10_000
+"""Functions and classes that one function may use before its hash is given up."""
+_MISSING = object()
+
+
+class CodeHash(NamedTuple):
+    """The hash of a function.
+
+    `digest` is None if it cannot be known, and `unknown` says why. `parts` has a short hash by the name of each
+    function and class that it uses, its own first.
+    """
+
+    digest: bytes | None
+    parts: dict[str, str]
+    unknown: str = ""
+
+
+class CodeHasher:
+    """A hasher of functions for one run: values of modules are read anew, syntax is kept in the process."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[Any, CodeHash]] = {}
+        self._sources: dict[str, ModuleSource | None] = {}
+
+    def hash(self, function: Callable[..., Any]) -> CodeHash:
+        """Return the hash of a function and of what it uses in its package."""
+        known = self._found.get(id(function))
+        if known is None:
+            # The function is kept, as its id is only its own while it lives.
+            known = self._found[id(function)] = (function, _Walk(self, function).run())
+        return known[1]
+
+    def source(self, filename: str, module_globals: dict[str, Any]) -> ModuleSource | None:
+        """Return the source of a module, looked at once in a run."""
+        if filename not in self._sources:
+            self._sources[filename] = load_source(filename, module_globals)
+        return self._sources[filename]
+
+
+# By the identity of code and class objects, which are kept so that it stays theirs.
+_syntax: dict[int, tuple[Any, Syntax]] = {}
+
+
+class _Walk:
+    """The walk from one function over all that it uses."""
+
+    def __init__(self, hasher: CodeHasher, function: Callable[..., Any]) -> None:
+        self._hasher = hasher
+        self._entry = function
+        self._home = _Home(function)
+        self._order: dict[int, int] = {}
+        self._kept: list[Any] = []
+        self._tokens: list[str] = []
+        self._parts: dict[str, str] = {}
+        self._values = ValueEncoder(self._encode_object)
+
+    def run(self) -> CodeHash:
+        try:
+            self._tokens.append(self._values.encode(self._entry))
+            # `_kept` grows while it is walked.
+            for found in self._kept:
+                self._visit(found)
+                if len(self._kept) > MOST_PARTS:
+                    raise UnknownValueError(f"it uses more than {MOST_PARTS:,} functions and classes of its package")
+        except UnknownValueError as error:
+            return CodeHash(None, self._parts, str(error))
+        text = "\0".join(self._tokens).encode("utf-8", "surrogatepass")
+        return CodeHash(blake2b(text, digest_size=16).digest(), self._parts)
+
+    # ── what is followed ──
+
+    def _encode_object(self, value: Any) -> str | None:
+        """Return the token of a function, a class, a module or a definition; None for other objects."""
+        if isinstance(value, types.ModuleType):
+            return f"module {value.__name__}"
+        if isinstance(value, type):
+            return self._follow(value) if self._home.owns(value.__module__) else _name_of(value)
+        if isinstance(value, types.FunctionType):
+            if self._home.owns(value.__globals__.get("__name__")):
+                return self._follow(value)
+            return self._foreign(value)
+        if isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType):
+            return _name_of(value)
+        if isinstance(value, types.MethodType):
+            return f"method {self._values.encode(value.__func__)} of {self._values.encode(value.__self__)}"
+        if isinstance(value, functools.partial):
+            parts = (value.func, value.args, value.keywords)
+            return f"partial {' '.join(map(self._values.encode, parts))}"
+        if isinstance(value, staticmethod | classmethod):
+            return self._values.encode(value.__func__)
+        if isinstance(value, property):
+            return self._values.encode((value.fget, value.fset, value.fdel))
+        inner = _wrapped_in(value)
+        if inner is not None:
+            return f"wrapped {self._values.encode(inner)}"
+        if self._home.owns(type(value).__module__) and callable(value):
+            raise UnknownValueError(f"it calls an object of {_name_of(type(value))}")
+        return None
+
+    def _follow(self, value: Any) -> str:
+        index = self._order.get(id(value))
+        if index is None:
+            index = self._order[id(value)] = len(self._order)
+            self._kept.append(value)
+        return f"#{index}"
+
+    def _foreign(self, function: types.FunctionType) -> str:
+        """Return the token of another package's function: its name, and the function that it wraps."""
+        wrapped = getattr(function, "__wrapped__", None)
+        name = f"{function.__globals__.get('__name__')}:{function.__code__.co_qualname}"
+        return name if wrapped is None else f"{name} around {self._values.encode(wrapped)}"
+
+    # ── one function or class ──
+
+    def _visit(self, found: Any) -> None:
+        if isinstance(found, type):
+            own = self._class_tokens(found)
+            name = _name_of(found)
+        else:
+            own = self._function_tokens(found)
+            name = f"{found.__globals__.get('__name__')}:{found.__code__.co_qualname}"
+        self._tokens += own
+        local = "\0".join(token for token in own if not token.startswith("#"))
+        self._parts.setdefault(name, blake2b(local.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest())
+
+    def _function_tokens(self, function: types.FunctionType) -> list[str]:
+        syntax = self._syntax_of(function)
+        cells = _cells(function)
+        module_globals = function.__globals__
+        tokens = [syntax.digest.hex()]
+        tokens += [self._reference(one, module_globals, cells) for one in syntax.references]
+        # Defaults are made once, of values that may have changed since.
+        for default in (function.__defaults__, function.__kwdefaults__):
+            if default:
+                tokens.append(self._try_encode(default))
+        return tokens
+
+    def _syntax_of(self, function: types.FunctionType) -> Syntax:
+        code = function.__code__
+        known = _syntax.get(id(code))
+        if known is None:
+            known = _syntax[id(code)] = (code, self._read_syntax(function))
+        return known[1]
+
+    def _read_syntax(self, function: types.FunctionType) -> Syntax:
+        code, module_globals = function.__code__, function.__globals__
+        source = self._hasher.source(code.co_filename, module_globals)
+        node = source.function(code) if source is not None else None
+        if node is None:
+            return digest_bytecode(code)
+        cells = _cells(function)
+
+        def is_of_rivers(reference: Reference) -> bool:
+            """Return whether a decorator makes a definition, whose settings are no code."""
+            found = self._look_up(reference, module_globals, cells)[0]
+            module = getattr(found, "__module__", None) or type(found).__module__
+            return isinstance(module, str) and module.split(".")[0] == "rivers"
+
+        return digest_function(node, is_of_rivers)
+
+    def _class_tokens(self, cls: type) -> list[str]:
+        module = sys.modules.get(cls.__module__)
+        module_globals = vars(module) if module is not None else {}
+        source = self._source_of(cls.__module__)
+        node = source.classes.get(cls.__qualname__) if source is not None else None
+        tokens: list[str] = ["class"]
+        if node is None:
+            tokens.append(cls.__qualname__)
+            tokens += [self._values.encode(base) for base in cls.__bases__]
+        else:
+            syntax = digest_class(node)
+            tokens.append(syntax.digest.hex())
+            tokens += [self._reference(one, module_globals, {}) for one in syntax.references]
+        # The live class, too: its source may have been edited since it was imported.
+        for name, value in vars(cls).items():
+            function = getattr(value, "__func__", value)
+            if isinstance(value, bool | int | float | str | bytes) and not name.startswith("__"):
+                tokens.append(f"{name}={value!r}")
+            elif isinstance(function, types.FunctionType) and not _is_in(source, node, function):
+                tokens.append(f"{name}={self._values.encode(function)}")
+        return tokens
+
+    # ── references ──
+
+    def _reference(self, reference: Reference, module_globals: dict[str, Any], cells: dict[str, Any]) -> str:
+        value, rest = self._look_up(reference, module_globals, cells)
+        if value is _MISSING:
+            return f"missing {reference.module or ''} {reference.name}{''.join(f'.{one}' for one in rest)}"
+        try:
+            token = self._values.encode(value)
+        except UnknownValueError as error:
+            token = self._statement(reference, module_globals, cells, error)
+        return f"{token}{''.join(f'.{one}' for one in rest)}" if rest else token
+
+    def _look_up(
+        self, reference: Reference, module_globals: dict[str, Any], cells: dict[str, Any]
+    ) -> tuple[Any, tuple[str, ...]]:
+        """Return the value of a reference, and the attributes that are left behind the last module."""
+        rest = reference.attributes
+        if reference.module is not None:
+            value = self._import(reference, module_globals)
+        elif reference.name in cells:
+            value = cells[reference.name]
+        else:
+            value = module_globals.get(reference.name, _MISSING)
+            if value is _MISSING:
+                value = getattr(builtins, reference.name, _MISSING)
+        while rest and isinstance(value, types.ModuleType):
+            inner = getattr(value, rest[0], _MISSING)
+            if inner is _MISSING:
+                break
+            value, rest = inner, rest[1:]
+        return value, rest
+
+    def _import(self, reference: Reference, module_globals: dict[str, Any]) -> Any:
+        """Return what an import within a function gives; only modules of the same package are imported for it."""
+        name = reference.module or ""
+        if name.startswith("."):
+            try:
+                name = importlib.util.resolve_name(name, module_globals.get("__package__") or "")
+            except ImportError:
+                return _MISSING
+        module = sys.modules.get(name)
+        if module is None and self._home.owns(name):
+            try:
+                module = importlib.import_module(name)
+            except Exception:  # noqa: BLE001 - the body will raise the same when it gets there
+                return _MISSING
+        if module is None or not reference.name:
+            return module if module is not None else _MISSING
+        return getattr(module, reference.name, sys.modules.get(f"{name}.{reference.name}", _MISSING))
+
+    def _statement(
+        self, reference: Reference, module_globals: dict[str, Any], cells: dict[str, Any], error: UnknownValueError
+    ) -> str:
+        """Return the token of an object that is no plain value: the statement of its module that makes it."""
+        if reference.name in cells and reference.module is None:
+            raise UnknownValueError(f"it closes over {reference.name!r}: {error}") from None
+        module, name = self._origin(reference, module_globals)
+        if not self._home.owns(module):
+            return f"{module}:{name}"
+        source = self._source_of(module)
+        nodes = source.bindings.get(name) if source is not None else None
+        if not nodes:
+            raise UnknownValueError(f"it uses {reference.name or reference.module!r}: {error}") from None
+        syntax = digest_statements(nodes, name)
+        inner = vars(sys.modules[module])
+        key = id(nodes)
+        if key in self._order:
+            # A statement that needs itself by way of a function.
+            return f"statement #{self._order[key]}"
+        self._order[key] = len(self._order)
+        parts = [self._reference(one, inner, {}) for one in syntax.references]
+        return f"statement {syntax.digest.hex()} {' '.join(parts)}"
+
+    def _origin(self, reference: Reference, module_globals: dict[str, Any]) -> tuple[str, str]:
+        """Return the module and the name under which an object was made, through the imports of its package."""
+        module, name = str(module_globals.get("__name__")), reference.name
+        for attribute in reference.attributes:
+            found = vars(sys.modules[module]).get(name) if module in sys.modules else None
+            if not isinstance(found, types.ModuleType):
+                break
+            module, name = found.__name__, attribute
+        if reference.module is not None:
+            package = str(module_globals.get("__package__") or "")
+            module = importlib.util.resolve_name(reference.module, package)
+        for _ in range(20):
+            imported = self._imported_from(module, name) if self._home.owns(module) else None
+            if imported is None:
+                break
+            module, name = imported
+        return module, name
+
+    def _imported_from(self, module: str, name: str) -> tuple[str, str] | None:
+        source = self._source_of(module)
+        for statement in (source.bindings.get(name) or ()) if source is not None else ():
+            for alias in getattr(statement, "names", ()):
+                target = getattr(statement, "module", None)
+                if (alias.asname or alias.name) == name and (target or getattr(statement, "level", 0)):
+                    package = getattr(sys.modules[module], "__package__", "") or ""
+                    dots = "." * getattr(statement, "level", 0)
+                    return importlib.util.resolve_name(dots + (target or ""), package), alias.name
+        return None
+
+    def _source_of(self, module: str) -> ModuleSource | None:
+        loaded = sys.modules.get(module)
+        filename = getattr(loaded, "__file__", None)
+        return self._hasher.source(filename, vars(loaded)) if filename and loaded is not None else None
+
+    def _try_encode(self, value: Any) -> str:
+        try:
+            return self._values.encode(value)
+        except UnknownValueError:
+            # Its expression is in the syntax.
+            return "default"
+
+
+class _Home:
+    """The code that belongs together with a function: its top-level package, or the folder of a lone module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        while isinstance(function, functools.partial):
+            function = function.func
+        module = getattr(function, "__module__", None) or "__main__"
+        self._top = module.partition(".")[0]
+        self._folder: str | None = None
+        loaded = sys.modules.get(module)
+        if not getattr(sys.modules.get(self._top), "__path__", None):
+            filename = getattr(loaded, "__file__", None)
+            self._folder = os.path.dirname(os.path.abspath(filename)) + os.sep if filename else None
+        self._known: dict[Any, bool] = {}
+
+    def owns(self, module: Any) -> bool:
+        """Return whether a module is part of it."""
+        known = self._known.get(module)
+        if known is None:
+            known = self._known[module] = isinstance(module, str) and self._owns(module)
+        return known
+
+    def _owns(self, module: str) -> bool:
+        if module.partition(".")[0] == self._top:
+            return True
+        filename = getattr(sys.modules.get(module), "__file__", None)
+        if self._folder is None or filename is None:
+            return False
+        filename = os.path.abspath(filename)
+        return filename.startswith(self._folder) and "site-packages" not in filename[len(self._folder) :]
+
+
+def _is_in(source: ModuleSource | None, node: ast.ClassDef | None, function: types.FunctionType) -> bool:
+    """Return whether a method is the one of the class's source; those that dataclasses make are of no file."""
+    if node is None or source is None:
+        return False
+    return function.__code__.co_filename.startswith("<") or source.function(function.__code__) is not None
+
+
+def _cells(function: types.FunctionType) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            cells[name] = cell.cell_contents
+        except ValueError:
+            # Not assigned yet.
+            cells[name] = None
+    return cells
+
+
+def _wrapped_in(value: Any) -> Any:
+    """Return what a definition of rivers, `functools.cache` or another wrapper holds; None for other objects."""
+    if type(value).__module__.startswith("rivers."):
+        return getattr(value, "function", None) or getattr(value, "command", None)
+    # Not by getattr: a proxy may answer to every name.
+    return getattr(value, "__dict__", {}).get("__wrapped__")
+
+
+def _name_of(value: Any) -> str:
+    module = getattr(value, "__module__", None) or type(getattr(value, "__self__", value)).__name__
+    return f"{module}:{getattr(value, '__qualname__', type(value).__qualname__)}"
