@@ -14,6 +14,7 @@ from rivers._events.event import (
     StepRetrying,
     StepSkipped,
     StepStarted,
+    StepSubmitted,
     StepSucceeded,
 )
 from rivers._events.sink import EventSink, JsonLinesSink, ListSink, LoggingSink
@@ -33,5 +34,6 @@ __all__ = [
     "StepRetrying",
     "StepSkipped",
     "StepStarted",
+    "StepSubmitted",
     "StepSucceeded",
 ]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pydantic
@@ -108,9 +109,97 @@ def test_events_are_those_of_the_run(tmp_path: Path) -> None:
     events = reader.read_all()
     reader.close()
 
-    assert events == sink.events
+    assert [event for event in events if not isinstance(event, rs.events.StepSubmitted)] == sink.events
     lines = (result.record / "events.jsonl").read_bytes().splitlines()
-    assert [type(event).__name__ for event in sink.events] == [msgspec.json.decode(line)["event"] for line in lines]
+    assert [type(event).__name__ for event in events] == [msgspec.json.decode(line)["event"] for line in lines]
+
+
+def test_intents_come_before_the_acts(tmp_path: Path) -> None:
+    """The record notes each attempt, retries and mapped instances too, before its body can run."""
+    seen: dict[str, list[str]] = {}
+
+    def submitted(run_id: str) -> list[str]:
+        lines = (tmp_path / "runs" / run_id / "events.jsonl").read_bytes().splitlines()
+        events = [msgspec.json.decode(line) for line in lines]
+        return [event["attempt_id"] for event in events if event["event"] == "StepSubmitted"]
+
+    def look(event: rs.events.Event) -> None:
+        # Called after the recorder has written the line of the start.
+        if isinstance(event, rs.events.StepStarted):
+            seen[event.attempt_id] = submitted(event.run_id)
+
+    result = REPOSITORY.materialize(record=tmp_path, raise_on_error=False, on_event=look)
+    noted = submitted(result.run_id)
+
+    assert 8 == len(noted) == len(set(noted)) == len(seen)  # numbers, split, 3 × twice, add, 2 × fails
+    assert all(attempt_id in known for attempt_id, known in seen.items())
+
+
+def test_success_names_its_attempt(folder: Path) -> None:
+    """The success of a step names the attempt that was noted last for it."""
+    reader = EventReader(folder / "events.jsonl")
+    events = reader.read_all()
+    reader.close()
+    noted = {event.step: event.attempt_id for event in events if isinstance(event, rs.events.StepSubmitted)}
+    succeeded = {event.step: event.attempt_id for event in events if isinstance(event, rs.events.StepSucceeded)}
+
+    assert 6 == len(succeeded)
+    assert succeeded == {step: noted[step] for step in succeeded}
+
+
+def test_header_has_what_a_later_process_needs(tmp_path: Path) -> None:
+    """The header has the configs, the code versions, and where each step stores what; secret fields are masked."""
+
+    class Vault(rs.PickleIOHandler):
+        password: pydantic.SecretStr = pydantic.SecretStr("sesame-open")
+
+    @rs.Asset(code_version="7", io_handler=Vault(tmp_path / "data"))
+    def kept(context: rs.AssetExecutionContext) -> int:
+        return len(context.config)
+
+    repository = rs.CodeRepository([kept])
+    record = repository.materialize(record=tmp_path, config={"kept": {"limit": 3}}).record
+    assert record is not None
+    header = read_header(record)
+    assert header is not None
+    (step,) = header.steps
+
+    assert {"kept": '{"limit":3}'} == header.configs
+    assert ("7", ("kept",)) == (step.code_version, step.outputs)
+    (store,) = (header.stores[index] for index in step.stores)
+    assert "Vault" in store
+    assert str(tmp_path / "data") in store
+    assert "sesame" not in (record / "header.json").read_text()
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_durability(durability: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With "power" each line but those of logs is forced to disk, and so are header and names; else nothing is."""
+    synced: list[str] = []
+    for name in ("fsync", "fdatasync"):
+        real = getattr(os, name)
+
+        def spy(descriptor: int, real: Any = real) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            real(descriptor)
+
+        monkeypatch.setattr(os, name, spy)
+    result = REPOSITORY.materialize("numbers", record=tmp_path, durability=durability)
+    assert result.record is not None
+    lines = (result.record / "events.jsonl").read_text().splitlines()
+    events = [line for line in lines if '"StepLog"' not in line]
+
+    assert len(lines) > len(events)
+    counts = {Path(path).name: synced.count(path) for path in synced}
+    power = {"events.jsonl": len(events), ".header.json": 1, result.run_id: 1, "runs": 1}
+    assert counts == (power if durability == "power" else {})
+
+
+@pytest.mark.parametrize("durability", ["", None, "disk", True])
+def test_refused_durability(durability: Any) -> None:
+    """Anything but the two words is refused before the run."""
+    with pytest.raises(rs.exceptions.ConfigurationError, match="invalid durability="):
+        REPOSITORY.materialize("numbers", durability=durability)
 
 
 def test_view(folder: Path) -> None:

@@ -20,12 +20,13 @@ _LOGGER = logging.getLogger("rivers.run")
 class EventDispatcher:
     """The event sinks of one run, called one after another; false when there are none.
 
-    A sink that raises gets no further events of the run. Without sinks, warnings go to the logger `rivers.run`,
-    so that none is lost, and all other events are dropped.
+    A sink that raises gets no further events of the run. `journal` is the one of them that also takes intents. Without
+    sinks, warnings go to the logger `rivers.run`, so that none is lost, and all other events are dropped.
     """
 
-    def __init__(self, run_id: str, sinks: Sequence[EventSink]) -> None:
+    def __init__(self, run_id: str, sinks: Sequence[EventSink], journal: EventSink | None = None) -> None:
         self._run_id = run_id
+        self._journal = journal
         self._sinks = list(sinks)
         self._broken: list[str] = []
 
@@ -36,13 +37,23 @@ class EventDispatcher:
         """Call all sinks with an event; raise nothing for what they do."""
         # A copy, as a sink that raises is removed meanwhile.
         for sink in tuple(self._sinks):
-            try:
-                sink(event)
-            except Exception as error:  # noqa: BLE001 - a sink is the user's code, and a run does not fail for it
-                self._sinks.remove(sink)
-                problem = f"the event sink {sink!r} raised {describe_exception(error)}; it gets no further events"
-                self._broken.append(f"{problem} of run {self._run_id}")
-                self.warn(problem)
+            self._call(sink, event)
+
+    def note(self, intent: Event) -> None:
+        """Call the journal alone, if the run has one that still works."""
+        if self._journal is not None:
+            self._call(self._journal, intent)
+
+    def _call(self, sink: EventSink, event: Event) -> None:
+        try:
+            sink(event)
+        except Exception as error:  # noqa: BLE001 - a sink is the user's code, and a run does not fail for it
+            self._sinks.remove(sink)
+            if sink is self._journal:
+                self._journal = None
+            problem = f"the event sink {sink!r} raised {describe_exception(error)}; it gets no further events"
+            self._broken.append(f"{problem} of run {self._run_id}")
+            self.warn(problem)
 
     def warn(self, message: str, step: str | None = None) -> None:
         """Emit a RunWarning, or log it where nobody listens."""

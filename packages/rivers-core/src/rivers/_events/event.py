@@ -23,6 +23,7 @@ __all__ = [
     "StepRetrying",
     "StepSkipped",
     "StepStarted",
+    "StepSubmitted",
     "StepSucceeded",
 ]
 
@@ -57,6 +58,14 @@ class RunWarning(_RunEvent, frozen=True, kw_only=True, gc=False):
     step: str | None = None
 
 
+class StepSubmitted(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """The intent to hand an attempt to its executor; only records have it, as a line that comes before the act."""
+
+    step: str
+    attempt: int
+    attempt_id: str
+
+
 class StepStarted(_RunEvent, frozen=True, kw_only=True, gc=False):
     """The start of an attempt in its worker; `attempt` counts from 1."""
 
@@ -83,6 +92,7 @@ class StepSucceeded(_RunEvent, frozen=True, kw_only=True, gc=False):
 
     step: str
     attempt: int
+    attempt_id: str = ""
     outputs: tuple[OutputRecord, ...] = ()
     timings: Timings = Timings()
     worker: str = ""
@@ -129,6 +139,7 @@ Event: TypeAlias = (
     RunStarted
     | RunFinished
     | RunWarning
+    | StepSubmitted
     | StepStarted
     | StepLog
     | StepSucceeded

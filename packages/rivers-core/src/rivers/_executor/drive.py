@@ -65,7 +65,7 @@ class RunLoop:
         self._options = options
         self._release = release
         self._refs = Refs(options.key)
-        self._dispatcher = EventDispatcher(options.run_id, options.sinks)
+        self._dispatcher = EventDispatcher(options.run_id, options.sinks, options.journal)
         self._backends = Backends(plan, backends, self._dispatcher)
         self._specifier = _specifier(plan, self._backends, self._refs, options)
         self._state = RunState(plan, self._backends, self._specifier, options, self._dispatcher)

@@ -34,9 +34,10 @@ class RunOptions:
     """All that a run needs beside its plan and its backends.
 
     `epoch` counts the controllers that have carried out the run before. `key` signs pickled refs, `random` gives
-    numbers in [0, 1) for the jitter of retries. `configs` are JSON texts by asset. `grace` is how many seconds a
-    cancelled body gets. `folders` hold values for as long as this process lives. `store` is the default store, for
-    values that travel inline. `hooks` takes the ends of steps, and `begin_attempt` traces attempts.
+    numbers in [0, 1) for the jitter of retries. `journal` is the sink that also takes intents. `configs` are JSON texts
+    by asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process
+    lives. `store` is the default store, for values that travel inline. `hooks` takes the ends of steps, and
+    `begin_attempt` traces attempts.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class RunOptions:
     key: bytes
     random: Callable[[], float]
     sinks: Sequence[EventSink] = ()
+    journal: EventSink | None = None
     configs: Mapping[str, str] = field(default_factory=dict)
     tags: dict[str, str] | None = None
     job: str | None = None

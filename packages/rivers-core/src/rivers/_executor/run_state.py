@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from msgspec.structs import replace
 
 from rivers._events.dispatcher import EventDispatcher
+from rivers._events.event import StepSubmitted
 from rivers._executor.backends import Backends
 from rivers._executor.event_router import EventRouter
 from rivers._executor.inline_values import InlineValues
@@ -48,6 +49,7 @@ class RunState:
         observed = bool(options.sinks)
         self._hooks = options.hooks
         self._begin_attempt = options.begin_attempt
+        self._has_journal = options.journal is not None
         # Reentrant: a backend may report from within `submit` or `cancel`, which are called with the lock held.
         self.lock = threading.RLock()
         self.frontier = Frontier(
@@ -213,7 +215,18 @@ class RunState:
             self.pump.put(refused_result(unit, error))
 
     def spec_of(self, unit: Unit) -> StepSpec:
-        """Return the spec of a unit's current attempt."""
+        """Return the spec of a unit's current attempt, which is about to be submitted: the journal notes it before."""
+        if self._has_journal:
+            with self.lock:
+                self._dispatcher.note(
+                    StepSubmitted(
+                        run_id=self.run_id,
+                        time=time.time(),
+                        step=unit.key,
+                        attempt=unit.charged + 1,
+                        attempt_id=unit.attempt_id,
+                    )
+                )
         live = bool(unit.step.streams) and self._backends.places[unit.step.executor_index].streams
         spec = self._specifier.spec(unit, self.frontier.groups, live)
         if self._inline is not None:

@@ -98,6 +98,7 @@ class Ledger:
                     time=wall,
                     step=step,
                     attempt=attempt,
+                    attempt_id=result.attempt_id,
                     outputs=result.outputs,
                     timings=timings,
                     worker=result.worker,

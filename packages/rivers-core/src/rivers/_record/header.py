@@ -30,7 +30,8 @@ class StepHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """A planned step.
 
     `executor` and `deps` are indices into the header's `executors` and `steps`. `mapped_over` is the index of the step
-    whose elements it has an instance for (`key[map key]`). `location` is `file:line` of the definition.
+    whose elements it has an instance for (`key[map key]`). `location` is `file:line` of the definition. `outputs` are
+    the storage keys of what it stores, `stores` the index in the header's `stores` for each of them.
     """
 
     key: str
@@ -48,6 +49,9 @@ class StepHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     inner: tuple[str, ...] = ()
     max_attempts: int | None = None
     timeout: float | None = None
+    code_version: str | None = None
+    outputs: tuple[str, ...] = ()
+    stores: tuple[int, ...] = ()
 
 
 class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,6 +59,7 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `started` is seconds since the epoch, `repository` the target that was run, `selection` the names that were chosen
     (None: all), `versions` those of Python and of the packages of rivers, `command` the arguments of the command line.
+    `configs` are JSON texts by asset. `stores` describes the IO handlers: their class and their fields as JSON.
     """
 
     format: int
@@ -73,3 +78,5 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     git: GitCommit | None = None
     command: tuple[str, ...] = ()
     retry_of: str | None = None
+    configs: dict[str, str] = {}
+    stores: tuple[str, ...] = ()

@@ -24,15 +24,16 @@ MOST_LOG_BYTES = 256 * 2**20
 class RunRecorder:
     """An event sink that writes the record of one run.
 
-    The folder is made at the first event. Each event is one line, written at once: it is whole on the disk when the
-    process is killed. Records of logs are left out once the file has 256 MiB; a warning in it says so. A lock on the
-    file, which the kernel drops with the process, tells readers that the run goes on.
+    The folder is made at the first event. Each event is one line, written at once: it is whole in the file when the
+    process is killed, and with `is_synced` on the disk, so that it survives a power cut. Records of logs are left out
+    once the file has 256 MiB; a warning in it says so. A lock on the file, which the kernel drops with the process,
+    tells readers that the run goes on.
 
     Raises:
         OSError: the folder cannot be made or written; the dispatcher of events warns once, and the run goes on.
     """
 
-    def __init__(self, folder: Path, header: RunHeader, redactor: Redactor) -> None:
+    def __init__(self, folder: Path, header: RunHeader, redactor: Redactor, *, is_synced: bool = False) -> None:
         self.folder = folder
         self._header = header
         self._redactor = redactor
@@ -40,6 +41,7 @@ class RunRecorder:
         self._file: int | None = None
         self._size = 0
         self._is_full = False
+        self._is_synced = is_synced
 
     def __call__(self, event: Event) -> None:
         if self._file is None:
@@ -56,13 +58,20 @@ class RunRecorder:
         if written < len(line):
             written += os.write(self._file, line[written:])
         self._size += written
+        # The sync of a later event covers the logs before it.
+        if self._is_synced and not isinstance(event, StepLog):
+            os.fdatasync(self._file)
 
     def _open(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = msgspec.json.format(self._redactor.line(self._encoder.encode(self._header)), indent=1)
         # Renamed when it is whole: a reader finds all of it or none.
         partial = self.folder / f".{HEADER_FILE}"
-        partial.write_bytes(text)
+        with partial.open("wb") as header:
+            header.write(text)
+            if self._is_synced:
+                header.flush()
+                os.fsync(header.fileno())
         partial.replace(self.folder / HEADER_FILE)
         hidden = self.folder / f".{EVENTS_FILE}"
         file = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -71,6 +80,10 @@ class RunRecorder:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Visible only with its lock: a reader that came in between would take the run for one that was killed.
         hidden.replace(self.folder / EVENTS_FILE)
+        if self._is_synced:
+            # The names, too: of the files in their folder, and of the folder in that of all runs.
+            _sync(self.folder)
+            _sync(self.folder.parent)
         return file
 
     def close(self) -> None:
@@ -81,3 +94,12 @@ class RunRecorder:
 
     def __repr__(self) -> str:
         return f"<record of the run in {self.folder}>"
+
+
+def _sync(folder: Path) -> None:
+    """Force the names in a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rivers._definitions.job import Job
 from rivers._events.sink import EventSink
-from rivers._repository.observe import Observe, Record
+from rivers._repository.observe import Durability, Observe, Record
 from rivers._repository.run import RunResult
 
 __all__ = ["BoundJob"]
@@ -30,7 +30,8 @@ class BoundJob(Job):
         on_event: EventSink | None = None,
         record: Record = None,
         progress: bool | None = None,
+        durability: Durability = "process",
     ) -> RunResult:
         """Run the job in this thread and return its result; see `CodeRepository.materialize`."""
-        observe = Observe(on_event=on_event, record=record, progress=progress)
+        observe = Observe(on_event=on_event, record=record, progress=progress, durability=durability)
         return self._run(self, tags=tags, raise_on_error=raise_on_error, config=config, executor=None, observe=observe)

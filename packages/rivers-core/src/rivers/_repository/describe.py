@@ -10,16 +10,18 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rivers._definitions.asset import Asset, GraphAsset, MultiAsset
 from rivers._definitions.executor import Executor
 from rivers._executor.backend import Capabilities
 from rivers._executor.registry import installed
+from rivers._io.base import BaseIOHandler
 from rivers._plan.plan import Plan, Step
 from rivers._record.header import FORMAT, ExecutorHeader, GitCommit, RunHeader, StepHeader
 
-__all__ = ["describe_run", "describe_steps", "slots_of"]
+__all__ = ["describe_run", "describe_steps", "describe_store", "slots_of"]
 
 GIT_DEADLINE = 2.0
 """Seconds. In a large repository on a slow disk git may take long, and a run does not wait for its header."""
@@ -35,9 +37,12 @@ def describe_run(
     slots: Sequence[int | None],
     tags: Mapping[str, str],
     job: str | None,
+    configs: Mapping[str, str] = MappingProxyType({}),
     **more: Any,
 ) -> RunHeader:
     """Return the header of a run. `slots` are those of `plan.executors`, `more` are further fields of RunHeader."""
+    stores = _Stores()
+    steps = describe_steps(plan, stores)
     return RunHeader(
         format=FORMAT,
         run_id=run_id,
@@ -48,22 +53,51 @@ def describe_run(
             ExecutorHeader(kind=executor.kind, text=repr(executor), slots=count)
             for executor, count in zip(plan.executors, slots, strict=True)
         ),
-        steps=describe_steps(plan),
+        steps=steps,
         versions=_versions(plan.executors),
         host=socket.gethostname(),
         pid=os.getpid(),
         folder=str(Path.cwd()),
         git=_git_commit(),
+        configs=dict(configs),
+        stores=tuple(stores.texts),
         **more,
     )
 
 
-def describe_steps(plan: Plan) -> tuple[StepHeader, ...]:
+class _Stores:
+    """The descriptions of the IO handlers of a plan, each once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._indices: dict[int, int] = {}
+
+    def index_of(self, handler: BaseIOHandler) -> int:
+        """Return the position of the handler's description."""
+        index = self._indices.get(id(handler))
+        if index is None:
+            index = self._indices[id(handler)] = len(self.texts)
+            self.texts.append(describe_store(handler))
+        return index
+
+
+def describe_store(handler: BaseIOHandler) -> str:
+    """Return the class and the fields of an IO handler; fields of a secret type are masked."""
+    cls = type(handler)
+    try:
+        fields = handler.model_dump_json()
+    except Exception:  # noqa: BLE001 - a field of the user's may refuse to become JSON in any way
+        fields = ""
+    return f"{cls.__module__}.{cls.__qualname__} {fields}".rstrip()
+
+
+def describe_steps(plan: Plan, stores: _Stores | None = None) -> tuple[StepHeader, ...]:
     """Return the steps of a plan as plain data."""
-    return tuple(map(_describe_step, plan.steps))
+    known = stores if stores is not None else _Stores()
+    return tuple([_describe_step(step, known) for step in plan.steps])
 
 
-def _describe_step(step: Step) -> StepHeader:
+def _describe_step(step: Step, stores: _Stores) -> StepHeader:
     owner, definition = step.node.owner, step.node.definition
     function = getattr(definition, "function", None)
     doc = inspect.getdoc(function) if function is not None else None
@@ -83,6 +117,9 @@ def _describe_step(step: Step) -> StepHeader:
         inner=tuple(node.key for node in step.inner),
         max_attempts=step.retry.max_retries + 1 if step.retry is not None else None,
         timeout=definition.timeout,
+        code_version=getattr(owner, "code_version", None),
+        outputs=tuple([output.key for output in step.node.outputs]),
+        stores=tuple([stores.index_of(output.io_handler) for output in step.node.outputs]),
     )
 
 

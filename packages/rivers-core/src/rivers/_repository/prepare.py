@@ -24,7 +24,7 @@ from rivers._plan.plan import Plan
 from rivers._repository.checks import check_configs, check_reach
 from rivers._repository.describe import describe_run, slots_of
 from rivers._repository.hooks import prepare_hooks
-from rivers._repository.observe import Observe, Observers, check_progress, check_record
+from rivers._repository.observe import Observe, Observers, check_durability, check_progress, check_record
 from rivers._repository.planner import Planner
 from rivers._repository.prepared_run import PreparedRun
 from rivers._repository.sharing import share
@@ -77,6 +77,7 @@ class RunPreparer:
         check_listener(arguments.observe.on_event)
         check_record(arguments.observe.record)
         check_progress(arguments.observe.progress)
+        check_durability(arguments.observe.durability)
         run_id = secrets.token_hex(16)
         share(self.default_store, plan, run_id)
         backends = [self.kept.take(one) for one in plan.executors]
@@ -88,6 +89,7 @@ class RunPreparer:
             slots=[slots_of(backend.executor, backend.capabilities) for backend in backends],
             tags=tags,
             job=job.name if job is not None else None,
+            configs=configs,
         )
         resources = self.resources
         observers = Observers(arguments.observe, describe, lambda: [*resources.values(), *handlers_of(graph)])
@@ -96,6 +98,7 @@ class RunPreparer:
             key=secrets.token_bytes(32),
             random=random.random,
             sinks=observers.sinks,
+            journal=observers.journal,
             configs=configs,
             tags=tags,
             job=job.name if job is not None else None,

@@ -23,7 +23,7 @@ from rivers._io.base import BaseIOHandler
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.plan import Plan
 from rivers._repository.bound_job import BoundJob
-from rivers._repository.observe import Observe, Record
+from rivers._repository.observe import Durability, Observe, Record
 from rivers._repository.planner import Planner
 from rivers._repository.prepare import Config, RunArguments, RunPreparer, Selection, Tags
 from rivers._repository.prepared_run import PreparedRun
@@ -220,6 +220,7 @@ class CodeRepository:
         on_event: EventSink | None = None,
         record: Record = None,
         progress: bool | None = None,
+        durability: Durability = "process",
     ) -> RunResult:
         """Run the steps of a selection, wait for their end and return the result.
 
@@ -239,6 +240,8 @@ class CodeRepository:
                 names, or `.rivers`; a path is another one. None records only where RIVERS_HOME is set.
             progress: Show the run while it goes on: live in a terminal or a notebook, else as lines on stderr. None
                 shows it only where RIVERS_PROGRESS is set.
+            durability: "process": the record survives the end of this process. "power": each of its lines is forced to
+                disk, about 0.3 ms each, so that it survives a power cut, too.
 
         Raises:
             GraphValidationError: the repository or the selection cannot run; nothing was started.
@@ -248,7 +251,7 @@ class CodeRepository:
             Exception: with `raise_on_error`, the exception of the first step that failed. Its notes name asset,
                 executor, attempt and the other failures; its attribute `result` is the RunResult.
         """
-        observe = Observe(on_event=on_event, record=record, progress=progress)
+        observe = Observe(on_event=on_event, record=record, progress=progress, durability=durability)
         run = self._prepare(
             RunArguments(
                 selection=selection,
@@ -273,13 +276,14 @@ class CodeRepository:
         on_event: EventSink | None = None,
         record: Record = None,
         progress: bool | None = None,
+        durability: Durability = "process",
     ) -> RunHandle:
         """Start a run in a thread of its own and return a handle to it at once.
 
         The arguments, and the errors of a run that cannot start, are those of `materialize`. The handle's `wait`
         returns the result, also of a run that failed.
         """
-        observe = Observe(on_event=on_event, record=record, progress=progress)
+        observe = Observe(on_event=on_event, record=record, progress=progress, durability=durability)
         run = self._prepare(
             RunArguments(
                 selection=selection,
