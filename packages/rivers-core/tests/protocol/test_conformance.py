@@ -135,7 +135,7 @@ def test_rejected_bytes(case: dict[str, Any], form: str) -> None:
     assert getattr(exceptions, case["error"]) is type(raised.value)
 
 
-@pytest.mark.parametrize("minor", ["v1.0", "v1.1", "v1.2", "v1.3"])
+@pytest.mark.parametrize("minor", ["v1.0", "v1.1", "v1.2", "v1.3", "v1.4"])
 def test_bytes_with_a_table_of_refs(minor: str) -> None:
     """Protocol 1.1 writes repeated refs once; 1.0 did not know the table, and golden bytes of 1.0 have none."""
     found = []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rivers._io.context import InputContext, OutputContext
+from rivers._io.memo import Memo
 from rivers._io.settings import ResourceSettings
 
 __all__ = ["AtomicIOHandler", "BaseIOHandler", "Reach"]
@@ -42,6 +43,14 @@ class BaseIOHandler(ResourceSettings, ABC):
     @abstractmethod
     def load_input(self, context: InputContext) -> Any:
         """Return the value stored under `context.asset_name`; raise any error when there is none."""
+
+    def read_memo(self, key: str) -> Memo | None:
+        """Return the memo of the latest value under `key`; None if there is no value, or the handler keeps no memos.
+
+        A run that skips what did not change calls it in the controller, before it starts: it reads no value. A handler
+        keeps memos if it stores `OutputContext.fingerprint` in one act with the value.
+        """
+        return None
 
     def preflight(self) -> str | None:
         """Return the problem that keeps this handler from working in this process, such as a missing package, or None.

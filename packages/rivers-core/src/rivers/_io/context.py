@@ -12,7 +12,9 @@ class OutputContext:
 
     `asset_name` is the storage key: the asset's name, `graph/task` for a task inside a graph asset, and
     `graph/task[mapping key]` for a mapped instance. `run_id`, `step`, `attempt` and `attempt_id` identify the writer.
-    An attempt id is never used twice, so your own handler can build a staging name from it.
+    An attempt id is never used twice, so your own handler can build a staging name from it. `fingerprint` is a text of
+    one line to store with the value and to return from `read_memo`, or None; `data_version` is the version that the
+    body has registered, if it is set.
     """
 
     __slots__ = (
@@ -21,6 +23,7 @@ class OutputContext:
         "attempt",
         "attempt_id",
         "data_version",
+        "fingerprint",
         "output_metadata",
         "run_id",
         "step",
@@ -37,6 +40,8 @@ class OutputContext:
         step: str = "",
         attempt: int = 1,
         attempt_id: str = "",
+        fingerprint: str | None = None,
+        data_version: str | None = None,
     ) -> None:
         self.asset_name = asset_name
         self.asset_metadata = asset_metadata
@@ -46,7 +51,8 @@ class OutputContext:
         self.attempt = attempt
         self.attempt_id = attempt_id
         self.output_metadata: dict[str, Any] | None = None
-        self.data_version: str | None = None
+        self.fingerprint = fingerprint
+        self.data_version = data_version
 
     def add_output_metadata(self, metadata: dict[str, Any]) -> None:
         """Attach facts about what was stored (path, size, duration): JSON values under string keys."""

@@ -8,6 +8,7 @@ from typing import Any
 from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
 from rivers._io.files.value_files import commit_error, too_late_error
+from rivers._io.memo import Memo, short_version
 from rivers._io.one_shot import own_copy, refuse_one_shot
 from rivers.exceptions import InputLoadError
 
@@ -19,10 +20,11 @@ _MISSING = object()
 class _Run:
     """The values, staged values and winning attempts of one run."""
 
-    __slots__ = ("commits", "staged", "values")
+    __slots__ = ("commits", "memos", "staged", "values")
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self.memos: dict[tuple[str, str], Memo] = {}
         self.commits: dict[str, tuple[str]] = {}
         self.staged: dict[tuple[str, str], Any] = {}
 
@@ -39,6 +41,7 @@ class InMemoryIOHandler(AtomicIOHandler):
     def model_post_init(self, context: Any, /) -> None:
         # Plain attributes: reading one of pydantic's private attributes costs more than a microsecond.
         self._latest: dict[str, Any] = {}
+        self._memos: dict[str, Memo] = {}
         self._runs: dict[str, _Run] = {}
 
     @property
@@ -59,7 +62,10 @@ class InMemoryIOHandler(AtomicIOHandler):
                 self._check_winner(run_id, context.step or key, winner[0], context.attempt_id)
                 return
             run.values[key] = obj
-        self._latest[key] = obj
+        if context.fingerprint is None and not self._memos:
+            self._latest[key] = obj
+        else:
+            self._replace(key, obj, _memo_of(context))
 
     def load_input(self, context: InputContext) -> Any:
         key = context.asset_name
@@ -84,7 +90,11 @@ class InMemoryIOHandler(AtomicIOHandler):
 
     def stage(self, context: OutputContext, obj: Any) -> None:
         refuse_one_shot(obj, context.asset_name, context.run_id, context.step)
-        self._run(context.run_id).staged[context.attempt_id, context.asset_name] = own_copy(obj)
+        run = self._run(context.run_id)
+        run.staged[context.attempt_id, context.asset_name] = own_copy(obj)
+        memo = _memo_of(context)
+        if memo is not None:
+            run.memos[context.attempt_id, context.asset_name] = memo
 
     def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         run = self._run(run_id)
@@ -97,18 +107,24 @@ class InMemoryIOHandler(AtomicIOHandler):
             winner = run.commits.setdefault(step, claim)
         # Staged values are dropped whoever wins; a repeated commit of the winner finds none and changes nothing.
         staged = {key: run.staged.pop((attempt_id, key), None) for key in keys}
+        memos = {key: run.memos.pop((attempt_id, key), None) for key in keys} if run.memos else {}
         if winner is not None and winner is not claim:
             self._check_winner(run_id, step, winner[0], attempt_id)
             return
         if run_id:
             run.values.update(staged)
-        self._latest.update(staged)
+        if not memos and not self._memos:
+            self._latest.update(staged)
+            return
+        for key, obj in staged.items():
+            self._replace(key, obj, memos.get(key))
 
     def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         run = self._runs.get(run_id)
         if run is not None:
             for key in keys:
                 run.staged.pop((attempt_id, key), None)
+                run.memos.pop((attempt_id, key), None)
 
     def committed(self, run_id: str, step: str) -> str | None:
         run = self._runs.get(run_id)
@@ -117,6 +133,9 @@ class InMemoryIOHandler(AtomicIOHandler):
 
     def end_run(self, run_id: str) -> None:
         self._runs.pop(run_id, None)
+
+    def read_memo(self, key: str) -> Memo | None:
+        return self._memos.get(key)
 
     def has(self, key: str, run_id: str | None = None) -> bool:
         """Return whether there is a latest value, or with `run_id` a value of that run."""
@@ -131,7 +150,15 @@ class InMemoryIOHandler(AtomicIOHandler):
 
     def forget(self, key: str) -> None:
         """Drop the latest value."""
+        self._memos.pop(key, None)
         self._latest.pop(key, None)
+
+    def _replace(self, key: str, obj: Any, memo: Memo | None) -> None:
+        # No memo may ever stand beside another attempt's value.
+        self._memos.pop(key, None)
+        self._latest[key] = obj
+        if memo is not None:
+            self._memos[key] = memo
 
     def _run(self, run_id: str) -> _Run:
         return self._runs.setdefault(run_id, _Run())
@@ -140,3 +167,11 @@ class InMemoryIOHandler(AtomicIOHandler):
         """Raise OutputCommitError unless the winner stores again, which changes nothing."""
         if winner != attempt_id:
             raise too_late_error(run_id, step, attempt_id, winner)
+
+
+def _memo_of(context: OutputContext) -> Memo | None:
+    """Return the memo of an object: to hash its content would cost a pickle, so the attempt stands for its version."""
+    if context.fingerprint is None:
+        return None
+    version = short_version(context.data_version) if context.data_version is not None else context.attempt_id
+    return Memo(context.attempt_id, version, context.fingerprint)

@@ -25,6 +25,7 @@ from rivers._io.files.pickles import check_value, pickle_chunks, unpickle
 from rivers._io.files.store_errors import StoreRefusedError
 from rivers._io.files.trailer import Damaged, seal
 from rivers._io.files.value_files import Chunks, ValueFiles, commit_error, size_of
+from rivers._io.memo import Memo, make_memo
 from rivers.exceptions import ConfigurationError, InputLoadError
 from rivers.protocol.exception_text import describe_exception
 
@@ -157,6 +158,10 @@ class PickleIOHandler(AtomicIOHandler):
     def committed(self, run_id: str, step: str) -> str | None:
         return (self._files or self._open()).committed(run_id, step)
 
+    def read_memo(self, key: str) -> Memo | None:
+        names = (self._files or self._open()).read_names(key)
+        return names.memo() if names is not None else None
+
     def preflight(self) -> str | None:
         try:
             self._open()
@@ -237,7 +242,7 @@ class PickleIOHandler(AtomicIOHandler):
                 retryable=False,
                 hint="return data, without open files, locks, connections or local classes, or use another IO handler",
             ) from error
-        return *body, seal(body, context.attempt_id, key)
+        return *body, seal(body, context.attempt_id, key, memo=make_memo(context, body, obj))
 
     def _describe(self, context: OutputContext, files: ValueFiles, chunks: Chunks) -> None:
         context.add_output_metadata(

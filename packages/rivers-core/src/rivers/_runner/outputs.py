@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from rivers._definitions.elements import elements_of
 from rivers._definitions.output import DynamicOutput, Output, check_metadata
 from rivers._io.base import AtomicIOHandler, BaseIOHandler
 from rivers._io.context import OutputContext
 from rivers._io.files.value_files import commit_error
 from rivers._io.inline.transfer import check_total, make_output
+from rivers._io.memo import short_version
 from rivers._runner.callee import Callee
 from rivers._runner.refs import Resolver
 from rivers._runner.type_check import Check
@@ -84,7 +87,7 @@ def store(
     if len(spec.outputs) == 1 and spec.outputs[0].mode is OutputMode.VALUE:
         declared = spec.outputs[0]
         output = outputs[declared.name]
-        context = _context(spec, callee, declared, declared.key)
+        context = _context(spec, callee, declared, declared.key, output.data_version or version)
         if type(declared.io_handler) is InlineRef:
             value = make_output(declared.key, plain_value(output.value), spec.run_id, spec.step)
             return (_record(declared, output, context, extra, version, values=(value,)),)
@@ -109,7 +112,9 @@ def _store_many(
             is_inline = type(declared.io_handler) is InlineRef
             handler: BaseIOHandler = resolver.resolve(declared.io_handler)
             output = outputs[declared.name]
+            registered = output.data_version or version
             values: list[InlineValue] = []
+            versions: list[str] = []
             map_keys: tuple[str, ...] | None = None
             if declared.mode is OutputMode.DYNAMIC:
                 elements = elements_of(output.value, declared.name)
@@ -120,9 +125,10 @@ def _store_many(
                     parts.append((f"{declared.key}[]", map_keys))
             else:
                 parts = [(declared.key, plain_value(output.value))]
-            context = _context(spec, callee, declared, declared.key)
+            context = _context(spec, callee, declared, declared.key, registered)
             for key, value in parts:
-                context = _context(spec, callee, declared, key)
+                # A version of the whole says nothing of one element.
+                context = _context(spec, callee, declared, key, None if map_keys is not None else registered)
                 if is_inline:
                     values.append(make_output(key, value, spec.run_id, spec.step))
                 elif isinstance(handler, AtomicIOHandler):
@@ -130,7 +136,11 @@ def _store_many(
                     _call(handler, context, value, handler.stage)
                 else:
                     _call(handler, context, value, handler.handle_output)
-            records.append(_record(declared, output, context, extra, version, map_keys, tuple(values)))
+                versions.append(context.data_version or spec.attempt_id)
+            record = _record(declared, output, context, extra, version, map_keys, tuple(values))
+            if map_keys is not None and spec.fingerprint is not None:
+                record = replace(record, versions=tuple(map(short_version, versions[: len(map_keys)])))
+            records.append(record)
         _check_inline(spec, records)
     except BaseException:
         for handler, keys in staged.values():
@@ -169,7 +179,9 @@ def _call(handler: BaseIOHandler, context: OutputContext, value: Any, how: Any) 
         ) from error
 
 
-def _context(spec: StepSpec, callee: Callee | None, declared: OutputSpec, key: str) -> OutputContext:
+def _context(
+    spec: StepSpec, callee: Callee | None, declared: OutputSpec, key: str, registered: str | None
+) -> OutputContext:
     return OutputContext(
         key,
         declared.metadata,
@@ -178,6 +190,8 @@ def _context(spec: StepSpec, callee: Callee | None, declared: OutputSpec, key: s
         step=spec.step,
         attempt=spec.attempt,
         attempt_id=spec.attempt_id,
+        fingerprint=spec.fingerprint,
+        data_version=registered,
     )
 
 

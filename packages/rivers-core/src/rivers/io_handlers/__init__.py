@@ -2,6 +2,7 @@
 
 from rivers._io.base import AtomicIOHandler, BaseIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
+from rivers._io.memo import Memo
 from rivers._io.memory import InMemoryIOHandler
 from rivers._io.pickle import PickleIOHandler
 
@@ -10,6 +11,7 @@ __all__ = [
     "BaseIOHandler",
     "InMemoryIOHandler",
     "InputContext",
+    "Memo",
     "OutputContext",
     "PickleIOHandler",
     "Reach",

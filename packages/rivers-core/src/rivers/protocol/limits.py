@@ -16,7 +16,8 @@ class Limits:
     UTF-8: `text` any text, `key` a name or key (1 to that many, printable), `name` a module or qualname, `metadata`
     what one output or asset says of itself, `log` one log message, `traceback` one traceback. `pickle` is bytes of one
     pickled payload, `timeout` seconds (30 days), `attempt` the highest attempt number. `inline` is bytes of one inline
-    value, `inline_total` bytes of all that are in a spec or in a result.
+    value, `inline_total` bytes of all that are in a spec or in a result. `fingerprint` is bytes of
+    a fingerprint, `version` bytes of the data version of an element.
     """
 
     # gRPC refuses messages above 4 MiB by default; 64 KiB are left for what surrounds the value.
@@ -34,6 +35,9 @@ class Limits:
     inline: int = 32 * 1024
     # The rest of `size` is left for the names.
     inline_total: int = 3 << 20
+    # Both stand in a value's trailer, of which a reader gets 4 KiB.
+    fingerprint: int = 2048
+    version: int = 128
     timeout: float = 30 * 24 * 3600.0
     attempt: int = 1_000
 

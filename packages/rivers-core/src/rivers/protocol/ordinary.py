@@ -75,6 +75,7 @@ def _is_ordinary_spec(spec: StepSpec, check_ref: Check, check_logs: Check) -> bo
         and spec.refs == ()
         and spec.trace_context is None
         and spec.values == ()
+        and (spec.fingerprint is None or are_short_ascii((spec.fingerprint,), LIMITS.fingerprint))
     )
 
 
@@ -83,7 +84,7 @@ def _is_ordinary_result(result: StepResult) -> bool:
     texts = [result.worker]
     for record in _all_of(result.outputs, _RECORD):
         keys += (record.name, record.key)
-        if record.values != ():
+        if record.values != () or record.versions is not None:
             return False
         if record.metadata is not None:
             check_metadata(record.metadata)

@@ -53,7 +53,8 @@ class OutputRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One committed output: `metadata` is the text of a JSON object, `map_keys` those of a DYNAMIC output.
 
     `values` are the value, or the elements of a DYNAMIC output, whose IO handler is an InlineRef. The controller takes
-    them out before it reports the result.
+    them out before it reports the result. `versions` are the data versions of the elements of a DYNAMIC output, in the
+    order of `map_keys`, for a spec with a fingerprint.
     """
 
     name: str
@@ -62,6 +63,7 @@ class OutputRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data_version: str | None = None
     map_keys: tuple[str, ...] | None = None
     values: tuple[InlineValue, ...] = ()
+    versions: tuple[str, ...] | None = None
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="result", tag_field="kind"):

@@ -216,7 +216,8 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `timeout` is in seconds. `function` leads to a function, an Asset or a Task. `graph` leads to the graph asset whose
     composition has the step's command or constants, where these travel in the spec. `refs` is the table behind
     TableRefs, filled in encoded specs only. `trace_context` is set where the run is traced. `values` are the values of
-    inputs whose IO handler is an InlineRef.
+    inputs whose IO handler is an InlineRef. `fingerprint` is the text to store with each output, from which a later run
+    sees that the step is unchanged; None where that is not wanted.
     """
 
     protocol_version: int = PROTOCOL_VERSION
@@ -245,6 +246,7 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     refs: tuple[Ref, ...] = ()
     trace_context: TraceContext | None = None
     values: tuple[InlineValue, ...] = ()
+    fingerprint: str | None = None
 
 
 def has_inline_values(spec: StepSpec) -> bool:

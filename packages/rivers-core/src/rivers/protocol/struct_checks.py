@@ -68,6 +68,7 @@ _RULES: dict[str, Check] = {
     "StepSpec.attempt": integer(1, LIMITS.attempt),
     "StepSpec.attempt_id": check_key,
     "StepSpec.config": json_text(LIMITS.text, "object", "{"),
+    "StepSpec.fingerprint": text_of(LIMITS.fingerprint),
     "StepSpec.epoch": integer(0, INT64 - 1),
     "StepSpec.refs": check_no_table,
     "StepSpec.timeout": check_timeout,
@@ -84,6 +85,9 @@ _RULES: dict[str, Check] = {
     "ElementInput.how": one_of("value", "element", "collect", "stream"),
     "GroupInput.how": one_of("collect", "stream"),
     "OutputRecord.metadata": check_metadata,
+    "OutputRecord.versions": each(
+        text_of(LIMITS.version), LIMITS.nodes, lambda texts: are_short_ascii(texts, LIMITS.version)
+    ),
     "Failure.args": json_text(LIMITS.text, "array", "["),
     "Failure.state": json_text(LIMITS.text, "object", "{"),
     "Failure.traceback": text_of(LIMITS.traceback),

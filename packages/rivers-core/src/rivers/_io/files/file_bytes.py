@@ -11,7 +11,7 @@ import msgspec
 from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer
 from rivers._io.files.value_files import Chunks, Marker, size_of
 
-__all__ = ["is_newer", "open_file", "read_file", "read_marker", "read_names", "write_all"]
+__all__ = ["is_newer", "open_file", "peek_names", "read_file", "read_marker", "read_names", "write_all"]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _CHUNK = 65536  # what is smaller is read and written in one call
@@ -103,6 +103,14 @@ def read_names(path: str) -> Names | None:
         os.close(fd)
 
 
+def peek_names(path: str) -> Names | None:
+    """Return the names like `read_names`; None, too, for a file that cannot be read, as loading it raises the error."""
+    try:
+        return read_names(path)
+    except OSError:
+        return None
+
+
 def read_marker(path: str) -> Marker | None:
     """Return a step's commit marker, or None if there is no file."""
     data = read_file(path)
@@ -114,8 +122,5 @@ def read_marker(path: str) -> Marker | None:
 
 def is_newer(path: str, written: int) -> bool:
     """Return whether the value at `path` was written after `written`; a damaged one counts as older."""
-    try:
-        names = read_names(path)
-    except OSError:
-        return False
+    names = peek_names(path)
     return names is not None and names.written > written

@@ -20,9 +20,10 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from rivers._io.files.file_bytes import is_newer, read_marker, read_names, write_all
+from rivers._io.files.file_bytes import is_newer, peek_names, read_marker, read_names, write_all
 from rivers._io.files.key import SUFFIX, flat_name, object_path
 from rivers._io.files.sweep import LocalSweep
+from rivers._io.files.trailer import Names
 from rivers._io.files.value_files import (
     Chunks,
     Marker,
@@ -83,11 +84,11 @@ class LocalFiles(Generic[DataT]):
 
     def read(self, run_id: str | None, key: str) -> DataT | None:
         latest, _, flat = self._locate(key)
-        if run_id:
-            data = self._read_value(f"{self._run(run_id)}/{flat}{SUFFIX}")
-            if data is not None:
-                return data
-        return self._read_value(latest)
+        data = self._read_value(f"{self._run(run_id)}/{flat}{SUFFIX}") if run_id else None
+        return data if data is not None else self._read_value(latest)
+
+    def read_names(self, key: str) -> Names | None:
+        return peek_names(self._locate(key)[0])
 
     def committed(self, run_id: str, step: str) -> str | None:
         run = self._run(run_id)

@@ -85,6 +85,13 @@ class ObjectFiles:
                 raise StoreRefusedError(errno.EACCES, refusal.message, self.path(key), refusal.hint) from error
             raise OSError(errno.EIO, short_text(error), self.path(key)) from error
 
+    def read_names(self, key: str) -> Names | None:
+        try:
+            found = self._read_trailer(self._latest(key))
+        except (*_FAILED, Damaged):
+            return None
+        return found[0] if found is not None else None
+
     def committed(self, run_id: str, step: str) -> str | None:
         with self._errors(run_id, step, step):
             return self._finish(self._run(run_id), step) if run_id else None

@@ -3,6 +3,8 @@
     pickle | time \\n attempt id \\n key | length of the names | checksum of all before it | RIV2
                                           4 bytes, little       16 bytes, XXH3-128          4 bytes
 
+A run that skips what did not change writes a memo before the key: data version \\n fingerprint \\n key.
+
 `pickle.load` stops at the end of the pickle, so the file can be read without rivers, too. Values of earlier versions
 end in RIV1 and have a SHA-256 of 32 bytes.
 """
@@ -15,6 +17,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from xxhash import xxh3_128
+
+from rivers._io.memo import Memo
 
 __all__ = ["TAIL_BYTES", "Damaged", "Names", "Trailer", "find_pointed_attempt", "parse_names", "seal", "unseal"]
 
@@ -32,12 +36,18 @@ class Names(NamedTuple):
     """The time of writing (nanoseconds since the epoch, the writer's clock), the attempt and the key of a value.
 
     The time orders two values where the store's own times cannot: file systems count in milliseconds, object stores in
-    seconds.
+    seconds. `version` and `fingerprint` are those of its memo, None without one.
     """
 
     written: int
     attempt_id: str
     key: str
+    version: str | None = None
+    fingerprint: str | None = None
+
+    def memo(self) -> Memo:
+        """Return what a later run needs to know of the value."""
+        return Memo(self.attempt_id, self.version, self.fingerprint)
 
 
 class Damaged(Exception):
@@ -78,16 +88,24 @@ class Trailer:
     def names(self) -> Names:
         """Return the names; raise Damaged if rivers did not write them."""
         try:
-            written, attempt_id, key = self._names.decode().split("\n")
-            return Names(int(written), attempt_id, key)
+            written, attempt_id, *memo, key = self._names.decode().split("\n")
+            version, fingerprint = memo or (None, None)
+            return Names(int(written), attempt_id, key, version, fingerprint)
         except ValueError as error:
             raise Damaged(f"a trailer with names that rivers does not write: {error}") from error
 
 
-def seal(body: Iterable[bytes | memoryview], attempt_id: str, key: str, written: int | None = None) -> bytes:
+def seal(
+    body: Iterable[bytes | memoryview],
+    attempt_id: str,
+    key: str,
+    written: int | None = None,
+    memo: Memo | None = None,
+) -> bytes:
     """Return the trailer to write behind the pieces of `body`; `written` in nanoseconds is now unless it is given."""
+    noted = f"{memo.version}\n{memo.fingerprint}\n" if memo is not None and memo.fingerprint else ""
     # A key that cannot be encoded is refused later, as a path.
-    names = f"{time.time_ns() if written is None else written}\n{attempt_id}\n{key}".encode(errors="replace")
+    names = f"{time.time_ns() if written is None else written}\n{attempt_id}\n{noted}{key}".encode(errors="replace")
     names += len(names).to_bytes(4, "little")
     checksum = xxh3_128()
     for chunk in body:

@@ -22,6 +22,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
+from rivers._io.files.trailer import Names
 from rivers.exceptions import OutputCommitError
 
 __all__ = [
@@ -74,6 +75,9 @@ class ValueFiles(Protocol):
 
     def read(self, run_id: str | None, key: str) -> memoryview | BufferedReader | None:
         """Return the run's version of the value, else the latest, else None."""
+
+    def read_names(self, key: str) -> Names | None:
+        """Return the names in the trailer of the key's latest value; None if there is none, or it is damaged."""
 
     def store(self, run_id: str, attempt_id: str, key: str, chunks: Chunks) -> None:
         """Stage and commit the only output of the step `key`."""

@@ -23,6 +23,7 @@ from rivers._io.base import AtomicIOHandler, Reach
 from rivers._io.context import InputContext, OutputContext
 from rivers._io.files.trailer import Damaged
 from rivers._io.files.value_files import commit_error
+from rivers._io.memo import Memo, make_memo
 from rivers._io.memory import InMemoryIOHandler
 from rivers._io.one_shot import refuse_one_shot
 from rivers._io.shared.machine_files import MachineFiles, Parts, link_values
@@ -110,7 +111,8 @@ class DefaultStore(AtomicIOHandler):
             super().handle_output(context, obj)
         else:
             parts = _parts(obj, key, run_id, key)
-            self._open().store(run_id, context.attempt_id, key, parts, time.monotonic_ns())
+            memo = make_memo(context, (parts[0], *parts[1]), obj)
+            self._open().store(run_id, context.attempt_id, key, parts, time.monotonic_ns(), memo)
 
     def load_input(self, context: InputContext) -> Any:
         if self.folder is None or self._is_in_memory(context.run_id, context.asset_name):
@@ -123,7 +125,8 @@ class DefaultStore(AtomicIOHandler):
             return
         key = context.asset_name
         parts = _parts(obj, key, context.run_id, context.step)
-        self._open().stage(context.run_id, context.step, context.attempt_id, key, parts, time.monotonic_ns())
+        memo = make_memo(context, (parts[0], *parts[1]), obj)
+        self._open().stage(context.run_id, context.step, context.attempt_id, key, parts, time.monotonic_ns(), memo)
 
     def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         if self._is_shared(run_id):
@@ -142,6 +145,12 @@ class DefaultStore(AtomicIOHandler):
         if self._is_shared(run_id):
             return self._open().committed(run_id, step)
         return self._memory.committed(run_id, step)
+
+    def read_memo(self, key: str) -> Memo | None:
+        if self.folder is None or self._is_in_memory(None, key):
+            return self._memory.read_memo(key)
+        names = self._open().read_names(key)
+        return names.memo() if names is not None else None
 
     # ── the repository's side ────────────────────────────────────────────────────────────────────────────────────
 
@@ -177,7 +186,8 @@ class DefaultStore(AtomicIOHandler):
             written, stored = files.written(key), self._stored_at.get(key, 0)
             if written is None or written < stored:
                 value = self._memory.load_input(InputContext(key))
-                files.store("", "", key, _parts(value, key, "", key), stored)
+                memo = self._memory.read_memo(key)
+                files.store("", memo.attempt_id if memo else "", key, _parts(value, key, "", key), stored, memo)
 
     def end_run(self, run_id: str) -> None:
         if not self._is_shared(run_id):

@@ -20,6 +20,7 @@ from rivers._io.files.key import SUFFIX, flat_name
 from rivers._io.files.local_files import LocalFiles
 from rivers._io.files.trailer import Damaged
 from rivers._io.files.value_files import FULL, Chunks, size_of, write_error
+from rivers._io.memo import Memo
 from rivers._io.shared.mapped import lay_out, lay_out_pointer, map_file, parse_pointer
 from rivers._io.shared.room import Memory, has_room, read_free_space, read_memory
 from rivers.exceptions import OutputCommitError
@@ -61,22 +62,34 @@ class MachineFiles:
         self.discard = self._files.discard
         self.committed = self._files.committed
         self.path = self._files.path
+        self.read_names = self._files.read_names
 
-    def store(self, run_id: str, attempt_id: str, key: str, parts: Parts, written: int) -> None:
+    def store(
+        self, run_id: str, attempt_id: str, key: str, parts: Parts, written: int, memo: Memo | None = None
+    ) -> None:
         """Stage and commit the only output of the step `key`; without a run, make it the latest value."""
 
         def write(chunks: Chunks) -> None:
             self._files.store(run_id, attempt_id, key, chunks)
 
-        self._write(write, run_id, key, attempt_id, key, parts, written)
+        self._write(write, run_id, key, attempt_id, key, parts, written, memo)
 
-    def stage(self, run_id: str, step: str, attempt_id: str, key: str, parts: Parts, written: int) -> None:
+    def stage(
+        self,
+        run_id: str,
+        step: str,
+        attempt_id: str,
+        key: str,
+        parts: Parts,
+        written: int,
+        memo: Memo | None = None,
+    ) -> None:
         """Write a value where no reader looks."""
 
         def write(chunks: Chunks) -> None:
             self._files.stage(run_id, step, attempt_id, key, chunks)
 
-        self._write(write, run_id, step, attempt_id, key, parts, written)
+        self._write(write, run_id, step, attempt_id, key, parts, written, memo)
 
     def read(self, run_id: str | None, key: str) -> memoryview | None:
         """Return the run's version of the value, else the latest, else None."""
@@ -122,8 +135,9 @@ class MachineFiles:
         key: str,
         parts: Parts,
         written: int,
+        memo: Memo | None,
     ) -> None:
-        chunks = lay_out(*parts, attempt_id, key, written)
+        chunks = lay_out(*parts, attempt_id, key, written, memo)
         size = size_of(chunks)
         if self._beside is None or size < _LOOK or self._has_room(size):
             try:
@@ -134,7 +148,7 @@ class MachineFiles:
                 if self._beside is None or getattr(error.__cause__, "errno", None) not in FULL:
                     raise
         path = self._write_beside(chunks, size, run_id, step)
-        write(lay_out_pointer(path, attempt_id, key, written))
+        write(lay_out_pointer(path, attempt_id, key, written, memo))
 
     def _has_room(self, size: int) -> bool:
         try:

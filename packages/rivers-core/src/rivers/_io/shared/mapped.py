@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from rivers._io.files.file_bytes import read_file
 from rivers._io.files.trailer import Damaged, parse_names, seal, unseal
 from rivers._io.files.value_files import Chunks
+from rivers._io.memo import Memo
 
 __all__ = ["lay_out", "lay_out_pointer", "map_file", "parse_pointer", "take_apart"]
 
@@ -42,7 +43,12 @@ _FAILED = ctypes.c_void_p(-1).value
 
 
 def lay_out(
-    stream: bytes, buffers: Sequence[memoryview], attempt_id: str, key: str, written: int | None = None
+    stream: bytes,
+    buffers: Sequence[memoryview],
+    attempt_id: str,
+    key: str,
+    written: int | None = None,
+    memo: Memo | None = None,
 ) -> Chunks:
     """Return a value's file in pieces, without copying the buffers."""
     body: list[bytes | memoryview] = [stream]
@@ -51,13 +57,15 @@ def lay_out(
         gap = -position % _ALIGNED
         body += (_PADDING[:gap], buffer)
         position += gap + len(buffer)
-    return _seal_file(_VALUE, body, position, [len(stream), *map(len, buffers)], attempt_id, key, written)
+    return _seal_file(_VALUE, body, position, [len(stream), *map(len, buffers)], attempt_id, key, written, memo)
 
 
-def lay_out_pointer(path: str, attempt_id: str, key: str, written: int | None = None) -> Chunks:
+def lay_out_pointer(
+    path: str, attempt_id: str, key: str, written: int | None = None, memo: Memo | None = None
+) -> Chunks:
     """Return the file that points to a value at `path`."""
     stream = os.fsencode(path)
-    return _seal_file(_POINTER, [stream], _HEAD.size + len(stream), [len(stream)], attempt_id, key, written)
+    return _seal_file(_POINTER, [stream], _HEAD.size + len(stream), [len(stream)], attempt_id, key, written, memo)
 
 
 def parse_pointer(data: memoryview) -> str | None:
@@ -123,11 +131,12 @@ def _seal_file(
     attempt_id: str,
     key: str,
     written: int | None,
+    memo: Memo | None,
 ) -> Chunks:
     """Return a body that ends at `size` with header and trailer; `sizes` are those of the pickle and the buffers."""
     count = len(sizes) - 1
     header = struct.pack(f"{_HEAD.format}{count}Q", magic, size, sizes[0], count, *sizes[1:])
-    return [header, *body, seal([header], attempt_id, key, written)]
+    return [header, *body, seal([header], attempt_id, key, written, memo)]
 
 
 def _split(data: memoryview) -> tuple[memoryview, memoryview, list[memoryview], memoryview]:

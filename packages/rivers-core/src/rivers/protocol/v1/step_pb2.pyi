@@ -317,7 +317,7 @@ class TraceContext(_message.Message):
     def __init__(self, traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class StepSpec(_message.Message):
-    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph", "refs", "trace_context", "values")
+    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph", "refs", "trace_context", "values", "fingerprint")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -344,6 +344,7 @@ class StepSpec(_message.Message):
     REFS_FIELD_NUMBER: _ClassVar[int]
     TRACE_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     run_id: str
     step: str
@@ -370,7 +371,8 @@ class StepSpec(_message.Message):
     refs: _containers.RepeatedCompositeFieldContainer[Ref]
     trace_context: TraceContext
     values: _containers.RepeatedCompositeFieldContainer[InlineValue]
-    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ..., graph: _Optional[_Union[ImportRef, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., trace_context: _Optional[_Union[TraceContext, _Mapping]] = ..., values: _Optional[_Iterable[_Union[InlineValue, _Mapping]]] = ...) -> None: ...
+    fingerprint: str
+    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ..., graph: _Optional[_Union[ImportRef, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., trace_context: _Optional[_Union[TraceContext, _Mapping]] = ..., values: _Optional[_Iterable[_Union[InlineValue, _Mapping]]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("exit_code", "signal", "container_reason", "node", "worker", "memory_peak", "memory_limit", "oom_kills", "timed_out", "cancelled", "native_traceback", "detail")
@@ -443,20 +445,22 @@ class Timings(_message.Message):
     def __init__(self, queued: _Optional[float] = ..., boot: _Optional[float] = ..., load: _Optional[float] = ..., run: _Optional[float] = ..., store: _Optional[float] = ..., schedule: _Optional[float] = ..., pull: _Optional[float] = ...) -> None: ...
 
 class OutputRecord(_message.Message):
-    __slots__ = ("name", "key", "metadata", "data_version", "map_keys", "values")
+    __slots__ = ("name", "key", "metadata", "data_version", "map_keys", "values", "versions")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     DATA_VERSION_FIELD_NUMBER: _ClassVar[int]
     MAP_KEYS_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     key: str
     metadata: str
     data_version: str
     map_keys: StringList
     values: _containers.RepeatedCompositeFieldContainer[InlineValue]
-    def __init__(self, name: _Optional[str] = ..., key: _Optional[str] = ..., metadata: _Optional[str] = ..., data_version: _Optional[str] = ..., map_keys: _Optional[_Union[StringList, _Mapping]] = ..., values: _Optional[_Iterable[_Union[InlineValue, _Mapping]]] = ...) -> None: ...
+    versions: StringList
+    def __init__(self, name: _Optional[str] = ..., key: _Optional[str] = ..., metadata: _Optional[str] = ..., data_version: _Optional[str] = ..., map_keys: _Optional[_Union[StringList, _Mapping]] = ..., values: _Optional[_Iterable[_Union[InlineValue, _Mapping]]] = ..., versions: _Optional[_Union[StringList, _Mapping]] = ...) -> None: ...
 
 class StepResult(_message.Message):
     __slots__ = ("attempt_id", "ending", "outputs", "failure", "timings", "worker")

@@ -1,0 +1,57 @@
+"""Memos: the facts that are stored with a value, and by which a later run sees whether to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import NamedTuple
+
+from xxhash import xxh3_128
+
+from rivers._io.context import OutputContext
+
+__all__ = ["Memo", "content_version", "make_memo", "short_version"]
+
+# What a trailer has room for, beside a fingerprint.
+_MOST = 100
+
+
+class Memo(NamedTuple):
+    """The facts that were stored with a value, in one act with it.
+
+    `attempt_id` is the attempt that stored it. `version` changes when the value does; None if nothing is known of that.
+    `fingerprint` is the text that the run gave as `OutputContext.fingerprint`; None if it gave none.
+    """
+
+    attempt_id: str
+    version: str | None = None
+    fingerprint: str | None = None
+
+
+def make_memo(context: OutputContext, pieces: Iterable[bytes | memoryview], obj: object) -> Memo | None:
+    """Return the memo to store with a value, or None if the run wants none; register a hash of `pieces` as its version.
+
+    A version that the body has registered stays.
+    """
+    if context.fingerprint is None:
+        return None
+    if context.data_version is None:
+        # A step without a value has made its data elsewhere, and only the attempt says that they may be others.
+        context.register_data_version(content_version(pieces) if obj is not None else context.attempt_id)
+    assert context.data_version is not None
+    return Memo(context.attempt_id, short_version(context.data_version), context.fingerprint)
+
+
+def content_version(pieces: Iterable[bytes | memoryview]) -> str:
+    """Return a data version that is a hash of the stored bytes, in 0.3 ms for 10 MB."""
+    checksum = xxh3_128()
+    for piece in pieces:
+        checksum.update(piece)
+    return f"xxh3:{checksum.hexdigest()}"
+
+
+def short_version(version: str) -> str:
+    """Return a data version as it stands in memos and fingerprints: as a hash if it is long or not plain ASCII."""
+    if len(version) <= _MOST and version.isascii() and version.isprintable() and " " not in version:
+        return version
+    return f"hash:{blake2b(version.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
