@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from rivers.exceptions import Problem
 from rivers.protocol import StepSpec
@@ -20,12 +20,14 @@ __all__ = ["RemoteBackend"]
 
 ExecutorT = TypeVar("ExecutorT", bound=Executor)
 
-OPEN_DEADLINE = 60.0
-PREFLIGHT_DEADLINE = 120.0
-
 
 class RemoteBackend(ExecutorBackend[ExecutorT]):
     """A backend whose workers a platform starts; subclasses give `capabilities`, `settings` and `platform`."""
+
+    open_deadline: ClassVar[float] = 60.0
+    """Seconds for the platform to get ready for a run."""
+    preflight_deadline: ClassVar[float] = 120.0
+    """Seconds for its answer before that."""
 
     def __init__(self, executor: ExecutorT) -> None:
         super().__init__(executor)
@@ -49,11 +51,11 @@ class RemoteBackend(ExecutorBackend[ExecutorT]):
             return ()
         loop = acquire_loop()
         try:
-            return loop.run(self._check(loop, given), PREFLIGHT_DEADLINE)
+            return loop.run(self._check(loop, given), self.preflight_deadline)
         except concurrent.futures.CancelledError:
             return ()
         except TimeoutError:
-            return [Problem(f"the platform has not answered preflight within {PREFLIGHT_DEADLINE:g} s")]
+            return [Problem(f"the platform has not answered preflight within {self.preflight_deadline:g} s")]
         finally:
             loop.release()
 
@@ -73,7 +75,7 @@ class RemoteBackend(ExecutorBackend[ExecutorT]):
         """Have the platform get ready for a run; raise if it refuses."""
         self._loop = acquire_loop()
         self._run = RemoteRun(run, emit, self.settings(), self.platform())
-        self._loop.run(self._run.begin(), OPEN_DEADLINE)
+        self._loop.run(self._run.begin(), self.open_deadline)
 
     def submit(self, spec: StepSpec) -> None:
         """Start an attempt in the loop."""
