@@ -1,12 +1,10 @@
-"""The same assets here and in processes that share nothing with this one have equal results and events."""
+"""Properties of attempts that have a process of their own, beyond what the conformance kit says of every executor."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import user_steps as steps
@@ -14,102 +12,17 @@ from rivers_executor_subprocess import SubprocessExecutor
 
 import rivers as rs
 
-ASSETS = [
-    *(steps.base, steps.described, steps.talkative, steps.awaited, steps.generated, steps.streamed, steps.halves),
-    *(steps.mapped, steps.mapped_stream, steps.fetched, steps.listed, steps.raises, steps.raises_unpicklable),
-    *(steps.raises_unprintable, steps.leaves, steps.too_big, steps.wrong_type, steps.recurses),
-    *(steps.cannot_be_stored, steps.after_raises),
-]
-VALUES = ["base", "described", "talkative", "awaited", "generated", "streamed", "left", "right"]
-VALUES += ["mapped", "mapped_stream", "fetched", "listed"]
 
+def test_nothing_ran_here(store: rs.PickleIOHandler) -> None:
+    """Each attempt had a worker of its own, and none was this process; its phases are measured there and arrive."""
+    repo = rs.CodeRepository([steps.base, steps.awaited, steps.halves], resources={"store": store})
+    result = repo.materialize(executor=SubprocessExecutor(max_workers=2))
+    workers = [report.worker for report in result.steps.values() if report.worker]
 
-class Told:
-    """One run of the assets, and all that can be seen of it but times, worker names and paths."""
-
-    def __init__(self, executor: rs.Executor, folder: Path) -> None:
-        store = rs.PickleIOHandler(folder)
-        repo = rs.CodeRepository(ASSETS, resources={"store": store, "client": steps.Client(url="db://x")})
-        events: list[Any] = []
-        self.result = repo.materialize(
-            executor=executor, raise_on_error=False, config={"described": {"factor": 3}}, on_event=events.append
-        )
-        self.values = {name: repo.load_node(name) for name in VALUES}
-        self.events = Counter((type(event).__name__, getattr(event, "step", "")) for event in events)
-        self.logs = Counter(
-            (event.step, event.stream, event.level, event.logger, event.message)
-            for event in events
-            if type(event).__name__ == "StepLog"
-        )
-        self.steps = {key: self.step(report, folder, self.result.run_id) for key, report in self.result.steps.items()}
-
-    @staticmethod
-    def step(report: rs.StepReport, folder: Path, run_id: str) -> dict[str, Any]:
-        failure = report.failure
-        return {
-            "state": report.state,
-            "attempts": report.attempts,
-            "cause": report.cause,
-            "outputs": [
-                (o.name, o.key, (o.metadata or "").replace(str(folder), "FOLDER"), o.data_version, o.map_keys)
-                for o in report.outputs
-            ],
-            "failure": failure and (failure.reason, failure.type, failure.mro, failure.args),
-            "message": failure and failure.message.replace(run_id, "RUN"),
-            "transient": failure and failure.transient,
-            "notes": failure and failure.notes,
-        }
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, Told]:
-    folder = tmp_path_factory.mktemp("parity")
-    (folder / "notes").touch()
-    os.environ["RIVERS_TEST_NOTES"] = str(folder / "notes")
-    here = Told(rs.Executor.in_process(), folder / "here")
-    there = Told(SubprocessExecutor(max_workers=2), folder / "there")
-    del os.environ["RIVERS_TEST_NOTES"]
-    return here, there
-
-
-def test_the_same_values(both: tuple[Told, Told]) -> None:
-    """Every kind of body gives the same stored value on both executors."""
-    here, there = both
-
-    assert here.values == there.values
-
-
-def test_the_same_ends(both: tuple[Told, Told]) -> None:
-    """Every step has the same state, outputs with metadata, failure reason, type, message and arguments."""
-    here, there = both
-
-    assert here.steps == there.steps
-    assert {"succeeded", "failed", "skipped"} == {step["state"] for step in there.steps.values()}
-
-
-def test_the_same_events(both: tuple[Told, Told]) -> None:
-    """Every step emits the same events and the same output, line by line."""
-    here, there = both
-
-    assert here.events == there.events
-    assert here.logs == there.logs
-    assert ("talkative", "stdout", 0, "", "printed ünï 20") in there.logs
-
-
-def test_nothing_ran_here(both: tuple[Told, Told]) -> None:
-    """Each attempt of the subprocess executor had a worker of its own, and none was this process."""
-    workers = [report.worker for report in both[1].result.steps.values() if report.worker]
-
-    assert len(workers) == len(set(workers))
+    assert 3 == len(workers) == len(set(workers))
     assert f"pid {os.getpid()}" not in workers
-
-
-def test_phases_are_timed(both: tuple[Told, Told]) -> None:
-    """The phases of an attempt are measured in the worker and arrive."""
-    timings = both[1].result.steps["base"].timings
-
-    assert timings.run > 0
-    assert timings.store > 0
+    assert result.steps["base"].timings.run > 0
+    assert result.steps["base"].timings.store > 0
 
 
 def test_resources_are_set_up_and_torn_down_in_the_worker(

@@ -1,26 +1,16 @@
-"""The semantic cases of rivers-core, in this process and across its cores, have equal results and events.
-
-The cases are `packages/rivers-core/tests/running`, the same table that the core runs in process; they stand in the
-repository beside this package, and workers import them by name.
-"""
+"""Bodies have the same results, values and errors in workers as in this process, beyond what the kit's laws say."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 import rivers as rs
-
-CORE_TESTS = Path(__file__).parents[2] / "rivers-core" / "tests"
-sys.path.append(str(CORE_TESTS))
-
-from running import raising  # noqa: E402 - found by the line above
-from running.cases import CASES, Case  # noqa: E402
-from running.iterators import both_read_in_one_worker, drained_in_one_worker  # noqa: E402
-from running.outcome import CaseOutcome  # noqa: E402
-from running.shared import files  # noqa: E402
+from rivers.testing.conformance.cases import raising
+from rivers.testing.conformance.cases.iterators import both_read_in_one_worker, drained_in_one_worker
+from rivers.testing.conformance.cases.outcome import CaseOutcome
+from rivers.testing.conformance.cases.shared import files
 
 PARALLEL = rs.Executor.parallel(max_workers=2)
 
@@ -35,17 +25,6 @@ async def interrupts_async() -> int:
     raise KeyboardInterrupt("enough")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_case(case: Case) -> None:
-    """States, values, failures and the sequence of events of every step are those of the in-process executor."""
-    here, there = CaseOutcome(case, rs.Executor.in_process()), CaseOutcome(case, PARALLEL)
-
-    assert here.steps == there.steps
-    assert here.values == there.values
-    assert here.events == there.events
-    assert here.logs == there.logs
-
-
 def test_own_io_handler(tmp_path: Path) -> None:
     """A handler of the user's own stores in a worker and loads in another, is found by a resource's name."""
     (tmp_path / "here").mkdir()
@@ -53,8 +32,7 @@ def test_own_io_handler(tmp_path: Path) -> None:
     here = CaseOutcome(files(tmp_path / "here"), rs.Executor.in_process())
     there = CaseOutcome(files(tmp_path / "there"), PARALLEL)
 
-    assert here.steps == there.steps
-    assert here.values == there.values
+    assert [] == there.differences(files(tmp_path), here)
 
 
 def test_iterators_in_a_fused_graph() -> None:
@@ -65,7 +43,10 @@ def test_iterators_in_a_fused_graph() -> None:
 
     failure = result.steps["drained_in_one_worker"].failure
     assert failure is not None
-    assert "'drained_in_one_worker/opened', a running.iterators.Countdown, is an iterator" in failure.message
+    assert (
+        "'drained_in_one_worker/opened', a rivers.testing.conformance.cases.iterators.Countdown, is an iterator"
+        in failure.message
+    )
 
 
 @pytest.mark.parametrize("executor", [rs.Executor.in_process(), PARALLEL], ids=repr)

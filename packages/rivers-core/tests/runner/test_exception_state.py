@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from running.raising import RAISING, ApiError, facts_of
 
 from rivers._runner.exception_state import rebuild
 from rivers._runner.failures import make_failure
 from rivers.protocol import Ending, StepResult, decode_event, encode_event
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.protobuf import decode_event_protobuf, encode_event_protobuf
+from rivers.testing.conformance.cases.raising import RAISING, ServerError, facts_of
 
 
 def caught(body: Callable[[], Any]) -> Exception:
@@ -102,12 +102,12 @@ def test_large_attributes_are_left_out() -> None:
 
 def test_an_error_with_everything_large_can_be_sent() -> None:
     """Text, notes, arguments and attributes of a megabyte each leave a result that fits into one message."""
-    error = ApiError(404, "x" * 1_000_000)
+    error = ServerError(404, "x" * 1_000_000)
     error.args = ("y" * 60_000, b"z" * 60_000)
     for _ in range(100):
         error.add_note("n" * 100_000)
 
-    assert "ApiError" in crossed(failure(error), "protobuf").type
+    assert "ServerError" in crossed(failure(error), "protobuf").type
 
 
 def test_a_class_is_not_imported(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from namespaces import Namespace
-from running.cases import CASES, Case
-from running.outcome import CaseOutcome
 
 import rivers as rs
+from rivers.testing.conformance.cases.case import Case
+from rivers.testing.conformance.cases.outcome import CaseOutcome
+from rivers.testing.conformance.cases.table import CASES
 
 MISSING = [name for name in ("KUBECONFIG", "RIVERS_TEST_IMAGE", "RIVERS_TEST_STORE") if not os.environ.get(name)]
 AT_ONCE = 4
@@ -55,11 +56,7 @@ def difference(case: Case, run_case: Callable[[Case, bool], CaseOutcome]) -> str
         here, there = run_case(case, False), run_case(case, True)
     except Exception as error:
         return f"{case.name}: {type(error).__name__}: {error}"
-    for what in ("steps", "values", "events", "logs"):
-        one, other = getattr(here, what), getattr(there, what)
-        if one != other:
-            return f"{case.name}: {what}: {one} and {other}"
-    return None
+    return "; ".join([*there.problems(case), *there.differences(case, here)]) or None
 
 
 LOTS = [pytest.param(start, marks=[pytest.mark.long] if start != LOT else []) for start in range(0, len(CASES), LOT)]

@@ -131,7 +131,7 @@ class WorkerPool:
             self._emit(StepResult(attempt_id=attempt_id, ending=Ending.CANCELLED))
 
     def end_run(self, until: float) -> None:
-        """Kill the workers that are busy, and have the others end the run by `until` at the latest."""
+        """Kill the busy workers, have the others end the run by `until`, and end its attempts as cancelled."""
         with self.lock:
             self._is_closing = True
             self._expects_work = False
@@ -147,9 +147,12 @@ class WorkerPool:
                 if worker.run_id:
                     worker.kill()
             self._wait_until(lambda: not any(worker.run_id for worker in self.workers), until + 1.0)
+            results = [lost(attempt_id, Evidence(cancelled=True)) for attempt_id in self._assignments]
             self._assignments.clear()
-            self._emit, self._run = _discard, _NO_RUN
+            emit, self._emit, self._run = self._emit, _discard, _NO_RUN
             self.idle_since = time.monotonic()
+        for result in results:
+            emit(result)
 
     def retire(self) -> None:
         """Dismiss every worker; new ones take what comes."""

@@ -79,7 +79,7 @@ class ExecutorConformance:
             executor,
             tier=tier,
             io_handler=self.io_handler,
-            leftovers=self.leftovers,
+            leftovers=self.leftovers if type(self).leftovers is not ExecutorConformance.leftovers else None,
             orphans_end_within=self.orphans_end_within,
             patience=self.patience,
         )

@@ -19,11 +19,14 @@ class RecordingSink:
         self._changed = threading.Condition()
         self._events: list[tuple[float, StepEvent]] = []
         self._closed: int | None = None
+        self._ended: set[str] = set()
 
     def __call__(self, event: StepEvent) -> None:
         """Record an event."""
         with self._changed:
             self._events.append((time.monotonic(), event))
+            if isinstance(event, StepResult):
+                self._ended.add(event.attempt_id)
             self._changed.notify_all()
 
     def mark_closed(self) -> None:
@@ -46,6 +49,10 @@ class RecordingSink:
         """Return the results that were reported for an attempt; there should be one."""
         return [event for event in self.events(attempt_id) if isinstance(event, StepResult)]
 
+    def has_result(self, attempt_id: str) -> bool:
+        """Return whether an attempt has ended."""
+        return attempt_id in self._ended
+
     def starts(self, attempt_id: str) -> list[StepStarted]:
         """Return the starts that were reported for an attempt."""
         return [event for event in self.events(attempt_id) if isinstance(event, StepStarted)]
@@ -58,7 +65,7 @@ class RecordingSink:
         """Return the messages of an attempt's log records."""
         return [record.message for record in self.logs(attempt_id)]
 
-    def wait_for(self, condition: Callable[[], bool], within: float) -> bool:
+    def wait_for(self, condition: Callable[[], object], within: float) -> bool:
         """Wait until the condition holds; return False if it does not within this many seconds."""
         until = time.monotonic() + within
         while not condition():
@@ -66,7 +73,7 @@ class RecordingSink:
                 left = until - time.monotonic()
                 # Conditions read other things than events, too, hence the short wait.
                 if left <= 0:
-                    return condition()
+                    return bool(condition())
                 self._changed.wait(min(left, 0.1))
         return True
 

@@ -36,6 +36,8 @@ from rivers.testing.conformance.subject import Subject
 __all__ = ["BackendSession"]
 
 BODIES = "rivers.testing.conformance.bodies"
+AT_MOST = 8
+"""Attempts at once on an executor without a limit."""
 CLOSE_DEADLINE = 10.0
 """Seconds that `close` gets, as a run gives it."""
 
@@ -59,6 +61,7 @@ class BackendSession:
         self._handler = handler or subject.io_handler()
         self._thread = CallThread()
         self._is_open = False
+        self.last_call_took = 0.0
 
     def __enter__(self) -> BackendSession:
         self.open()
@@ -77,6 +80,7 @@ class BackendSession:
     def open(self) -> None:
         """Open the backend for the run."""
         closures = self.subject.capabilities.closures
+        # A live object where the backend shares this process, else its class and fields.
         self._handler_ref = self._refs.object(self._handler, closures, "IO handler", "store")
         run = Run(run_id=self.run_id, local=self._refs.local, grace=self.grace, key=self.key)
         self.call("open", lambda: self.backend.open(run, self.events))
@@ -91,6 +95,7 @@ class BackendSession:
 
     def close(self, deadline: float = CLOSE_DEADLINE) -> float:
         """Close the run; return the seconds that it took."""
+        # Before the call: what has raised is not closed a second time by the end of the session.
         self._is_open = False
         began = time.monotonic()
         self.call("close", lambda: self.backend.close(deadline), deadline + self.subject.patience)
@@ -128,6 +133,7 @@ class BackendSession:
     def submit(self, body: str | StepSpec, **more: Any) -> str:
         """Submit a body of the kit, or a spec; return the id of the attempt."""
         spec = body if isinstance(body, StepSpec) else self.spec(body, **more)
+        self.wait_for_slot()
         self.submitted.append(spec.attempt_id)
         if self.subject.capabilities.blocking:
             # It returns when the body has ended; `result` waits for that.
@@ -135,6 +141,19 @@ class BackendSession:
         else:
             self.call("submit", lambda: self.backend.submit(spec))
         return spec.attempt_id
+
+    def run(self, body: str | StepSpec, **more: Any) -> StepResult:
+        """Submit a body and wait for its result."""
+        return self.result(self.submit(body, **more))
+
+    def wait_for_slot(self) -> None:
+        """Wait until the executor may be given one more attempt, as core does."""
+        slots = AT_MOST if self.subject.slots is None else self.subject.slots
+        is_free = self.events.wait_for(lambda: self._in_flight() < slots, self.subject.patience)
+        expect(is_free, f"{self._in_flight()} attempts have no StepResult within {self.subject.patience:g} s")
+
+    def _in_flight(self) -> int:
+        return sum(not self.events.has_result(attempt_id) for attempt_id in self.submitted)
 
     def cancel(self, attempt_id: str, grace: float | None = None) -> float:
         """Cancel an attempt; return the seconds that the call took."""
@@ -172,8 +191,10 @@ class BackendSession:
     def call(self, name: str, function: Callable[[], object], within: float | None = None) -> None:
         """Call the backend in its thread; a call that raises or does not return breaks the law."""
         seconds = self.subject.patience if within is None else within
+        began = time.monotonic()
         call = self._thread.start_call(function)
         expect(call.done.wait(seconds), f"{name} has not returned within {seconds:g} s")
+        self.last_call_took = time.monotonic() - began
         if call.error is not None:
             raise LawViolation(f"{name} raised {describe_exception(call.error)}") from call.error
 

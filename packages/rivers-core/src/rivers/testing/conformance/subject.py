@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from rivers._definitions.executor import Executor
 from rivers._executor.registry import backend_for
 from rivers._io.base import BaseIOHandler, Reach
 from rivers._io.pickle import PickleIOHandler
+from rivers._repository.describe import slots_of
 from rivers._repository.repository import CodeRepository
 from rivers.spi import Capabilities
 from rivers.testing.conformance.bodies import UnsharedHandler
@@ -70,14 +72,17 @@ class Subject:
 
     @property
     def slots(self) -> int | None:
-        """Return how many sync steps may run at once, None for no limit."""
-        can = self.capabilities
-        return can.max_steps if can.max_steps is not None else can.max_sync
+        """Return the number of sync steps that run at once, None for no limit."""
+        return slots_of(self.executor, self.capabilities)
 
-    @property
+    @cached_property
     def has_store(self) -> bool:
         """Return whether values can be stored where workers and this process find them."""
         return not isinstance(self.io_handler(), UnsharedHandler)
+
+    def objects(self) -> Sequence[str]:
+        """Return the names of the platform's objects, none without the hook."""
+        return self.leftovers() if self.leftovers is not None else ()
 
     def new_folder(self) -> Path:
         """Return a new empty folder."""

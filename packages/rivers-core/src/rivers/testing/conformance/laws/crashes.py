@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 
-from rivers.protocol import Ending, FailureReason, StepResult
+from rivers.protocol import Compute, Ending, FailureReason, StepResult
+from rivers.testing.conformance.bodies import BEGUN
 from rivers.testing.conformance.law import Law, expect, law
-from rivers.testing.conformance.needs import ISOLATED, TWO_SLOTS
+from rivers.testing.conformance.needs import ISOLATED, PROVISIONS, TWO_SLOTS
 from rivers.testing.conformance.session import BackendSession
 from rivers.testing.conformance.subject import Subject
 
@@ -73,12 +74,41 @@ def by_signal(subject: Subject) -> None:
 def harms_nobody(subject: Subject) -> None:
     """Crash one attempt while another one runs, and submit a third one afterwards."""
     with BackendSession(subject) as session:
+        # Long enough to be there when the other one crashes, short enough for a quick law.
         neighbour = session.submit("sleeps", seconds=2.0)
-        session.wait_for_text(neighbour, "begun")
+        session.wait_for_text(neighbour, BEGUN)
         session.result(session.submit("dies", number=int(signal.SIGKILL)))
         for attempt, what in ((neighbour, "the neighbour"), (session.submit("nothing"), "the next attempt")):
             ending = session.result(attempt).ending
             expect(ending is Ending.SUCCEEDED, f"{what} of a crash ended as {ending.value}: expected succeeded")
 
 
-LAWS: tuple[Law, ...] = (exit_0, exit_code, by_signal, harms_nobody)
+@law(
+    "crash-after-result",
+    demand="An attempt that has reported its result keeps it, whatever its worker does afterwards.",
+    reason="what is committed is reported successful: a second run would do its work twice.",
+    needs=(ISOLATED,),
+)
+def after_result(subject: Subject) -> None:
+    """Run a body that makes its worker end with exit code 1 after the result."""
+    with BackendSession(subject) as session:
+        ending = session.run("exits_later").ending
+    expect(ending is Ending.SUCCEEDED, f"an attempt whose worker exits with 1 afterwards ended as {ending.value}")
+
+
+@law(
+    "out-of-memory",
+    demand="A worker that is killed for its memory fails the attempt as out_of_memory.",
+    reason="a retry with more memory is decided by this reason, and without it repeats the failure.",
+    needs=(ISOLATED, PROVISIONS),
+    tier="full",
+)
+def out_of_memory(subject: Subject) -> None:
+    """Take more memory than the step asks for."""
+    with BackendSession(subject) as session:
+        result = session.run("takes_memory", mebibytes=1024, compute=Compute(memory="256Mi"))
+    reason = result.failure.reason.value if result.failure is not None else None
+    expect(reason == FailureReason.OUT_OF_MEMORY.value, f"1 GiB in 256 MiB ended as {result.ending.value}, {reason}")
+
+
+LAWS: tuple[Law, ...] = (exit_0, exit_code, by_signal, harms_nobody, after_result, out_of_memory)

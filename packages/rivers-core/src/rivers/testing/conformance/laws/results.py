@@ -22,6 +22,7 @@ def one_result(subject: Subject) -> None:
     with BackendSession(subject) as session:
         attempts = [session.submit("nothing"), session.submit("raises", text="x"), session.submit("nothing")]
         endings = [session.result(attempt).ending for attempt in attempts]
+    # Counted after close: a second result may come late.
     counts = [len(session.events.results(attempt)) for attempt in attempts]
     expect(counts == [1, 1, 1], f"{counts} results for three submits")
     expected = [Ending.SUCCEEDED, Ending.FAILED, Ending.SUCCEEDED]
@@ -60,6 +61,7 @@ def own_attempt(subject: Subject) -> None:
         texts = session.events.texts(attempt)
         expect(set(texts) <= {word}, f"an attempt that prints {word!r} alone has the logs {texts}")
         expect(len(texts) == 3, f"an attempt that prints {word!r} three times has the logs {texts}")
+    # A record without an attempt is a warning about the run.
     unknown = {event.attempt_id for event in session.events.events()} - words.keys() - {""}
     expect(not unknown, f"events of attempts that were never submitted: {sorted(unknown)}")
 

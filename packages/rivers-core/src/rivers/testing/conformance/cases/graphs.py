@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from running.case import Case, Fails, succeeds
-
 import rivers as rs
+from rivers.testing.conformance.cases.case import Case, Fails, broken, graph, instances
+
+__all__ = ["CASES"]
 
 
 @rs.Asset
@@ -64,8 +65,8 @@ def regions_task() -> dict[str, int]:
     return {"north": 10, "south": 20}
 
 
-class Frame:
-    """Iterates over its column names, like a DataFrame."""
+class Rows:
+    """Iterates over its column names, like a DataRows."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(["price"])
@@ -73,12 +74,12 @@ class Frame:
 
 @rs.Asset
 def frame() -> Any:
-    return Frame()
+    return Rows()
 
 
 @rs.Task
 def frame_task() -> Any:
-    return Frame()
+    return Rows()
 
 
 @rs.Task
@@ -261,45 +262,6 @@ def after_breaks(fan_breaks: int) -> int:
     return fan_breaks
 
 
-# ── bash ──
-
-echo = rs.BashTask("echo", 'printf "%s %s %s" "$GREETING" "$x" "$PWD"', env={"GREETING": "hello"}, cwd="/")
-words = rs.BashTask("words", ["printf", "%s", "a b;c"])
-wrong = rs.BashTask("wrong", "echo out; echo went wrong >&2; exit 3")
-killed = rs.BashTask("killed", "kill -TERM $$")
-endless = rs.BashTask("endless", "sleep 600 & sleep 600", timeout=0.05)
-nowhere = rs.BashTask("nowhere", "true", cwd="/does/not/exist")
-
-
-@rs.Asset.from_graph
-def bash(numbers: Any) -> Any:
-    return echo(x=total(numbers))
-
-
-def instances(task: str, *states: str) -> dict[str, str]:
-    return {f"{task}[n{number}]": state for number, state in enumerate(states, 1)}
-
-
-def graph(name: str, asset: rs.Asset, value: Any, states: dict[str, str], *upstream: rs.Asset, **more: Any) -> Case:
-    every = {**{one.name: "succeeded" for one in upstream}, **{f"{asset.name}/{k}": v for k, v in states.items()}}
-    return succeeds(name, *upstream, asset, values={asset.name: value}, states=every, **more)
-
-
-def broken(name: str, asset: rs.Asset, states: dict[str, str], *upstream: rs.Asset, **more: Any) -> Case:
-    every = {**{one.name: "succeeded" for one in upstream}, **{f"{asset.name}/{k}": v for k, v in states.items()}}
-    return Case(name=name, parts={"assets": [*upstream, asset]}, states=every, absent=(asset.name,), **more)
-
-
-def alone(name: str, task: rs.BashTask, how: Fails) -> Case:
-    return Case(
-        name=name,
-        parts={"assets": [], "tasks": [task]},
-        states={task.name: "failed"},
-        failures={task.name: how},
-        absent=(task.name,),
-    )
-
-
 OK, BAD = "succeeded", "failed"
 THREE = instances("double", OK, OK, OK)
 BY_REGION = {"double[north]": OK, "double[south]": OK}
@@ -359,7 +321,7 @@ CASES = [
         "fan-out of a task's frame",
         fan_frame_task,
         {"frame_task": BAD, "double": "skipped", "total": "skipped"},
-        failures={"fan_frame_task/frame_task": Fails("error", "ResultDefinitionError", "which is of type Frame")},
+        failures={"fan_frame_task/frame_task": Fails("error", "ResultDefinitionError", "which is of type Rows")},
     ),
     Case(
         name="fan-out breaks",
@@ -423,11 +385,4 @@ CASES = [
         {"named": OK},
         run={"config": {"named": {"deep": [1]}}},
     ),
-    graph("bash", bash, "hello 6 /", {"total": OK, "echo": OK}, numbers),
-    Case(name="bash alone", parts={"assets": [], "tasks": [words]}, states={"words": OK}, values={"words": "a b;c"}),
-    alone("bash exit code", wrong, Fails("error", "ExecutionError", "with code 3")),
-    alone("bash stderr", wrong, Fails("error", "ExecutionError", "went wrong")),
-    alone("bash signal", killed, Fails("error", "ExecutionError", "SIGTERM")),
-    alone("bash timeout", endless, Fails("timeout", "Error", "timeout of 0.05 s")),
-    alone("bash cwd", nowhere, Fails("error", "ExecutionError", "/does/not/exist")),
 ]

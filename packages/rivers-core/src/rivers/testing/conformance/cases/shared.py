@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from running.case import Case, Fails
-from running.faults import Unprintable, base, sibling
-
 import rivers as rs
+from rivers.testing.conformance.cases.case import Case, Fails
+from rivers.testing.conformance.cases.faults import Unprintable, base, sibling
+
+__all__ = ["CASES"]
 
 # ── resources ──
 

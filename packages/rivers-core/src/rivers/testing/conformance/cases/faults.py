@@ -6,9 +6,10 @@ import asyncio
 import sys
 import time
 
-from running.case import Case, Fails, fails, succeeds
-
 import rivers as rs
+from rivers.testing.conformance.cases.case import Case, Fails, fails, succeeds
+
+__all__ = ["CASES"]
 
 
 class TwoArguments(Exception):

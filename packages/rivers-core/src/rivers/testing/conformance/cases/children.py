@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-
-from running.case import succeeds
+from dataclasses import replace
 
 import rivers as rs
+from rivers.testing.conformance.cases.case import succeeds
 
 __all__ = ["CASES"]
 
@@ -80,7 +80,7 @@ def dispositions_of_a_program() -> list[str]:
 
 @rs.Asset
 def dispositions_of_a_fork() -> list[str]:
-    """What a forked child finds, told through a pipe of the body's own."""
+    """Return the handlers that a forked child finds, through a pipe of the body's own."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -89,8 +89,8 @@ def dispositions_of_a_fork() -> list[str]:
         os.write(write, "\n".join(found).encode())
         os._exit(0)
     os.close(write)
-    with open(read, encoding="utf-8") as told:
-        lines = told.read().splitlines()
+    with open(read, encoding="utf-8") as answer:
+        lines = answer.read().splitlines()
     exit_code(pid)
     return lines
 
@@ -125,7 +125,7 @@ async def child_of_a_coroutine() -> list[int]:
     return codes
 
 
-CASES = [
+_ALL = [
     succeeds("a pool that is left early", pool_left_early, values={"pool_left_early": -signal.SIGTERM}),
     succeeds("children ended at once", terminated_at_once, values={"terminated_at_once": {-signal.SIGTERM}}),
     succeeds("a program that is interrupted", interrupted_program, values={"interrupted_program": 7}),
@@ -141,3 +141,4 @@ CASES = [
     succeeds("a child that exits in the body", child_exits, values={"child_exits": 3}),
     succeeds("a child of a coroutine", child_of_a_coroutine, values={"child_of_a_coroutine": [3, 0]}),
 ]
+CASES = [replace(case, forks=True) for case in _ALL]

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, SecretStr
-from running.case import Fails, fails, succeeds
 
 import rivers as rs
+from rivers.testing.conformance.cases.case import Fails, fails, succeeds
+
+__all__ = ["CASES"]
 
 OUTPUT = "rivers.exceptions.AssetOutputValidationError"
 F = TypeVar("F", bound=Callable[..., Any])

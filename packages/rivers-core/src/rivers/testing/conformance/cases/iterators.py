@@ -9,9 +9,10 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from running.case import Case, Fails, succeeds
-
 import rivers as rs
+from rivers.testing.conformance.cases.case import Case, Fails, succeeds
+
+__all__ = ["CASES"]
 
 LINES = ("a,1", "b,2")
 
@@ -294,8 +295,10 @@ CASES = [
         reads_it_again,
         values={"reads_it": "text", "reads_it_again": "text"},
     ),
-    refused(own_iterator, "the value of 'own_iterator', a running.iterators.Countdown"),
-    refused(own_async_iterator, "the value of 'own_async_iterator', a running.iterators.Ticks"),
+    refused(own_iterator, "the value of 'own_iterator', a rivers.testing.conformance.cases.iterators.Countdown"),
+    refused(
+        own_async_iterator, "the value of 'own_async_iterator', a rivers.testing.conformance.cases.iterators.Ticks"
+    ),
     refused(open_file, "the value of 'open_file', a _io.TextIOWrapper"),
     refused(endless, "an iterator with an end", "ResultDefinitionError", "error"),
     refused(fails_when_read, "division", "ZeroDivisionError", "error"),

@@ -23,7 +23,7 @@ from rivers.exceptions import (
 __all__ = ["BODIES", "RAISING", "facts_of"]
 
 
-class ApiError(Exception):
+class ServerError(Exception):
     """Its parameters are not its arguments."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -105,7 +105,7 @@ def blocks() -> None:
 def group() -> None:
     inner = ExceptionGroup("inner", [FileNotFoundError(2, "none", "/x"), Outer.InnerError("y")])
     inner.exceptions[0].add_note("while reading")
-    raise ExceptionGroup("outer", [inner, ApiError(404, "gone")])
+    raise ExceptionGroup("outer", [inner, ServerError(404, "gone")])
 
 
 def noted() -> None:
@@ -132,13 +132,13 @@ RAISING: dict[str, Callable[[], Any]] = {
     "bad_text": "\udcff".encode,
     "bad_code": lambda: exec("a b c"),
     "bad_json": lambda: json.loads('{"a": }'),
-    "no_module": lambda: __import__("rivers_has_no_such_module"),
+    "no_module": lambda: __import__("rivers_has_" + "no_such_module"),
     "no_attribute": lambda: "text".missing,  # type: ignore[attr-defined]
     "no_name": lambda: missing_name,  # type: ignore[name-defined]  # noqa: F821
-    "no_key": lambda: {}["x"],
+    "no_key": lambda: dict[str, int]()["x"],
     "exhausted": _raises(lambda: StopIteration(7)),
     "command": lambda: subprocess.run(["sh", "-c", "echo out; exit 3"], check=True, capture_output=True),
-    "api": _raises(lambda: ApiError(404, "gone")),
+    "server": _raises(lambda: ServerError(404, "gone")),
     "formatted": _raises(lambda: Formatted("no answer", retries=5)),
     "slotted": _raises(lambda: Slotted(7)),
     "parsed": _raises(lambda: Parsed(errno.ENOENT, "/nowhere")),
@@ -159,7 +159,17 @@ RAISING: dict[str, Callable[[], Any]] = {
 
 def facts_of(error: BaseException) -> dict[str, Any]:
     """Everything that a handler of an error may look at, but for what only exists in one process."""
-    names = ("errno", "strerror", "filename", "filename2", "characters_written", "encoding", "object", "start", "end")
+    names: tuple[str, ...] = (
+        "errno",
+        "strerror",
+        "filename",
+        "filename2",
+        "characters_written",
+        "encoding",
+        "object",
+        "start",
+        "end",
+    )
     names += ("reason", "name", "path", "value", "code", "msg", "lineno", "offset", "end_lineno", "end_offset")
     ours = ("__notes__", "result", "run_id", "step", "attempt", "executor")
     found = {name: getattr(error, name, None) for name in names if name != "object" or isinstance(error, UnicodeError)}
@@ -180,8 +190,8 @@ def bad_json_asset() -> None:
     RAISING["bad_json"]()
 
 
-def api_asset() -> None:
-    RAISING["api"]()
+def server_asset() -> None:
+    RAISING["server"]()
 
 
 def group_asset() -> None:

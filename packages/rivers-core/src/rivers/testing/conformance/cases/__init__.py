@@ -1,0 +1,1 @@
+"""The semantic cases: the same body has the same result, events and failure reason on every executor."""
