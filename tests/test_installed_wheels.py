@@ -16,6 +16,7 @@ PACKAGES = (
     "rivers-core",
     "rivers-executor-k8s",
     "rivers-executor-parallel",
+    "rivers-executor-slurm",
     "rivers-executor-ssh",
     "rivers-k8s-testing",
     "rivers-worker",
@@ -66,7 +67,7 @@ def run(program: str, folder: Path, site: Path) -> subprocess.CompletedProcess[s
 
 def test_wheels_do_not_overlap(site: Path) -> None:
     """Each wheel brings its own import packages and metadata, and no file of another's."""
-    names = {"cli", "executor_k8s", "executor_parallel", "k8s_testing", "process", "worker"}
+    names = {"cli", "executor_k8s", "executor_parallel", "executor_slurm", "k8s_testing", "process", "pytest", "worker"}
     assert {"rivers", *(f"rivers_{name}" for name in names)} == {
         path.name for path in site.iterdir() if path.suffix != ".dist-info"
     }

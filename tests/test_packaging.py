@@ -25,8 +25,9 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml")
 JUDGED = [path for path in PACKAGES if path.name == os.environ.get("RIVERS_PACKAGE", path.name)]
 EXECUTORS = (
     "rivers_executor_parallel",
-    "rivers_executor_k8s",
+    "rivers_executor_slurm",
     "rivers_executor_ssh",
+    "rivers_executor_k8s",
     "rivers_k8s_testing",
     "rivers_worker",
 )
@@ -49,11 +50,17 @@ DEPENDENCIES = {
     "rivers-core": ["msgspec", "pydantic", "pydantic-settings", "typing-extensions", "xxhash"],
     "rivers-executor-k8s": ["aiohttp", "kubernetes", "msgspec", "pyyaml", "rivers-core", "rivers-worker", "yarl"],
     "rivers-executor-parallel": ["cloudpickle", "loky", "msgspec", "rivers-core"],
+    "rivers-executor-slurm": ["rivers-core", "rivers-worker"],
     "rivers-executor-ssh": ["rivers-core", "rivers-worker"],
     "rivers-k8s-testing": ["msgspec", "rivers-worker"],
     "rivers-worker": ["cryptography", "grpcio", "rivers-core[protobuf]"],
 }
-KINDS = {"rivers-executor-k8s": "kubernetes", "rivers-executor-parallel": "parallel", "rivers-executor-ssh": "ssh"}
+KINDS = {
+    "rivers-executor-k8s": "kubernetes",
+    "rivers-executor-parallel": "parallel",
+    "rivers-executor-slurm": "slurm",
+    "rivers-executor-ssh": "ssh",
+}
 
 
 class Built(NamedTuple):
@@ -164,7 +171,7 @@ def test_an_executor_is_found_by_its_entry_point(package: str) -> None:
     """An installed executor package registers one backend, under its executor's kind, and that can be loaded."""
     (entry,) = metadata.entry_points(group="rivers.executors", name=KINDS[package])
 
-    assert package.replace("-", "_") == entry.module
+    assert package.replace("-", "_") == entry.module.partition(".")[0]
     assert KINDS[package] == entry.load().executor_type.kind
 
 

@@ -16,11 +16,11 @@ Install = Callable[..., type]
 
 
 @dataclass(frozen=True)
-class Slurm(rs.Executor):
+class Lsf(rs.Executor):
     """Runs elsewhere; its backend is not installed here."""
 
-    kind = "slurm"
-    requirement = "rivers-slurm>=2"
+    kind = "lsf"
+    requirement = "rivers-lsf>=2"
     reach = Reach.ANYWHERE
 
     queue: str = "default"
@@ -59,17 +59,17 @@ class TestNotInstalled:
     def test_requirement(self) -> None:
         """A run is refused with the command that installs the package."""
         repository = rs.CodeRepository(
-            [rs.Asset(one, io_handler=rs.PickleIOHandler("s3://bucket/x"))], default_executor=Slurm()
+            [rs.Asset(one, io_handler=rs.PickleIOHandler("s3://bucket/x"))], default_executor=Lsf()
         )
 
-        with pytest.raises(ExecutorNotInstalledError, match="pip install 'rivers-slurm>=2'"):
+        with pytest.raises(ExecutorNotInstalledError, match="pip install 'rivers-lsf>=2'"):
             repository.materialize()
 
     @pytest.mark.parametrize(
         ("executor", "handler", "function", "refused"),
         [
-            (Slurm(), rs.PickleIOHandler("/a/folder"), one, True),
-            (Slurm(), rs.InMemoryIOHandler(), one, True),
+            (Lsf(), rs.PickleIOHandler("/a/folder"), one, True),
+            (Lsf(), rs.InMemoryIOHandler(), one, True),
             (Threads(), rs.PickleIOHandler("/a/folder"), one, False),
             (Threads(), rs.InMemoryIOHandler(), one, True),
             (Threads(), rs.InMemoryIOHandler(), one_async, False),
@@ -90,19 +90,19 @@ class TestNotInstalled:
     @pytest.mark.parametrize("where", ["job", "default", "named"])
     def test_kind(self, where: str) -> None:
         """The kind of a configured executor means that executor, as with a built-in one."""
-        asset = rs.Asset(one, metadata={"rivers/executor": "slurm"}, io_handler=rs.PickleIOHandler("s3://bucket/x"))
+        asset = rs.Asset(one, metadata={"rivers/executor": "lsf"}, io_handler=rs.PickleIOHandler("s3://bucket/x"))
         given: dict[str, Any] = {
-            "job": {"jobs": [rs.Job("j", [asset], executor=Slurm("job"))]},
-            "default": {"default_executor": Slurm("default")},
-            "named": {"executors": {"big": Slurm("named")}},
+            "job": {"jobs": [rs.Job("j", [asset], executor=Lsf("job"))]},
+            "default": {"default_executor": Lsf("default")},
+            "named": {"executors": {"big": Lsf("named")}},
         }[where]
         repository = rs.CodeRepository([asset], **given)
 
         if where == "job":
-            with pytest.raises(ExecutorNotInstalledError, match="rivers-slurm"):
+            with pytest.raises(ExecutorNotInstalledError, match="rivers-lsf"):
                 repository.get_job("j").execute()
         else:
-            assert {"one": Slurm(where)} == executors_of(repository)
+            assert {"one": Lsf(where)} == executors_of(repository)
 
     def test_name_of_another_kind(self) -> None:
         """A configured kind's name cannot be the key of an executor of another kind."""
@@ -121,19 +121,19 @@ class TestInline:
         def body() -> Any:
             return task()
 
-        metadata = {"rivers/executor": "slurm", "rivers/node/executor": node}
+        metadata = {"rivers/executor": "lsf", "rivers/node/executor": node}
         handler = rs.PickleIOHandler("s3://bucket/x")
         return rs.Asset.from_graph(body, name="g", metadata=metadata, io_handler=handler)
 
     @pytest.mark.parametrize("node", ["in_process", "here"])
     def test_fused(self, node: str) -> None:
         """Tasks on an inline executor run inside the step of their graph asset."""
-        repository = rs.CodeRepository([self.graph(node)], executors={"a": Slurm(), "b": Here()})
+        repository = rs.CodeRepository([self.graph(node)], executors={"a": Lsf(), "b": Here()})
 
-        assert {"g": Slurm()} == executors_of(repository)
+        assert {"g": Lsf()} == executors_of(repository)
 
     def test_apart(self) -> None:
         """Tasks on another executor are steps of their own."""
-        repository = rs.CodeRepository([self.graph("slurm")], executors={"a": Slurm()})
+        repository = rs.CodeRepository([self.graph("lsf")], executors={"a": Lsf()})
 
-        assert {"g/one": Slurm()} == executors_of(repository)
+        assert {"g/one": Lsf()} == executors_of(repository)

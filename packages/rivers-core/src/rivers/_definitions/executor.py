@@ -1,6 +1,6 @@
 """Executors: the user's choice of where steps run. A backend, in a package of its own, carries it out.
 
-    rs.Executor.in_process()    rs.Executor.parallel(…)    rs.Executor.kubernetes(…)    a third party's `Slurm(…)`
+    rs.Executor.in_process()    rs.Executor.parallel(…)    rs.Executor.kubernetes(…)    a third party's `Lsf(…)`
 
 This module imports no backend: workers import it along with the user's code, and need not have the executor's package.
 """
@@ -47,14 +47,14 @@ class Executor(_Nested):
     name under which its backend is registered in the entry-point group `rivers.executors`:
 
         @dataclass(frozen=True)
-        class Slurm(rs.Executor):
-            kind = "slurm"
-            requirement = "rivers-slurm"
+        class Lsf(rs.Executor):
+            kind = "lsf"
+            requirement = "rivers-lsf"
 
             queue: str = "default"
 
     Check parameters in `__post_init__` and raise `rivers.exceptions.ConfigurationError`. Every parameter needs a
-    default: `rivers/executor: "slurm"` alone means `Slurm()`. The class attributes describe the executor also where its
+    default: `rivers/executor: "lsf"` alone means `Lsf()`. The class attributes describe the executor also where its
     backend is not installed.
 
     Raises:
@@ -64,7 +64,7 @@ class Executor(_Nested):
     kind: ClassVar[str]
     """The name in `rivers/executor` and in the entry-point group."""
     requirement: ClassVar[str | None] = None
-    """The requirement for pip that installs the backend, such as "rivers-slurm"; errors show it."""
+    """The requirement for pip that installs the backend, such as "rivers-lsf"; errors show it."""
     reach: ClassVar[Reach] = Reach.MACHINE
     """The distance of steps from the controller: in its process, on its machine or anywhere."""
     async_reach: ClassVar[Reach | None] = None
