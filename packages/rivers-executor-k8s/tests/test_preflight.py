@@ -229,6 +229,28 @@ class TestFirstStep:
         assert [0] == counts
         assert 2 == created(fake)
 
+    def test_a_step_comes_late(
+        self, fake: FakeCluster, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A step whose turn comes while that pod is being deleted makes another one, and does not wait for its end."""
+        monkeypatch.setattr(cluster_run, "HOLD", 0.2)
+
+        @rs.Asset(metadata={"rivers/executor": "here"})
+        def slow() -> int:
+            # It takes all of its grace to end.
+            fake.kill(fake.pods()[0]["metadata"]["name"], signal.SIGSTOP)
+            until = time.monotonic() + 20
+            while "deletionTimestamp" not in fake.pods()[0]["metadata"] and time.monotonic() < until:
+                time.sleep(0.01)
+            return 1
+
+        after = rs.Asset(pod_steps.plain, name="after", deps=[rs.AssetDef.dep("slow")])
+        result = repository(slow, after, executors={"here": rs.Executor.in_process()}).materialize()
+
+        assert result.success
+        assert 1 == result.steps["after"].attempts
+        assert 2 == created(fake)
+
 
 def created(fake: FakeCluster) -> int:
     """How many pods were made."""
