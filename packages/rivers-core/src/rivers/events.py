@@ -5,6 +5,7 @@ Match them by class: `isinstance(event, rs.events.StepFailed)`.
 
 from rivers._events.event import (
     Event,
+    RunEnding,
     RunFinished,
     RunStarted,
     RunWarning,
@@ -12,6 +13,7 @@ from rivers._events.event import (
     StepFailed,
     StepLog,
     StepRetrying,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSubmitted,
@@ -25,6 +27,7 @@ __all__ = [
     "JsonLinesSink",
     "ListSink",
     "LoggingSink",
+    "RunEnding",
     "RunFinished",
     "RunStarted",
     "RunWarning",
@@ -32,6 +35,7 @@ __all__ = [
     "StepFailed",
     "StepLog",
     "StepRetrying",
+    "StepReused",
     "StepSkipped",
     "StepStarted",
     "StepSubmitted",

@@ -8,6 +8,7 @@ RiversError
 │   └── AssetNotFoundError · NodeNotFoundError · RefResolutionError
 ├── ExecutorNotInstalledError
 ├── RecordError                the record of a run cannot be found or read
+├── ResumeError                a run cannot be carried on
 ├── ExecutionError             a run or a step went wrong
 │   ├── StepFailedError → StepTimeoutError · StepOutOfMemoryError · StepCrashedError · StepCancelledError
 │   ├── AssetOutputValidationError · InputLoadError · OutputCommitError
@@ -38,6 +39,7 @@ __all__ = [
     "RecordError",
     "RefResolutionError",
     "ResultDefinitionError",
+    "ResumeError",
     "RiversError",
     "RunCancelledError",
     "SpecDecodeError",
@@ -176,6 +178,10 @@ class ExecutorNotInstalledError(RiversError, ImportError):
 
 class RecordError(RiversError, LookupError):
     """The record of a run is missing, damaged, of a newer format, or not named uniquely."""
+
+
+class ResumeError(RiversError):
+    """A run that cannot be resumed or retried; nothing was started."""
 
 
 class ExecutionError(RiversError):

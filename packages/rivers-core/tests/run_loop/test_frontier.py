@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from msgspec.structs import replace
 import rivers as rs
 from rivers._io.files.key import flat_name
 from rivers._plan.frontier import Frontier
+from rivers._plan.restored import RestoredUnit
 from rivers._plan.unit import Effects, ExecutorLimits
-from rivers.events import StepSkipped
+from rivers.events import StepReused, StepSkipped
 from rivers.protocol import Compute, Ending, Failure, FailureReason, OutputRecord, StepResult
 
 ERROR = Failure(reason=FailureReason.ERROR, type="ValueError", message="x")
@@ -22,10 +24,16 @@ class Clock:
     """A frontier with one executor and the time it is there; results are given by the step's key."""
 
     def __init__(
-        self, repository: rs.CodeRepository, limits: ExecutorLimits, random: Callable[[], float], epoch: int = 0
+        self,
+        repository: rs.CodeRepository,
+        limits: ExecutorLimits,
+        random: Callable[[], float],
+        epoch: int = 0,
+        units: Mapping[str, RestoredUnit] = MappingProxyType({}),
     ) -> None:
         plan = repository.plan()
         self.frontier = Frontier(plan, "run", [limits] * len(plan.executors), random=random, grace=3.0, epoch=epoch)
+        self.frontier.restore(units)
         self.now = 1000.0
         self.started: list[str] = []
         self.events: list[Any] = []
@@ -65,8 +73,13 @@ class Clock:
 HERE = ExecutorLimits("here")
 
 
-def clock(*assets: rs.Asset, limits: ExecutorLimits = HERE, random: Callable[[], float] = lambda: 0.5) -> Clock:
-    return Clock(rs.CodeRepository(list(assets)), limits, random)
+def clock(
+    *assets: rs.Asset,
+    limits: ExecutorLimits = HERE,
+    random: Callable[[], float] = lambda: 0.5,
+    units: Mapping[str, RestoredUnit] = MappingProxyType({}),
+) -> Clock:
+    return Clock(rs.CodeRepository(list(assets)), limits, random, units=units)
 
 
 def asset(name: str = "a", *after: str, **options: Any) -> rs.Asset:
@@ -326,6 +339,57 @@ def test_without_sinks_no_events_are_made() -> None:
     effects = frontier.on_ended(StepResult(attempt_id=unit.attempt_id, ending=Ending.SUCCEEDED), 1.0, 0.0)
     assert [] == effects.events
     assert {"a"} == set(frontier.reports)
+
+
+# ---- restored units -------------------------------------------------------------------------------------------------
+
+
+def restored(*keys: str, map_keys: tuple[str, ...] | None = None) -> dict[str, RestoredUnit]:
+    """Return units that have committed."""
+    return {
+        key: RestoredUnit(
+            attempt_id=f"run-{key}", outputs=(OutputRecord(name=key, key=key, map_keys=map_keys),), charged=1
+        )
+        for key in keys
+    }
+
+
+def test_restored_steps_do_not_start() -> None:
+    """Steps that have committed end as reused, in the order of their upstreams, and the others start after them."""
+    run = clock(asset("a"), asset("b", "a"), asset("c", "b"), asset("d", "a"), units=restored("a", "b"))
+
+    assert {"c", "d"} == set(run.started)
+    assert ["a", "b"] == [event.step for event in run.events if isinstance(event, StepReused)]
+    assert ("succeeded", 1) == (run.state("b"), run.frontier.reports["b"].attempts)
+
+
+def test_restored_instances() -> None:
+    """Of a mapped step, and of one mapped over it, the instances that have not committed run, each after its own."""
+    keys, one, two, last = (step.key for step in rs.CodeRepository([graph(None, None)]).plan().steps)
+    known = restored(keys, map_keys=("x", "y", "z")) | restored(f"{one}[x]", f"{one}[y]", f"{two}[x]")
+    run = clock(graph(None, None), units=known)
+    assert {f"{one}[z]", f"{two}[y]"} == set(run.started)
+    run.end(f"{one}[z]")
+    run.end(f"{two}[y]")
+    run.end(f"{two}[z]")
+    run.end(last)
+
+    assert {"succeeded"} == {report.state.value for report in run.frontier.reports.values()}
+    assert run.frontier.over
+
+
+def test_restored_attempts() -> None:
+    """A unit that has not committed goes on with the attempts that it has had."""
+    known = {"a": RestoredUnit(charged=2, failures=(ERROR, ERROR))}
+    run = clock(asset(retry=rs.RetryPolicy(2)), units=known)
+    run.end("a", Ending.FAILED)
+
+    assert ("failed", 3) == (run.state("a"), len(run.frontier.reports["a"].failures))
+
+
+def test_all_restored() -> None:
+    """A run whose steps have all committed is over at once."""
+    assert clock(asset("a"), asset("b", "a"), units=restored("a", "b")).frontier.over
 
 
 # ---- attempt ids ----------------------------------------------------------------------------------------------------

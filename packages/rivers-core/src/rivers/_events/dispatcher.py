@@ -33,6 +33,11 @@ class EventDispatcher:
     def __bool__(self) -> bool:
         return bool(self._sinks)
 
+    @property
+    def has_journal(self) -> bool:
+        """True if the run has a journal that still works."""
+        return self._journal is not None
+
     def emit(self, event: Event) -> None:
         """Call all sinks with an event; raise nothing for what they do."""
         # A copy, as a sink that raises is removed meanwhile.

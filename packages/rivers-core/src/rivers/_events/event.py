@@ -14,6 +14,7 @@ from rivers.protocol.result import OutputRecord, Timings
 
 __all__ = [
     "Event",
+    "RunEnding",
     "RunFinished",
     "RunStarted",
     "RunWarning",
@@ -21,6 +22,7 @@ __all__ = [
     "StepFailed",
     "StepLog",
     "StepRetrying",
+    "StepReused",
     "StepSkipped",
     "StepStarted",
     "StepSubmitted",
@@ -36,13 +38,21 @@ class _RunEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="
 class RunStarted(_RunEvent, frozen=True, kw_only=True, gc=False):
     """The start of a run; `steps` is the number of planned steps, to which mapped instances are added.
 
-    `version` is that of the events: it changes when a reader of the last one would misread them.
+    `version` is that of the events: it changes when a reader of the last one would misread them. `epoch` is above 0
+    where another process carries on what an earlier one has begun: it counts those before it.
     """
 
     job: str | None = None
     steps: int = 0
     tags: dict[str, str] | None = None
     version: int = 1
+    epoch: int = 0
+
+
+class RunEnding(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """The intent to end the run in its stores, after which nobody can resume it; only records have it."""
+
+    status: str
 
 
 class RunFinished(_RunEvent, frozen=True, kw_only=True, gc=False):
@@ -98,6 +108,15 @@ class StepSucceeded(_RunEvent, frozen=True, kw_only=True, gc=False):
     worker: str = ""
 
 
+class StepReused(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """A step that need not run, as an earlier attempt has committed its outputs."""
+
+    step: str
+    attempt: int
+    attempt_id: str
+    outputs: tuple[OutputRecord, ...] = ()
+
+
 class StepFailed(_RunEvent, frozen=True, kw_only=True, gc=False):
     """The failure of a step for good: no further attempt follows."""
 
@@ -137,6 +156,7 @@ class StepCancelled(_RunEvent, frozen=True, kw_only=True, gc=False):
 
 Event: TypeAlias = (
     RunStarted
+    | RunEnding
     | RunFinished
     | RunWarning
     | StepSubmitted
@@ -145,6 +165,7 @@ Event: TypeAlias = (
     | StepSucceeded
     | StepFailed
     | StepRetrying
+    | StepReused
     | StepSkipped
     | StepCancelled
 )

@@ -21,12 +21,12 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from rivers._events.dispatcher import EventDispatcher
-from rivers._events.event import RunFinished, RunStarted
+from rivers._events.event import RunEnding, RunFinished, RunStarted
 from rivers._executor.backend import ExecutorBackend, Run
 from rivers._executor.backends import Backends
 from rivers._executor.live_streams import LiveStreams
 from rivers._executor.missing_results import cancelled_result, no_result, refused_result
-from rivers._executor.recovery import end_run_in_stores
+from rivers._executor.recovery import end_run_in_stores, suspend_run_in_stores
 from rivers._executor.run_options import RunOptions
 from rivers._executor.run_state import RunState
 from rivers._executor.shortfalls import find_shortfalls
@@ -35,7 +35,7 @@ from rivers._plan.refs import Refs
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import Unit
 from rivers._runner.capture.log_levels import log_settings
-from rivers.exceptions import RiversError
+from rivers.exceptions import ResumeError, RiversError
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import StepResult
 
@@ -207,8 +207,18 @@ class RunLoop:
         options, steps = self._options, len(self.plan)
         with self._state.lock:
             self._dispatcher.emit(
-                RunStarted(run_id=self.run_id, time=time.time(), job=options.job, steps=steps, tags=options.tags or {})
+                RunStarted(
+                    run_id=self.run_id,
+                    time=time.time(),
+                    job=options.job,
+                    steps=steps,
+                    tags=options.tags or {},
+                    epoch=options.epoch,
+                )
             )
+            # Attempt ids would be given again if a later controller did not find this epoch in the record.
+            if options.epoch and not self._dispatcher.has_journal:
+                raise ResumeError("the record of the run cannot be written", run_id=self.run_id)
             for shortfall in find_shortfalls(self.plan, self._backends.can):
                 self._dispatcher.warn(shortfall)
             self._state.begin()
@@ -236,15 +246,29 @@ class RunLoop:
             self._interrupts.leave_body()
 
     def _finish(self) -> None:
-        end_run_in_stores(self.run_id, self.plan, self._dispatcher)
         with self._state.lock:
             ended = {report.state.value for report in self.frontier.reports.values()}
             if self.frontier.over and ended <= {"succeeded"}:
-                self.status = "success"
+                status: Status = "success"
             else:
-                self.status = "cancelled" if self.frontier.cancelling or self._interrupts.pending else "failure"
+                status = "cancelled" if self.frontier.cancelling or self._interrupts.pending else "failure"
+        self._leave_stores(status)
+        with self._state.lock:
+            self.status = status
             if self._state.begun:
-                self._dispatcher.emit(RunFinished(run_id=self.run_id, time=time.time(), status=self.status))
+                self._dispatcher.emit(RunFinished(run_id=self.run_id, time=time.time(), status=status))
+
+    def _leave_stores(self, status: Status) -> None:
+        """End the run in its stores, or keep what it has committed there if a later process may resume it."""
+        is_recorded = self._options.journal is not None
+        # An attempt that may still run must not commit once the run has reported that it did not.
+        if is_recorded and status != "success" and not self._state.has_given_up:
+            suspend_run_in_stores(self.run_id, self.plan, self._dispatcher)
+            return
+        if is_recorded and self._state.begun:
+            with self._state.lock:
+                self._dispatcher.note(RunEnding(run_id=self.run_id, time=time.time(), status=status))
+        end_run_in_stores(self.run_id, self.plan, self._dispatcher)
 
 
 def _specifier(plan: Plan, backends: Backends, refs: Refs, options: RunOptions) -> Specifier:

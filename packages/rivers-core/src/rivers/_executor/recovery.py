@@ -7,13 +7,17 @@ import msgspec
 from rivers._events.dispatcher import EventDispatcher
 from rivers._io.base import AtomicIOHandler
 from rivers._io.context import InputContext
-from rivers._plan.plan import Plan
+from rivers._plan.plan import Plan, Step
 from rivers._plan.unit import Unit
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import Ending, OutputRecord, StepResult
 from rivers.protocol.spec import OutputMode
 
-__all__ = ["end_run_in_stores", "recover_result"]
+__all__ = ["NotAtomicError", "end_run_in_stores", "find_committed", "recover_result", "suspend_run_in_stores"]
+
+
+class NotAtomicError(Exception):
+    """An IO handler that cannot know whether a step has committed; the text is the name of its class."""
 
 
 def recover_result(run_id: str, unit: Unit, result: StepResult, dispatcher: EventDispatcher) -> StepResult | None:
@@ -30,25 +34,55 @@ def recover_result(run_id: str, unit: Unit, result: StepResult, dispatcher: Even
 
 def end_run_in_stores(run_id: str, plan: Plan, dispatcher: EventDispatcher) -> None:
     """Call `end_run` of every IO handler that the run stores with."""
+    _call_stores(plan, "end_run", run_id, dispatcher)
+
+
+def suspend_run_in_stores(run_id: str, plan: Plan, dispatcher: EventDispatcher) -> None:
+    """Call `suspend_run` of every IO handler that the run stores with."""
+    _call_stores(plan, "suspend_run", run_id, dispatcher)
+
+
+def _call_stores(plan: Plan, method: str, run_id: str, dispatcher: EventDispatcher) -> None:
     handlers = {id(output.io_handler): output.io_handler for step in plan.steps for output in step.node.outputs}
     for handler in handlers.values():
         try:
-            handler.end_run(run_id)
+            getattr(handler, method)(run_id)
         except Exception as error:  # noqa: BLE001 - the run is over; a later one sweeps what is left
-            dispatcher.warn(f"{type(handler).__name__}.end_run raised {describe_exception(error)}")
+            dispatcher.warn(f"{type(handler).__name__}.{method} raised {describe_exception(error)}")
 
 
-def _recover(run_id: str, unit: Unit, result: StepResult) -> StepResult | None:
-    outputs = unit.step.node.outputs
-    suffix = "" if unit.map_key is None else f"[{unit.map_key}]"
+def find_committed(run_id: str, step: Step, map_key: str | None) -> tuple[str, tuple[OutputRecord, ...]] | None:
+    """Return the attempt that has committed a unit in a run, and its outputs without metadata; None if none has.
+
+    Raises:
+        NotAtomicError: an IO handler of the step cannot know.
+        Exception: a store cannot be read.
+    """
+    outputs = step.node.outputs
+    suffix = "" if map_key is None else f"[{map_key}]"
+    key = step.key + suffix
+    winner: str | None = None
     handlers = {id(output.io_handler): output.io_handler for output in outputs}
     for handler in handlers.values():
-        if not isinstance(handler, AtomicIOHandler) or handler.committed(run_id, unit.key) is None:
+        if not isinstance(handler, AtomicIOHandler):
+            raise NotAtomicError(type(handler).__name__)
+        winner = handler.committed(run_id, key)
+        if winner is None:
             return None
     records: list[OutputRecord] = []
     for output in outputs:
         keys: tuple[str, ...] | None = None
         if output.mode is OutputMode.DYNAMIC:
-            keys = tuple(output.io_handler.load_input(InputContext(f"{output.key}[]", unit.key, run_id=run_id)))
+            keys = tuple(output.io_handler.load_input(InputContext(f"{output.key}[]", key, run_id=run_id)))
         records.append(OutputRecord(name=output.name, key=output.key + suffix, map_keys=keys))
-    return msgspec.structs.replace(result, ending=Ending.SUCCEEDED, outputs=tuple(records), failure=None)
+    return winner or "", tuple(records)
+
+
+def _recover(run_id: str, unit: Unit, result: StepResult) -> StepResult | None:
+    try:
+        found = find_committed(run_id, unit.step, unit.map_key)
+    except NotAtomicError:
+        return None
+    if found is None:
+        return None
+    return msgspec.structs.replace(result, ending=Ending.SUCCEEDED, outputs=found[1], failure=None)

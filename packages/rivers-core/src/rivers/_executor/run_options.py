@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 from rivers._events.event import Event
 from rivers._events.sink import EventSink
 from rivers._io.shared.default_store import DefaultStore
+from rivers._plan.restored import RestoredUnit
 from rivers.protocol.spec import TraceContext
 
 __all__ = ["BeginAttempt", "EndListener", "RunOptions"]
@@ -37,7 +38,7 @@ class RunOptions:
     numbers in [0, 1) for the jitter of retries. `journal` is the sink that also takes intents. `configs` are JSON texts
     by asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process
     lives. `store` is the default store, for values that travel inline. `hooks` takes the ends of steps, and
-    `begin_attempt` traces attempts.
+    `begin_attempt` traces attempts. `restored` has what is known of units from earlier controllers.
     """
 
     run_id: str
@@ -54,3 +55,4 @@ class RunOptions:
     store: DefaultStore | None = None
     hooks: EndListener | None = None
     begin_attempt: BeginAttempt | None = None
+    restored: Mapping[str, RestoredUnit] = field(default_factory=dict)

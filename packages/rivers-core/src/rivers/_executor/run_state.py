@@ -40,7 +40,7 @@ class RunState:
 
     `local` holds the units of blocking backends, for the calling thread. `pump` is the thread that handles the events
     of the other backends, None where there are none. `stream_waiters` are woken by every change. `begun` is true once
-    RunStarted was emitted.
+    RunStarted was emitted, `has_given_up` once an attempt was given up that may still run.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class RunState:
             grace=options.grace,
             epoch=options.epoch,
         )
+        self.frontier.restore(options.restored)
         self.local = LocalQueue()
         self.stream_waiters: list[SimpleQueue[Unit | None]] = []
         self.interrupts = Interrupts(self.wake)
@@ -77,6 +78,7 @@ class RunState:
         self._dispatcher = dispatcher
         self._waits_until = math.inf
         self.begun = self._cancelled_early = False
+        self.has_given_up = False
 
     # ── what happens ──
 
@@ -120,6 +122,7 @@ class RunState:
             if due is not None and due <= now:
                 effects = self.frontier.on_timer(now, time.time())
                 silent = effects.silent
+                self.has_given_up = self.has_given_up or bool(silent)
                 self._apply(effects)
         # Without the lock: the stores are asked first whether such an attempt was committed, which may take seconds.
         for result in silent:

@@ -62,6 +62,10 @@ class BaseIOHandler(ResourceSettings, ABC):
     def end_run(self, run_id: str) -> None:
         """Release what was kept only for this run; the controller calls it once the run is over."""
 
+    def suspend_run(self, run_id: str) -> None:
+        """Take the end of a run that did not succeed and may be resumed; called in place of `end_run`."""
+        self.end_run(run_id)
+
 
 class AtomicIOHandler(BaseIOHandler):
     """A handler that publishes all outputs of a step together, once, or not at all.
@@ -81,6 +85,9 @@ class AtomicIOHandler(BaseIOHandler):
     @abstractmethod
     def discard(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         """Remove what this attempt staged and did not commit; ignore what is not there."""
+
+    def suspend_run(self, run_id: str) -> None:
+        """Keep what was kept for this run, as a later process may resume it and asks what it has committed."""
 
     @abstractmethod
     def committed(self, run_id: str, step: str) -> str | None:

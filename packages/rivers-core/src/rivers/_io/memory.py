@@ -10,6 +10,7 @@ from rivers._io.context import InputContext, OutputContext
 from rivers._io.files.value_files import commit_error, too_late_error
 from rivers._io.memo import Memo, short_version
 from rivers._io.one_shot import own_copy, refuse_one_shot
+from rivers._io.suspended import SuspendedRuns
 from rivers.exceptions import InputLoadError
 
 __all__ = ["InMemoryIOHandler"]
@@ -43,6 +44,7 @@ class InMemoryIOHandler(AtomicIOHandler):
         self._latest: dict[str, Any] = {}
         self._memos: dict[str, Memo] = {}
         self._runs: dict[str, _Run] = {}
+        self._suspended = SuspendedRuns()
 
     @property
     def reach(self) -> Reach:
@@ -133,6 +135,11 @@ class InMemoryIOHandler(AtomicIOHandler):
 
     def end_run(self, run_id: str) -> None:
         self._runs.pop(run_id, None)
+
+    def suspend_run(self, run_id: str) -> None:
+        oldest = self._suspended.add(run_id)
+        if oldest:
+            self.end_run(oldest)
 
     def read_memo(self, key: str) -> Memo | None:
         return self._memos.get(key)

@@ -7,7 +7,8 @@
     cancel ───┘                    Effects.silent   attempts to give up
 
     waiting ──deps done──▶ queued ──slot free──▶ running ──▶ succeeded │ failed │ skipped │ cancelled
-                              ▲──────retry, backoff─┘
+       │                      ▲──────retry, backoff─┘            ▲
+       └──deps done, restored as committed───────────────────────┘
 
 A mapped step becomes a `Group` of units, one per element, when its source has succeeded. A step that collects the group
 waits for all of it; a step that streams it may start at once. Nothing recurses, so a chain may have any length.
@@ -16,13 +17,14 @@ waits for all of it; a step that streams it may start at once. Nothing recurses,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rivers._definitions.compute import escalate
 from rivers._plan.dispatch_queues import DispatchQueues
 from rivers._plan.ledger import Ledger
 from rivers._plan.plan import Plan, Step
 from rivers._plan.report import StepState
+from rivers._plan.restored import RestoredUnit, restore_attempts
 from rivers._plan.streams import Streams
 from rivers._plan.unit import (
     Effects,
@@ -38,7 +40,7 @@ from rivers._plan.unit import (
     step_timeout,
 )
 from rivers.protocol.failure import Failure, FailureReason
-from rivers.protocol.result import Ending, StepResult
+from rivers.protocol.result import Ending, OutputRecord, StepResult
 
 __all__ = ["Frontier"]
 
@@ -86,6 +88,8 @@ class Frontier:
         self._ready_units: dict[int, Unit] = {}
         self._expanding: deque[Step] = deque()
         self._losing: deque[tuple[Step, str, str]] = deque()
+        self._restored: dict[str, RestoredUnit] = {}
+        self._reused: deque[tuple[Unit, RestoredUnit]] = deque()
 
     @property
     def over(self) -> bool:
@@ -96,6 +100,13 @@ class Frontier:
     def next_due(self) -> float | None:
         """The time of the next timer, for `on_timer`, or None."""
         return self._queues.next_due
+
+    def restore(self, units: Mapping[str, RestoredUnit]) -> None:
+        """Take what is known of units, by key, from an earlier controller; call it before `begin`.
+
+        A unit that has committed ends as reused when its turn comes; another one goes on with its attempts.
+        """
+        self._restored = dict(units)
 
     # ── inputs ──
 
@@ -201,6 +212,13 @@ class Frontier:
             self._queue(self._ready_units.setdefault(step.index, Unit(step)))
 
     def _queue(self, unit: Unit) -> None:
+        if self._restored:
+            known = self._restored.pop(unit.key, None)
+            if known is not None and known.attempt_id is not None:
+                self._reused.append((unit, known))
+                return
+            if known is not None:
+                restore_attempts(unit, known, self.executors)
         self._queues.queue(unit, first=bool(unit.step.streams) and self._streams.is_live(unit.step))
 
     def _stop(self, unit: Unit, effects: Effects) -> None:
@@ -215,10 +233,18 @@ class Frontier:
     def _on_succeeded(self, unit: Unit, result: StepResult, effects: Effects) -> None:
         unit.charged += 1
         self._ledger.record_end(unit, StepState.SUCCEEDED, result, None, effects)
+        self._advance(unit, result.outputs, effects)
+
+    def _reuse(self, unit: Unit, known: RestoredUnit, effects: Effects) -> None:
+        self._ledger.record_reused(unit, known, effects)
+        self._advance(unit, known.outputs, effects)
+
+    def _advance(self, unit: Unit, outputs: Sequence[OutputRecord], effects: Effects) -> None:
+        """Go on with what waits for a unit whose outputs are stored."""
         if unit.map_key is not None:
             self._instance_over(unit, None, effects)
             return
-        for output in result.outputs:
+        for output in outputs:
             if output.map_keys is not None:
                 self._map_keys[unit.step.index] = output.map_keys
         self._step_succeeded(unit.step)
@@ -331,10 +357,12 @@ class Frontier:
         return True
 
     def _settle(self, effects: Effects) -> Effects:
-        """Expand and end instances until nothing changes, then start waiting units in free slots."""
-        while self._expanding or self._losing:
+        """Expand, end and reuse units until nothing changes, then start waiting units in free slots."""
+        while self._expanding or self._losing or self._reused:
             if self._expanding:
                 self._expand(self._expanding.popleft())
+            elif self._reused:
+                self._reuse(*self._reused.popleft(), effects)
             else:
                 step, map_key, culprit = self._losing.popleft()
                 self.groups[step.index].active += 1

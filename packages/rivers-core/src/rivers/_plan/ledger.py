@@ -6,8 +6,17 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from rivers._events.event import StepCancelled, StepFailed, StepRetrying, StepSkipped, StepStarted, StepSucceeded
+from rivers._events.event import (
+    StepCancelled,
+    StepFailed,
+    StepRetrying,
+    StepReused,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+)
 from rivers._plan.report import StepReport, StepState
+from rivers._plan.restored import RestoredUnit
 from rivers._plan.unit import Effects, ExecutorLimits, Unit
 from rivers.protocol.failure import Failure, FailureReason
 from rivers.protocol.result import StepResult, Timings
@@ -59,6 +68,34 @@ class Ledger:
                     worker=result.worker,
                 )
             )
+
+    def record_reused(self, unit: Unit, known: RestoredUnit, effects: Effects) -> None:
+        """Record a unit that does not run, as an earlier attempt has committed its outputs."""
+        assert known.attempt_id is not None
+        if self._observed:
+            effects.events.append(
+                StepReused(
+                    run_id=self._run_id,
+                    time=effects.wall,
+                    step=unit.key,
+                    attempt=known.charged,
+                    attempt_id=known.attempt_id,
+                    outputs=known.outputs,
+                )
+            )
+        kind = self._executors[unit.step.executor_index].kind
+        self.reports[unit.key] = StepReport(
+            unit.key,
+            StepState.SUCCEEDED,
+            kind,
+            known.charged,
+            known.timings,
+            known.worker,
+            known.failures,
+            outputs=known.outputs,
+            started=known.started,
+            ended=known.ended or effects.wall,
+        )
 
     def record_end(
         self, unit: Unit, state: StepState, result: StepResult | None, cause: str | None, effects: Effects

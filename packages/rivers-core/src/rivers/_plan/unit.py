@@ -28,6 +28,7 @@ __all__ = [
     "cancel_timeout",
     "cancelled_attempt",
     "dispatch_timeout",
+    "epoch_of",
     "missing_failure",
     "redispatch_delay",
     "step_timeout",
@@ -70,6 +71,12 @@ def attempt_id_of(run_id: str, index: int, epoch: int, ticket: int) -> str:
     `ticket` the attempts of one controller: so no two controllers of a run give the same id.
     """
     return f"{run_id}-{index}-{epoch}.{ticket}"
+
+
+def epoch_of(attempt_id: str) -> int:
+    """Return the epoch of an attempt id; 0 if it has another form."""
+    epoch = attempt_id.rpartition("-")[2].partition(".")[0]
+    return int(epoch) if epoch.isascii() and epoch.isdecimal() else 0
 
 
 class Unit:

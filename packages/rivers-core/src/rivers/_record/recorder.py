@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from rivers._events.event import Event, RunWarning, StepLog
+from rivers._events.event import Event, RunStarted, RunWarning, StepLog
 from rivers._record.header import RunHeader
+from rivers._record.journal import RunJournal
 from rivers._record.reader import EVENTS_FILE, HEADER_FILE
 from rivers._record.redact import Redactor
 
@@ -27,21 +28,33 @@ class RunRecorder:
     The folder is made at the first event. Each event is one line, written at once: it is whole in the file when the
     process is killed, and with `is_synced` on the disk, so that it survives a power cut. Records of logs are left out
     once the file has 256 MiB; a warning in it says so. A lock on the file, which the kernel drops with the process,
-    tells readers that the run goes on.
+    tells readers that the run goes on. With a `journal` it goes on with the record of an earlier process.
 
     Raises:
         OSError: the folder cannot be made or written; the dispatcher of events warns once, and the run goes on.
     """
 
-    def __init__(self, folder: Path, header: RunHeader, redactor: Redactor, *, is_synced: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        header: RunHeader,
+        redactor: Redactor,
+        *,
+        is_synced: bool = False,
+        journal: RunJournal | None = None,
+    ) -> None:
         self.folder = folder
         self._header = header
         self._redactor = redactor
         self._encoder = msgspec.json.Encoder()
-        self._file: int | None = None
-        self._size = 0
+        # Its lock must not be given up in between.
+        self._file: int | None = journal.file if journal is not None else None
+        self._size = 0 if journal is None else os.fstat(journal.file).st_size
         self._is_full = False
         self._is_synced = is_synced
+        if journal is not None:
+            # With the process that carries the run on; a disk without room is found before anything starts.
+            self._write_header()
 
     def __call__(self, event: Event) -> None:
         if self._file is None:
@@ -58,21 +71,14 @@ class RunRecorder:
         if written < len(line):
             written += os.write(self._file, line[written:])
         self._size += written
-        # The sync of a later event covers the logs before it.
-        if self._is_synced and not isinstance(event, StepLog):
+        # The sync of a later event covers the logs before it. The epoch of a later controller must not be lost even in
+        # a power cut, as attempt ids depend on it.
+        if (self._is_synced and not isinstance(event, StepLog)) or (isinstance(event, RunStarted) and event.epoch):
             os.fdatasync(self._file)
 
     def _open(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = msgspec.json.format(self._redactor.line(self._encoder.encode(self._header)), indent=1)
-        # Renamed when it is whole: a reader finds all of it or none.
-        partial = self.folder / f".{HEADER_FILE}"
-        with partial.open("wb") as header:
-            header.write(text)
-            if self._is_synced:
-                header.flush()
-                os.fsync(header.fileno())
-        partial.replace(self.folder / HEADER_FILE)
+        self._write_header()
         hidden = self.folder / f".{EVENTS_FILE}"
         file = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         # Some network file systems have no locks: there a run looks ended to readers until its last event.
@@ -85,6 +91,17 @@ class RunRecorder:
             _sync(self.folder)
             _sync(self.folder.parent)
         return file
+
+    def _write_header(self) -> None:
+        text = msgspec.json.format(self._redactor.line(self._encoder.encode(self._header)), indent=1)
+        # Renamed when it is whole: a reader finds all of it or none.
+        partial = self.folder / f".{HEADER_FILE}"
+        with partial.open("wb") as header:
+            header.write(text)
+            if self._is_synced:
+                header.flush()
+                os.fsync(header.fileno())
+        partial.replace(self.folder / HEADER_FILE)
 
     def close(self) -> None:
         """Close the file, which ends the lock; a recorder that has seen no event leaves nothing."""

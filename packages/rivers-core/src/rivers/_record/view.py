@@ -21,6 +21,7 @@ from rivers._events.event import (
     StepFailed,
     StepLog,
     StepRetrying,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -275,6 +276,19 @@ class RunView:
         self.run_id = event.run_id
         if self.started is None:
             self.started = event.time
+        if event.epoch:
+            self._begin_again(event.time)
+
+    def _begin_again(self, time: float) -> None:
+        """Open the run and its unfinished steps again: another process carries them on."""
+        self.status = "running"
+        self.ended = None
+        for step in self.steps.values():
+            if step.last is not None and step.last.ended is None:
+                step.last.ended = time
+            if step.state not in (ViewState.SUCCEEDED, ViewState.WAITING):
+                step.cause, step.retry_at, step.message = None, None, ""
+                self.move(step, ViewState.WAITING)
 
     def _on_run_finished(self, event: RunFinished) -> None:
         self.status = event.status
@@ -309,6 +323,14 @@ class RunView:
         attempt = self._attempt(step, event.attempt, event.time)
         attempt.timings = event.timings
         attempt.worker = event.worker or attempt.worker
+        step.outputs = event.outputs
+        for output in event.outputs:
+            if output.map_keys is not None:
+                self.expect(step.key, len(output.map_keys))
+        self.move(step, ViewState.SUCCEEDED)
+
+    def _on_reused(self, event: StepReused) -> None:
+        step = self.step(event.step)
         step.outputs = event.outputs
         for output in event.outputs:
             if output.map_keys is not None:
@@ -362,6 +384,7 @@ _HANDLERS: dict[type, Callable[[RunView, Any], None]] = {
     StepSucceeded: RunView._on_succeeded,
     StepFailed: RunView._on_failed,
     StepRetrying: RunView._on_retrying,
+    StepReused: RunView._on_reused,
     StepSkipped: RunView._on_skipped,
     StepCancelled: RunView._on_cancelled,
 }

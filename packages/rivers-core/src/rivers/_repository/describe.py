@@ -18,10 +18,11 @@ from rivers._definitions.executor import Executor
 from rivers._executor.backend import Capabilities
 from rivers._executor.registry import installed
 from rivers._io.base import BaseIOHandler
+from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.plan import Plan, Step
 from rivers._record.header import FORMAT, ExecutorHeader, GitCommit, RunHeader, StepHeader
 
-__all__ = ["describe_run", "describe_steps", "describe_store", "slots_of"]
+__all__ = ["Stores", "describe_run", "describe_steps", "slots_of"]
 
 GIT_DEADLINE = 2.0
 """Seconds. In a large repository on a slow disk git may take long, and a run does not wait for its header."""
@@ -41,7 +42,7 @@ def describe_run(
     **more: Any,
 ) -> RunHeader:
     """Return the header of a run. `slots` are those of `plan.executors`, `more` are further fields of RunHeader."""
-    stores = _Stores()
+    stores = Stores()
     steps = describe_steps(plan, stores)
     return RunHeader(
         format=FORMAT,
@@ -65,7 +66,7 @@ def describe_run(
     )
 
 
-class _Stores:
+class Stores:
     """The descriptions of the IO handlers of a plan, each once."""
 
     def __init__(self) -> None:
@@ -84,20 +85,24 @@ class _Stores:
 def describe_store(handler: BaseIOHandler) -> str:
     """Return the class and the fields of an IO handler; fields of a secret type are masked."""
     cls = type(handler)
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    # Its folder is another one in each process.
+    if isinstance(handler, DefaultStore):
+        return name
     try:
         fields = handler.model_dump_json()
     except Exception:  # noqa: BLE001 - a field of the user's may refuse to become JSON in any way
         fields = ""
-    return f"{cls.__module__}.{cls.__qualname__} {fields}".rstrip()
+    return f"{name} {fields}".rstrip()
 
 
-def describe_steps(plan: Plan, stores: _Stores | None = None) -> tuple[StepHeader, ...]:
+def describe_steps(plan: Plan, stores: Stores | None = None) -> tuple[StepHeader, ...]:
     """Return the steps of a plan as plain data."""
-    known = stores if stores is not None else _Stores()
+    known = stores if stores is not None else Stores()
     return tuple([_describe_step(step, known) for step in plan.steps])
 
 
-def _describe_step(step: Step, stores: _Stores) -> StepHeader:
+def _describe_step(step: Step, stores: Stores) -> StepHeader:
     owner, definition = step.node.owner, step.node.definition
     function = getattr(definition, "function", None)
     doc = inspect.getdoc(function) if function is not None else None

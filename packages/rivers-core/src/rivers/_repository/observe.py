@@ -14,6 +14,7 @@ from rivers._events.event import Event
 from rivers._events.sink import EventSink
 from rivers._io.home import expand_home
 from rivers._record.header import RunHeader
+from rivers._record.journal import RunJournal
 from rivers._record.recorder import RunRecorder
 from rivers._record.redact import Redactor, secrets_of
 from rivers._record.runs import DEFAULT_HOME, RunRecords
@@ -31,6 +32,7 @@ __all__ = [
     "check_durability",
     "check_progress",
     "check_record",
+    "record_home",
 ]
 
 HOME_VARIABLE = "RIVERS_HOME"
@@ -69,12 +71,17 @@ class Observers:
     """The sinks of one run; a context manager that closes those of rivers.
 
     `header` describes the run and `resources` returns what may hold secrets; neither is called for a run that nobody
-    observes. `record` is the folder of the record, None where none is written, and `journal` its sink; `describe`
-    returns the header. `begin_attempt` begins the span of an attempt, in a traced run.
+    observes. With a `journal` the record of an earlier process goes on. `record` is the folder of the record, None
+    where none is written, and `journal` its sink; `describe` returns the header. `begin_attempt` begins the span of an
+    attempt, in a traced run.
     """
 
     def __init__(
-        self, observe: Observe, header: Callable[..., RunHeader], resources: Callable[[], Iterable[object]]
+        self,
+        observe: Observe,
+        header: Callable[..., RunHeader],
+        resources: Callable[[], Iterable[object]],
+        journal: RunJournal | None = None,
     ) -> None:
         self.sinks: list[EventSink] = []
         self.record: Path | None = None
@@ -83,21 +90,21 @@ class Observers:
         self._resources = resources
         self.begin_attempt: Callable[[str, str, int, float, str | None], TraceContext | None] | None = None
         self._own: list[ClosableSink] = []
-        home = _record_home(observe.record)
+        home = record_home(observe.record) if journal is None else None
         makers = [*observe.sinks]
         if _is_progress_wanted(observe.progress):
             makers.append(_make_progress)
         make_telemetry = wanted_telemetry()
-        if home is not None or makers or make_telemetry is not None:
+        if home is not None or journal is not None or makers or make_telemetry is not None:
             redactor = self.redactor()
             described = self.describe()
-            if home is not None:
-                records = RunRecords(home)
-                # A folder that cannot be read cannot be written either, of which the recorder warns.
-                with contextlib.suppress(RecordError):
-                    records.prune()
-                self.record = records.folder_of(described.run_id)
-                recorder = RunRecorder(self.record, described, redactor, is_synced=observe.durability == "power")
+            if journal is not None:
+                self.record = journal.folder
+            elif home is not None:
+                self.record = _make_room(home).folder_of(described.run_id)
+            if self.record is not None:
+                is_synced = observe.durability == "power"
+                recorder = RunRecorder(self.record, described, redactor, is_synced=is_synced, journal=journal)
                 self.journal = recorder
                 self._own.append(recorder)
             self._own += [make(described, redactor) for make in makers]
@@ -173,7 +180,16 @@ def check_record(record: object) -> None:
         )
 
 
-def _record_home(record: Record) -> Path | None:
+def _make_room(home: Path) -> RunRecords:
+    """Return the records of a home folder, without those that are too many."""
+    records = RunRecords(home)
+    # A folder that cannot be read cannot be written either, of which the recorder warns.
+    with contextlib.suppress(RecordError):
+        records.prune()
+    return records
+
+
+def record_home(record: Record) -> Path | None:
     """Return the home folder of the record, or None for no record; RIVERS_HOME alone asks for one, too."""
     home = os.environ.get(HOME_VARIABLE)
     if record is False or (record is None and not home):

@@ -6,7 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,15 +18,21 @@ from rivers._definitions.retry import RetryPolicy, check_retry
 from rivers._definitions.task import BashTask, Task
 from rivers._executor.backend_pool import BackendPool
 from rivers._executor.drive import RunLoop
+from rivers._executor.restoring import Restorer
 from rivers._executor.run_options import RunOptions
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.plan import Plan
+from rivers._plan.restored import RestoredUnit
+from rivers._record.header import RunHeader
+from rivers._record.journal import RunJournal
+from rivers._record.runs import DEFAULT_HOME, RunRecords
 from rivers._repository.checks import check_configs, check_reach
 from rivers._repository.describe import describe_run, slots_of
 from rivers._repository.hooks import prepare_hooks
-from rivers._repository.observe import Observe, Observers, check_durability, check_progress, check_record
+from rivers._repository.observe import Observe, Observers, check_durability, check_progress, check_record, record_home
 from rivers._repository.planner import Planner
 from rivers._repository.prepared_run import PreparedRun
+from rivers._repository.resume import check_history, check_plan, names_of, recorded_config, refuse
 from rivers._repository.sharing import share
 from rivers._repository.stored import handlers_of
 from rivers._repository.validation import check_listener, selected_names
@@ -54,6 +60,15 @@ class RunArguments:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumption:
+    """The start of a resumed run: its journal, what is known of its units, and the epoch of this process."""
+
+    journal: RunJournal
+    units: Mapping[str, RestoredUnit]
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunPreparer:
     """The parts of a repository from which its runs are made."""
 
@@ -69,32 +84,81 @@ class RunPreparer:
         Raises:
             RiversError: they, or the repository, cannot run; nothing was started.
         """
-        job = arguments.job
         plan = self._plan(arguments)
+        return self._make(arguments, plan, None)
+
+    def resume(self, run: str, arguments: RunArguments, jobs: Sequence[Job]) -> PreparedRun:
+        """Prepare to carry on a recorded run; `run` is its id, the beginning of that, or the path of its record.
+
+        Of the arguments only `observe`, `config`, `retry` and `executor` count: the rest is as it was recorded.
+
+        Raises:
+            RecordError: there is no such record.
+            ResumeError: it cannot be carried on.
+            RiversError: the repository or an argument is invalid.
+        """
+        check_record(arguments.observe.record)
+        home = record_home(arguments.observe.record) or DEFAULT_HOME
+        journal = RunJournal(RunRecords(home).find(run))
+        try:
+            return self._carry_on(journal, arguments, jobs)
+        except BaseException:
+            journal.close()
+            raise
+
+    def _carry_on(self, journal: RunJournal, arguments: RunArguments, jobs: Sequence[Job]) -> PreparedRun:
+        header, history = journal.header, journal.history
+        check_history(header, history)
+        job = next((job for job in jobs if job.name == header.job), None)
+        if header.job is not None and job is None:
+            raise refuse(header, f"the repository no longer has the job {header.job!r} of the run", ())
+        config = arguments.config if arguments.config is not None else recorded_config(header)
+        names = names_of(header, self.planner.graph)
+        same = replace(arguments, selection=names, tags=header.tags, config=config, include_upstream=False, job=job)
+        plan = self._plan(same)
+        check_plan(header, plan)
+        restorer = Restorer(header.run_id, plan, history)
+        restorer.restore()
+        if restorer.problems:
+            raise refuse(header, "the run cannot be resumed:", restorer.problems)
+        try:
+            return self._make(same, plan, Resumption(journal, restorer.units, restorer.epoch + 1))
+        except OSError as error:
+            raise refuse(header, f"the record {journal.folder} cannot be written: {error.strerror}", ()) from error
+
+    def _make(self, arguments: RunArguments, plan: Plan, resumption: Resumption | None) -> PreparedRun:
+        job = arguments.job
         graph = self.planner.graph
+        header = resumption.journal.header if resumption is not None else None
         configs = check_configs(graph, plan, arguments.config)
         tags = check_tags(arguments.tags)
         check_listener(arguments.observe.on_event)
         check_record(arguments.observe.record)
         check_progress(arguments.observe.progress)
         check_durability(arguments.observe.durability)
-        run_id = secrets.token_hex(16)
+        run_id = header.run_id if header is not None else secrets.token_hex(16)
         share(self.default_store, plan, run_id)
         backends = [self.kept.take(one) for one in plan.executors]
         describe = partial(
             describe_run,
             plan,
             run_id,
-            started=time.time(),
+            started=header.started if header is not None else time.time(),
             slots=[slots_of(backend.executor, backend.capabilities) for backend in backends],
             tags=tags,
             job=job.name if job is not None else None,
             configs=configs,
         )
         resources = self.resources
-        observers = Observers(arguments.observe, describe, lambda: [*resources.values(), *handlers_of(graph)])
+        observers = Observers(
+            arguments.observe if header is None else _observe_again(arguments.observe, header),
+            describe,
+            lambda: [*resources.values(), *handlers_of(graph)],
+            resumption.journal if resumption is not None else None,
+        )
         options = RunOptions(
             run_id=run_id,
+            epoch=resumption.epoch if resumption is not None else 0,
             key=secrets.token_bytes(32),
             random=random.random,
             sinks=observers.sinks,
@@ -106,8 +170,9 @@ class RunPreparer:
             store=self.default_store,
             hooks=prepare_hooks(plan, job, self.hooks, observers.redactor, configs, tags),
             begin_attempt=observers.begin_attempt,
+            restored=resumption.units if resumption is not None else {},
         )
-        return PreparedRun(RunLoop(plan, backends, options, self.kept.give_back), observers)
+        return PreparedRun(RunLoop(plan, backends, options, self.kept.give_back), observers, resumption is not None)
 
     def _plan(self, arguments: RunArguments) -> Plan:
         """Return the plan of a run that is within the reach of its executors."""
@@ -121,3 +186,9 @@ class RunPreparer:
             if problems:
                 raise GraphValidationError(problems)
         return plan
+
+
+def _observe_again(observe: Observe, header: RunHeader) -> Observe:
+    """Return how a resumed run is observed: its header keeps the fields of the caller that began it."""
+    kept = {name: getattr(header, name) for name in ("repository", "selection", "command", "retry_of")}
+    return replace(observe, fields={**observe.fields, **kept})

@@ -13,10 +13,11 @@ __all__ = ["PreparedRun"]
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A run that can be carried out once."""
+    """A run that can be carried out once; `is_resumed` if an earlier process has begun it."""
 
     loop: RunLoop
     observers: Observers
+    is_resumed: bool = False
 
     def carry_out(self, raise_on_error: bool) -> RunResult:
         """Run to the end and return the result.

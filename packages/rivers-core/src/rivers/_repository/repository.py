@@ -265,6 +265,40 @@ class CodeRepository:
         )
         return run.carry_out(raise_on_error)
 
+    def resume(
+        self,
+        run: str,
+        *,
+        raise_on_error: bool = True,
+        config: Config = None,
+        retry: RetryPolicy | str | None = None,
+        executor: Executor | None = None,
+        on_event: EventSink | None = None,
+        record: Record = None,
+        progress: bool | None = None,
+        durability: Durability = "process",
+    ) -> RunResult:
+        """Carry on a recorded run that was interrupted or did not succeed, wait for its end and return the result.
+
+        It keeps its id, its selection, job and tags. Steps that have committed their outputs in the store are not run
+        again; those that had not, failed or were skipped or cancelled run in new attempts.
+
+        Args:
+            run: The run's id, the beginning of it, or the path of its record.
+            config: As in `materialize`; None is the config that was recorded.
+            executor: As in `materialize`; it need not be the one that the run began with.
+            record: The home folder of the record; None is RIVERS_HOME or `.rivers`.
+
+        Raises:
+            RecordError: there is no such record.
+            ResumeError: the run goes on in another process, has succeeded, or has another plan by now, or a store
+                cannot tell what it has committed; nothing was started.
+            Exception: the errors of `materialize`.
+        """
+        observe = Observe(on_event=on_event, record=record, progress=progress, durability=durability)
+        arguments = RunArguments(config=config, retry=retry, executor=executor, observe=observe)
+        return self._prepare_resumed(run, arguments).carry_out(raise_on_error)
+
     def submit(
         self,
         selection: Selection = None,
@@ -353,6 +387,13 @@ class CodeRepository:
 
     def _prepare(self, arguments: RunArguments) -> PreparedRun:
         """Check all arguments and prepare a run. Everything that can be refused is refused here."""
+        self._check_open()
+        return self._preparer.prepare(arguments)
+
+    def _prepare_resumed(self, run: str, arguments: RunArguments) -> PreparedRun:
+        self._check_open()
+        return self._preparer.resume(run, arguments, self._jobs)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise ExecutionError("the repository was shut down", hint="make a new CodeRepository")
-        return self._preparer.prepare(arguments)

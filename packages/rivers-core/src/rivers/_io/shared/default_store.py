@@ -30,6 +30,7 @@ from rivers._io.shared.machine_files import MachineFiles, Parts, link_values
 from rivers._io.shared.machine_space import MachineSpace, choose_bases, is_private, make_space, sweep
 from rivers._io.shared.mapped import take_apart
 from rivers._io.shared.out_of_band import deserialize, serialize
+from rivers._io.suspended import SuspendedRuns
 from rivers.exceptions import ExecutionError, InputLoadError
 from rivers.protocol.exception_text import describe_exception
 from rivers_process.fork import renew_in_children
@@ -78,6 +79,7 @@ class DefaultStore(AtomicIOHandler):
         self._is_worker = self.folder is not None
         self._shared: set[str] = set()
         self._ended: deque[str] = deque()
+        self._suspended = SuspendedRuns()
         self._files: MachineFiles | None = None
         self._spaces: list[MachineSpace] = []
         self._lock = threading.RLock()
@@ -201,6 +203,11 @@ class DefaultStore(AtomicIOHandler):
             if len(self._ended) > _ENDED_KEPT:
                 self._shared.discard(self._ended.popleft())
             files.end_run(run_id, self._shared.difference(self._ended))
+
+    def suspend_run(self, run_id: str) -> None:
+        oldest = self._suspended.add(run_id)
+        if oldest:
+            self.end_run(oldest)
 
     def folders(self) -> tuple[str, ...]:
         """Return the folders that this process has created and removes: all that the store has on this machine."""

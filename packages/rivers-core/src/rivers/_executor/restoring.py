@@ -1,0 +1,126 @@
+"""Find out what an interrupted run has committed: the stores say what is committed, the record what was intended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from msgspec.structs import replace
+
+from rivers._executor.recovery import NotAtomicError, find_committed
+from rivers._io.base import Reach
+from rivers._plan.plan import Plan, Step
+from rivers._plan.restored import RestoredUnit
+from rivers._plan.unit import epoch_of
+from rivers._record.replay import RunHistory, UnitHistory
+from rivers.exceptions import Problem
+from rivers.protocol.exception_text import describe_exception
+from rivers.protocol.result import OutputRecord
+
+__all__ = ["Restorer"]
+
+AT_ONCE = 16
+"""Requests to buckets at a time: one takes tens of milliseconds, a file a hundredth of one."""
+
+
+class Restorer:
+    """The look into the stores of an interrupted run.
+
+    After `restore`, `units` has what is known of units by key, `epoch` is the highest of any attempt that is known, and
+    `problems` are the reasons why the run cannot be resumed.
+    """
+
+    def __init__(self, run_id: str, plan: Plan, history: RunHistory) -> None:
+        self.units: dict[str, RestoredUnit] = {}
+        self.problems: list[Problem] = []
+        self.epoch = max(history.epoch, 0)
+        self._run_id = run_id
+        self._plan = plan
+        self._history = history
+
+    def restore(self) -> None:
+        """Ask the stores for every unit; the instances of mapped steps follow once their keys are known."""
+        steps = self._plan.steps
+        self._ask_all([(step, None) for step in steps if step.mapped_over is None])
+        self._ask_all([(step, key) for step in steps if step.mapped_over is not None for key in self._keys_of(step)])
+        for unit in self._history.units.values():
+            self.epoch = max(self.epoch, epoch_of(unit.submitted))
+
+    def _keys_of(self, step: Step) -> Iterator[str]:
+        """Yield the mapping keys of a mapped step, if its source has committed them."""
+        while step.mapped_over is not None:
+            step = self._plan.steps[step.mapped_over]
+        known = self.units.get(step.key)
+        for output in known.outputs if known is not None else ():
+            yield from output.map_keys or ()
+
+    def _ask_all(self, units: Sequence[tuple[Step, str | None]]) -> None:
+        here = [unit for unit in units if not _is_far(unit[0])]
+        far = [unit for unit in units if _is_far(unit[0])]
+        for step, map_key in here:
+            self._ask(step, map_key)
+        if far:
+            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="rivers-restore") as pool:
+                list(pool.map(lambda unit: self._ask(*unit), far))
+
+    def _ask(self, step: Step, map_key: str | None) -> None:
+        key = step.key if map_key is None else f"{step.key}[{map_key}]"
+        history = self._history.units.get(key) or UnitHistory()
+        try:
+            found = self._find(step, map_key, history)
+        except NotAtomicError as error:
+            if history.is_open or history.succeeded:
+                self._refuse(step, f"its IO handler {error} is not atomic: nothing can tell what it has committed")
+                return
+            found = None
+        except Exception as error:  # noqa: BLE001 - a store may fail in any way
+            self._refuse(step, f"its store cannot tell whether {key!r} was committed: {describe_exception(error)}")
+            return
+        if found is not None:
+            self.epoch = max(self.epoch, epoch_of(found[0]))
+            self.units[key] = _committed(*found, history)
+        elif history.charged:
+            self.units[key] = RestoredUnit(charged=history.charged, failures=history.failures)
+
+    def _find(
+        self, step: Step, map_key: str | None, history: UnitHistory
+    ) -> tuple[str, tuple[OutputRecord, ...]] | None:
+        # A run that was about to be ended in its stores has only its record left, which has every success.
+        if self._history.ending is not None or not step.node.outputs:
+            return (history.succeeded, history.outputs) if history.succeeded else None
+        return find_committed(self._run_id, step, map_key)
+
+    def _refuse(self, step: Step, message: str) -> None:
+        self.problems.append(Problem(message, step.key, step.node.definition.where))
+
+
+def _is_far(step: Step) -> bool:
+    return any(output.io_handler.reach is Reach.ANYWHERE for output in step.node.outputs)
+
+
+def _committed(attempt_id: str, outputs: tuple[OutputRecord, ...], history: UnitHistory) -> RestoredUnit:
+    """Return a unit that has committed, with what the record has of that attempt: metadata, times, failures before."""
+    if history.succeeded != attempt_id:
+        # It was killed between the commit and the line of its success.
+        return RestoredUnit(
+            attempt_id=attempt_id,
+            outputs=outputs,
+            charged=history.charged + 1,
+            failures=history.failures,
+            worker=history.worker,
+            started=history.started,
+        )
+    recorded = {record.name: record for record in history.outputs}
+    return RestoredUnit(
+        attempt_id=attempt_id,
+        # The keys are those of the store: a record replaces what looks like a secret in them.
+        outputs=tuple(
+            [replace(recorded.get(record.name, record), key=record.key, map_keys=record.map_keys) for record in outputs]
+        ),
+        charged=history.charged,
+        failures=history.failures,
+        timings=history.timings,
+        worker=history.worker,
+        started=history.started,
+        ended=history.ended,
+    )
