@@ -79,7 +79,11 @@ class Cluster:
 
     @property
     def queue(self) -> list[str]:
-        return [line for line in slurm("squeue", "-h", "-r", "-o", "%i %T %j").splitlines() if "rivers-" in line]
+        """Ids and states of the jobs with output in this test's folder."""
+        lines = [
+            line.split() for line in slurm("squeue", "-h", "-r", "-O", "JobArrayID:40,State:20,STDOUT:500").splitlines()
+        ]
+        return [f"{words[0]} {words[1]}" for words in lines if words[2].startswith(str(self.jobs))]
 
     def check_nothing_left(self) -> None:
         assert [] == [line for line in self.queue if "COMPLETING" not in line]
