@@ -9,6 +9,7 @@ from rivers._io.base import Reach
 from rivers._runner.async_runner import AsyncRunner
 from rivers._runner.results import interrupted_result, unsendable_result, warning_record
 from rivers._runner.runner import Runner
+from rivers._runner.step_process import StepProcess
 
 __all__ = [
     "SPI_VERSION",
@@ -20,6 +21,7 @@ __all__ = [
     "Run",
     "Runner",
     "Sink",
+    "StepProcess",
     "check_pod_template",
     "interrupted_result",
     "parse_quantity",
