@@ -41,6 +41,7 @@ PUBLIC = (
     "rivers_process.prctl",
     "rivers_worker.client",
     "rivers_worker.pool",
+    "rivers_worker.remote",
 )
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n`]*)$")
 TITLE = re.compile(r'title="([^"]+)"')
@@ -288,7 +289,13 @@ def test_architecture_names_what_is_there() -> None:
 def test_architecture_has_each_module() -> None:
     """A package's table of modules on the architecture page names all of its modules, and no other."""
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    for package in ("rivers_executor_parallel", "rivers_worker", "rivers_executor_slurm", "rivers_executor_k8s"):
+    for package in (
+        "rivers_executor_dask",
+        "rivers_executor_parallel",
+        "rivers_worker",
+        "rivers_executor_slurm",
+        "rivers_executor_k8s",
+    ):
         source = next(ROOT.glob(f"packages/*/src/{package}"))
         section = page.split(f"/src/{package}/`", 1)[1].split("\n## ", 1)[0]
         named = re.findall(r"`([\w/]+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))

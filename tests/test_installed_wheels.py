@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = (
     "rivers-core",
+    "rivers-executor-dask",
     "rivers-executor-k8s",
     "rivers-executor-parallel",
     "rivers-executor-slurm",
@@ -67,7 +68,18 @@ def run(program: str, folder: Path, site: Path) -> subprocess.CompletedProcess[s
 
 def test_wheels_do_not_overlap(site: Path) -> None:
     """Each wheel brings its own import packages and metadata, and no file of another's."""
-    names = {"cli", "executor_k8s", "executor_parallel", "executor_slurm", "k8s_testing", "process", "pytest", "worker"}
+    names = {
+        "cli",
+        "executor_dask",
+        "executor_k8s",
+        "executor_parallel",
+        "executor_slurm",
+        "executor_ssh",
+        "k8s_testing",
+        "process",
+        "pytest",
+        "worker",
+    }
     assert {"rivers", *(f"rivers_{name}" for name in names)} == {
         path.name for path in site.iterdir() if path.suffix != ".dist-info"
     }

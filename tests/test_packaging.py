@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 JUDGED = [path for path in PACKAGES if path.name == os.environ.get("RIVERS_PACKAGE", path.name)]
 EXECUTORS = (
+    "rivers_executor_dask",
     "rivers_executor_parallel",
     "rivers_executor_slurm",
     "rivers_executor_ssh",
@@ -38,6 +39,7 @@ LIBRARIES = (
     "obstore",
     "google.protobuf",
     "cloudpickle",
+    "distributed",
     "loky",
     "kubernetes",
     "opentelemetry",
@@ -48,6 +50,7 @@ LIBRARIES = (
 )
 DEPENDENCIES = {
     "rivers-core": ["msgspec", "pydantic", "pydantic-settings", "typing-extensions", "xxhash"],
+    "rivers-executor-dask": ["distributed", "msgspec", "rivers-core"],
     "rivers-executor-k8s": ["aiohttp", "kubernetes", "msgspec", "pyyaml", "rivers-core", "rivers-worker", "yarl"],
     "rivers-executor-parallel": ["cloudpickle", "loky", "msgspec", "rivers-core"],
     "rivers-executor-slurm": ["rivers-core", "rivers-worker"],
@@ -56,6 +59,7 @@ DEPENDENCIES = {
     "rivers-worker": ["cryptography", "grpcio", "rivers-core[protobuf]"],
 }
 KINDS = {
+    "rivers-executor-dask": "dask",
     "rivers-executor-k8s": "kubernetes",
     "rivers-executor-parallel": "parallel",
     "rivers-executor-slurm": "slurm",
@@ -162,7 +166,8 @@ def test_the_core_has_an_extra_for_each_executor() -> None:
     """The extras of rivers-core are the executors' packages and what some users need."""
     found = metadata.metadata("rivers-core")
 
-    extras = ["cli", "kubernetes", "objectstore", "otel", "otel-grpc", "parallel", "protobuf"]
+    executors = ["dask", "kubernetes", "parallel", "slurm", "ssh"]
+    extras = sorted([*executors, "cli", "objectstore", "otel", "otel-grpc", "protobuf"])
     assert extras == sorted(found.get_all("Provides-Extra") or [])
 
 
