@@ -62,7 +62,7 @@ def test_problems_are_found() -> None:
     )
     words = [line.split(": ", 1)[1].split(" of ")[0] for line in CaseOutcome(case, IN_PROCESS).problems(wrong)]
 
-    assert ["state", "attempts", "value", "metadata", "version", "events", "logs"] == words
+    assert ["state", "attempts", "metadata", "version", "value", "events", "logs"] == words
 
 
 def test_differences_are_found() -> None:

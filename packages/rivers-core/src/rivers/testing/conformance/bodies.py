@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import ctypes
 import logging
 import os
@@ -67,19 +68,27 @@ def sleeps(seconds: float) -> None:
 
 def stubborn(seconds: float) -> None:
     """Run on whatever it is asked, until it is killed: it is deaf before it says that it has begun."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    print(BEGUN, flush=True)
-    # In C: a signal that another thread takes would raise in Python between two short sleeps.
-    ctypes.CDLL(None).sleep(int(seconds))
+    until = time.monotonic() + seconds
+    _say_begun_deafly()
+    while time.monotonic() < until:
+        # In C, where no code of Python runs that a handler could interrupt.
+        with contextlib.suppress(BaseException):
+            ctypes.CDLL(None).sleep(int(until - time.monotonic()) + 1)
 
 
 def hangs() -> None:
     """Hang in C with the GIL, where no code of Python runs in the whole process."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    print(BEGUN, flush=True)
-    # For a thread that sends the line.
-    time.sleep(0.2)
+    _say_begun_deafly()
     ctypes.PyDLL(None).sleep(60)
+
+
+def _say_begun_deafly() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    # Another thread may have to send the line, and may take the signal for this one.
+    with contextlib.suppress(BaseException):
+        print(BEGUN, flush=True)
+    with contextlib.suppress(BaseException):
+        time.sleep(0.2)
 
 
 def cleans_up() -> None:

@@ -47,9 +47,16 @@ class CaseOutcome:
         # The executor's own log records, such as why a pod waits, are no part of the case.
         self.emitted = [event for event in sink.events if not _is_of(executor, event)]
 
-    def problems(self, case: Case) -> list[str]:
-        """Return what is not as the case says, a line each."""
-        return [f"case {case.name!r}: {problem}" for problem in self._problems(case)]
+    def problems(self, case: Case, aspects: tuple[str, ...] = ASPECTS) -> list[str]:
+        """Return what is not as the case says in some aspects, a line each."""
+        judges = {
+            "steps": self._wrong_steps,
+            "values": self._wrong_values,
+            "events": self._wrong_events,
+            "logs": self._wrong_logs,
+        }
+        found = (problem for aspect in aspects for problem in judges[aspect](case))
+        return [f"case {case.name!r}: {problem}" for problem in found]
 
     def differences(self, case: Case, other: CaseOutcome, aspects: tuple[str, ...] = ASPECTS) -> list[str]:
         """Return how two outcomes of a case differ in some aspects, a line each."""
@@ -79,7 +86,7 @@ class CaseOutcome:
     def _logs(self, step: str) -> list[events.StepLog]:
         return [e for e in self.emitted if isinstance(e, events.StepLog) and e.step == step]
 
-    def _problems(self, case: Case) -> Iterator[str]:
+    def _wrong_steps(self, case: Case) -> Iterator[str]:
         steps = self.result.steps
         found = {step: steps[step].state.value if step in steps else "missing" for step in case.states}
         yield from _wrong("state", case.states, found)
@@ -92,16 +99,6 @@ class CaseOutcome:
         known = {step: report for step, report in steps.items() if step in case.states}
         yield from _wrong("attempts", case.attempts, {step: report.attempts for step, report in known.items()})
         yield from _wrong("cause", case.causes, {step: report.cause for step, report in known.items()})
-        yield from self._wrong_outputs(case, known)
-        kinds = {step: _without_logs(self._kinds(step)) for step in case.kinds}
-        yield from _wrong("events", case.kinds, kinds)
-        yield from _wrong("logs", case.logs, {step: tuple(e.message for e in self._logs(step)) for step in case.logs})
-
-    def _wrong_outputs(self, case: Case, known: Mapping[str, StepReport]) -> Iterator[str]:
-        yield from _wrong("value", case.values, {**self.loaded, **_errors(self.load_errors)})
-        for name in case.absent:
-            if type(self.load_errors.get(name)).__name__ != "InputLoadError":
-                yield f"{name} has a value: expected none"
         stored = {record.name: record for report in known.values() for record in report.outputs}
         metadata = {name: json.loads(record.metadata or "{}") for name, record in stored.items()}
         yield from _wrong(
@@ -110,6 +107,18 @@ class CaseOutcome:
             {name: _own(facts, facts) for name, facts in metadata.items()},
         )
         yield from _wrong("version", case.versions, {name: record.data_version for name, record in stored.items()})
+
+    def _wrong_values(self, case: Case) -> Iterator[str]:
+        yield from _wrong("value", case.values, {**self.loaded, **_errors(self.load_errors)})
+        for name in case.absent:
+            if type(self.load_errors.get(name)).__name__ != "InputLoadError":
+                yield f"{name} has a value: expected none"
+
+    def _wrong_events(self, case: Case) -> Iterator[str]:
+        yield from _wrong("events", case.kinds, {step: _without_logs(self._kinds(step)) for step in case.kinds})
+
+    def _wrong_logs(self, case: Case) -> Iterator[str]:
+        yield from _wrong("logs", case.logs, {step: tuple(e.message for e in self._logs(step)) for step in case.logs})
 
 
 def _is_of(executor: Executor, event: object) -> bool:

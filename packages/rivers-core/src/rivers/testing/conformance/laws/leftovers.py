@@ -23,7 +23,7 @@ from rivers.testing.conformance.law import Law, expect, law
 from rivers.testing.conformance.needs import ISOLATED, LEFTOVERS
 from rivers.testing.conformance.session import BackendSession
 from rivers.testing.conformance.subject import Subject
-from rivers_process.processes import command_line, find_marked_processes, read_process
+from rivers_process.processes import command_line, descendants, find_marked_processes
 
 __all__ = ["LAWS", "MARK", "find_marked", "marked_environment"]
 
@@ -100,11 +100,11 @@ def _measure(subject: Subject) -> _Left:
         # What the first use is still releasing is not to be taken for the state before the second.
         _wait_for_none(lambda: find_marked(mark), PATIENCE)
         threads, opened, files = set(threading.enumerate()), _open_files(), _temporary_files()
-        state, known = _process_state(), _zombies()
+        state, known = _process_state(), _children()
         _use(subject)
         left = _Left(
             changes=[name for name, value in _process_state().items() if state[name] != value],
-            processes=_wait_for_none(lambda: find_marked(mark) + sorted(_zombies() - known), PATIENCE),
+            processes=_wait_for_none(lambda: sorted({*find_marked(mark), *(_children() - known)}), PATIENCE),
             threads=_wait_for_none(lambda: [t.name for t in threading.enumerate() if t not in threads], PATIENCE),
             files=_wait_for_none(lambda: sorted(_temporary_files() - files), PATIENCE),
         )
@@ -152,16 +152,13 @@ def _temporary_files() -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def _zombies() -> set[str]:
-    """Return the children of this process that have ended and that nobody has waited for."""
-    tasks = Path("/proc/self/task")
-    # A thread that ends meanwhile takes its folder along.
-    pids: list[str] = []
-    for task in tasks.iterdir():
-        with contextlib.suppress(OSError):
-            pids += (task / "children").read_text().split()
-    found = [read_process(int(pid)) for pid in pids]
-    return {f"{process.pid} (zombie)" for process in found if process is not None and process.state == "Z"}
+def _children() -> set[str]:
+    """Return the processes below this one, also those that have ended and that nobody has waited for.
+
+    A fork server may start them without the environment that carries the mark.
+    """
+    found = {pid: command_line(pid) or "(zombie)" for pid in descendants(os.getpid())}
+    return {f"{pid} {command}" for pid, command in found.items() if "resource_tracker" not in command}
 
 
 def _process_state() -> dict[str, Any]:

@@ -28,9 +28,10 @@ class _Pair:
     there: CaseOutcome
     here: CaseOutcome | None
 
-    def differences(self, aspect: str) -> list[str]:
-        """Return how the outcome differs from that in this process."""
-        return self.there.differences(self.case, self.here, (aspect,)) if self.here is not None else []
+    def wrong(self, aspect: str) -> list[str]:
+        """Return what is not as the case says, and how the outcome differs from that in this process."""
+        differences = self.there.differences(self.case, self.here, (aspect,)) if self.here is not None else []
+        return [*self.there.problems(self.case, (aspect,)), *differences]
 
 
 def _run_cases(subject: Subject) -> list[_Pair]:
@@ -64,8 +65,7 @@ def same_results(subject: Subject) -> None:
     """Compare the reports of all steps, with what each case expects and with in_process."""
     pairs: list[_Pair] = subject.share("cases", lambda: _run_cases(subject))
     subject.figures["cases"] = len(pairs)
-    wrong = [line for pair in pairs for line in pair.there.problems(pair.case)]
-    _expect_none([*wrong, *(line for pair in pairs for line in pair.differences("steps"))])
+    _expect_none([line for pair in pairs for line in pair.wrong("steps")])
 
 
 @law(
@@ -77,7 +77,7 @@ def same_results(subject: Subject) -> None:
 def same_values(subject: Subject) -> None:
     """Compare what can be loaded after a run."""
     pairs: list[_Pair] = subject.share("cases", lambda: _run_cases(subject))
-    _expect_none([line for pair in pairs for line in pair.differences("values")])
+    _expect_none([line for pair in pairs for line in pair.wrong("values")])
 
 
 @law(
@@ -89,7 +89,7 @@ def same_values(subject: Subject) -> None:
 def same_events(subject: Subject) -> None:
     """Compare the kinds of each step's events."""
     pairs: list[_Pair] = subject.share("cases", lambda: _run_cases(subject))
-    _expect_none([line for pair in pairs for line in pair.differences("events")])
+    _expect_none([line for pair in pairs for line in pair.wrong("events")])
 
 
 @law(
@@ -101,7 +101,7 @@ def same_events(subject: Subject) -> None:
 def same_logs(subject: Subject) -> None:
     """Compare level, logger and text of each step's logs."""
     pairs: list[_Pair] = subject.share("cases", lambda: _run_cases(subject))
-    _expect_none([line for pair in pairs for line in pair.differences("logs")])
+    _expect_none([line for pair in pairs for line in pair.wrong("logs")])
 
 
 LAWS: tuple[Law, ...] = (same_results, same_values, same_events, same_logs)
