@@ -18,6 +18,7 @@ from rivers_cli.options import (
     Home,
     JobName,
     KindName,
+    Laws,
     Live,
     LogLevel,
     Opened,
@@ -160,13 +161,14 @@ def executors(context: typer.Context, json: AsJson = False, verbose: Verbose = F
 def check_executor(
     name: KindName,
     settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
+    laws: Laws = [],  # noqa: B006 - the same
     verbose: Verbose = False,
 ) -> None:
-    """Load an executor, show its value and capabilities, and run two steps on it."""
+    """Load an executor, run two steps on it, and judge it by the quick laws of the conformance kit."""
     from rivers.cli.command import carry_out
     from rivers.cli.executors import check
 
-    raise typer.Exit(carry_out(lambda: check(name, settings), verbose))
+    raise typer.Exit(carry_out(lambda: check(name, settings, laws, verbose), verbose))
 
 
 # ── records ──

@@ -27,6 +27,7 @@ __all__ = [
     "Home",
     "JobName",
     "KindName",
+    "Laws",
     "Live",
     "LogLevel",
     "Opened",
@@ -79,6 +80,10 @@ Settings = Annotated[
     typer.Option(
         "--set", metavar="NAME=VALUE", help="A field of the executor; may be repeated.", autocompletion=complete_field
     ),
+]
+Laws = Annotated[
+    list[str],
+    typer.Option("--law", metavar="NAME", help="A law to judge by, in place of all quick ones; may be repeated."),
 ]
 EnvFile = Annotated[Path | None, typer.Option("--env-file", metavar="FILE", help="Variables as NAME=value lines.")]
 Home = Annotated[

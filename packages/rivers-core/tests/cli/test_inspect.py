@@ -12,6 +12,8 @@ sys.path.append(str(Path(__file__).parent))
 
 from cli_project import Cli, write
 
+from rivers._executor.in_process import InProcessBackend
+
 
 @pytest.mark.parametrize(
     ("form", "first"), [("text", "2 steps in 2 levels"), ("mermaid", "flowchart LR"), ("dot", "digraph plan {")]
@@ -104,20 +106,44 @@ def test_narrow_table(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_check(cli: Cli) -> None:
-    """A check prints each of its results, and ends with 3 where steps cannot run."""
-    good, bad = cli("executors", "check", "in_process"), cli("executors", "check", "scripted")
+    """A check prints each of its results and laws, and ends with 3 where steps cannot run."""
+    good = cli("executors", "check", "in_process", "--law", "event-order", "--law", "cancel-kills")
+    bad = cli("executors", "check", "scripted")
 
     assert 0 == good.code
-    assert ["loads", "value", "capabilities", "preflight", "run"] == [line.split()[1] for line in good.out.splitlines()]
+    lines = [line.split() for line in good.out.splitlines()]
+    assert ["loads", "value", "capabilities", "preflight", "run"] == [words[1] for words in lines[:5]]
+    assert ["event-order", "cancel-kills"] == [words[1] for words in lines[5:7]]
+    assert "needs Capabilities.timeout='kill'" in good.out
+    assert "1 passed, 1 skipped" in good.out
+    assert "one\n" not in good.out + good.err
     assert 3 == bad.code
     assert "its value cannot be loaded" in bad.out
     ended = cli("executors", "check", "paralel")
     assert (2, True) == (ended.code, "did you mean 'parallel'?" in ended.err)
 
 
+def test_check_finds_a_violation(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken law is printed with what was seen, why it matters and its page, and the exit code is 1."""
+    monkeypatch.setattr(InProcessBackend, "cancel", lambda *arguments: 1 / 0)
+    ended = cli("executors", "check", "in_process", "--law", "cancel-after-end")
+
+    assert 1 == ended.code, ended
+    assert "ZeroDivisionError" in ended.out
+    assert "docs/conformance.md#cancel-after-end" in ended.out
+    assert "1 failed" in ended.out
+
+
+def test_check_of_an_unknown_law(cli: Cli) -> None:
+    """A law that does not exist is a usage error, with the closest one."""
+    ended = cli("executors", "check", "in_process", "--law", "cancel-kill")
+
+    assert (2, True) == (ended.code, "did you mean 'cancel-kills'?" in ended.err)
+
+
 def test_check_of_workers(cli: Cli) -> None:
     """The two steps of a check run in worker processes."""
-    ended = cli("executors", "check", "parallel", "--set", "max_workers=1")
+    ended = cli("executors", "check", "parallel", "--set", "max_workers=1", "--law", "one-result")
 
     assert 0 == ended.code, ended
     assert "Executor.Parallel(max_workers=1)" in ended.out

@@ -19,6 +19,7 @@ from rivers._repository.run import RunResult
 from rivers._terminal.text import duration
 from rivers.cli.errors import ExitCode, exit_code_of, explain
 from rivers.cli.executor_options import find_executor, parse_pairs, set_fields
+from rivers.cli.laws import check_laws, find_laws
 from rivers.cli.printer import Printer, stdout
 from rivers.cli.probe import make_probe
 from rivers.cli.tables import print_table
@@ -92,13 +93,14 @@ def _summary(facts: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def check(kind: str, settings: Sequence[str]) -> ExitCode:
-    """Load an executor, look at its value and capabilities, and run two steps on it; print each result.
+def check(kind: str, settings: Sequence[str], names: Sequence[str] = (), verbose: bool = False) -> ExitCode:
+    """Load an executor, run two steps on it, and judge it by the laws of the conformance kit; print each result.
 
     Raises:
-        CommandError, RiversError: there is no such executor, or a setting is wrong.
+        CommandError, RiversError: there is no such executor or law, or a setting is wrong.
     """
     printer = stdout()
+    laws = find_laws(names)
     placement = Placement(plugins={name: partial(default_of, name) for name in installed()})
     executor = set_fields(find_executor(kind, placement), parse_pairs(settings, "--set"))
     backend = backend_for(executor)
@@ -108,7 +110,9 @@ def check(kind: str, settings: Sequence[str]) -> ExitCode:
     capabilities = backend.capabilities
     _pass(printer, "capabilities", _summary(_facts(executor, capabilities)))
     with make_probe(capabilities.reach is Reach.ANYWHERE) as repository:
-        return _run_probe(printer, repository, executor)
+        code = _run_probe(printer, repository, executor)
+    # Where two plain steps do not run, each law would say the same again.
+    return code if code is not ExitCode.OK else check_laws(executor, capabilities, laws, verbose)
 
 
 def _run_probe(printer: Printer, repository: CodeRepository, executor: Executor) -> ExitCode:
