@@ -36,6 +36,7 @@ PUBLIC = (
     "rivers.protocol",
     "rivers.spi",
     "rivers.testing",
+    "rivers.testing.conformance",
     "rivers_k8s_testing",
     "rivers_process.fork",
     "rivers_process.prctl",

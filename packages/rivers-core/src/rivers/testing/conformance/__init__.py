@@ -7,22 +7,9 @@
 With pytest, subclass `rivers.testing.ExecutorConformance` instead. `docs/conformance.md` explains each law.
 """
 
-from rivers.testing.conformance.law import Law, LawViolation, Need
-from rivers.testing.conformance.recorder import RecordingSink
+from rivers.testing.conformance.law import Law
 from rivers.testing.conformance.registry import LAWS
 from rivers.testing.conformance.runner import LawResult, run_law, run_laws
-from rivers.testing.conformance.session import BackendSession
 from rivers.testing.conformance.subject import Subject
 
-__all__ = [
-    "LAWS",
-    "BackendSession",
-    "Law",
-    "LawResult",
-    "LawViolation",
-    "Need",
-    "RecordingSink",
-    "Subject",
-    "run_law",
-    "run_laws",
-]
+__all__ = ["LAWS", "Law", "LawResult", "Subject", "run_law", "run_laws"]
