@@ -156,7 +156,7 @@ def test_agent_killed(loopback: Loopback, start: Start) -> None:
     run.until(1)
     began = time.monotonic()
     for pid, line in host.processes().items():
-        if "rivers-ssh" in line and os.getsid(pid) == pid:
+        if "rivers_worker.agent" in line and os.getsid(pid) == pid:
             os.kill(pid, signal.SIGKILL)
     failure = run.end().steps["waits"].failure
 

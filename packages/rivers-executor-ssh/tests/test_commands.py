@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -46,18 +45,23 @@ def test_commands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish", "tcsh"])
 def test_boot(tmp_path: Path, shell: str) -> None:
-    """The login shell, whichever it is, starts the program, whose stdin begins right behind it."""
+    """The login shell, whichever it is, starts the interpreter, whose stdin begins right behind the line."""
     folder = tmp_path / "a 'quoted' $folder"
     folder.mkdir()
     (folder / "json.py").write_text("raise ImportError('the wrong module')")
-    program = "import os; print(os.getcwd(), os.read(0, 100).decode())"
-    lines = boot_line(sys.executable, str(folder)) + json.dumps(program).encode() + b"\nthe rest"
+    python = tmp_path / "an interpreter"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$PWD" "$@"; cat\n')
+    python.chmod(0o755)
+    line = boot_line(str(python), str(folder), None, 7)
     try:
-        ran = subprocess.run([shell, "-c", SHELL], check=False, input=lines, capture_output=True, timeout=20)
+        ran = subprocess.run([shell, "-c", SHELL], check=False, input=line + b"rest", capture_output=True, timeout=20)
     except FileNotFoundError:
         pytest.skip(f"there is no {shell} on this machine")
 
-    assert ["rivers-ssh ready", f"{folder} the rest"] == ran.stdout.decode().splitlines()
+    ready, there, option, program, rest = ran.stdout.decode().splitlines()
+    assert ("rivers-ssh ready", str(folder), "-c", "rest") == (ready, there, option, rest)
+    ended = subprocess.run([sys.executable, option, program], check=False, input=b"", capture_output=True, cwd=folder)
+    assert b'{"greeting": ' in ended.stdout, ended.stderr
 
 
 def test_paths() -> None:

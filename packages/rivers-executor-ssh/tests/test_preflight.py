@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -15,7 +16,6 @@ from loopback import Loopback
 import rivers as rs
 from rivers.exceptions import GraphValidationError
 from rivers_executor_ssh import SshExecutor
-from rivers_executor_ssh.connection import check_greeting
 
 Make = Callable[..., SshExecutor]
 
@@ -116,17 +116,43 @@ def test_no_rivers_worker(loopback: Loopback, executor: Make, tmp_path: Path) ->
     os.system(f"{sys.executable} -m venv --without-pip {bare}")
     (problem,) = refusal(executor(python=str(bare / "bin" / "python")), tmp_path)
 
-    assert f"{bare}/bin/python (Python {sys.version.split()[0]}) there cannot run workers: No module named" in problem
-    assert f"`{bare}/bin/python -m pip install rivers-worker==" in problem
+    assert f"and `{bare}/bin/python` there ended with exit code 1: " in problem
+    assert "No module named 'rivers_worker' → install rivers-worker==" in problem
 
 
-def test_other_version() -> None:
-    """A host with another minor version of rivers-worker is refused, naming both."""
-    greeting = {"hello": "/usr/bin/python3", "python": "3.12.1", "missing": "", "protocol": 1, "version": "0.9.3"}
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_other_version(loopback: Loopback, executor: Make, tmp_path: Path, protocol: int) -> None:
+    """A host with another minor version of rivers-worker, or of its protocol, is refused, naming both."""
+    loopback.add("a")
+    version = "0.9.3" if protocol == 1 else "0.1.0"
+    other = tmp_path / "python"
+    greeting = {"greeting": "/opt/python", "protocol": protocol, "version": version, "cpus": 1}
+    other.write_text(f"#!/bin/sh\necho '{json.dumps(greeting)}'\n")
+    other.chmod(0o755)
+    (problem,) = refusal(executor(python=str(other)), tmp_path)
 
-    assert "/usr/bin/python3 there has rivers-worker 0.9.3, expected 0.1.0 as here" in check_greeting(greeting)
-    assert "" == check_greeting({**greeting, "version": "0.1.7"})
-    assert "" != check_greeting({**greeting, "version": "0.1.0", "protocol": 2})
+    assert f"/opt/python there has rivers-worker {version}, expected 0.1.0 as here" in problem
+
+
+def test_old_python(loopback: Loopback, executor: Make, tmp_path: Path) -> None:
+    """An interpreter that is too old is named with its version."""
+    loopback.add("a")
+    old = tmp_path / "python"
+    # The interpreter of these tests, which takes itself for an older one.
+    old.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 10); $1"\n')
+    old.chmod(0o755)
+    (problem,) = refusal(executor(python=str(old)), tmp_path)
+
+    assert f"Python {sys.version.split()[0]} at {sys.executable}: expected 3.11 or newer" in problem
+
+
+def test_no_forwarding(loopback: Loopback, executor: Make, tmp_path: Path) -> None:
+    """A host whose sshd forbids forwarding, without which no worker can be called, is refused."""
+    loopback.add("a", options="AllowTcpForwarding no\n")
+    (problem,) = refusal(executor(), tmp_path)
+
+    assert "administratively prohibited: open failed → its sshd must allow TCP forwarding" in problem
+    assert "AllowTcpForwarding" in problem
 
 
 def test_noisy_login(loopback: Loopback, executor: Make, tmp_path: Path) -> None:

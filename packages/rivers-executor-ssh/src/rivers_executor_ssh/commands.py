@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib import metadata
 from pathlib import Path
 
 from rivers_executor_ssh.executor import SshHost
@@ -20,6 +21,8 @@ _HINTS = {
     "Host key verification failed": "accept its key once with `{ssh}`, or add it to known_hosts; rivers never does",
     "Permission denied": "nobody can type a password here: set up a key or an agent so that `{ssh} true` asks nothing",
     "Could not resolve hostname": "check the address, and the Host entries of ssh's configuration",
+    "No module named": f"install rivers-worker=={metadata.version('rivers-worker')} there, or set python= accordingly",
+    "administratively prohibited": "its sshd must allow TCP forwarding to its loopback: AllowTcpForwarding, PermitOpen",
     "not found": "set python= to the path of an interpreter on the host",
     "can't cd to": "set cwd= to a folder that exists on the host",
 }
@@ -79,17 +82,21 @@ class SshTarget:
             "--", self._destination,
         ]  # fmt: skip
 
+    def probe(self) -> list[str]:
+        """Return the command that asks for a port of the host at which nobody listens."""
+        return [*self._base({}), "-W", "127.0.0.1:1", "--", self._destination]
+
     def _base(self, options: dict[str, object]) -> list[str]:
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         return [*self._plain, "-S", str(self.control), *words]
 
 
-def boot_line(python: str, cwd: str | None) -> bytes:
-    """Return the shell's line that starts the interpreter, which runs the program in its next line."""
+def boot_line(python: str, cwd: str | None, folder: str | None, orphan_ttl: float) -> bytes:
+    """Return the shell's line that starts the agent, or the session that finds the one in `folder` again."""
     old = 'sys.exit(f"Python {sys.version.split()[0]} at {sys.executable}: expected 3.11 or newer")'
     # Modules of the working directory must not hide those of the standard library.
-    program = f'import sys; sys.path.remove(""); sys.version_info >= (3, 11) or {old}; import json; '
-    program += 'exec(compile(json.loads(open(0, "rb", 0, closefd=False).readline()), "rivers-ssh", "exec"))'
+    program = f'import sys; sys.path.remove(""); sys.version_info >= (3, 11) or {old}; '
+    program += f"from rivers_worker.agent import main; main({folder!r}, {orphan_ttl!r})"
     change = f"cd {shell_path(cwd)} && " if cwd else ""
     return f"{change}exec {shell_path(python)} -c {shlex.quote(program)}\n".encode()
 

@@ -9,14 +9,14 @@ import os
 import shlex
 import signal
 from collections.abc import Sequence
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from rivers_executor_ssh.commands import READY, SshError, SshTarget, boot_line, describe_failure
 from rivers_worker.announcement import PROTOCOL_VERSION
 
-__all__ = ["SshConnection", "check_greeting", "run_command"]
+__all__ = ["SshConnection", "run_command"]
 
 PIPE = asyncio.subprocess.PIPE
 PING_EVERY = 3.0
@@ -44,13 +44,7 @@ class SshConnection:
         self._target.control.unlink(missing_ok=True)
         self._process = await _start(self._target.master())
         self._reading = asyncio.ensure_future(self._read_errors(self._process))
-        for _ in range(MAX_NOISE):
-            line = await self._read_line()
-            if line == READY:
-                return
-            if not line:
-                break
-        raise await self.explain()
+        await self._read_until(READY)
 
     async def start_agent(self, python: str, cwd: str | None, folder: str | None, orphan_ttl: float) -> dict[str, Any]:
         """Start the agent, or find that in `folder`, and return its greeting.
@@ -58,28 +52,26 @@ class SshConnection:
         Raises:
             SshError: the host lacks something.
         """
-        program = resources.files("rivers_executor_ssh").joinpath("agent.py").read_text()
-        program += f"\nmain({folder!r}, {orphan_ttl!r})\n"
-        self._write(boot_line(python, cwd) + json.dumps(program).encode() + b"\n")
-        for _ in range(MAX_NOISE):
-            line = await self._read_line()
-            if line.startswith(b'{"hello"'):
-                greeting: dict[str, Any] = json.loads(line)
-                problem = check_greeting(greeting)
-                if problem:
-                    raise SshError(f"`{self._target.plain}`: {problem}")
-                return greeting
-            if not line:
-                break
-        raise await self.explain(f" and `{python}` there")
+        self._write(boot_line(python, cwd, folder, orphan_ttl))
+        line = await self._read_until(b'{"greeting"', f" and `{python}` there")
+        try:
+            greeting: dict[str, Any] = json.loads(line)
+            ours, theirs = metadata.version("rivers-worker"), str(greeting["version"])
+            is_same = greeting["protocol"] == PROTOCOL_VERSION and theirs.split(".")[:2] == ours.split(".")[:2]
+        except (ValueError, KeyError, TypeError) as error:
+            raise SshError(f"`{self._target.plain}`: its agent answers {line[:200]!r}: {error!r}") from None
+        if not is_same:
+            found = f"{greeting['greeting']} there has rivers-worker {theirs}, expected {ours} as here"
+            raise SshError(f"`{self._target.plain}`: {found}")
+        return greeting
 
     async def read(self) -> dict[str, Any] | None:
         """Return the agent's next message; None if the connection is broken, or silent for too long."""
         with contextlib.suppress(TimeoutError, ValueError):
             async with asyncio.timeout(SILENCE):
                 line = await self._read_line()
-            message: dict[str, Any] | None = json.loads(line) if line else None
-            return message
+            message = json.loads(line) if line else None
+            return message if isinstance(message, dict) else None
         return None
 
     def send(self, message: dict[str, Any]) -> None:
@@ -91,6 +83,23 @@ class SshConnection:
         while True:
             self.send({"ping": True})
             await asyncio.sleep(PING_EVERY)
+
+    async def check_forwarding(self) -> None:
+        """Check that sshd forwards to ports of the host; otherwise no worker could be called.
+
+        Raises:
+            SshError: it does not.
+        """
+        with contextlib.suppress(SshError):
+            await run_command(self._target.probe(), within=COMMAND_WITHIN)
+        # The process that holds the connection writes the cause, and nobody waits for it in this one.
+        for _ in range(50):
+            if b"open failed" in self._errors:
+                break
+            await asyncio.sleep(0.02)
+        if b"administratively prohibited" in self._errors:
+            raise SshError(describe_failure(self._target.plain, 255, self._errors.decode(errors="replace")))
+        self._errors.clear()
 
     async def forward(self, socket: Path, port: int, *, cancel: bool = False) -> None:
         """Forward a local socket to a port of the host, or end that.
@@ -117,6 +126,16 @@ class SshConnection:
         if self._reading is not None:
             await asyncio.wait((self._reading,), timeout=1.0)
             self._reading.cancel()
+
+    async def _read_until(self, beginning: bytes, doing: str = "") -> bytes:
+        """Return the first line that begins so; a login may print others before."""
+        for _ in range(MAX_NOISE):
+            line = await self._read_line()
+            if line.startswith(beginning):
+                return line
+            if not line:
+                break
+        raise await self.explain(doing)
 
     async def _read_line(self) -> bytes:
         assert self._process is not None
@@ -188,17 +207,3 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-
-
-def check_greeting(greeting: dict[str, Any]) -> str:
-    """Return the problem of a host by its agent's greeting, or an empty text."""
-    python, ours = greeting["hello"], metadata.version("rivers-worker")
-    install = f"run `{python} -m pip install rivers-worker=={ours}` there, or set python= to an interpreter that has it"
-    if greeting["missing"]:
-        return f"{python} (Python {greeting['python']}) there cannot run workers: {greeting['missing']} → {install}"
-    if "protocol" not in greeting:
-        return ""
-    theirs = str(greeting["version"])
-    if greeting["protocol"] != PROTOCOL_VERSION or theirs.split(".")[:2] != ours.split(".")[:2]:
-        return f"{python} there has rivers-worker {theirs}, expected {ours} as here → {install}"
-    return ""

@@ -23,9 +23,9 @@ from rivers_executor_ssh.worker import SshWorker
 __all__ = ["HostLink", "Prepare"]
 
 PAUSES = (0.0, 0.3, 1.0, 2.0, 5.0)
-"""Seconds before each try to reach a host with workers; the last one is repeated."""
+"""Seconds before the tries to reach a host again; with workers there, the last one is repeated."""
 RETRY_EVERY = 30.0
-"""Seconds between the tries to reach a host that holds no worker."""
+"""Seconds between later tries if the host holds no worker."""
 LOG_IN = 20.0
 """Seconds after `connect_timeout` for jump hosts, the log-in and the interpreter's start."""
 SLACK = 5.0
@@ -99,12 +99,13 @@ class HostLink:
         return problem
 
     async def _maintain(self) -> None:
-        tries = 0
+        tries = len(PAUSES)
         while True:
             if self.is_up:
                 tries = 0
                 await self._follow()
-            pause = PAUSES[min(tries, len(PAUSES) - 1)] if self.workers else RETRY_EVERY
+            last = PAUSES[-1] if self.workers else RETRY_EVERY
+            pause = PAUSES[tries] if tries < len(PAUSES) else last
             tries += 1
             await asyncio.sleep(pause)
             with contextlib.suppress(SshError):
@@ -116,6 +117,8 @@ class HostLink:
                 await self._connection.close()
                 self._connection = SshConnection(self._target)
                 await self._connection.connect()
+                if self._prepare is not None:
+                    await self._connection.check_forwarding()
             await self._prepare_host()
             async with asyncio.timeout(LOG_IN):
                 greeting = await self._connection.start_agent(
@@ -143,12 +146,12 @@ class HostLink:
 
     async def _attach(self, greeting: Mapping[str, Any]) -> None:
         self._agent = greeting["folder"]
-        self.slots = self.slots or int(greeting["cpus"])
+        self.slots = self.slots or max(1, int(greeting["cpus"]))
         # The agent ends all others: their stop was lost.
         self._kept = {*self.workers}
         self._connection.send({"keep": [*self._kept]})
         for worker in list(self.workers.values()):
-            if worker.announced.done() and not worker.is_over:
+            if worker.is_announced and not worker.is_over:
                 # An ssh that was killed has left it.
                 worker.socket.unlink(missing_ok=True)
                 await self._connection.forward(worker.socket, worker.announcement.port)
@@ -163,6 +166,9 @@ class HostLink:
             while (message := await self._connection.read()) is not None:
                 self._last_contact = time.monotonic()
                 self._take(message)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.problem = SshError(f"host {self.name!r}: its agent reports what cannot be read: {error!r}")
+            self._take_out()
         finally:
             pinging.cancel()
         self.is_up = False
@@ -221,9 +227,10 @@ class HostLink:
             self._connection.send({"stop": worker.number, "grace": STOP_GRACE})
         with contextlib.suppress(TimeoutError, SshError):
             async with asyncio.timeout(STOP_WITHIN):
-                if self.is_up and worker.announced.done() and not worker.announced.exception():
+                if self.is_up and worker.is_announced:
                     await self._connection.forward(worker.socket, worker.announcement.port, cancel=True)
-                await worker.wait_until_over()
+                if self.problem is None:
+                    await worker.wait_until_over()
         worker.socket.unlink(missing_ok=True)
         # From here on the agent ends it at the next contact.
         self.workers.pop(worker.number, None)

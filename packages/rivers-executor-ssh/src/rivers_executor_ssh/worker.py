@@ -51,6 +51,11 @@ class SshWorker(RemoteWorker):
         self._release = release
 
     @property
+    def is_announced(self) -> bool:
+        """True once it can be dialled."""
+        return self.announced.done() and self.announced.exception() is None
+
+    @property
     def is_over(self) -> bool:
         """True once its end was reported, or nobody can report it any more."""
         return self.over.done()

@@ -1,10 +1,12 @@
-"""The program that ssh starts on a host: it owns the workers of one run there.
+"""Own the workers of one run on this machine, for a controller whose connection may break.
 
-    session   ends with its ssh connection: it starts the agent or finds it again, and copies lines to and from it
+    session   ends with its connection, such as that of ssh: it starts the agent or finds it again, and copies lines
+              between it and stdin and stdout
     agent     detached, so that workers outlive a broken connection; ends when the controller says so, or when it has
               heard nothing from it for `orphan_ttl` seconds, and leaves nothing behind
 
-Its text is sent to the host, and imports nothing of this package. Both directions are lines of JSON.
+Lines are JSON. From the controller: `keep` (the numbers of its workers), `start`, `stop`, `ping`, `bye`. To it: the
+session's greeting, then `workers` (the answer to `keep`), reports of a `worker`, `pong`.
 """
 
 from __future__ import annotations
@@ -23,17 +25,12 @@ import time
 from importlib import metadata
 from typing import Any
 
-__all__ = ["main"]
+from rivers_process.cgroup import MemoryCgroup
+from rivers_process.prctl import adopt_orphans, die_with_parent
+from rivers_worker.announcement import PROTOCOL_VERSION
+from rivers_worker.clean_up.descendants import kill_descendants
 
-MISSING = ""
-try:
-    from rivers_process.cgroup import MemoryCgroup
-    from rivers_process.prctl import adopt_orphans, die_with_parent
-    from rivers_worker.announcement import PROTOCOL_VERSION
-    from rivers_worker.clean_up.descendants import kill_descendants
-except ImportError as error:
-    # The controller reports it, with a command that helps.
-    MISSING = str(error)
+__all__ = ["HostAgent", "HostedWorker", "main"]
 
 HEAD = 16 << 10
 TAIL = 4 << 10
@@ -265,17 +262,21 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def main(folder: str | None, orphan_ttl: float) -> None:
-    """Run a session: greet the controller, then copy."""
-    hello: dict[str, Any] = {"hello": sys.executable, "python": sys.version.split()[0], "missing": MISSING}
-    hello["cpus"] = len(os.sched_getaffinity(0))
+    """Run a session: greet the controller, then copy. Without a `folder`, its agent is a new one."""
+    greeting: dict[str, Any] = {
+        "greeting": sys.executable,
+        "protocol": PROTOCOL_VERSION,
+        "version": metadata.version("rivers-worker"),
+        "cpus": len(os.sched_getaffinity(0)),
+    }
     connection = None
     try:
-        if not MISSING:
-            hello |= {"protocol": PROTOCOL_VERSION, "version": metadata.version("rivers-worker")}
-            connection, hello["folder"] = connect_agent(folder, orphan_ttl)
-    except (OSError, metadata.PackageNotFoundError) as error:
-        hello["missing" if folder is None else "gone"] = str(error)
-    write_all(1, json.dumps(hello).encode() + b"\n")
+        connection, greeting["folder"] = connect_agent(folder, orphan_ttl)
+    except OSError as error:
+        if folder is None:
+            raise
+        greeting["gone"] = str(error)
+    write_all(1, json.dumps(greeting).encode() + b"\n")
     if connection is not None:
         with contextlib.suppress(OSError):
             copy(connection)
