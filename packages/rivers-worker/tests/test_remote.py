@@ -231,6 +231,28 @@ class TestPreflight:
 
         assert [Problem("no host answers")] == ProcessBackend(platform).preflight([SPEC])
         assert () == ProcessBackend(platform).preflight([])
+        assert 1 == platform.closed
+
+    def test_opened(self, tmp_path: Path) -> None:
+        """The run uses the platform that preflight has asked, and closes it."""
+        made = [ProcessPlatform(tmp_path), ProcessPlatform(tmp_path)]
+        backend = ProcessBackend(made[0])
+        assert [] == backend.preflight([SPEC])
+        backend._platform = made[1]
+        backend.open(Run(run_id="run"), lambda event: None)
+        backend.close(20)
+
+        assert [1, 0] == [platform.closed for platform in made]
+
+    def test_abandoned(self, tmp_path: Path) -> None:
+        """Without a run it is closed by `abandon`, and only once."""
+        platform = ProcessPlatform(tmp_path)
+        backend = ProcessBackend(platform)
+        backend.preflight([SPEC])
+        backend.abandon(20)
+        backend.abandon(20)
+
+        assert 1 == platform.closed
 
     def test_cancelled(self, tmp_path: Path) -> None:
         """A preflight that waits ends soon after it was cancelled, from another thread."""

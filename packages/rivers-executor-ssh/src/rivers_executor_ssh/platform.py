@@ -24,7 +24,6 @@ from rivers_worker.remote import RemoteWorker, StartRefusedError, WorkerOrder, W
 
 __all__ = ["SshPlatform", "choose"]
 
-CHECK_CLOSE = 10.0
 LAST_WORD = 0.5
 """Seconds before a start's deadline at which it is given up, so that the text names the hosts' problems."""
 PREFIX = "rivers-ssh-"
@@ -40,6 +39,7 @@ class SshPlatform(WorkerPlatform):
     def __init__(self, executor: SshExecutor) -> None:
         self._executor = executor
         self._links: list[HostLink] = []
+        self._failed: list[str] = []
         self._folder: Path | None = None
         self._lock = -1
         self._warn: Callable[[str], None] = lambda text: None
@@ -51,19 +51,20 @@ class SshPlatform(WorkerPlatform):
         if not self._executor.hosts:
             return [Problem(f"executor {self._executor!r} has no hosts: write SshExecutor(hosts=[…])")]
         try:
-            failed = await self._connect()
+            await self._connect()
         except SshError as error:
             return [Problem(str(error))]
-        finally:
-            await self.close(CHECK_CLOSE)
-        return [Problem(text) for text in failed] if len(failed) == len(self._executor.hosts) else []
+        return [Problem(text) for text in self._failed] if len(self._failed) == len(self._links) else []
 
     async def open(self, run_id: str, warn: Callable[[str], None]) -> None:
-        """Connect to all hosts; go on without those that fail, unless all do."""
+        """Go on without the hosts that fail, unless all do."""
+        if not self._links:
+            await self._connect()
+        if len(self._failed) == len(self._links):
+            raise ConfigurationError("no host can be used", hint="\n".join(self._failed) or None)
         self._warn = warn
-        failed = await self._connect()
-        if len(failed) == len(self._links):
-            raise ConfigurationError("no host can be used", hint="\n".join(failed) or "write SshExecutor(hosts=[…])")
+        self._is_out.clear()
+        self._change()
 
     async def start(self, order: WorkerOrder) -> RemoteWorker:
         """Start a worker on the host with the most free slots; try others if a host fails."""
@@ -94,22 +95,23 @@ class SshPlatform(WorkerPlatform):
 
     # ── inside ──
 
-    async def _connect(self) -> list[str]:
-        """Connect to all hosts at once, and return the texts of those that failed."""
+    async def _connect(self) -> None:
+        """Connect to all hosts at once."""
         self._folder, self._lock = create_folder()
         prepare = await project_sync(self._executor, self._folder)
         for at, host in enumerate(self._executor.all_hosts):
             folder = self._folder / str(at)
             folder.mkdir()
             self._links.append(HostLink(host, self._executor, folder, prepare, self._change))
-        results = await asyncio.gather(*(link.open() for link in self._links), return_exceptions=True)
-        failed = []
-        for link, error in zip(self._links, results, strict=True):
+        for link, error in zip(
+            self._links,
+            await asyncio.gather(*(link.open() for link in self._links), return_exceptions=True),
+            strict=True,
+        ):
             if isinstance(error, SshError):
-                failed.append(f"host {link.name!r}: {error}")
+                self._failed.append(f"host {link.name!r}: {error}")
             elif error is not None:
                 raise error
-        return failed
 
     async def _wait_for_slot(self, order: WorkerOrder) -> HostLink:
         reported = False

@@ -20,6 +20,9 @@ __all__ = ["RemoteBackend"]
 
 ExecutorT = TypeVar("ExecutorT", bound=Executor)
 
+ABANDON_DEADLINE = 20.0
+"""Seconds for the end of a platform that has refused the run."""
+
 
 class RemoteBackend(ExecutorBackend[ExecutorT]):
     """A backend whose workers a platform starts; subclasses give `capabilities`, `settings` and `platform`."""
@@ -33,6 +36,7 @@ class RemoteBackend(ExecutorBackend[ExecutorT]):
         super().__init__(executor)
         self._loop: SharedLoop | None = None
         self._run: RemoteRun | None = None
+        self._prepared: WorkerPlatform | None = None
         self._checking: tuple[SharedLoop, asyncio.Task[object]] | None = None
         self._is_cancelled = False
 
@@ -42,20 +46,36 @@ class RemoteBackend(ExecutorBackend[ExecutorT]):
 
     @abstractmethod
     def platform(self) -> WorkerPlatform:
-        """Return a new platform, for one run or its preflight."""
+        """Return a new platform, for one run and its preflight."""
 
     def preflight(self, specs: Iterable[StepSpec]) -> Sequence[Problem]:
         """Return the problems that the platform finds."""
         given = list(specs)
         if not given:
             return ()
-        loop = acquire_loop()
+        loop = self._loop = acquire_loop()
+        problems: list[Problem] = []
+        is_refused = True
         try:
-            return loop.run(self._check(loop, given), self.preflight_deadline)
+            problems = loop.run(self._check(loop, given), self.preflight_deadline)
+            is_refused = bool(problems)
         except concurrent.futures.CancelledError:
-            return ()
+            pass
         except TimeoutError:
-            return [Problem(f"the platform has not answered preflight within {self.preflight_deadline:g} s")]
+            problems = [Problem(f"the platform has not answered preflight within {self.preflight_deadline:g} s")]
+        if is_refused:
+            self.abandon(ABANDON_DEADLINE)
+        return problems
+
+    def abandon(self, deadline: float) -> None:
+        """Close the platform that preflight has asked."""
+        loop, platform = self._loop, self._prepared
+        self._loop = self._prepared = None
+        if loop is None:
+            return
+        try:
+            if platform is not None:
+                loop.run(platform.close(deadline), deadline + 5.0)
         finally:
             loop.release()
 
@@ -73,8 +93,9 @@ class RemoteBackend(ExecutorBackend[ExecutorT]):
 
     def open(self, run: Run, emit: Sink) -> None:
         """Have the platform get ready for a run; raise if it refuses."""
-        self._loop = acquire_loop()
-        self._run = RemoteRun(run, emit, self.settings(), self.platform())
+        platform, self._prepared = self._prepared or self.platform(), None
+        self._loop = self._loop or acquire_loop()
+        self._run = RemoteRun(run, emit, self.settings(), platform)
         self._loop.run(self._run.begin(), self.open_deadline)
 
     def submit(self, spec: StepSpec) -> None:
@@ -108,6 +129,7 @@ class RemoteBackend(ExecutorBackend[ExecutorT]):
         if self._is_cancelled:
             return []
         try:
-            return await self.platform().check(specs)
+            self._prepared = self.platform()
+            return await self._prepared.check(specs)
         finally:
             self._checking = None

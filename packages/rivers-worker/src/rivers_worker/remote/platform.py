@@ -93,7 +93,10 @@ class WorkerPlatform(ABC):
     """Called by a platform whose number of slots changes; set before `open`."""
 
     async def check(self, specs: Sequence[StepSpec]) -> list[Problem]:
-        """Return the problems by which these specs would fail; start none of them."""
+        """Return the problems by which these specs would fail; start none of them.
+
+        What it opens is used by the `open` that follows, or ended by `close`.
+        """
         return []
 
     def shape(self, spec: StepSpec) -> Hashable:
