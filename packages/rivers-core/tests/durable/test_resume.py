@@ -285,6 +285,17 @@ def test_changed_plan(changes: dict[str, Any], message: str, tmp_path: Path) -> 
     assert repository(tmp_path).resume(run_id, record=tmp_path).success
 
 
+def test_superseded(tmp_path: Path) -> None:
+    """A run whose values a later run has replaced is refused, with the attempt that did it."""
+    run_id = fail_in(tmp_path)
+    later = repository(tmp_path).materialize("a", record=False)
+    before = notes(tmp_path)
+    with pytest.raises(ResumeError, match=rf"a later run has stored 'a' since, in attempt '{later.run_id}-0-0.0'"):
+        repository(tmp_path).resume(run_id, record=tmp_path)
+
+    assert before == notes(tmp_path)
+
+
 def test_another_repository(tmp_path: Path) -> None:
     """A repository that has none of the steps, or lacks one, is refused; an asset that the run did not have is not."""
     run_id = fail_in(tmp_path)

@@ -68,6 +68,8 @@ class Restorer:
         history = self._history.units.get(key) or UnitHistory()
         try:
             found = self._find(step, map_key, history)
+            if found is not None and map_key is None:
+                self._check_latest(step, found[1])
         except NotAtomicError as error:
             if history.is_open or history.succeeded:
                 self._refuse(step, f"its IO handler {error} is not atomic: nothing can tell what it has committed")
@@ -81,6 +83,15 @@ class Restorer:
             self.units[key] = _committed(*found, history)
         elif history.charged:
             self.units[key] = RestoredUnit(charged=history.charged, failures=history.failures)
+
+    def _check_latest(self, step: Step, outputs: Sequence[OutputRecord]) -> None:
+        """Refuse a run whose value was replaced since: what runs now would replace newer values by older ones."""
+        # One look for each asset: those of a later run are all newer. Elements of a fan-out may be thousands.
+        handlers = {output.name: output.io_handler for output in step.node.outputs}
+        for output in outputs:
+            memo = handlers[output.name].read_memo(output.key) if self._history.ending is None else None
+            if memo is not None and memo.attempt_id and not memo.attempt_id.startswith(f"{self._run_id}-"):
+                self._refuse(step, f"a later run has stored {output.key!r} since, in attempt {memo.attempt_id!r}")
 
     def _find(
         self, step: Step, map_key: str | None, history: UnitHistory
