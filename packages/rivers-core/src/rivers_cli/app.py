@@ -11,6 +11,7 @@ import typer
 from rivers_cli.options import (
     AsJson,
     Config,
+    DurabilityOption,
     EnvFile,
     Events,
     ExecutorKind,
@@ -24,6 +25,8 @@ from rivers_cli.options import (
     Opened,
     Quiet,
     Report,
+    ResumedRun,
+    ResumeIfInterrupted,
     RetryFailed,
     RunId,
     Select,
@@ -82,6 +85,8 @@ def run(
     is_opened: Opened = False,
     live: Live = False,
     retry_failed: RetryFailed = None,
+    resumes: ResumeIfInterrupted = False,
+    durability: DurabilityOption = "process",
     log_level: LogLevel = "warning",
     quiet: Quiet = False,
     json: AsJson = False,
@@ -104,6 +109,8 @@ def run(
         events=events,
         report=report,
         retry_failed=retry_failed,
+        resumes=resumes,
+        durability=durability,
         is_opened=is_opened,
         live=live,
         log_level=log_level,
@@ -111,6 +118,51 @@ def run(
         json=json,
     )
     raise typer.Exit(carry_out(lambda: run(request), verbose))
+
+
+@app.command()
+def resume(
+    run: ResumedRun = None,
+    target: Annotated[
+        str, typer.Option("--target", metavar="TARGET", help="The repository; else the one that is recorded.")
+    ] = "",
+    executor: ExecutorKind = None,
+    settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
+    config: Config = None,
+    env_file: EnvFile = None,
+    home: Home = None,
+    events: Events = None,
+    report: Report = None,
+    is_opened: Opened = False,
+    live: Live = False,
+    durability: DurabilityOption = "process",
+    log_level: LogLevel = "warning",
+    quiet: Quiet = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Carry on a run that was interrupted or has failed. What it has committed does not run again."""
+    from rivers.cli.command import carry_out
+    from rivers.cli.resume import resume
+    from rivers.cli.run import RunRequest
+
+    request = RunRequest(
+        target=target,
+        executor=executor,
+        settings=settings,
+        config=config,
+        env_file=env_file,
+        home=home,
+        events=events,
+        report=report,
+        is_opened=is_opened,
+        live=live,
+        durability=durability,
+        log_level=log_level,
+        quiet=quiet,
+        json=json,
+    )
+    raise typer.Exit(carry_out(lambda: resume(run, request), verbose))
 
 
 @app.command()

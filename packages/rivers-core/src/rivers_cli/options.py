@@ -20,6 +20,7 @@ from rivers_cli.completion import (
 __all__ = [
     "AsJson",
     "Config",
+    "DurabilityOption",
     "EnvFile",
     "Events",
     "ExecutorKind",
@@ -33,6 +34,8 @@ __all__ = [
     "Opened",
     "Quiet",
     "Report",
+    "ResumeIfInterrupted",
+    "ResumedRun",
     "RetryFailed",
     "RunId",
     "Select",
@@ -113,6 +116,18 @@ RetryFailed = Annotated[
         autocompletion=complete_run,
     ),
 ]
+ResumeIfInterrupted = Annotated[
+    bool,
+    typer.Option(
+        "--resume-if-interrupted", help="Carry on the last run of the same choice if it was killed or cancelled."
+    ),
+]
+DurabilityOption = Annotated[
+    str,
+    typer.Option(
+        "--durability", metavar="LEVEL", help="What the record survives: a kill (process) or power cuts (power)."
+    ),
+]
 LogLevel = Annotated[
     str,
     typer.Option(
@@ -126,6 +141,14 @@ RunId = Annotated[
     typer.Argument(
         metavar="RUN",
         help="The id of a run, its beginning, or the path of a record; else the newest.",
+        autocompletion=complete_run,
+    ),
+]
+ResumedRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN",
+        help="The id of a run, its beginning, or the path of a record; else the newest that did not succeed.",
         autocompletion=complete_run,
     ),
 ]

@@ -59,7 +59,8 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `started` is seconds since the epoch, `repository` the target that was run, `selection` the names that were chosen
     (None: all), `versions` those of Python and of the packages of rivers, `command` the arguments of the command line.
-    `configs` are JSON texts by asset. `stores` describes the IO handlers: their class and their fields as JSON.
+    `executor` and `settings` are those that its caller chose by name, `configs` JSON texts by asset. `stores` describes
+    the IO handlers: their class and their fields as JSON.
     """
 
     format: int
@@ -78,5 +79,7 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     git: GitCommit | None = None
     command: tuple[str, ...] = ()
     retry_of: str | None = None
+    executor: str | None = None
+    settings: tuple[str, ...] = ()
     configs: dict[str, str] = {}
     stores: tuple[str, ...] = ()

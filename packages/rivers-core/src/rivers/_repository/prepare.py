@@ -190,5 +190,8 @@ class RunPreparer:
 
 def _observe_again(observe: Observe, header: RunHeader) -> Observe:
     """Return how a resumed run is observed: its header keeps the fields of the caller that began it."""
-    kept = {name: getattr(header, name) for name in ("repository", "selection", "command", "retry_of")}
+    kept = {
+        name: getattr(header, name)
+        for name in ("repository", "selection", "command", "retry_of", "executor", "settings")
+    }
     return replace(observe, fields={**observe.fields, **kept})

@@ -104,7 +104,7 @@ def _start_line(progress: RunProgress, event: RunStarted) -> Line:
     job = f" of job {clean(event.job)}" if event.job else ""
     return line_of(
         Span("● ", "accent"),
-        f"Run {event.run_id[:8]}{job} started: {count_of(event.steps, 'step')}",
+        f"Run {event.run_id[:8]}{job} {'started' if event.epoch == 0 else 'resumed'}: {count_of(event.steps, 'step')}",
         Span(f"  {executors}", "dim"),
     )
 

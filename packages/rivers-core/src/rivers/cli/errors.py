@@ -19,6 +19,7 @@ from rivers.exceptions import (
     GraphValidationError,
     Problem,
     RecordError,
+    ResumeError,
     RiversError,
 )
 from rivers.protocol.exception_text import describe_exception
@@ -76,7 +77,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
         return error.code
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    if isinstance(error, DefinitionError | ExecutorNotInstalledError | RecordError):
+    if isinstance(error, DefinitionError | ExecutorNotInstalledError | RecordError | ResumeError):
         return ExitCode.USAGE
     return ExitCode.INFRASTRUCTURE
 

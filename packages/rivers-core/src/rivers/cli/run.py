@@ -10,27 +10,34 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
+from rivers._definitions.executor import Executor
 from rivers._record.header import RunHeader
+from rivers._record.reader import EVENTS_FILE, is_being_written
 from rivers._record.redact import Redactor
-from rivers._repository.observe import ClosableSink, Observe
+from rivers._repository.observe import ClosableSink, Durability, Observe, check_durability
 from rivers._repository.prepare import RunArguments
 from rivers._repository.prepared_run import PreparedRun
+from rivers._repository.repository import CodeRepository
 from rivers._terminal.choose import make_progress
 from rivers.cli.ending import ViewSink, print_end, print_warnings, write_picture
 from rivers.cli.errors import CommandError, ExitCode, explain
 from rivers.cli.executor_options import parse_pairs
 from rivers.cli.inputs import check_inputs
+from rivers.cli.interrupted import find_interrupted
 from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
-from rivers.cli.records import SHORT_ID
+from rivers.cli.records import SHORT_ID, records_of
 from rivers.cli.report import open_page
 from rivers.cli.request import Chosen, PlanRequest, choose
 from rivers.cli.run_json import summarize
 from rivers.cli.sinks import EventsFile
-from rivers.exceptions import GraphValidationError
+from rivers.exceptions import ConfigurationError, GraphValidationError, ResumeError
 from rivers.protocol.failure import FailureReason
 
-__all__ = ["RunRequest", "run"]
+__all__ = ["RunRequest", "perform", "prepare_resumed", "run", "with_printers"]
+
+Sinks = Sequence[Callable[[RunHeader, Redactor], ClosableSink]]
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -50,6 +57,8 @@ class RunRequest(PlanRequest):
     live: bool = False
     quiet: bool = False
     json: bool = False
+    durability: str = "process"
+    resumes: bool = False
 
 
 def run(request: RunRequest) -> ExitCode:
@@ -58,22 +67,24 @@ def run(request: RunRequest) -> ExitCode:
     Raises:
         CommandError, RiversError: nothing was started.
     """
+    return with_printers(request, _run)
+
+
+def with_printers(request: RunRequest, work: Callable[[RunRequest, Printer, Printer | None], ExitCode]) -> ExitCode:
+    """Call `work` with printers for the lines of the run and for the answer of `--json`, and return its exit code."""
     if request.log_level.lower() not in LEVELS:
         raise CommandError(f"invalid --log-level {request.log_level!r}: expected one of {', '.join(LEVELS)}")
     # Modules and bodies may print whatever they like: the JSON still stands alone, and a quiet run is quiet.
     if request.json:
         with divert_stdout(sys.stderr) as answer:
-            return _run(request, stderr(), answer)
+            return work(request, stderr(), answer)
     if request.quiet:
         with open(os.devnull, "w", encoding="utf-8") as nowhere, divert_stdout(nowhere) as lines:
-            return _run(request, lines, None)
-    return _run(request, stdout(), None)
+            return work(request, lines, None)
+    return work(request, stdout(), None)
 
 
 def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCode:
-    level = logging.getLevelNamesMapping()[request.log_level.upper()]
-    # Workers take the levels of this process over.
-    logging.getLogger().setLevel(min(level, logging.getLogger().level))
     print_warnings(stderr(), has_progress=not request.quiet)
     chosen = choose(request, request.retry_failed, request.home)
     if chosen.retry_of is not None and not chosen.names:
@@ -81,9 +92,48 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
         return ExitCode.OK
     if chosen.names is not None:
         check_inputs(chosen.repository, chosen.plan, is_retry=chosen.retry_of is not None)
+    prepare = _resume_or_prepare if request.resumes else _prepare
+    return perform(request, chosen.repository, lambda sinks: prepare(request, chosen, sinks), lines, answer)
+
+
+def _resume_or_prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> PreparedRun:
+    """Prepare to carry on the last run of the same choice if it was interrupted, else a new one."""
+    record = find_interrupted(records_of(request.home), chosen)
+    if record is None:
+        return _prepare(request, chosen, sinks)
+    try:
+        return prepare_resumed(request, chosen.repository, record, chosen.executor, sinks)
+    except ResumeError as error:
+        if is_being_written(record / EVENTS_FILE):
+            raise
+        stderr()(f"warning: run {record.name[:SHORT_ID]} is not resumed: {error.message}")
+        return _prepare(request, chosen, sinks)
+
+
+def prepare_resumed(
+    request: RunRequest, repository: CodeRepository, record: Path, executor: Executor | None, sinks: Sinks
+) -> PreparedRun:
+    """Prepare to carry on the run of a record."""
+    config = _config_of(request)
+    observe = Observe(durability=durability_of(request), sinks=sinks)
+    arguments = RunArguments(config=config, executor=executor, observe=observe)
+    return repository._prepare_resumed(str(record), arguments)
+
+
+def perform(
+    request: RunRequest,
+    repository: CodeRepository,
+    prepare: Callable[[Sinks], PreparedRun],
+    lines: Printer,
+    answer: Printer | None,
+) -> ExitCode:
+    """Carry out a run, show it while it goes on and at its end, and return the exit code."""
+    level = logging.getLevelNamesMapping()[request.log_level.upper()]
+    # Workers take the levels of this process over.
+    logging.getLogger().setLevel(min(level, logging.getLogger().level))
     views: list[ViewSink] = []
-    with chosen.repository:
-        prepared = _prepare(request, chosen, _sinks(request, lines, level, views))
+    with repository:
+        prepared = prepare(_sinks(request, lines, level, views))
         code = _carry_out(prepared)
     if answer is not None:
         facts = json.dumps(summarize(views[0].view, prepared.observers.record), ensure_ascii=False)
@@ -98,6 +148,19 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
             raise
         stderr()("\n".join(explain(error)))
     return code
+
+
+def durability_of(request: RunRequest) -> Durability:
+    """Return the choice of `--durability`.
+
+    Raises:
+        CommandError: it is something else.
+    """
+    try:
+        check_durability(request.durability)
+    except ConfigurationError as error:
+        raise CommandError(error.message.replace("durability=", "--durability "), hint=error.hint) from None
+    return cast(Durability, request.durability)
 
 
 def _write_picture(request: RunRequest, seen: ViewSink, record: Path | None, lines: Printer) -> None:
@@ -115,26 +178,34 @@ def _write_picture(request: RunRequest, seen: ViewSink, record: Path | None, lin
         open_page(path)
 
 
-def _prepare(
-    request: RunRequest, chosen: Chosen, sinks: Sequence[Callable[[RunHeader, Redactor], ClosableSink]]
-) -> PreparedRun:
-    repository, job = chosen.repository, chosen.job
-    config = None
-    if request.config is not None:
-        # Loads YAML, which a run without a config does not need.
-        from rivers.cli.config_file import check_config, read_config
+def _config_of(request: RunRequest) -> dict[str, dict[str, Any]] | None:
+    if request.config is None:
+        return None
+    # Loads YAML, which a run without a config does not need.
+    from rivers.cli.config_file import read_config
 
-        config = read_config(request.config)
+    return read_config(request.config)
+
+
+def _prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> PreparedRun:
+    repository, job = chosen.repository, chosen.job
+    config = _config_of(request)
+    if config is not None and request.config is not None:
+        from rivers.cli.config_file import check_config
+
         check_config(request.config, config, chosen.plan, repository._planner.graph.assets)
     tags = {**(job.tags if job is not None else {}), **parse_pairs(request.tags, "--tag")}
     observe = Observe(
         record=str(request.home) if request.home is not None else True,
+        durability=durability_of(request),
         sinks=sinks,
         fields={
             "repository": chosen.name,
             "selection": chosen.names,
             "command": tuple(sys.argv[1:]),
             "retry_of": chosen.retry_of,
+            "executor": request.executor,
+            "settings": tuple(request.settings),
         },
     )
     return repository._prepare(
@@ -144,9 +215,7 @@ def _prepare(
     )
 
 
-def _sinks(
-    request: RunRequest, lines: Printer, level: int, views: list[ViewSink]
-) -> list[Callable[[RunHeader, Redactor], ClosableSink]]:
+def _sinks(request: RunRequest, lines: Printer, level: int, views: list[ViewSink]) -> Sinks:
     def view(header: RunHeader, redactor: Redactor) -> ClosableSink:
         views.append(ViewSink(header, redactor))
         return views[0]
@@ -199,7 +268,7 @@ def _carry_out(prepared: PreparedRun) -> ExitCode:
 def _refusal(prepared: PreparedRun, error: BaseException) -> BaseException:
     """Return the error of a run that an executor's preflight refuses, or that was interrupted in it."""
     # The record of a run that never began would look like that of a lost one.
-    if prepared.observers.record is not None:
+    if prepared.observers.record is not None and not prepared.is_resumed:
         shutil.rmtree(prepared.observers.record, ignore_errors=True)
     if isinstance(error, GraphValidationError) and not any(problem.asset for problem in error.problems):
         # Nothing is wrong with the assets: the cluster cannot be reached, or a permission is missing.
