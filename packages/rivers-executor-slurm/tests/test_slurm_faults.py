@@ -46,17 +46,17 @@ def test_scancel_by_others(cluster: Cluster) -> None:
 
 def test_scancel_of_pending(cluster: Cluster) -> None:
     """A pending job that somebody else cancels is not submitted again."""
-    repository, handle = cluster.submit(
-        cluster.asset(slurm_steps.sleeps), cluster.asset(slurm_steps.one, compute=rs.Compute(memory="3900Mi"))
-    )
+    running, first = cluster.submit(cluster.asset(slurm_steps.sleeps))
     cluster.noted("begun")
-    [pending] = wait_until(lambda: [line.split()[0] for line in cluster.queue if "PENDING" in line])
+    pending, second = cluster.submit(cluster.asset(slurm_steps.one, compute=rs.Compute(memory="3900Mi")))
+    [job] = wait_until(lambda: [line.split()[0] for line in cluster.queue if "PENDING" in line])
 
-    slurm("scancel", pending)
-    wait_until(lambda: [e for e in cluster.events if type(e).__name__ == "StepFailed"])
-    handle.cancel()
+    slurm("scancel", job)
 
-    found = failure(finish(cluster, repository, handle), "one")
+    found = failure(second.wait(60), "one")
+    pending.shutdown()
+    first.cancel()
+    finish(cluster, running, first)
     assert FailureReason.INFRASTRUCTURE is found.reason
     assert "cancelled by somebody else (CANCELLED" in found.message
     assert not found.transient
@@ -165,6 +165,24 @@ def test_controller_of_slurm_is_away(breakable: Cluster) -> None:
         time.sleep(2)
     finally:
         subprocess.run(["slurmctld"], check=True)
+
+    result = finish(breakable, repository, handle)
+
+    assert result.success
+    assert {1} == {step.attempts for step in result.steps.values()}
+
+
+def test_slurmd_is_stopped(breakable: Cluster) -> None:
+    """While slurmd of a node is stopped, its bodies run on and are heard, and new jobs wait for it."""
+    pid = daemon("SlurmdPidFile")
+    repository, handle = breakable.submit(breakable.asset(slurm_steps.naps), breakable.asset(slurm_steps.after_nap))
+    try:
+        breakable.noted("napping")
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: [e for e in breakable.events if type(e).__name__ == "StepSucceeded"])
+        time.sleep(2)
+    finally:
+        subprocess.run(["slurmd"], check=True)
 
     result = finish(breakable, repository, handle)
 

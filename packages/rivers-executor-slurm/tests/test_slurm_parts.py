@@ -145,12 +145,16 @@ class TestScript:
     @pytest.mark.parametrize(("task", "job", "attempt"), [(None, "7", "a-0"), ("1", "5_1", "a'1")])
     def test_environment(self, tmp_path: Path, task: str | None, job: str, attempt: str) -> None:
         """Each task has its own environment; the values are data, whatever they hold."""
-        python = tmp_path / "python $x"
-        python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} "$@"\nenv\necho "$@"\nexit 3\n')
-        python.chmod(0o755)
-        executor = SlurmExecutor(
-            python=python, env={"MARK": "$(id) `id` '\"", "RIVERS_RUN_ID": "no"}, setup="X=1\nexport X"
+        worker = tmp_path / "rivers_worker"
+        worker.mkdir()
+        (worker / "__main__.py").write_text(
+            "import os, sys\ndef run():\n    print(sys.argv)\n"
+            "    for item in os.environ.items():\n        print('='.join(item))\n    sys.exit(3)\n"
         )
+        python = tmp_path / "python $x"
+        python.symlink_to(sys.executable)
+        env = {"MARK": "$(id) `id` '\"", "RIVERS_RUN_ID": "no", "PYTHONPATH": str(tmp_path)}
+        executor = SlurmExecutor(python=python, env=env, setup="X=1\nexport X")
         environments = [{"RIVERS_RUN_ID": "r", "RIVERS_ATTEMPT_ID": name} for name in ("a-0", "a'1")]
         outputs = [tmp_path / "0", tmp_path / "1"]
         script = batch_script(executor, job_options(executor, spec()), outputs, environments)
@@ -161,7 +165,7 @@ class TestScript:
 
         assert (3, "") == (ended.returncode, ended.stderr)
         assert f"rivers-job {job} n1 127.0.0.1:0" == ended.stdout.splitlines()[0]
-        assert "-m rivers_worker serve" in ended.stdout
+        assert "['rivers-worker', 'serve']" in ended.stdout
         assert "rivers-end 3" == ended.stdout.splitlines()[-1]
         assert ("$(id) `id` '\"", "r", attempt, f"job {job}", "1") == (
             found["MARK"],
@@ -174,14 +178,16 @@ class TestScript:
 
     def test_orphan(self, tmp_path: Path) -> None:
         """A worker that has lost its controller removes its output, and the folder once that is empty."""
-        executor = SlurmExecutor(python="/bin/true")
+        python = tmp_path / "python"
+        python.write_text("#!/bin/sh\nexit 13\n")
+        python.chmod(0o755)
+        executor = SlurmExecutor(python=python)
         folder = tmp_path / "run"
         folder.mkdir()
         outputs = [folder / "0", folder / "1"]
         for path in outputs:
             path.touch()
         script = batch_script(executor, job_options(executor, spec()), outputs, [{"A": "0"}, {"A": "1"}])
-        script = script.replace("/bin/true -m rivers_worker serve", "(exit 13)")
 
         self.run(script, SLURM_ARRAY_TASK_ID="0")
         assert [outputs[1]] == list(folder.iterdir())
@@ -291,6 +297,13 @@ class TestEvidence:
             (JobRecord(state="REQUEUED", reason="None"), b"", False, "infrastructure", "would run again (REQUEUED)"),
             (JobRecord(state="FAILED", reason="NonZeroExitCode", exit_code=13), b"", False, "infrastructure", "failed"),
             (None, b"", False, "infrastructure", "does not know the job any more"),
+            (
+                JobRecord(state="COMPLETING", reason="None"),
+                b"rivers-end 137\n",
+                False,
+                "infrastructure",
+                "script ended",
+            ),
             (None, b"rivers-end 137\n", False, "infrastructure", "its script ended"),
         ],
     )

@@ -23,6 +23,8 @@ WINDOW = 0.05
 """Seconds in which workers of an array, or jobs that are cancelled, share one command."""
 LARGEST_ARRAY = 1000
 """Slurm's own default of MaxArraySize is 1001."""
+SHOW_WITHIN = 2.0
+"""Seconds for `scontrol show job`: the result of an attempt waits for it."""
 AGAIN = 5.0
 """Seconds between two tries where Slurm does not answer, or takes no job now."""
 
@@ -57,7 +59,9 @@ class BatchJob:
     async def show(self) -> JobRecord | None:
         """Return its state, or None if Slurm does not know it any more; raise SlurmCommandError without an answer."""
         try:
-            return parse_scontrol(await run_command("scontrol", "--oneliner", "show", "job", self.id))
+            return parse_scontrol(
+                await run_command("scontrol", "--oneliner", "show", "job", self.id, within=SHOW_WITHIN)
+            )
         except SlurmCommandError as error:
             if error.is_unknown_job:
                 return None
@@ -106,18 +110,14 @@ class RunJobs:
             await asyncio.wait(self._tasks, timeout=max(0.0, until - time.monotonic()))
         if self._tasks:
             return [f"Slurm has not answered to sbatch or scancel: look for jobs with output in {self.folder}"]
-        jobs = ",".join(sorted({job.partition("_")[0] for job in self._ids}))
-        left, pause = jobs, 0.1
+        left, pause = set(self._ids), 0.1
         while left and time.monotonic() < until:
-            try:
+            with contextlib.suppress(SlurmCommandError):
                 # The default states are those of jobs that are pending, running or ending.
-                answer = await run_command("squeue", "-h", "-r", "-j", jobs, "-o", "%i")
-            except SlurmCommandError as error:
-                answer = "" if error.is_unknown_job else left
-            left = ", ".join(set(answer.split()) & self._ids)
+                left = self._ids & set((await run_command("squeue", "--me", "-h", "-r", "-o", "%i")).split())
             await asyncio.sleep(pause if left else 0.0)
             pause = min(2 * pause, 2.0)
-        return [f"jobs are left in Slurm's queue: {left}"] if left else []
+        return [f"jobs are left in Slurm's queue: {', '.join(sorted(left))}"] if left else []
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

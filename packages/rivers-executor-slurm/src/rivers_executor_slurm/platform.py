@@ -31,6 +31,8 @@ __all__ = ["SlurmPlatform", "SlurmWorker"]
 
 LOOKS = (0.0, 0.3, 0.7, 1.5, 2.0, 5.0, 10.0, 20.0)
 """Seconds before each look at a job whose connection has broken."""
+LAST_WORD = 0.7
+"""The pause from which on the end of the script is enough."""
 OWN_END = 1.0
 """Seconds in which a worker that was acknowledged ends by itself."""
 MOST_CHECKED, CHECK_WITHIN = 20, 60.0
@@ -70,8 +72,9 @@ class SlurmWorker(RemoteWorker):
         """Cancel the job, unless it ends by itself: a pilot waits for steps, any other job has served its own."""
         # scancel would mark a job that has done its work as CANCELLED, in the accounting of the cluster.
         until = time.monotonic() + (0.0 if self._is_warm else OWN_END)
-        while not self.is_over and (await self._job.read()).code is None:
-            if time.monotonic() >= until:
+        while (await self._job.read()).code is None:
+            # One that has ended is cancelled as well: it may be about to run again.
+            if self.is_over or time.monotonic() >= until:
                 self._jobs.cancel(self._job)
                 break
             await asyncio.sleep(0.1)
@@ -88,8 +91,9 @@ class SlurmWorker(RemoteWorker):
             except SlurmCommandError:
                 is_known = False
             output = await self._job.read()
-            # The script writes its end also where Slurm does not answer, or still waits for other processes.
-            if output.code is not None or (is_known and (record is None or record.is_over)):
+            is_over = is_known and (record is None or record.is_over)
+            # The script writes its end also where Slurm does not answer, or waits for other processes of the job.
+            if is_over or (output.code is not None and pause >= LAST_WORD):
                 if not self.is_over:
                     self._end.set_result(evidence_of(self._job.id, record, output, is_warm=self._is_warm))
                 return

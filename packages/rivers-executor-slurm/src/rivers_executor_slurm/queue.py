@@ -129,12 +129,12 @@ def evidence_of(job: str, record: JobRecord | None, output: JobOutput, *, is_war
     # A shell's code for a worker that a signal has ended.
     if code is not None and code > 128 and code != 143:
         number = code - 128
-    # Slurm forgets a job after MinJobAge, which is 300 s by default.
-    if record is None:
-        seen = "Slurm does not know the job any more" if output.code is None else "its script ended"
-    else:
+    if record is not None and record.is_over:
         word = record.state if record.reason == "None" else f"{record.state}, {record.reason}"
         seen = f"{_ENDED.get(record.state, 'it would run again')} ({word})"
+    else:
+        # Slurm forgets a job after MinJobAge, which is 300 s by default.
+        seen = "its script ended" if output.code is not None else "Slurm does not know the job any more"
     is_out_of_memory = output.is_out_of_memory or (record is not None and record.state == "OUT_OF_MEMORY")
     return Evidence(
         exit_code=code if number is None else None,

@@ -27,9 +27,10 @@ LAST_PART = 0.1
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SLURM_CONF")
 """Variables of this process that sbatch passes on to jobs; all others may be secrets."""
 
-# The address from which this node reaches the submit host is one that the submit host reaches.
-_LISTEN = """
-import os, socket
+# One process for both: an interpreter takes 50 ms to start. The address from which this node reaches the submit host is
+# one that the submit host reaches.
+_BOOT = """
+import os, socket, sys
 try:
     found = socket.getaddrinfo(os.environ["SLURM_SUBMIT_HOST"], 9, type=socket.SOCK_DGRAM)[0]
     with socket.socket(*found[:2]) as probe:
@@ -37,14 +38,17 @@ try:
         address = probe.getsockname()[0]
 except OSError:
     address = socket.gethostbyname(socket.gethostname())
-print(f"[{address}]:0" if ":" in address else f"{address}:0")
+os.environ["RIVERS_LISTEN"] = f"[{address}]:0" if ":" in address else f"{address}:0"
+job = os.environ["RIVERS_WORKER"].partition(" ")[2]
+print("rivers-job", job, os.environ["SLURMD_NODENAME"], os.environ["RIVERS_LISTEN"], flush=True)
+sys.argv = ["rivers-worker", "serve"]
+from rivers_worker.__main__ import run
+run()
 """
 _SCRIPT = """
-job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; job=${job:-$SLURM_JOB_ID}
-export RIVERS_WORKER="job $job"
-RIVERS_LISTEN=$(PYTHON -c LISTEN) && export RIVERS_LISTEN &&
-echo "rivers-job $job $SLURMD_NODENAME $RIVERS_LISTEN" &&
-PYTHON -m rivers_worker serve
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+export RIVERS_WORKER="job ${job:-$SLURM_JOB_ID}"
+PYTHON -c BOOT
 code=$?
 echo "rivers-end $code"
 [ $code -eq 13 ] && rm -f "$output" && rmdir "$(dirname "$output")" 2>/dev/null
@@ -135,7 +139,7 @@ def batch_script(
     python = shlex.quote(os.fspath(executor.python or ("python3" if options.container else sys.executable)))
     if options.container is not None:
         python = f"apptainer exec {shlex.quote(options.container)} {python}"
-    script = _SCRIPT.replace("LISTEN)", f"{shlex.quote(_LISTEN)})").replace("PYTHON", python)
+    script = _SCRIPT.replace("PYTHON -c BOOT", f"{python} -c {shlex.quote(_BOOT)}")
     return "\n".join([*lines, "esac", _exports(common), *executor.setup, script])
 
 

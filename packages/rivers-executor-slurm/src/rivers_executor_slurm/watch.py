@@ -68,14 +68,8 @@ class JobWatch:
 
 
 async def _query(jobs: list[BatchJob]) -> None:
-    # The ids of arrays: a list of all tasks may be longer than an argument can be.
-    ids = ",".join(sorted({job.id.partition("_")[0] for job in jobs}))
-    found: dict[str, JobRecord] = {}
-    try:
-        found = parse_squeue(await run_command("squeue", "-h", "-r", "-t", "all", "-j", ids, "-o", SQUEUE_FORMAT))
-    except SlurmCommandError as error:
-        if not error.is_unknown_job:
-            raise
+    # All jobs of this user: Slurm looks at no fewer for a list of ids, which may be longer than an argument can be.
+    found = parse_squeue(await run_command("squeue", "--me", "-h", "-r", "-t", "all", "-o", SQUEUE_FORMAT))
     for job in jobs:
         if not job.output.done():
             await _judge(job, found.get(job.id))
