@@ -96,6 +96,8 @@ class PodAttempt:
         self._task = asyncio.current_task()
         result: StepResult | None = None
         try:
+            if self._is_cancelled:
+                raise asyncio.CancelledError
             result = await self._run_to_end()
         except asyncio.CancelledError:
             if not self._is_cancelled:
@@ -120,9 +122,12 @@ class PodAttempt:
 
     def cancel(self, grace: float) -> None:
         """End the attempt: at once before its worker has the spec, else by the worker, which kills after `grace` s."""
-        if self._is_cancelled or self._task is None:
+        if self._is_cancelled:
             return
         self._is_cancelled = True
+        if self._task is None:
+            # It was submitted a moment ago, and looks when it begins.
+            return
         if self._client is None:
             self._task.cancel()
         else:

@@ -86,6 +86,8 @@ class RemoteAttempt:
         """Run the attempt to its end, and return the result."""
         self._task = asyncio.current_task()
         try:
+            if self._is_cancelled:
+                raise asyncio.CancelledError
             result = await self._run_to_end()
         except asyncio.CancelledError:
             if not self._is_cancelled:
@@ -106,9 +108,12 @@ class RemoteAttempt:
 
     def cancel(self, grace: float) -> None:
         """End the attempt: at once before its worker has the spec, else by the worker, which kills after `grace` s."""
-        if self._is_cancelled or self._task is None:
+        if self._is_cancelled:
             return
         self._is_cancelled = True
+        if self._task is None:
+            # It was submitted a moment ago, and looks when it begins.
+            return
         if self._worker is None:
             self._task.cancel()
         else:
