@@ -18,11 +18,14 @@ from rivers.testing.conformance.cases.outcome import CaseOutcome
 from rivers.testing.conformance.cases.shared import files
 from rivers_k8s_testing import FakeCluster
 
-PODS = rs.Executor.kubernetes("test:1", max_concurrent_steps=2)
+ORPHAN_TTL = 5.0
+PODS = rs.Executor.kubernetes("test:1", max_concurrent_steps=2, orphan_ttl=ORPHAN_TTL)
 
 
 class OnFakeCluster(ExecutorConformance):
     executor = PODS
+    # A worker notices within the lifetime, and the grace of its body follows.
+    orphans_end_within = ORPHAN_TTL + 15.0
     cluster: FakeCluster
 
     @contextlib.contextmanager
@@ -33,6 +36,11 @@ class OnFakeCluster(ExecutorConformance):
 
     def leftovers(self) -> list[str]:
         return [pod["metadata"]["name"] for pod in self.cluster.pods()]
+
+    def orphans(self) -> list[str]:
+        # Nobody is left to delete the objects: the next run of any controller does.
+        running = [pod for pod in self.cluster.pods() if pod["status"]["phase"] == "Running"]
+        return [pod["metadata"]["name"] for pod in running]
 
     def io_handler(self, tmp_path: Path) -> rs.BaseIOHandler:
         return SharedFolder(tmp_path)
@@ -46,7 +54,7 @@ class TestPods(OnFakeCluster):
 class TestWarmPods(OnFakeCluster):
     """Pods that serve one attempt after the other."""
 
-    executor = rs.Executor.kubernetes("test:1", max_concurrent_steps=2, worker_reuse="run")
+    executor = rs.Executor.kubernetes("test:1", max_concurrent_steps=2, worker_reuse="run", orphan_ttl=ORPHAN_TTL)
 
 
 @pytest.mark.long

@@ -47,6 +47,10 @@ class ExecutorConformance:
         """Return the names of the platform's objects that exist, such as jobs or pods; by default none."""
         return ()
 
+    def orphans(self) -> Sequence[str]:
+        """Return those of the platform's objects that run, for the law about a killed controller; by default all."""
+        return self.leftovers()
+
     def io_handler(self, tmp_path: Path) -> BaseIOHandler | None:
         """Return an IO handler whose values reach the workers; None for files in `tmp_path`, if workers are here."""
         return None
@@ -80,6 +84,7 @@ class ExecutorConformance:
             tier=tier,
             io_handler=self.io_handler,
             leftovers=self.leftovers if type(self).leftovers is not ExecutorConformance.leftovers else None,
+            orphans=self.orphans,
             orphans_end_within=self.orphans_end_within,
             patience=self.patience,
         )

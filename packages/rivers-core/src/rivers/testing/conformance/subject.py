@@ -32,6 +32,7 @@ class Subject:
         io_handler: Makes an IO handler whose values reach the workers, from an empty folder; by default one that
             stores files there, which is right for workers on this machine.
         leftovers: Returns the names of the platform's objects that exist now, such as jobs, pods or tasks.
+        orphans: Returns those of them that run; by default all of them.
         orphans_end_within: Seconds after a controller's SIGKILL within which its workers must be gone.
         patience: Seconds within which an attempt must begin, and end once nothing holds it.
     """
@@ -43,12 +44,14 @@ class Subject:
         tier: Literal["quick", "full"] = "quick",
         io_handler: Callable[[Path], BaseIOHandler | None] | None = None,
         leftovers: Callable[[], Sequence[str]] | None = None,
+        orphans: Callable[[], Sequence[str]] | None = None,
         orphans_end_within: float = 2.0,
         patience: float = 30.0,
     ) -> None:
         self.executor = executor
         self.tier = tier
         self.leftovers = leftovers
+        self.orphans = orphans or self.objects
         self.orphans_end_within = orphans_end_within
         self.patience = patience
         self.capabilities: Capabilities = backend_for(executor).capabilities

@@ -32,7 +32,7 @@ STEPS = 1_000
 )
 def controller_killed(subject: Subject) -> None:
     """Kill a controller whose bodies run, one of them deaf, and wait for the end of all its processes."""
-    objects = set(subject.objects())
+    objects = set(subject.orphans())
     with marked_environment(subject.new_folder()) as mark:
         try:
             with _controller(subject) as process:
@@ -48,7 +48,7 @@ def controller_killed(subject: Subject) -> None:
 
 
 def _left(subject: Subject, mark: str, objects: set[str]) -> list[str]:
-    return find_marked(mark) + sorted(set(subject.objects()) - objects)
+    return find_marked(mark) + sorted(set(subject.orphans()) - objects)
 
 
 @contextlib.contextmanager

@@ -99,13 +99,13 @@ def _measure(subject: Subject) -> _Left:
         _use(subject)
         # What the first use is still releasing is not to be taken for the state before the second.
         _wait_for_none(lambda: find_marked(mark), PATIENCE)
-        threads, opened, files = set(threading.enumerate()), _open_files(), _temporary_files()
+        threads, opened, files = _threads(), _open_files(), _temporary_files()
         state, known = _process_state(), _children()
         _use(subject)
         left = _Left(
             changes=[name for name, value in _process_state().items() if state[name] != value],
             processes=_wait_for_none(lambda: sorted({*find_marked(mark), *(_children() - known)}), PATIENCE),
-            threads=_wait_for_none(lambda: [t.name for t in threading.enumerate() if t not in threads], PATIENCE),
+            threads=_wait_for_none(lambda: [t.name for t in _threads() - threads], PATIENCE),
             files=_wait_for_none(lambda: sorted(_temporary_files() - files), PATIENCE),
         )
         more = _wait_for_none(lambda: sorted((_open_files() - opened).elements()), PATIENCE)
@@ -133,6 +133,11 @@ def _wait_for_none(find: Callable[[], Sequence[str]], patience: float) -> list[s
     while (left := find()) and time.monotonic() < until:
         time.sleep(0.05)
     return list(left)
+
+
+def _threads() -> set[threading.Thread]:
+    """Return the threads, but for the one that grpc.aio keeps for as long as a process lives, and replaces at times."""
+    return {thread for thread in threading.enumerate() if "_poll_wrapper" not in thread.name}
 
 
 def _open_files() -> Counter[str]:

@@ -55,6 +55,8 @@ def not_exceeded(subject: Subject) -> None:
     # By the clock of the workers, as events may be late: one machine, or machines whose clocks agree.
     times: list[tuple[float, int]] = []
     for attempt in attempts:
+        result = session.result(attempt)
+        expect(result.ending is Ending.SUCCEEDED, f"a body ended as {result.ending.value}, {result.failure}")
         texts = session.events.texts(attempt)
         spans = dict(text.split(" ", 1) for text in texts if text.startswith(("from ", "to ")))
         expect({"from", "to"} <= spans.keys(), f"a body that prints two lines has the logs {texts}")
