@@ -75,6 +75,13 @@ class RunLoop:
         if options.hooks is not None:
             options.hooks.begin(self._warn, self.errors)
 
+    @property
+    def reused(self) -> set[str]:
+        """The keys of units whose values another run has made."""
+        own = f"{self.run_id}-"
+        known = self._options.restored.items()
+        return {key for key, unit in known if unit.attempt_id is not None and not unit.attempt_id.startswith(own)}
+
     def run(self) -> None:
         """Run until every step has ended and every backend is closed.
 
@@ -219,6 +226,8 @@ class RunLoop:
             # Attempt ids would be given again if a later controller did not find this epoch in the record.
             if options.epoch and not self._dispatcher.has_journal:
                 raise ResumeError("the record of the run cannot be written", run_id=self.run_id)
+            for step, note in options.notes.items():
+                self._dispatcher.warn(f"{step}: {note}", step)
             for shortfall in find_shortfalls(self.plan, self._backends.can):
                 self._dispatcher.warn(shortfall)
             self._state.begin()

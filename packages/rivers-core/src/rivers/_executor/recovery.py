@@ -13,7 +13,15 @@ from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import Ending, OutputRecord, StepResult
 from rivers.protocol.spec import OutputMode
 
-__all__ = ["NotAtomicError", "end_run_in_stores", "find_committed", "recover_result", "suspend_run_in_stores"]
+__all__ = [
+    "NotAtomicError",
+    "end_run_in_stores",
+    "find_committed",
+    "find_latest",
+    "load_map_keys",
+    "recover_result",
+    "suspend_run_in_stores",
+]
 
 
 class NotAtomicError(Exception):
@@ -69,13 +77,39 @@ def find_committed(run_id: str, step: Step, map_key: str | None) -> tuple[str, t
         winner = handler.committed(run_id, key)
         if winner is None:
             return None
-    records: list[OutputRecord] = []
-    for output in outputs:
-        keys: tuple[str, ...] | None = None
-        if output.mode is OutputMode.DYNAMIC:
-            keys = tuple(output.io_handler.load_input(InputContext(f"{output.key}[]", key, run_id=run_id)))
-        records.append(OutputRecord(name=output.name, key=output.key + suffix, map_keys=keys))
+    keys = load_map_keys(step, run_id)
+    records = [
+        OutputRecord(name=output.name, key=output.key + suffix, map_keys=keys.get(output.name)) for output in outputs
+    ]
     return winner or "", tuple(records)
+
+
+def find_latest(step: Step, map_key: str | None) -> str | None:
+    """Return the attempt that has stored the latest values of all outputs of a unit; None where nothing tells it.
+
+    Raises:
+        Exception: a store cannot be read.
+    """
+    suffix = "" if map_key is None else f"[{map_key}]"
+    found: set[str | None] = set()
+    for output in step.node.outputs:
+        key = f"{output.key}[]" if output.mode is OutputMode.DYNAMIC else output.key + suffix
+        memo = output.io_handler.read_memo(key)
+        found.add(memo.attempt_id if memo is not None else None)
+    return found.pop() if len(found) == 1 else None
+
+
+def load_map_keys(step: Step, run_id: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the stored mapping keys of the dynamic outputs of a step, by name: those of a run, or the latest ones.
+
+    Raises:
+        Exception: a store cannot be read.
+    """
+    return {
+        output.name: tuple(output.io_handler.load_input(InputContext(f"{output.key}[]", step.key, run_id=run_id)))
+        for output in step.node.outputs
+        if output.mode is OutputMode.DYNAMIC
+    }
 
 
 def _recover(run_id: str, unit: Unit, result: StepResult) -> StepResult | None:

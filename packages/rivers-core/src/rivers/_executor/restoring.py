@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec.structs import replace
 
-from rivers._executor.recovery import NotAtomicError, find_committed
+from rivers._executor.recovery import NotAtomicError, find_committed, find_latest
 from rivers._io.base import Reach
 from rivers._plan.plan import Plan, Step
 from rivers._plan.restored import RestoredUnit
@@ -68,7 +68,7 @@ class Restorer:
         history = self._history.units.get(key) or UnitHistory()
         try:
             found = self._find(step, map_key, history)
-            if found is not None and map_key is None:
+            if found is not None and map_key is None and self._is_own(found[0]):
                 self._check_latest(step, found[1])
         except NotAtomicError as error:
             if history.is_open or history.succeeded:
@@ -79,7 +79,8 @@ class Restorer:
             self._refuse(step, f"its store cannot tell whether {key!r} was committed: {describe_exception(error)}")
             return
         if found is not None:
-            self.epoch = max(self.epoch, epoch_of(found[0]))
+            if self._is_own(found[0]):
+                self.epoch = max(self.epoch, epoch_of(found[0]))
             self.units[key] = _committed(*found, history)
         elif history.charged:
             self.units[key] = RestoredUnit(charged=history.charged, failures=history.failures)
@@ -90,7 +91,7 @@ class Restorer:
         handlers = {output.name: output.io_handler for output in step.node.outputs}
         for output in outputs:
             memo = handlers[output.name].read_memo(output.key) if self._history.ending is None else None
-            if memo is not None and memo.attempt_id and not memo.attempt_id.startswith(f"{self._run_id}-"):
+            if memo is not None and memo.attempt_id and not self._is_own(memo.attempt_id):
                 self._refuse(step, f"a later run has stored {output.key!r} since, in attempt {memo.attempt_id!r}")
 
     def _find(
@@ -99,7 +100,14 @@ class Restorer:
         # A run that was about to be ended in its stores has only its record left, which has every success.
         if self._history.ending is not None or not step.node.outputs:
             return (history.succeeded, history.outputs) if history.succeeded else None
-        return find_committed(self._run_id, step, map_key)
+        found = find_committed(self._run_id, step, map_key)
+        if found is None and history.succeeded and not self._is_own(history.succeeded):
+            # A retry has reused it: its value is that of the earlier run, unless somebody has replaced it since.
+            return (history.succeeded, history.outputs) if find_latest(step, map_key) == history.succeeded else None
+        return found
+
+    def _is_own(self, attempt_id: str) -> bool:
+        return attempt_id.startswith(f"{self._run_id}-")
 
     def _refuse(self, step: Step, message: str) -> None:
         self.problems.append(Problem(message, step.key, step.node.definition.where))

@@ -38,7 +38,8 @@ class RunOptions:
     numbers in [0, 1) for the jitter of retries. `journal` is the sink that also takes intents. `configs` are JSON texts
     by asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process
     lives. `store` is the default store, for values that travel inline. `hooks` takes the ends of steps, and
-    `begin_attempt` traces attempts. `restored` has what is known of units from earlier controllers.
+    `begin_attempt` traces attempts. `restored` has what is known of units from earlier controllers or
+    from the run that this one retries; `notes` are warnings by step.
     """
 
     run_id: str
@@ -56,3 +57,4 @@ class RunOptions:
     hooks: EndListener | None = None
     begin_attempt: BeginAttempt | None = None
     restored: Mapping[str, RestoredUnit] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)

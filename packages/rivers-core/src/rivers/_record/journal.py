@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from rivers._record.header import RunHeader
-from rivers._record.reader import EVENTS_FILE, EventReader, read_header
+from rivers._record.reader import EVENTS_FILE, EventReader, is_being_written, read_header
 from rivers._record.replay import RunHistory, replay
-from rivers.exceptions import ResumeError
+from rivers.exceptions import RecordError, ResumeError
 
-__all__ = ["RunJournal"]
+__all__ = ["RunJournal", "read_history"]
 
 LOCK_WAIT = 1.0
 """Seconds. A reader that looks whether the run goes on holds a lock for microseconds."""
@@ -43,7 +43,7 @@ class RunJournal:
         try:
             self._lock()
             self._cut_torn_line()
-            self.history: RunHistory = self._read()
+            self.history: RunHistory = _replay(folder, header)
         except BaseException:
             self.close()
             raise
@@ -93,13 +93,33 @@ class RunJournal:
         except OSError as error:
             raise self._refusal(f"the record {self.folder} cannot be mended: {error.strerror}") from error
 
-    def _read(self) -> RunHistory:
-        reader = EventReader(self.folder / EVENTS_FILE)
-        try:
-            # Lines of another run may stand in a file to which `--events` has appended.
-            return replay(event for event in reader.read_all() if event.run_id == self.header.run_id)
-        finally:
-            reader.close()
-
     def __repr__(self) -> str:
         return f"<journal of run {self.header.run_id[:8]} in {self.folder}>"
+
+
+def read_history(folder: Path) -> tuple[RunHeader, RunHistory]:
+    """Return the header and the history of a run that is over.
+
+    Raises:
+        ResumeError: it still goes on.
+        RecordError: the record has no header, or cannot be read.
+    """
+    header = read_header(folder)
+    if header is None:
+        raise RecordError(f"the record {folder} has no header: its plan is not known")
+    if is_being_written(folder / EVENTS_FILE):
+        raise ResumeError(
+            f"the run still goes on in process {header.pid} on {header.host}",
+            hint=f"wait for its end: rivers watch {header.run_id[:8]}",
+            run_id=header.run_id,
+        )
+    return header, _replay(folder, header)
+
+
+def _replay(folder: Path, header: RunHeader) -> RunHistory:
+    reader = EventReader(folder / EVENTS_FILE)
+    try:
+        # Lines of another run may stand in a file to which `--events` has appended.
+        return replay(event for event in reader.read_all() if event.run_id == header.run_id)
+    finally:
+        reader.close()

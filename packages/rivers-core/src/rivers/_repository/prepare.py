@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rivers._definitions.asset import Asset
@@ -19,12 +20,13 @@ from rivers._definitions.task import BashTask, Task
 from rivers._executor.backend_pool import BackendPool
 from rivers._executor.drive import RunLoop
 from rivers._executor.restoring import Restorer
+from rivers._executor.reusing import Reuser
 from rivers._executor.run_options import RunOptions
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.plan import Plan
 from rivers._plan.restored import RestoredUnit
 from rivers._record.header import RunHeader
-from rivers._record.journal import RunJournal
+from rivers._record.journal import RunJournal, read_history
 from rivers._record.runs import DEFAULT_HOME, RunRecords
 from rivers._repository.checks import check_configs, check_reach
 from rivers._repository.describe import describe_run, slots_of
@@ -32,7 +34,15 @@ from rivers._repository.hooks import prepare_hooks
 from rivers._repository.observe import Observe, Observers, check_durability, check_progress, check_record, record_home
 from rivers._repository.planner import Planner
 from rivers._repository.prepared_run import PreparedRun
-from rivers._repository.resume import check_history, check_plan, names_of, recorded_config, refuse
+from rivers._repository.resume import (
+    check_history,
+    check_plan,
+    find_changes,
+    names_of,
+    present_names_of,
+    recorded_config,
+    refuse,
+)
 from rivers._repository.sharing import share
 from rivers._repository.stored import handlers_of
 from rivers._repository.validation import check_listener, selected_names
@@ -57,15 +67,20 @@ class RunArguments:
     executor: Executor | None = None
     observe: Observe = field(default_factory=Observe)
     job: Job | None = None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """The start of a resumed run: its journal, what is known of its units, and the epoch of this process."""
+    """The start of a run that does not begin with nothing: what is known of its units, and warnings by step.
 
-    journal: RunJournal
+    `journal` is that of the run itself, and `epoch` that of this process; None and 0 for the retry of another run.
+    """
+
+    journal: RunJournal | None
     units: Mapping[str, RestoredUnit]
     epoch: int
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +93,43 @@ class RunPreparer:
     resources: Mapping[str, Any]
     hooks: Sequence[Hook]
 
-    def prepare(self, arguments: RunArguments) -> PreparedRun:
+    def prepare(self, arguments: RunArguments, jobs: Sequence[Job]) -> PreparedRun:
         """Check all arguments and prepare a run.
 
         Raises:
             RiversError: they, or the repository, cannot run; nothing was started.
         """
-        plan = self._plan(arguments)
-        return self._make(arguments, plan, None)
+        if arguments.retry_of is None:
+            return self._make(arguments, self._plan(arguments), None)
+        return self._retry(arguments.retry_of, arguments, jobs)
+
+    def _retry(self, run: str, arguments: RunArguments, jobs: Sequence[Job]) -> PreparedRun:
+        """Prepare a new run of what a recorded one has not made; what is not given is as it was recorded."""
+        header, history = read_history(self._record_of(run, arguments))
+        job = arguments.job
+        if arguments.selection is None:
+            names = present_names_of(header, self.planner.graph)
+            job = next((job for job in jobs if job.name == header.job), None)
+            arguments = replace(arguments, selection=names, include_upstream=False, job=job)
+        fields = {**arguments.observe.fields, "retry_of": header.run_id}
+        again = replace(
+            arguments,
+            tags=arguments.tags if arguments.tags is not None else header.tags,
+            observe=replace(arguments.observe, fields=fields),
+        )
+        plan = self._plan(again)
+        if arguments.config is None:
+            names_now = {node.definition.name for step in plan.steps for node in (step.inner or (step.node,))}
+            recorded = recorded_config(header)
+            again = replace(again, config={name: recorded[name] for name in recorded if name in names_now})
+        changes = {key: "; ".join(found) for key, found in find_changes(header, plan).items()}
+        reuser = Reuser(plan, history, changes)
+        reuser.find()
+        return self._make(again, plan, Resumption(None, reuser.units, 0, reuser.notes))
+
+    def _record_of(self, run: str, arguments: RunArguments) -> Path:
+        check_record(arguments.observe.record)
+        return RunRecords(record_home(arguments.observe.record) or DEFAULT_HOME).find(run)
 
     def resume(self, run: str, arguments: RunArguments, jobs: Sequence[Job]) -> PreparedRun:
         """Prepare to carry on a recorded run; `run` is its id, the beginning of that, or the path of its record.
@@ -97,9 +141,7 @@ class RunPreparer:
             ResumeError: it cannot be carried on.
             RiversError: the repository or an argument is invalid.
         """
-        check_record(arguments.observe.record)
-        home = record_home(arguments.observe.record) or DEFAULT_HOME
-        journal = RunJournal(RunRecords(home).find(run))
+        journal = RunJournal(self._record_of(run, arguments))
         try:
             return self._carry_on(journal, arguments, jobs)
         except BaseException:
@@ -129,7 +171,8 @@ class RunPreparer:
     def _make(self, arguments: RunArguments, plan: Plan, resumption: Resumption | None) -> PreparedRun:
         job = arguments.job
         graph = self.planner.graph
-        header = resumption.journal.header if resumption is not None else None
+        journal = resumption.journal if resumption is not None else None
+        header = journal.header if journal is not None else None
         configs = check_configs(graph, plan, arguments.config)
         tags = check_tags(arguments.tags)
         check_listener(arguments.observe.on_event)
@@ -154,7 +197,7 @@ class RunPreparer:
             arguments.observe if header is None else _observe_again(arguments.observe, header),
             describe,
             lambda: [*resources.values(), *handlers_of(graph)],
-            resumption.journal if resumption is not None else None,
+            journal,
         )
         options = RunOptions(
             run_id=run_id,
@@ -171,8 +214,9 @@ class RunPreparer:
             hooks=prepare_hooks(plan, job, self.hooks, observers.redactor, configs, tags),
             begin_attempt=observers.begin_attempt,
             restored=resumption.units if resumption is not None else {},
+            notes=resumption.notes if resumption is not None else {},
         )
-        return PreparedRun(RunLoop(plan, backends, options, self.kept.give_back), observers, resumption is not None)
+        return PreparedRun(RunLoop(plan, backends, options, self.kept.give_back), observers, journal is not None)
 
     def _plan(self, arguments: RunArguments) -> Plan:
         """Return the plan of a run that is within the reach of its executors."""

@@ -221,6 +221,7 @@ class CodeRepository:
         record: Record = None,
         progress: bool | None = None,
         durability: Durability = "process",
+        retry_of: str | None = None,
     ) -> RunResult:
         """Run the steps of a selection, wait for their end and return the result.
 
@@ -242,6 +243,9 @@ class CodeRepository:
                 shows it only where RIVERS_PROGRESS is set.
             durability: "process": the record survives the end of this process. "power": each of its lines is forced to
                 disk, about 0.3 ms each, so that it survives a power cut, too.
+            retry_of: The id of a recorded run, the beginning of it, or the path of its record. What it has made is
+                reused, unless another run has replaced it since; the rest runs. Selection, job, tags and config are
+                those of that run where they are not given.
 
         Raises:
             GraphValidationError: the repository or the selection cannot run; nothing was started.
@@ -261,6 +265,7 @@ class CodeRepository:
                 retry=retry,
                 executor=executor,
                 observe=observe,
+                retry_of=retry_of,
             )
         )
         return run.carry_out(raise_on_error)
@@ -388,7 +393,7 @@ class CodeRepository:
     def _prepare(self, arguments: RunArguments) -> PreparedRun:
         """Check all arguments and prepare a run. Everything that can be refused is refused here."""
         self._check_open()
-        return self._preparer.prepare(arguments)
+        return self._preparer.prepare(arguments, self._jobs)
 
     def _prepare_resumed(self, run: str, arguments: RunArguments) -> PreparedRun:
         self._check_open()

@@ -15,7 +15,7 @@ from rivers._record.replay import RunHistory
 from rivers._repository.describe import Stores, describe_steps
 from rivers.exceptions import Problem, ResumeError
 
-__all__ = ["check_history", "check_plan", "names_of", "recorded_config", "refuse"]
+__all__ = ["check_history", "check_plan", "find_changes", "names_of", "present_names_of", "recorded_config", "refuse"]
 
 MOST_PROBLEMS = 20
 
@@ -71,26 +71,48 @@ def names_of(header: RunHeader, graph: AssetGraph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(owners[step.key] for step in header.steps))
 
 
+def present_names_of(header: RunHeader, graph: AssetGraph) -> tuple[str, ...]:
+    """Return those of them that the repository still has.
+
+    Raises:
+        ResumeError: it has none of them.
+    """
+    owners = {node.key: node.owner.name for node in graph.nodes}
+    owners |= {name: name for name in graph.assets}
+    names = tuple(dict.fromkeys(owners[step.key] for step in header.steps if step.key in owners))
+    if header.steps and not names:
+        raise refuse(header, "the run is one of another repository: this one has none of its steps", ())
+    return names
+
+
 def check_plan(header: RunHeader, plan: Plan) -> None:
     """Check that the plan is the one that the run has begun with.
 
     Raises:
         ResumeError: a step is new or gone, or differs; it names all of them.
     """
+    now = {step.key: step for step in describe_steps(plan)}
+    before = {step.key: step for step in header.steps}
+    problems = [Problem("the run has no such step", key, now[key].location) for key in now if key not in before]
+    problems += [Problem("the plan no longer has this step", key) for key in before if key not in now]
+    for key, changes in find_changes(header, plan).items():
+        problems += [Problem(change, key, now[key].location) for change in changes]
+    if problems:
+        raise _changed(header, problems)
+
+
+def find_changes(header: RunHeader, plan: Plan) -> dict[str, list[str]]:
+    """Return what is different now in steps that the recorded run had, too, by their keys."""
     stores = Stores()
     now = {step.key: step for step in describe_steps(plan, stores)}
     keys = [step.key for step in plan.steps]
-    before = {step.key: step for step in header.steps}
-    problems = [Problem("the run has no such step", key, now[key].location) for key in now if key not in before]
-    for key, step in before.items():
-        if key not in now:
-            problems.append(Problem("the plan no longer has this step", key))
-            continue
-        old = _facts(step, [other.key for other in header.steps], header.stores)
-        for name, was, value in _differences(old, _facts(now[key], keys, stores.texts)):
-            problems.append(Problem(f"{name} is {value}, it was {was}", key, now[key].location))
-    if problems:
-        raise _changed(header, problems)
+    found: dict[str, list[str]] = {}
+    for step in header.steps:
+        if step.key in now:
+            old = _facts(step, [other.key for other in header.steps], header.stores)
+            for name, was, value in _differences(old, _facts(now[step.key], keys, stores.texts)):
+                found.setdefault(step.key, []).append(f"{name} is {value}, it was {was}")
+    return found
 
 
 def recorded_config(header: RunHeader) -> dict[str, Mapping[str, Any]]:

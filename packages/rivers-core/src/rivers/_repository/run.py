@@ -141,9 +141,12 @@ def make_result(
     made: list[str] = []
     failed: dict[str, str] = {}
     reports = loop.frontier.reports
+    reused = loop.reused
     for key, report in reports.items():
         step = steps[key.partition("[")[0]]
         if report.state is StepState.SUCCEEDED:
+            if key in reused:
+                continue
             # Reports are in the order of their ends, and so is the list of assets.
             made.extend(step.assets)
         elif report.state is StepState.FAILED and report.failure is not None:
