@@ -48,6 +48,7 @@ class SlurmConformance(ExecutorConformance):
         return [*ours, *map(str, self.folder.iterdir())]
 
 
+@pytest.mark.long
 class TestJobs(SlurmConformance):
     settings = {"memory": "300Mi"}
 

@@ -51,22 +51,24 @@ class TestValue:
         [
             *(("time", value) for value in ("90", "1:2", "", "0:00", 0, -1, True, "1h")),
             *(("cpus", value) for value in (0, 1.5, "2", True, None)),
-            *(("memory", value) for value in ("1X", 0, "100", -1, True, 1.5)),
+            *(("memory", value) for value in ("1X", 0, 100, -1, True, 1.5)),
             *(("gpus", value) for value in (0, "a100", "a100:0", True, 1.5)),
             *(("partition", value) for value in ("a b", "", 1)),
             *(("max_jobs", value) for value in (0, "1", True)),
             *(("worker_reuse", value) for value in ("always", True, None)),
             *(("extra", value) for value in (["--output=x"], "-o x", ["--array=1-3"], [1], ["a\nb"])),
-            *(("env", value) for value in ({"a b": "1"}, {"A": 1}, [("A",)], {"A": "\x00"})),
+            *(("env", value) for value in ({"a b": "1"}, {"A": True}, [("A",)], {"A": "\x00"}, 3)),
             *(("grace", value) for value in (0, "1", None, 1e9)),
             ("array", 1),
+            ("container", 3),
+            ("extra", 3),
             ("folder", " "),
             ("setup", ["a\x00"]),
         ],
     )
     def test_invalid(self, name: str, value: Any) -> None:
         """A wrong argument is refused, by its name."""
-        with pytest.raises(ConfigurationError, match=f"^invalid {name}="):
+        with pytest.raises(ConfigurationError, match=f"^invalid {name}[=\\[]"):
             SlurmExecutor(**{name: value})
 
     def test_no_backend(self) -> None:

@@ -1,9 +1,11 @@
 """For authors of executors: the interface that core calls, and what it hands over."""
 
-from rivers._definitions.compute import parse_quantity
+from rivers._definitions.arguments import check_count, check_flag, check_seconds, check_text
+from rivers._definitions.compute import check_memory, parse_quantity
 from rivers._definitions.cpus import usable_cpus
 from rivers._definitions.executor import Executor
 from rivers._definitions.kubernetes.pod_template import check_pod_template
+from rivers._definitions.settings import check_environment, check_worker_reuse
 from rivers._executor.backend import SPI_VERSION, Capabilities, ExecutorBackend, Run, Sink
 from rivers._io.base import Reach
 from rivers._runner.async_runner import AsyncRunner
@@ -22,7 +24,14 @@ __all__ = [
     "Runner",
     "Sink",
     "StepProcess",
+    "check_count",
+    "check_environment",
+    "check_flag",
+    "check_memory",
     "check_pod_template",
+    "check_seconds",
+    "check_text",
+    "check_worker_reuse",
     "interrupted_result",
     "parse_quantity",
     "unsendable_result",

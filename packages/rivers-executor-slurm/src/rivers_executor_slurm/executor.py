@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, fields
 from datetime import timedelta
 from typing import Any
 
 from rivers.exceptions import ConfigurationError
-from rivers.spi import Executor, Reach, parse_quantity
+from rivers.spi import (
+    Executor,
+    Reach,
+    check_count,
+    check_environment,
+    check_flag,
+    check_memory,
+    check_seconds,
+    check_text,
+    check_worker_reuse,
+)
 
 __all__ = ["SlurmExecutor"]
 
@@ -19,23 +29,11 @@ _TIME = re.compile(r"(?:(?P<days>\d{1,4})-)?(?P<hours>\d{1,4}):(?P<minutes>\d{2}
 _GPUS = re.compile(r"(?:[A-Za-z][\w.]*:)?[1-9]\d{0,3}", re.ASCII)
 _WORD = re.compile(r"[!-~]+")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_REUSE = ("never", "run")
+_PATH = re.compile(r"(?!\s*$)[^\x00-\x1f]+")
+_LINE = re.compile(r"[^\x00\n]*")
+_OURS = "--output, --error, --array, --parsable, --wrap, --requeue, --wait, --export"
+_OPTION = re.compile(rf"(?!-[oeaW]|(?:{_OURS.replace(', ', '|')})(?:=|$))[^\x00-\x1f]+")
 _MOST_SECONDS = 1e6
-# sbatch's own; the executor needs them
-_OURS = (
-    "--output",
-    "-o",
-    "--error",
-    "-e",
-    "--array",
-    "-a",
-    "--parsable",
-    "--wrap",
-    "--requeue",
-    "--wait",
-    "-W",
-    "--export",
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,8 +106,15 @@ class SlurmExecutor(Executor):
 
     def __post_init__(self) -> None:
         # Each is kept in one form: times in seconds, paths as text, the rest in tuples.
-        for name, check in _CHECKS.items():
-            object.__setattr__(self, name, check(name, getattr(self, name)))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            try:
+                object.__setattr__(self, field.name, _check(field.name, value))
+            except ConfigurationError:
+                raise
+            except (TypeError, ValueError) as error:
+                text = f"invalid {field.name}={value!r:.80}: expected a value of another type ({error})"
+                raise ConfigurationError(text) from None
 
     @property
     def is_warm(self) -> bool:
@@ -117,113 +122,49 @@ class SlurmExecutor(Executor):
         return self.worker_reuse == "run"
 
 
-def _invalid(name: str, value: object, expected: str) -> ConfigurationError:
-    return ConfigurationError(f"invalid {name}={value!r:.80}: expected {expected}")
-
-
-def _word(name: str, value: Any) -> Any:
-    if value is not None and not (isinstance(value, str) and _WORD.fullmatch(value)):
-        raise _invalid(name, value, "a name without white space, or None")
-    return value
-
-
-def _path(name: str, value: Any) -> Any:
-    path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if path is not None and not (isinstance(path, str) and path.strip() and path.isprintable()):
-        raise _invalid(name, value, "a path, or None")
-    return path
-
-
-def _count(name: str, value: Any) -> Any:
-    if not (type(value) is int and value >= 1) and not (value is None and name == "max_jobs"):
-        raise _invalid(name, value, f"a whole number of at least 1{', or None' if name == 'max_jobs' else ''}")
-    return value
-
-
-def _seconds(name: str, value: Any) -> float:
-    number = value.total_seconds() if isinstance(value, timedelta) else value
-    if type(number) not in (int, float) or not 0 < number <= _MOST_SECONDS:
-        raise _invalid(name, value, f"seconds above 0 and up to {_MOST_SECONDS:,.0f}, or a timedelta")
-    return float(number)
-
-
-def _time(name: str, value: Any) -> float | None:
+def _check(name: str, value: Any) -> Any:
+    """Return an argument in its plain form."""
+    match name:
+        case "array" | "allow_pickle" | "inline_values":
+            return check_flag(name, value)
+        case "cpus" | "max_steps_per_worker" | "max_jobs":
+            return check_count(name, value, optional=name == "max_jobs")
+        case "idle_ttl" | "startup_timeout" | "orphan_ttl" | "grace":
+            return float(check_seconds(name, value, above=0, most=_MOST_SECONDS))
+        case "worker_reuse":
+            return check_worker_reuse(name, value)
+        case "env":
+            pairs = check_environment(dict(value), error=ConfigurationError).items()
+            return tuple(sorted((check_text(name, key, "names of variables", _VARIABLE), text) for key, text in pairs))
+        case "setup":
+            lines = value.splitlines() if isinstance(value, str) else value
+            return tuple(check_text(name, line, "lines of a shell script", _LINE) for line in lines)
+        case "extra":
+            words = shlex.split(value) if isinstance(value, str) else value
+            return tuple(check_text(name, word, f"options of sbatch, but none of {_OURS}", _OPTION) for word in words)
     if value is None:
         return None
-    if isinstance(value, str):
-        match = _TIME.fullmatch(value)
-        parts = {unit: int(text or 0) for unit, text in match.groupdict().items()} if match else {}
-        # To Slurm "90" is minutes, and to rivers a number is seconds: a text of digits alone would be misread.
-        if not any(parts.values()):
-            raise _invalid(name, value, 'a time such as "1:30:00", "0:45" (hours:minutes) or "2-00:00", or seconds')
-        return timedelta(**parts).total_seconds()
-    return _seconds(name, value)
+    match name:
+        case "time":
+            return _seconds(value)
+        case "memory":
+            return check_memory(name, value)
+        case "gpus":
+            text = str(value) if type(value) is int else value
+            return check_text(name, text, 'a number of GPUs, or a type and a number such as "a100:2", or None', _GPUS)
+        case "partition" | "account" | "qos":
+            return check_text(name, value, "a name without white space, or None", _WORD)
+    return check_text(name, os.fspath(value), "a path, or None", _PATH)
 
 
-def _memory(name: str, value: Any) -> str | None:
-    try:
-        fits = value is None or (type(value) in (str, int) and parse_quantity(str(value)) >= 2**20)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise _invalid(name, value, 'a quantity of at least 1Mi such as "512Mi" or "4G", or bytes, or None')
-    return None if value is None else str(value)
-
-
-def _gpus(name: str, value: Any) -> str | None:
-    text = str(value) if type(value) is int else value
-    if text is not None and not (isinstance(text, str) and _GPUS.fullmatch(text)):
-        raise _invalid(name, value, 'a number of GPUs, or a type and a number such as "a100:2", or None')
-    return text
-
-
-def _flag(name: str, value: Any) -> bool:
-    if type(value) is not bool:
-        raise _invalid(name, value, "True or False")
-    return value
-
-
-def _lines(name: str, value: Any) -> tuple[str, ...]:
-    lines = tuple(value.splitlines() if isinstance(value, str) else value)
-    if not all(isinstance(line, str) and "\x00" not in line for line in lines):
-        raise _invalid(name, value, "lines of a shell script")
-    return lines
-
-
-def _extra(name: str, value: Any) -> tuple[str, ...]:
-    words = tuple(shlex.split(value) if isinstance(value, str) else value)
-    for word in words:
-        if not (isinstance(word, str) and word.isprintable() and word) or word.partition("=")[0] in _OURS:
-            raise _invalid(name, value, f'options of sbatch, such as ["--constraint=avx512"], but none of {_OURS}')
-    return words
-
-
-def _env(name: str, value: Any) -> tuple[tuple[str, str], ...]:
-    pairs = [tuple(pair) for pair in (value.items() if isinstance(value, Mapping) else value)]
-    for pair in pairs:
-        fits = len(pair) == 2 and all(isinstance(text, str) and "\x00" not in text for text in pair)
-        if not fits or not _VARIABLE.fullmatch(pair[0]):
-            raise _invalid(name, value, 'a dict of variables, such as {"TZ": "UTC"}')
-    return tuple(sorted(pairs))
-
-
-def _reuse(name: str, value: Any) -> str:
-    if value not in _REUSE:
-        raise _invalid(name, value, " or ".join(map(repr, _REUSE)))
-    return str(value)
-
-
-_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(("partition", "account", "qos"), _word),
-    **dict.fromkeys(("container", "python", "cwd", "folder"), _path),
-    **dict.fromkeys(("idle_ttl", "startup_timeout", "orphan_ttl", "grace"), _seconds),
-    **dict.fromkeys(("cpus", "max_jobs", "max_steps_per_worker"), _count),
-    **dict.fromkeys(("array", "allow_pickle", "inline_values"), _flag),
-    "time": _time,
-    "memory": _memory,
-    "gpus": _gpus,
-    "worker_reuse": _reuse,
-    "setup": _lines,
-    "env": _env,
-    "extra": _extra,
-}
+def _seconds(value: Any) -> float:
+    """Return a time limit in seconds."""
+    if not isinstance(value, str):
+        return float(check_seconds("time", value, above=0, most=_MOST_SECONDS))
+    match = _TIME.fullmatch(value)
+    parts = {unit: int(text or 0) for unit, text in match.groupdict().items()} if match else {}
+    # To Slurm "90" is minutes, and to rivers a number is seconds: a text of digits alone would be misread.
+    if not any(parts.values()):
+        expected = 'a time such as "1:30:00", "0:45" (hours:minutes) or "2-00:00", or seconds'
+        raise ConfigurationError(f"invalid time={value!r}: expected {expected}")
+    return timedelta(**parts).total_seconds()
