@@ -18,7 +18,7 @@ from rivers.protocol import Evidence
 from rivers_executor_ssh.commands import SshError, SshTarget
 from rivers_executor_ssh.connection import SshConnection
 from rivers_executor_ssh.executor import SshExecutor, SshHost
-from rivers_executor_ssh.worker import SshWorker
+from rivers_worker.remote import AgentWorker
 
 __all__ = ["HostLink", "Prepare"]
 
@@ -45,7 +45,7 @@ class HostLink:
     ) -> None:
         self.name = host.address
         self.slots = host.slots or 0
-        self.workers: dict[str, SshWorker] = {}
+        self.workers: dict[str, AgentWorker] = {}
         self.problem: SshError | None = None
         self.is_up = False
         self._executor = executor
@@ -199,7 +199,7 @@ class HostLink:
 
     # ── workers ──
 
-    async def start(self, environment: Mapping[str, str]) -> SshWorker:
+    async def start(self, environment: Mapping[str, str]) -> AgentWorker:
         """Start a worker, and return it once it has announced itself; it is removed if that fails.
 
         Raises:
@@ -209,7 +209,7 @@ class HostLink:
         """
         self._last_number += 1
         number = str(self._last_number)
-        worker = SshWorker(number, self.name, self._folder / number, self._stop)
+        worker = AgentWorker(number, self.name, self._folder / number, self._stop)
         self.workers[number] = worker
         try:
             variables = {**environment, **dict(self._executor.env), "RIVERS_WORKER": worker.name}
@@ -221,7 +221,7 @@ class HostLink:
             raise
         return worker
 
-    async def _stop(self, worker: SshWorker) -> None:
+    async def _stop(self, worker: AgentWorker) -> None:
         """End a worker, and wait for that while the host answers."""
         if self.is_up:
             self._connection.send({"stop": worker.number, "grace": STOP_GRACE})
@@ -236,5 +236,5 @@ class HostLink:
         self.workers.pop(worker.number, None)
         self._changed()
 
-    def _evidence(self, worker: SshWorker, detail: str) -> Evidence:
+    def _evidence(self, worker: AgentWorker, detail: str) -> Evidence:
         return Evidence(node=self.name, worker=worker.name, detail=detail)

@@ -18,9 +18,8 @@ from rivers_executor_ssh.commands import SshError
 from rivers_executor_ssh.executor import SshExecutor
 from rivers_executor_ssh.link import HostLink
 from rivers_executor_ssh.sync import project_sync
-from rivers_executor_ssh.worker import WorkerEndedError
 from rivers_worker.errors import AnnouncementError
-from rivers_worker.remote import RemoteWorker, StartRefusedError, WorkerOrder, WorkerPlatform
+from rivers_worker.remote import RemoteWorker, StartRefusedError, WorkerEndedError, WorkerOrder, WorkerPlatform
 
 __all__ = ["SshPlatform", "choose"]
 

@@ -85,7 +85,10 @@ class ProjectCopy:
 
     async def __call__(self, connection: SshConnection, target: SshTarget) -> tuple[str | None, str | None]:
         """Copy it unless the host has it; return the interpreter, if there is an environment, and the folder."""
-        folder, *is_ready = await _session(target, _STATUS % self._key)
+        found = await _session(target, _STATUS % self._key)
+        if not found:
+            raise SshError(f"`{target.plain}`: its shell does not answer `{_STATUS % self._key}`")
+        folder, *is_ready = found
         if not is_ready:
             await self.send(target, folder, self._make)
         python = await _session(target, _PYTHON % self._key)

@@ -1,4 +1,4 @@
-"""One worker on a host, as the agent there reports it."""
+"""One worker on a host, as the agent there (`rivers_worker.agent`) reports it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from rivers.protocol import Evidence
 from rivers_worker.announcement import Announcement, announcement_in
 from rivers_worker.errors import AnnouncementError
-from rivers_worker.remote import RemoteWorker
+from rivers_worker.remote.platform import RemoteWorker
 
-__all__ = ["SshWorker", "WorkerEndedError", "end_evidence", "output_tail"]
+__all__ = ["AgentWorker", "WorkerEndedError"]
 
 SHOWN = 2000
 """Characters of a worker's output in evidence and errors."""
@@ -27,7 +27,7 @@ class WorkerEndedError(Exception):
         self.evidence = evidence
 
 
-class SshWorker(RemoteWorker):
+class AgentWorker(RemoteWorker):
     """A worker on the host `node`, dialled by the local socket `socket`; `release` ends it there.
 
     `announced` is the future of its announcement; it fails if there will be none.
@@ -38,7 +38,7 @@ class SshWorker(RemoteWorker):
         number: str,
         node: str,
         socket: Path,
-        release: Callable[[SshWorker], Coroutine[Any, Any, None]],
+        release: Callable[[AgentWorker], Coroutine[Any, Any, None]],
     ) -> None:
         loop = asyncio.get_running_loop()
         self.number = number
