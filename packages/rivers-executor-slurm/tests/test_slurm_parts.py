@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import rivers_executor_slurm.jobs
 from rivers.exceptions import ConfigurationError
 from rivers.protocol import Compute, ImportRef, StepSpec, classify
 from rivers_executor_slurm import SlurmExecutor
+from rivers_executor_slurm.jobs import BatchJob, RunJobs
 from rivers_executor_slurm.output import parse_output
 from rivers_executor_slurm.queue import JobRecord, evidence_of, explain, parse_scontrol, parse_squeue
 from rivers_executor_slurm.script import batch_script, job_options, sbatch_arguments
 from rivers_worker.announcement import Announcement
 from rivers_worker.client import Identity
+from rivers_worker.remote import WorkerOrder
 
 LINE = Announcement(4711, Identity.of_worker("a").certificate).line
 SILENT = parse_output(b"")
@@ -339,3 +344,86 @@ class TestEvidence:
         evidence = evidence_of("7", None, parse_output(f"rivers-end {code}\n".encode()), is_warm=False)
 
         assert expected == (evidence.signal, evidence.exit_code)
+
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> Path:
+    """Put programs in place of Slurm's on the PATH; each notes that it has begun and ended in `calls`."""
+    for name, body in programs.items():
+        path = folder / name
+        path.write_text(
+            f"#!/bin/sh\necho '{name} begins' >> {folder}/calls\n{body}\necho '{name} ends' >> {folder}/calls\n"
+        )
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder / "calls"
+
+
+class TestJobs:
+    """What a real Slurm does not do on demand, with stand-ins for its commands."""
+
+    async def submitted(self, folder: Path, count: int, **settings: Any) -> list[BatchJob]:
+        executor = SlurmExecutor(**settings)
+        run = RunJobs(executor, folder)
+        order = WorkerOrder(spec=spec(), environment={}, report=self.reports.append, deadline=time.monotonic() + 60)
+        jobs = [BatchJob(order, job_options(executor, order.spec)) for _ in range(count)]
+        for job in jobs:
+            run.submit(job)
+        while not all(job.id or job.output.done() for job in jobs):  # noqa: ASYNC110 - there is no event for an id
+            await asyncio.sleep(0.02)
+        return jobs
+
+    def setup_method(self) -> None:
+        self.reports: list[str] = []
+
+    def test_some_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of many jobs a few are submitted at the same time; as an array, all are by one call."""
+        calls = stand_in(tmp_path, monkeypatch, sbatch="cat > /dev/null; sleep 0.1; echo $$")
+
+        jobs = asyncio.run(self.submitted(tmp_path, 30))
+
+        running, most = 0, 0
+        for line in calls.read_text().splitlines():
+            running += 1 if line.endswith("begins") else -1
+            most = max(most, running)
+        assert 30 == len({job.id for job in jobs})
+        assert 2 <= most <= 8
+
+        calls.unlink()
+        jobs = asyncio.run(self.submitted(tmp_path, 30, array=True))
+        assert 2 == len(calls.read_text().splitlines())
+        assert {f"_{n}" for n in range(30)} == {job.id[job.id.index("_") :] for job in jobs}
+
+    def test_taken_without_an_answer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A job that Slurm has taken without an answer is found by its name, and not submitted twice."""
+        monkeypatch.setattr(rivers_executor_slurm.jobs, "AGAIN", 0.1)
+        fails = "echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1"
+        calls = stand_in(tmp_path, monkeypatch, sbatch=f"cat > /dev/null; {fails}", squeue="echo 4711")
+
+        [job] = asyncio.run(self.submitted(tmp_path, 1))
+
+        assert "4711" == job.id
+        assert ["sbatch begins", "squeue begins", "squeue ends"] == calls.read_text().splitlines()
+        assert ["sbatch: sbatch: error: Socket timed out on send/recv operation"] == self.reports
+
+    def test_submit_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While the limit of jobs in the queue is reached, a submission is repeated, and says so."""
+        monkeypatch.setattr(rivers_executor_slurm.jobs, "AGAIN", 0.1)
+        text = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, …)"
+        fails = f"[ $(grep -c begins {tmp_path}/calls) -lt 3 ] && {{ echo '{text}' >&2; exit 1; }}; echo 12"
+        calls = stand_in(tmp_path, monkeypatch, sbatch=f"cat > /dev/null; {fails}")
+
+        [job] = asyncio.run(self.submitted(tmp_path, 1))
+
+        assert "12" == job.id
+        assert 3 == calls.read_text().count("begins")
+        assert "job submit limit" in self.reports[0]
+
+    def test_not_installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without sbatch a start is refused."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+        async def refusal() -> str:
+            [job] = await self.submitted(tmp_path, 1)
+            return str(job.output.exception())
+
+        assert "sbatch: sbatch cannot be run: No such file or directory" == asyncio.run(refusal())

@@ -25,6 +25,8 @@ LARGEST_ARRAY = 1000
 """Slurm's own default of MaxArraySize is 1001."""
 SHOW_WITHIN = 2.0
 """Seconds for `scontrol show job`: the result of an attempt waits for it."""
+AT_ONCE = 8
+"""Calls of sbatch at the same time."""
 AGAIN = 5.0
 """Seconds between two tries where Slurm does not answer, or takes no job now."""
 
@@ -90,6 +92,7 @@ class RunJobs:
         self._unwanted: list[str] = []
         self._ids: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def submit(self, job: BatchJob) -> None:
         """Submit a job; one that is not wanted any more is cancelled as soon as Slurm has it."""
@@ -162,7 +165,8 @@ class RunJobs:
         script = batch_script(self._executor, jobs[0].options, paths, [job.order.environment for job in jobs])
         while True:
             try:
-                answer = await run_command("sbatch", *arguments, stdin=script)
+                async with self._turns:
+                    answer = await run_command("sbatch", *arguments, stdin=script)
             except SlurmCommandError as error:
                 over = time.monotonic() + AGAIN >= min(job.order.deadline for job in jobs)
                 if over or not (error.has_no_answer or error.is_at_limit):
