@@ -14,7 +14,7 @@ from zoo_backend import ZooExecutor
 
 from rivers.testing.conformance import LAWS, LawResult, Subject, run_law
 
-PATIENCE = 8.0
+PATIENCE = 20.0
 """Seconds that a law waits for what a wrong backend may never do."""
 
 

@@ -83,9 +83,8 @@ class UnknownRaises(ZooBackend):
 @sinner("raises for a third cancel", "cancel-twice", only=True)
 class ThirdCancelRaises(ZooBackend):
     def cancel(self, attempt_id: str, grace: float) -> None:
-        attempt = self.attempts.get(attempt_id)
-        count = attempt.cancels = getattr(attempt, "cancels", 0) + 1  # type: ignore[union-attr]
-        if count == 3:
+        self.cancels = [*getattr(self, "cancels", ()), attempt_id]
+        if self.cancels.count(attempt_id) == 3:
             raise RuntimeError(f"{attempt_id} is being cancelled")
         super().cancel(attempt_id, grace)
 

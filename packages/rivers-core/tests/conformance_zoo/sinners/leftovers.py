@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import zoo_worker
@@ -82,7 +85,7 @@ class LeaksFile(ZooBackend):
 class ChangesEnvironment(ZooBackend):
     def close(self, deadline: float) -> None:
         super().close(deadline)
-        os.environ["ZOO_RUN"] = self.run.run_id
+        os.environ["ZOO_RUN"] = str(time.monotonic())
         LEFT.append(lambda: os.environ.pop("ZOO_RUN", None))
 
 
@@ -90,6 +93,7 @@ class LooseAttempt(ZooAttempt):
     """An attempt that kills its process alone, and nothing that the body has started."""
 
     def signal_group(self, number: int) -> None:
+        LEFT.append(partial(os.killpg, self.process.pid, signal.SIGKILL))
         os.kill(self.process.pid, number)
 
 
