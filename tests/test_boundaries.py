@@ -45,7 +45,8 @@ LATE_IMPORTS = {
         ),
     },
     "rivers_cli.completion": {"rivers.cli.completion"},  # modules and runs are completed without importing rivers
-    "rivers.cli.run": {"rivers.cli.config_file", "rivers.cli.live"},  # YAML and an HTTP server, which few runs need
+    "rivers.cli.run": {"rivers.cli.live"},  # an HTTP server, which few runs need
+    "rivers.cli.request": {"rivers.cli.config_file"},  # YAML, the same
     "rivers._repository.observe": {"rivers._terminal.choose"},  # most runs show nothing
     "rivers._repository.run": {"rivers._report.write", "rivers._terminal.summary"},  # few results are drawn or printed
     "rivers._plan.plan": {"rivers._plan.render"},  # few plans are drawn

@@ -18,6 +18,7 @@ from rivers._events.event import (
     StepStarted,
     StepSubmitted,
     StepSucceeded,
+    StepUnchanged,
 )
 from rivers._events.sink import EventSink, JsonLinesSink, ListSink, LoggingSink
 
@@ -40,4 +41,5 @@ __all__ = [
     "StepStarted",
     "StepSubmitted",
     "StepSucceeded",
+    "StepUnchanged",
 ]

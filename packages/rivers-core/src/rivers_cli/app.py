@@ -31,10 +31,12 @@ from rivers_cli.options import (
     RunId,
     Select,
     Settings,
+    SkipUnchanged,
     StepOfRun,
     Tags,
     Target,
     Verbose,
+    Why,
 )
 
 __all__ = ["app"]
@@ -86,6 +88,7 @@ def run(
     live: Live = False,
     retry_failed: RetryFailed = None,
     resumes: ResumeIfInterrupted = False,
+    skips: SkipUnchanged = False,
     durability: DurabilityOption = "process",
     log_level: LogLevel = "warning",
     quiet: Quiet = False,
@@ -110,6 +113,7 @@ def run(
         report=report,
         retry_failed=retry_failed,
         resumes=resumes,
+        skips=skips,
         durability=durability,
         is_opened=is_opened,
         live=live,
@@ -173,6 +177,8 @@ def plan(
     executor: ExecutorKind = None,
     settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
     env_file: EnvFile = None,
+    config: Config = None,
+    is_explained: Why = False,
     form: Format = "text",
     verbose: Verbose = False,
 ) -> None:
@@ -182,9 +188,15 @@ def plan(
     from rivers.cli.request import PlanRequest
 
     request = PlanRequest(
-        target=target, select=select, job=job, executor=executor, settings=settings, env_file=env_file
+        target=target,
+        select=select,
+        job=job,
+        executor=executor,
+        settings=settings,
+        env_file=env_file,
+        config=config,
     )
-    raise typer.Exit(carry_out(lambda: plan(request, form), verbose))
+    raise typer.Exit(carry_out(lambda: plan(request, form, is_explained=is_explained), verbose))
 
 
 @app.command()

@@ -135,6 +135,10 @@ LogLevel = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless the run fails.")]
+SkipUnchanged = Annotated[
+    bool, typer.Option("--skip-unchanged", help="Run only the steps whose code, config or inputs have changed.")
+]
+Why = Annotated[bool, typer.Option("--why", help="Say of each step whether it is unchanged, or what has changed.")]
 Format = Annotated[str, typer.Option("--format", "-f", metavar="FORMAT", help="text, mermaid, dot (Graphviz) or json.")]
 RunId = Annotated[
     str | None,

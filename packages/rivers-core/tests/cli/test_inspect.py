@@ -147,3 +147,42 @@ def test_check_of_workers(cli: Cli) -> None:
 
     assert 0 == ended.code, ended
     assert "Executor.Parallel(max_workers=1)" in ended.out
+
+
+WHY = """
+import rivers as rs
+from pydantic import BaseModel
+
+
+class Limits(BaseModel):
+    most: int = 3
+
+
+@rs.Asset
+def orders() -> list[int]:
+    return [3, 4]
+
+
+@rs.Asset
+def total(context: rs.AssetExecutionContext[Limits], orders: list[int]) -> int:
+    return sum(orders) + context.config.most
+
+
+repo = rs.CodeRepository([orders, total], default_io_handler=rs.PickleIOHandler("values"))
+"""
+
+
+def test_why(project: Path, cli: Cli) -> None:
+    """A plan says of each step whether it is unchanged, and a run leaves those out."""
+    write(project / "why.py", WHY)
+    write(project / "config.yaml", "total:\n  most: 4\n")
+    assert "not stored" in cli("plan", "why", "--why").out
+    assert 0 == cli("run", "why", "--skip-unchanged").code
+
+    assert "2 of 2 steps unchanged" in cli("plan", "why", "--why").out
+    found = json.loads(cli("plan", "why", "--why", "--config", "config.yaml", "-f", "json").out)
+    assert [[], ["config field `most`"]] == [step["reasons"] for step in found["steps"]]
+    ended = cli("run", "why", "--skip-unchanged", "--config", "config.yaml")
+    assert "1 succeeded" in ended.out
+    assert "1 unchanged" in ended.out
+    assert 2 == cli("plan", "why", "--why", "--format", "dot").code

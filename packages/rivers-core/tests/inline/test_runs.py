@@ -60,6 +60,14 @@ def failure(result: rs.RunResult, step: str) -> Any:
 
 
 class TestValues:
+    def test_unchanged(self) -> None:
+        """Values that travel are stored with their memos, so that an equal run runs nothing."""
+        repo = repository(orders, sales, live)
+        repo.materialize(skip_unchanged=True)
+        result = repo.materialize(skip_unchanged=True)
+
+        assert {"unchanged"} == {step.state.value for step in result.steps.values()}
+
     @pytest.mark.parametrize("is_protobuf", [False, True])
     def test_fan_out(self, is_protobuf: bool) -> None:
         """Elements, lists and streams of a fan-out travel; the controller has all of them afterwards."""

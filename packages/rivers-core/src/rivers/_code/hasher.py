@@ -137,6 +137,7 @@ class _Walk:
 
     def _foreign(self, function: types.FunctionType) -> str:
         """Return the token of another package's function: its name, and the function that it wraps."""
+        # functools.wraps leaves the inner function there, which may be one of the package.
         wrapped = getattr(function, "__wrapped__", None)
         name = f"{function.__globals__.get('__name__')}:{function.__code__.co_qualname}"
         return name if wrapped is None else f"{name} around {self._values.encode(wrapped)}"
@@ -168,6 +169,7 @@ class _Walk:
 
     def _syntax_of(self, function: types.FunctionType) -> Syntax:
         code = function.__code__
+        # Not by equality: hashing a code object hashes all of its constants.
         known = _syntax.get(id(code))
         if known is None:
             known = _syntax[id(code)] = (code, self._read_syntax(function))
@@ -216,6 +218,7 @@ class _Walk:
     def _reference(self, reference: Reference, module_globals: dict[str, Any], cells: dict[str, Any]) -> str:
         value, rest = self._look_up(reference, module_globals, cells)
         if value is _MISSING:
+            # The body would raise a NameError, or the name is bound only later; then the hash changes.
             return f"missing {reference.module or ''} {reference.name}{''.join(f'.{one}' for one in rest)}"
         try:
             token = self._values.encode(value)
@@ -295,6 +298,7 @@ class _Walk:
         if reference.module is not None:
             package = str(module_globals.get("__package__") or "")
             module = importlib.util.resolve_name(reference.module, package)
+        # Imports may be circular.
         for _ in range(20):
             imported = self._imported_from(module, name) if self._home.owns(module) else None
             if imported is None:

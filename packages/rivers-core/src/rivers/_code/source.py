@@ -66,6 +66,7 @@ def load_source(filename: str, module_globals: dict[str, Any]) -> ModuleSource |
     if state is None:
         lines = linecache.getlines(filename, module_globals)
         state = "".join(lines)
+    # A reload or a notebook's cell replaces the text under the same name.
     known = _loaded.get(filename)
     if known is None or known[0] != state:
         linecache.checkcache(filename)

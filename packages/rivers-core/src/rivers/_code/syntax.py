@@ -136,6 +136,7 @@ class _Encoder:
         for group in (arguments.posonlyargs, arguments.args, [arguments.vararg], arguments.kwonlyargs):
             self._tokens += [argument.arg if argument else "" for argument in group] + [","]
         self._tokens.append(arguments.kwarg.arg if arguments.kwarg else "")
+        # Defaults are evaluated where the function is defined.
         for default in (*arguments.defaults, *arguments.kw_defaults):
             self._value(default, outer)
         if annotated and not isinstance(node, ast.Lambda):
@@ -262,6 +263,7 @@ class _Encoder:
             self._tokens.append(f"@{self._references.setdefault(reference, len(self._references))}")
             return
         if not found:
+            # Numbered when it first occurs, so that a renamed local has the number of the old one.
             assert owner is not None
             found = owner.names[name] = f"local {self._locals}"
             self._locals += 1

@@ -26,6 +26,7 @@ from rivers._definitions.retry import RetryPolicy, check_retry
 from rivers._definitions.settings import (
     check_io_handler,
     check_metadata_strings,
+    check_optional_bool,
     check_optional_text,
     check_placement,
     check_strings,
@@ -64,6 +65,8 @@ class Asset:
         retry: A retry policy, or the name of one in `CodeRepository(retries=...)`.
         compute: CPUs, memory and GPUs, where the executor provisions them.
         timeout: Seconds, or a `timedelta`, that the body may run; at most 30 days.
+        skip_unchanged: True does not run it in any run if nothing has changed since its values were stored; False runs
+            it always. None leaves it to the run.
         hooks: Hooks that are called in the controller once a step of the asset has succeeded or failed.
 
     Raises:
@@ -85,6 +88,7 @@ class Asset:
         "name",
         "retry",
         "signature",
+        "skip_unchanged",
         "tags",
         "timeout",
         "where",
@@ -107,6 +111,7 @@ class Asset:
         compute: Compute | None = None,
         timeout: float | timedelta | None = None,
         hooks: Sequence[Hook] | None = None,
+        skip_unchanged: bool | None = None,
     ) -> None:
         self.function = check_function(function, "asset", AssetDefinitionError)
         # Before the name: a lambda that takes *args is refused for that, named or not.
@@ -126,6 +131,7 @@ class Asset:
         self.compute = check_compute(compute, owner, AssetDefinitionError)
         self.timeout = check_timeout(timeout, owner, AssetDefinitionError)
         self.hooks = check_hooks(hooks, owner, AssetDefinitionError)
+        self.skip_unchanged = check_optional_bool(skip_unchanged, "skip_unchanged", owner)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function; on an asset without one, return a new asset of the given function.
@@ -159,6 +165,7 @@ class Asset:
             "compute": self.compute,
             "timeout": self.timeout,
             "hooks": self.hooks,
+            "skip_unchanged": self.skip_unchanged,
         }
 
     def _wrap(self: Self, function: Callable[..., Any]) -> Self:

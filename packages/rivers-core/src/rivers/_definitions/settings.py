@@ -19,6 +19,7 @@ __all__ = [
     "check_environment",
     "check_io_handler",
     "check_metadata_strings",
+    "check_optional_bool",
     "check_optional_text",
     "check_placement",
     "check_strings",
@@ -56,6 +57,17 @@ def check_strings(
     elif isinstance(values, Iterator | Set | list | tuple):
         hint = None
     raise argument_error(name, values, "a list of str", hint, owner=owner, error=error)
+
+
+def check_optional_bool(given: object, name: str, owner: str) -> bool | None:
+    """Return a setting that is True, False or None.
+
+    Raises:
+        AssetDefinitionError: it is neither.
+    """
+    if isinstance(given, bool | None):
+        return given
+    raise argument_error(name, given, "True, False or None", None, owner=owner, error=AssetDefinitionError)
 
 
 def check_optional_text(value: object, name: str, owner: str) -> str | None:

@@ -27,6 +27,7 @@ __all__ = [
     "StepStarted",
     "StepSubmitted",
     "StepSucceeded",
+    "StepUnchanged",
 ]
 
 
@@ -117,6 +118,14 @@ class StepReused(_RunEvent, frozen=True, kw_only=True, gc=False):
     outputs: tuple[OutputRecord, ...] = ()
 
 
+class StepUnchanged(_RunEvent, frozen=True, kw_only=True, gc=False):
+    """A step that does not run, as nothing has changed since `attempt_id` stored its outputs."""
+
+    step: str
+    attempt_id: str
+    outputs: tuple[OutputRecord, ...] = ()
+
+
 class StepFailed(_RunEvent, frozen=True, kw_only=True, gc=False):
     """The failure of a step for good: no further attempt follows."""
 
@@ -163,6 +172,7 @@ Event: TypeAlias = (
     | StepStarted
     | StepLog
     | StepSucceeded
+    | StepUnchanged
     | StepFailed
     | StepRetrying
     | StepReused

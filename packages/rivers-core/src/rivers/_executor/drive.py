@@ -123,6 +123,7 @@ class RunLoop:
         state = self._state
         try:
             self._backends.open(self._open)
+            self._compare()
             self._streams.begin()
             self._begin()
             self._work()
@@ -210,6 +211,17 @@ class RunLoop:
         finally:
             self._interrupts.leave_body()
 
+    def _compare(self) -> None:
+        """Read what is stored, so that units end as unchanged that need not run."""
+        if self._options.make_reuse is None:
+            return
+        # A bucket may take long, so Ctrl-C interrupts it as it does a body.
+        self._interrupts.enter_body()
+        try:
+            self.frontier.compare(self._options.make_reuse(lambda message: self._warn(message, "")))
+        finally:
+            self._interrupts.leave_body()
+
     def _begin(self) -> None:
         options, steps = self._options, len(self.plan)
         with self._state.lock:
@@ -257,7 +269,7 @@ class RunLoop:
     def _finish(self) -> None:
         with self._state.lock:
             ended = {report.state.value for report in self.frontier.reports.values()}
-            if self.frontier.over and ended <= {"succeeded"}:
+            if self.frontier.over and ended <= {"succeeded", "unchanged"}:
                 status: Status = "success"
             else:
                 status = "cancelled" if self.frontier.cancelling or self._interrupts.pending else "failure"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -10,6 +10,7 @@ from rivers._io.context import InputContext, OutputContext
 from rivers._io.inline.errors import InlineError
 from rivers._io.inline.transfer import check_total, make_input
 from rivers._io.inline.values import decode_value
+from rivers._io.memo import short_version
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.graph import StoredOutput
 from rivers._plan.inline import is_inline
@@ -68,20 +69,25 @@ class InlineValues:
         if not outputs:
             return bare
         try:
-            self._store_all(unit, outputs, result)
+            versions = self._store_all(unit, outputs, result)
         except OutputCommitError as error:
             failure = make_failure(error, FailureReason.INFRASTRUCTURE, transient=error.retryable)
             return replace(bare, ending=Ending.FAILED, outputs=(), failure=failure)
-        return bare
+        if unit.fingerprint is None:
+            return bare
+        return replace(bare, outputs=tuple([_with_versions(record, versions) for record in bare.outputs]))
 
-    def _store_all(self, unit: Unit, outputs: list[StoredOutput], result: StepResult) -> None:
-        """Stage the values of all outputs and commit them together."""
+    def _store_all(self, unit: Unit, outputs: list[StoredOutput], result: StepResult) -> dict[str, str | None]:
+        """Stage the values of all outputs, commit them together, and return their data versions by key."""
         records = {record.name: record for record in result.outputs}
         keys: list[str] = []
+        versions: dict[str, str | None] = {}
         try:
             for output in outputs:
                 for key, value in _decode(unit, output, records.get(output.name)):
                     keys.append(key)
+                    record = records.get(output.name)
+                    is_whole = output.mode is OutputMode.VALUE and record is not None
                     context = OutputContext(
                         key,
                         output.metadata,
@@ -89,12 +95,27 @@ class InlineValues:
                         step=unit.key,
                         attempt=unit.charged + 1,
                         attempt_id=unit.attempt_id,
+                        fingerprint=unit.fingerprint,
+                        data_version=record.data_version if record is not None and is_whole else None,
                     )
                     self._store.stage(context, value)
+                    versions[key] = context.data_version
         except BaseException:
             self._store.discard(self._run_id, unit.key, unit.attempt_id, keys)
             raise
         self._store.commit(self._run_id, unit.key, unit.attempt_id, keys)
+        return versions
+
+
+def _with_versions(record: OutputRecord, versions: Mapping[str, str | None]) -> OutputRecord:
+    """Return a record with the versions that its inline values were stored with."""
+    if record.map_keys is None:
+        return replace(record, data_version=versions.get(record.key) or record.data_version)
+    stored = [versions.get(f"{record.key}[{map_key}]") for map_key in record.map_keys]
+    if not all(stored):
+        # In memory, or with another handler: the worker has given what is known.
+        return record
+    return replace(record, versions=tuple([short_version(version) for version in stored if version]))
 
 
 def _inline_inputs(spec: StepSpec) -> Iterator[tuple[str, str | None]]:

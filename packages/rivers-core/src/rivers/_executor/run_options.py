@@ -10,12 +10,17 @@ from rivers._events.event import Event
 from rivers._events.sink import EventSink
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.restored import RestoredUnit
+from rivers._plan.reuse import Reuse
 from rivers.protocol.spec import TraceContext
 
-__all__ = ["BeginAttempt", "EndListener", "RunOptions"]
+__all__ = ["BeginAttempt", "EndListener", "MakeReuse", "RunOptions"]
 
 BeginAttempt: TypeAlias = Callable[[str, str, int, float, str | None], TraceContext | None]
 """Begins the span of an attempt, given its step, id, number, seconds in the queue, and the name of its function."""
+
+
+MakeReuse: TypeAlias = Callable[[Callable[[str], None]], Reuse]
+"""Reads the memos of stored values, given the function that warns of a store that cannot be read."""
 
 
 class EndListener(Protocol):
@@ -39,7 +44,8 @@ class RunOptions:
     by asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process
     lives. `store` is the default store, for values that travel inline. `hooks` takes the ends of steps, and
     `begin_attempt` traces attempts. `restored` has what is known of units from earlier controllers or
-    from the run that this one retries; `notes` are warnings by step.
+    from the run that this one retries; `notes` are warnings by step. `make_reuse` reads from the stores what need not
+    run.
     """
 
     run_id: str
@@ -58,3 +64,4 @@ class RunOptions:
     begin_attempt: BeginAttempt | None = None
     restored: Mapping[str, RestoredUnit] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    make_reuse: MakeReuse | None = None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from rivers.exceptions import ConfigurationError
 from rivers.protocol.exception_text import describe_exception
 
-__all__ = ["field_json"]
+__all__ = ["field_json", "secret_fields"]
 
 
 def field_json(found: BaseModel, what: str) -> str:
@@ -23,7 +23,7 @@ def field_json(found: BaseModel, what: str) -> str:
         ConfigurationError: it has not; names the fields, never their values. `what` says what the object is to whom.
     """
     try:
-        text = found.model_dump_json(exclude=_secrets(found))
+        text = found.model_dump_json(exclude=secret_fields(found))
         again = type(found).model_validate_json(text)
     except ValidationError as error:
         problems = [".".join(map(str, problem["loc"])) for problem in error.errors(include_input=False)]
@@ -44,14 +44,14 @@ def field_json(found: BaseModel, what: str) -> str:
     )
 
 
-def _secrets(model: BaseModel) -> dict[str, Any]:
+def secret_fields(model: BaseModel) -> dict[str, Any]:
     """Return the fields that hold secrets, as pydantic's `exclude` takes them."""
     found: dict[str, Any] = {}
     for name in type(model).model_fields:
         value = getattr(model, name)
         # pydantic-settings merges what the environment has into a model within, but not into lists and dicts: those
         # are left to the environment as a whole.
-        excluded = _secrets(value) if isinstance(value, BaseModel) else _holds_secret(value)
+        excluded = secret_fields(value) if isinstance(value, BaseModel) else _holds_secret(value)
         if excluded:
             found[name] = excluded
     return found
@@ -61,7 +61,7 @@ def _holds_secret(value: Any) -> bool:
     if isinstance(value, SecretStr | SecretBytes) or hasattr(type(value), "get_secret_value"):
         return True
     if isinstance(value, BaseModel):
-        return bool(_secrets(value))
+        return bool(secret_fields(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return any(_holds_secret(getattr(value, field.name)) for field in dataclasses.fields(value))
     if isinstance(value, dict):

@@ -8,7 +8,7 @@
 
     waiting ──deps done──▶ queued ──slot free──▶ running ──▶ succeeded │ failed │ skipped │ cancelled
        │                      ▲──────retry, backoff─┘            ▲
-       └──deps done, restored as committed───────────────────────┘
+       └──deps done, restored as committed, or unchanged─────────┘ unchanged
 
 A mapped step becomes a `Group` of units, one per element, when its source has succeeded. A step that collects the group
 waits for all of it; a step that streams it may start at once. Nothing recurses, so a chain may have any length.
@@ -25,6 +25,7 @@ from rivers._plan.ledger import Ledger
 from rivers._plan.plan import Plan, Step
 from rivers._plan.report import StepState
 from rivers._plan.restored import RestoredUnit, restore_attempts
+from rivers._plan.reuse import Reuse
 from rivers._plan.streams import Streams
 from rivers._plan.unit import (
     Effects,
@@ -90,6 +91,8 @@ class Frontier:
         self._losing: deque[tuple[Step, str, str]] = deque()
         self._restored: dict[str, RestoredUnit] = {}
         self._reused: deque[tuple[Unit, RestoredUnit]] = deque()
+        self._compared: Reuse | None = None
+        self._unchanged: deque[tuple[Unit, tuple[OutputRecord, ...]]] = deque()
 
     @property
     def over(self) -> bool:
@@ -107,6 +110,12 @@ class Frontier:
         A unit that has committed ends as reused when its turn comes; another one goes on with its attempts.
         """
         self._restored = dict(units)
+
+    def compare(self, reuse: Reuse) -> None:
+        """Let units end as unchanged that need not run; call it before `begin`."""
+        self._compared = reuse
+        # What a step streams is a part of its fingerprint.
+        self._streams.is_whole = True
 
     # ── inputs ──
 
@@ -219,6 +228,11 @@ class Frontier:
                 return
             if known is not None:
                 restore_attempts(unit, known, self.executors)
+        if self._compared is not None and unit.fingerprint is None:
+            outputs = self._compared.find(unit, self.groups)
+            if outputs is not None:
+                self._unchanged.append((unit, outputs))
+                return
         self._queues.queue(unit, first=bool(unit.step.streams) and self._streams.is_live(unit.step))
 
     def _stop(self, unit: Unit, effects: Effects) -> None:
@@ -233,14 +247,22 @@ class Frontier:
     def _on_succeeded(self, unit: Unit, result: StepResult, effects: Effects) -> None:
         unit.charged += 1
         self._ledger.record_end(unit, StepState.SUCCEEDED, result, None, effects)
-        self._advance(unit, result.outputs, effects)
+        self._advance(unit, result.outputs, result.attempt_id, effects)
 
     def _reuse(self, unit: Unit, known: RestoredUnit, effects: Effects) -> None:
         self._ledger.record_reused(unit, known, effects)
-        self._advance(unit, known.outputs, effects)
+        self._advance(unit, known.outputs, known.attempt_id or "", effects)
 
-    def _advance(self, unit: Unit, outputs: Sequence[OutputRecord], effects: Effects) -> None:
+    def _end_unchanged(self, unit: Unit, outputs: tuple[OutputRecord, ...], effects: Effects) -> None:
+        assert self._compared is not None
+        attempt_id = self._compared.attempt_of(unit)
+        self._ledger.record_unchanged(unit, outputs, attempt_id, effects)
+        self._advance(unit, outputs, attempt_id, effects)
+
+    def _advance(self, unit: Unit, outputs: Sequence[OutputRecord], attempt_id: str, effects: Effects) -> None:
         """Go on with what waits for a unit whose outputs are stored."""
+        if self._compared is not None:
+            self._compared.note(unit, outputs, attempt_id)
         if unit.map_key is not None:
             self._instance_over(unit, None, effects)
             return
@@ -358,11 +380,13 @@ class Frontier:
 
     def _settle(self, effects: Effects) -> Effects:
         """Expand, end and reuse units until nothing changes, then start waiting units in free slots."""
-        while self._expanding or self._losing or self._reused:
+        while self._expanding or self._losing or self._reused or self._unchanged:
             if self._expanding:
                 self._expand(self._expanding.popleft())
             elif self._reused:
                 self._reuse(*self._reused.popleft(), effects)
+            elif self._unchanged:
+                self._end_unchanged(*self._unchanged.popleft(), effects)
             else:
                 step, map_key, culprit = self._losing.popleft()
                 self.groups[step.index].active += 1

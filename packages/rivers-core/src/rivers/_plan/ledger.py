@@ -14,12 +14,13 @@ from rivers._events.event import (
     StepSkipped,
     StepStarted,
     StepSucceeded,
+    StepUnchanged,
 )
 from rivers._plan.report import StepReport, StepState
 from rivers._plan.restored import RestoredUnit
 from rivers._plan.unit import Effects, ExecutorLimits, Unit
 from rivers.protocol.failure import Failure, FailureReason
-from rivers.protocol.result import StepResult, Timings
+from rivers.protocol.result import OutputRecord, StepResult, Timings
 
 __all__ = ["Ledger"]
 
@@ -96,6 +97,19 @@ class Ledger:
             started=known.started,
             ended=known.ended or effects.wall,
         )
+
+    def record_unchanged(
+        self, unit: Unit, outputs: tuple[OutputRecord, ...], attempt_id: str, effects: Effects
+    ) -> None:
+        """Record a unit that need not run; `attempt_id` is the attempt that has stored its outputs."""
+        if self._observed:
+            effects.events.append(
+                StepUnchanged(
+                    run_id=self._run_id, time=effects.wall, step=unit.key, attempt_id=attempt_id, outputs=outputs
+                )
+            )
+        kind = self._executors[unit.step.executor_index].kind
+        self.reports[unit.key] = StepReport(unit.key, StepState.UNCHANGED, kind, outputs=outputs, ended=effects.wall)
 
     def record_end(
         self, unit: Unit, state: StepState, result: StepResult | None, cause: str | None, effects: Effects

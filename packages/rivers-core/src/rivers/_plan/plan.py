@@ -87,10 +87,17 @@ class Plan:
     """The ordered steps of a run. `print(plan)` shows levels and batches.
 
     A step starts as soon as its own inputs are stored: levels and batches are no barriers. `encodable` holds the
-    indices of steps whose specs are known to be within the protocol's limits.
+    indices of steps whose specs are known to be within the protocol's limits. `reasons` says by key why each step
+    runs, and has nothing for a step that is unchanged; it is None if the plan was not compared with what is stored.
     """
 
-    def __init__(self, steps: Sequence[Step], executors: Sequence[Executor]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        executors: Sequence[Executor],
+        reasons: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        self.reasons = reasons
         self._children: list[list[int]] | None = None
         self.encodable: set[int] = set()
         self.steps: tuple[Step, ...] = tuple(steps)
@@ -130,6 +137,9 @@ class Plan:
         for number, level in enumerate(self.levels):
             lines.append(f"level {number}")
             lines.extend(f"  {batch!r}" for batch in level)
+        if self.reasons is not None:
+            lines.append("reasons")
+            lines.extend(f"  {key}: {', '.join(found) or 'unchanged'}" for key, found in self.reasons.items())
         return "\n".join(lines)
 
     def __repr__(self) -> str:

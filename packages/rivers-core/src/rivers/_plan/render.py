@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from rivers._definitions.executor import Executor
@@ -94,8 +94,10 @@ def plan_to_dot(steps: Steps, executors: Sequence[Executor]) -> str:
     return "\n".join([*lines, "}"])
 
 
-def plan_to_data(steps: Steps, executors: Sequence[Executor]) -> dict[str, Any]:
-    """Return a plan as plain data for JSON."""
+def plan_to_data(
+    steps: Steps, executors: Sequence[Executor], reasons: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """Return a plan as plain data for JSON; `reasons` are those for which its steps run, where they are known."""
     return {
         "executors": [{"kind": executor.kind, "text": repr(executor)} for executor in executors],
         "steps": [
@@ -108,6 +110,7 @@ def plan_to_data(steps: Steps, executors: Sequence[Executor]) -> dict[str, Any]:
                 "mapped_over": steps[step.mapped_over].key if step.mapped_over is not None else None,
                 "inner": [node.key for node in step.inner],
                 "location": step.node.definition.where,
+                **({"reasons": list(reasons[step.key])} if reasons is not None else {}),
             }
             for step in steps
         ],

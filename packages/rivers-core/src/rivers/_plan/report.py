@@ -11,9 +11,13 @@ __all__ = ["StepReport", "StepState"]
 
 
 class StepState(enum.StrEnum):
-    """The end state of a step; each compares equal to its name as a str."""
+    """The end state of a step; each compares equal to its name as a str.
+
+    An unchanged step did not run: its stored outputs are those that it would make.
+    """
 
     SUCCEEDED = "succeeded"
+    UNCHANGED = "unchanged"
     FAILED = "failed"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"

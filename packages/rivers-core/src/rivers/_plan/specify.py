@@ -95,7 +95,13 @@ class Specifier:
         prepared = self._prepared.get(step.index)
         if prepared is not None:
             compute = unit.compute.to_protocol() if unit.compute is not None else None
-            return replace(prepared, attempt=unit.charged + 1, attempt_id=unit.attempt_id, compute=compute)
+            return replace(
+                prepared,
+                attempt=unit.charged + 1,
+                attempt_id=unit.attempt_id,
+                compute=compute,
+                fingerprint=unit.fingerprint,
+            )
         node = step.node
         fused = bool(step.inner)
         definition = node.owner if fused else node.definition
@@ -124,6 +130,7 @@ class Specifier:
             logs=self._logs,
             inner=tuple([self._inner(inner, step, closures) for inner in step.inner]) if fused else (),
             graph=None if fused or closures == "local" else self._graph(node),
+            fingerprint=unit.fingerprint,
         )
 
     def _function(self, definition: Definition, closures: Closures) -> Ref:

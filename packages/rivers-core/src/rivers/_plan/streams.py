@@ -12,19 +12,25 @@ __all__ = ["Streams"]
 
 
 class Streams:
-    """The streams of a plan; `groups` holds the instances of its mapped steps, by the step's index."""
+    """The streams of a plan; `groups` holds the instances of its mapped steps, by the step's index.
 
-    __slots__ = ("_executors", "_groups", "_steps")
+    With `is_whole` no step starts before all instances that it streams are done.
+    """
+
+    __slots__ = ("_executors", "_groups", "_steps", "is_whole")
 
     def __init__(self, plan: Plan, executors: Sequence[ExecutorLimits], groups: Mapping[int, Group]) -> None:
         self._steps = plan.steps
         self._executors = executors
         self._groups = groups
+        self.is_whole = False
 
     def is_live(self, step: Step) -> bool:
         """Return whether a step may start before the instances that it streams are done."""
         limits = self._executors[step.executor_index]
         own = limits.max_async if step.is_async else limits.max_sync
+        if self.is_whole:
+            return False
         # A consumer in the last slot would wait for instances that cannot start. One that blocks lends its slot.
         return bool(step.streams) and limits.streams and (limits.blocking or own is limits.max_steps is None)
 

@@ -85,7 +85,8 @@ class Unit:
     `charged` counts the attempts that the retry policy counts. `unstarted` counts those since then that never began;
     they are repeated free of charge until `give_up`, a time. `begun`, `overdue`, `queued`
     (the seconds of its wait for a slot) and `started` (the time of the epoch at which it began) describe the current
-    attempt. `doomed` names the failed step that makes the unit useless.
+    attempt. `doomed` names the failed step that makes the unit useless. `fingerprint` is what its outputs are stored
+    with, None where nobody compares.
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class Unit:
         "compute",
         "doomed",
         "failures",
+        "fingerprint",
         "give_up",
         "key",
         "map_key",
@@ -115,6 +117,7 @@ class Unit:
         self.attempt_id = ""
         self.compute: Compute | None = step.node.definition.compute
         self.failures: tuple[Failure, ...] = ()
+        self.fingerprint: str | None = None
         self.doomed: str | None = None
         self.begun = False
         self.overdue = False

@@ -18,6 +18,7 @@ from rivers._events.event import (
     StepStarted,
     StepSubmitted,
     StepSucceeded,
+    StepUnchanged,
 )
 from rivers.protocol.failure import Failure
 from rivers.protocol.result import OutputRecord, Timings
@@ -66,15 +67,17 @@ class RunHistory:
     `epoch` is that of its last controller, -1 before the first one. `status` is the one with which that controller has
     ended the run, None while it had not; `ending` is set once it was about to end the run in its stores. `has_intents`
     says whether attempts were noted before they were submitted, which records of early versions lack.
+    `skips_unchanged` is set if a step was found to be unchanged.
     """
 
-    __slots__ = ("ending", "epoch", "has_intents", "status", "units")
+    __slots__ = ("ending", "epoch", "has_intents", "skips_unchanged", "status", "units")
 
     def __init__(self) -> None:
         self.epoch = -1
         self.status: str | None = None
         self.ending: str | None = None
         self.has_intents = False
+        self.skips_unchanged = False
         self.units: dict[str, UnitHistory] = {}
 
     def unit(self, key: str) -> UnitHistory:
@@ -153,6 +156,11 @@ def _take_reused(history: RunHistory, event: StepReused) -> None:
     unit.ended = unit.ended or event.time
 
 
+def _take_unchanged(history: RunHistory, event: StepUnchanged) -> None:
+    # What it found was committed by another run, of which this one's folder in the store has nothing.
+    history.skips_unchanged = True
+
+
 def _take_cancelled(history: RunHistory, event: StepCancelled | StepSkipped) -> None:
     history.unit(event.step).is_open = False
 
@@ -167,6 +175,7 @@ _TAKERS: dict[type, Callable[[RunHistory, Any], None]] = {
     StepFailed: _take_failed,
     StepSucceeded: _take_succeeded,
     StepReused: _take_reused,
+    StepUnchanged: _take_unchanged,
     StepCancelled: _take_cancelled,
     StepSkipped: _take_cancelled,
 }

@@ -25,6 +25,7 @@ from rivers._events.event import (
     StepSkipped,
     StepStarted,
     StepSucceeded,
+    StepUnchanged,
 )
 from rivers._record.header import RunHeader, StepHeader
 from rivers.protocol.failure import Failure
@@ -44,6 +45,7 @@ class ViewState(enum.StrEnum):
     RUNNING = "running"
     RETRYING = "retrying"
     SUCCEEDED = "succeeded"
+    UNCHANGED = "unchanged"
     FAILED = "failed"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
@@ -55,7 +57,7 @@ class ViewState(enum.StrEnum):
         return self in _OVER
 
 
-_OVER = frozenset({ViewState.SUCCEEDED, ViewState.FAILED, ViewState.SKIPPED, ViewState.CANCELLED, ViewState.LOST})
+_OVER = frozenset(ViewState) - {ViewState.WAITING, ViewState.STARTING, ViewState.RUNNING, ViewState.RETRYING}
 
 
 class AttemptView:
@@ -323,19 +325,20 @@ class RunView:
         attempt = self._attempt(step, event.attempt, event.time)
         attempt.timings = event.timings
         attempt.worker = event.worker or attempt.worker
-        step.outputs = event.outputs
-        for output in event.outputs:
+        self._end_stored(step, event.outputs, ViewState.SUCCEEDED)
+
+    def _on_unchanged(self, event: StepUnchanged) -> None:
+        self._end_stored(self.step(event.step), event.outputs, ViewState.UNCHANGED)
+
+    def _end_stored(self, step: StepView, outputs: tuple[OutputRecord, ...], state: ViewState) -> None:
+        step.outputs = outputs
+        for output in outputs:
             if output.map_keys is not None:
                 self.expect(step.key, len(output.map_keys))
-        self.move(step, ViewState.SUCCEEDED)
+        self.move(step, state)
 
     def _on_reused(self, event: StepReused) -> None:
-        step = self.step(event.step)
-        step.outputs = event.outputs
-        for output in event.outputs:
-            if output.map_keys is not None:
-                self.expect(step.key, len(output.map_keys))
-        self.move(step, ViewState.SUCCEEDED)
+        self._end_stored(self.step(event.step), event.outputs, ViewState.SUCCEEDED)
 
     def expect(self, key: str, count: int) -> None:
         """Count the instances of the steps that are mapped over a step, directly or through another mapped step."""
@@ -382,6 +385,7 @@ _HANDLERS: dict[type, Callable[[RunView, Any], None]] = {
     StepStarted: RunView._on_started,
     StepLog: RunView._on_log,
     StepSucceeded: RunView._on_succeeded,
+    StepUnchanged: RunView._on_unchanged,
     StepFailed: RunView._on_failed,
     StepRetrying: RunView._on_retrying,
     StepReused: RunView._on_reused,

@@ -33,6 +33,7 @@ FORMAT = 1
 MOST_TEXT = 24 * 2**20
 """Characters of logs, tracebacks and metadata in one page."""
 STATES = tuple(ViewState)
+_DONE = (ViewState.SUCCEEDED, ViewState.UNCHANGED)
 _STATE_INDEX = {state: index for index, state in enumerate(STATES)}
 
 
@@ -164,7 +165,7 @@ def _steps(chosen: Sequence[tuple[int, StepView]], node_index: dict[str, int]) -
         "key": _sparse(steps, lambda step: None if step.base_key in node_index else step.key),
         "mapKey": {str(row): step.map_key for row, step in enumerate(steps) if step.map_key is not None},
         "cause": _sparse(steps, lambda step: step.cause),
-        "message": _sparse(steps, lambda step: None if step.state is ViewState.SUCCEEDED else step.message[:300]),
+        "message": _sparse(steps, lambda step: None if step.state in _DONE else step.message[:300]),
         "logCount": _sparse(steps, lambda step: step.log_count),
         "retryAt": _sparse(steps, lambda step: step.retry_at if step.state is ViewState.RETRYING else None),
     }

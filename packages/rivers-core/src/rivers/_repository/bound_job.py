@@ -31,7 +31,16 @@ class BoundJob(Job):
         record: Record = None,
         progress: bool | None = None,
         durability: Durability = "process",
+        skip_unchanged: bool | None = None,
     ) -> RunResult:
         """Run the job in this thread and return its result; see `CodeRepository.materialize`."""
         observe = Observe(on_event=on_event, record=record, progress=progress, durability=durability)
-        return self._run(self, tags=tags, raise_on_error=raise_on_error, config=config, executor=None, observe=observe)
+        return self._run(
+            self,
+            tags=tags,
+            raise_on_error=raise_on_error,
+            config=config,
+            executor=None,
+            observe=observe,
+            skip_unchanged=skip_unchanged,
+        )

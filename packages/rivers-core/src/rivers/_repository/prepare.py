@@ -44,6 +44,7 @@ from rivers._repository.resume import (
     refuse,
 )
 from rivers._repository.sharing import share
+from rivers._repository.skipping import check_skip_unchanged, prepare_reuse
 from rivers._repository.stored import handlers_of
 from rivers._repository.validation import check_listener, selected_names
 from rivers.exceptions import ConfigurationError, GraphValidationError
@@ -68,6 +69,7 @@ class RunArguments:
     observe: Observe = field(default_factory=Observe)
     job: Job | None = None
     retry_of: str | None = None
+    skip_unchanged: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,15 @@ class RunPreparer:
             raise refuse(header, f"the repository no longer has the job {header.job!r} of the run", ())
         config = arguments.config if arguments.config is not None else recorded_config(header)
         names = names_of(header, self.planner.graph)
-        same = replace(arguments, selection=names, tags=header.tags, config=config, include_upstream=False, job=job)
+        same = replace(
+            arguments,
+            selection=names,
+            tags=header.tags,
+            config=config,
+            include_upstream=False,
+            job=job,
+            skip_unchanged=True if history.skips_unchanged else None,
+        )
         plan = self._plan(same)
         check_plan(header, plan)
         restorer = Restorer(header.run_id, plan, history)
@@ -179,6 +189,7 @@ class RunPreparer:
         check_record(arguments.observe.record)
         check_progress(arguments.observe.progress)
         check_durability(arguments.observe.durability)
+        check_skip_unchanged(arguments.skip_unchanged)
         run_id = header.run_id if header is not None else secrets.token_hex(16)
         share(self.default_store, plan, run_id)
         backends = [self.kept.take(one) for one in plan.executors]
@@ -215,6 +226,7 @@ class RunPreparer:
             begin_attempt=observers.begin_attempt,
             restored=resumption.units if resumption is not None else {},
             notes=resumption.notes if resumption is not None else {},
+            make_reuse=prepare_reuse(graph, plan, self.resources, configs, arguments.skip_unchanged),
         )
         return PreparedRun(RunLoop(plan, backends, options, self.kept.give_back), observers, journal is not None)
 

@@ -28,7 +28,9 @@ from rivers._repository.planner import Planner
 from rivers._repository.prepare import Config, RunArguments, RunPreparer, Selection, Tags
 from rivers._repository.prepared_run import PreparedRun
 from rivers._repository.run import RunHandle, RunResult
+from rivers._repository.skipping import explain_plan
 from rivers._repository.stored import handler_of, load
+from rivers._repository.tables import repository_html
 from rivers._repository.validation import (
     check_assets,
     check_default_handler,
@@ -41,7 +43,6 @@ from rivers._repository.validation import (
     check_tasks,
     selected_names,
 )
-from rivers._terminal.html import html_table
 from rivers.exceptions import ConfigurationError, ExecutionError, NodeNotFoundError
 from rivers_process.fork import renew_in_children
 
@@ -152,7 +153,13 @@ class CodeRepository:
         _ = self._planner.graph
 
     def plan(
-        self, selection: Selection = None, *, include_upstream: bool = False, executor: Executor | None = None
+        self,
+        selection: Selection = None,
+        *,
+        include_upstream: bool = False,
+        executor: Executor | None = None,
+        config: Config = None,
+        skip_unchanged: bool | None = None,
     ) -> Plan:
         """Return the steps of a run in levels and batches, each with its executor, without running them.
 
@@ -160,13 +167,18 @@ class CodeRepository:
             selection: As in `materialize`.
             include_upstream: As in `materialize`.
             executor: As in `materialize`.
+            config: As in `materialize`; it matters with `skip_unchanged` only.
+            skip_unchanged: As in `materialize`. `Plan.reasons` then says of each step why it runs; reads the stores.
 
         Raises:
             GraphValidationError: the repository is not valid.
             AssetNotFoundError: the selection names an unknown asset.
         """
         checked = check_executor(executor, "executor")
-        return self._planner.plan(selected_names(selection), include_upstream, checked, None, None)
+        plan = self._planner.plan(selected_names(selection), include_upstream, checked, None, None)
+        if not skip_unchanged:
+            return plan
+        return explain_plan(self._planner.graph, plan, self._resources, config)
 
     def get_job(self, name: str | Job) -> BoundJob:
         """Return the job of that name, or the given one; its `execute` runs it.
@@ -222,6 +234,7 @@ class CodeRepository:
         progress: bool | None = None,
         durability: Durability = "process",
         retry_of: str | None = None,
+        skip_unchanged: bool | None = None,
     ) -> RunResult:
         """Run the steps of a selection, wait for their end and return the result.
 
@@ -246,6 +259,8 @@ class CodeRepository:
             retry_of: The id of a recorded run, the beginning of it, or the path of its record. What it has made is
                 reused, unless another run has replaced it since; the rest runs. Selection, job, tags and config are
                 those of that run where they are not given.
+            skip_unchanged: True runs no step whose code, config and inputs are those of its stored values; False runs
+                all. None skips those whose asset says so.
 
         Raises:
             GraphValidationError: the repository or the selection cannot run; nothing was started.
@@ -266,6 +281,7 @@ class CodeRepository:
                 executor=executor,
                 observe=observe,
                 retry_of=retry_of,
+                skip_unchanged=skip_unchanged,
             )
         )
         return run.carry_out(raise_on_error)
@@ -316,6 +332,7 @@ class CodeRepository:
         record: Record = None,
         progress: bool | None = None,
         durability: Durability = "process",
+        skip_unchanged: bool | None = None,
     ) -> RunHandle:
         """Start a run in a thread of its own and return a handle to it at once.
 
@@ -332,6 +349,7 @@ class CodeRepository:
                 retry=retry,
                 executor=executor,
                 observe=observe,
+                skip_unchanged=skip_unchanged,
             )
         )
         handle = RunHandle(run.loop.run_id, lambda: run.carry_out(False), run.loop.cancel)
@@ -373,22 +391,26 @@ class CodeRepository:
 
     def _repr_html_(self) -> str:
         """Return the repository for a notebook: a row for each asset."""
-        rows = [(asset.name, type(asset).__name__, asset.group or "", asset.where or "") for asset in self._assets]
-        caption = f"CodeRepository of {len(self._assets)} assets, {len(self._tasks)} tasks, {len(self._jobs)} jobs"
-        return html_table(caption, ("asset", "kind", "group", "defined at"), rows)
+        return repository_html(repr(self).strip("<>"), self._assets)
 
     # ── internals ──
 
     def _execute_job(
-        self, job: Job, *, tags: Tags, raise_on_error: bool, config: Config, executor: Executor | None, observe: Observe
+        self,
+        job: Job,
+        *,
+        tags: Tags,
+        raise_on_error: bool,
+        config: Config,
+        executor: Executor | None,
+        observe: Observe,
+        **settings: Any,
     ) -> RunResult:
-        merged = {**job.tags, **check_tags(tags)}
-        run = self._prepare(
-            RunArguments(
-                selection=list(job.selection), tags=merged, config=config, executor=executor, observe=observe, job=job
-            )
+        merged, names = {**job.tags, **check_tags(tags)}, list(job.selection)
+        arguments = RunArguments(
+            selection=names, tags=merged, config=config, executor=executor, observe=observe, job=job, **settings
         )
-        return run.carry_out(raise_on_error)
+        return self._prepare(arguments).carry_out(raise_on_error)
 
     def _prepare(self, arguments: RunArguments) -> PreparedRun:
         """Check all arguments and prepare a run. Everything that can be refused is refused here."""

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 
+from rivers._definitions.asset import Asset
 from rivers._definitions.names import did_you_mean
 from rivers._plan.report import StepReport
+from rivers._terminal.html import html_table
 from rivers.exceptions import ConfigurationError
 
-__all__ = ["LIBRARIES", "step_rows", "to_frame"]
+__all__ = ["LIBRARIES", "repository_html", "step_rows", "to_frame"]
 
 LIBRARIES = ("pandas", "polars")
+
+
+def repository_html(caption: str, assets: Sequence[Asset]) -> str:
+    """Return a repository for a notebook: a row for each asset."""
+    rows = [(asset.name, type(asset).__name__, asset.group or "", asset.where or "") for asset in assets]
+    return html_table(caption, ("asset", "kind", "group", "defined at"), rows)
 
 
 def step_rows(steps: Mapping[str, StepReport]) -> list[dict[str, Any]]:

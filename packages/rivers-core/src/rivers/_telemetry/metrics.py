@@ -13,6 +13,7 @@ from rivers._events.event import (
     StepSkipped,
     StepStarted,
     StepSucceeded,
+    StepUnchanged,
 )
 from rivers._record.header import RunHeader
 from rivers._telemetry.attributes import SHORTEST_PHASE, failure_result
@@ -83,6 +84,11 @@ class RunMetrics:
             self._fail(event.step, event.failure)
         result = failure_result(event.failure.reason) if event.failure is not None else "error"
         self._end(event.step, event.time, event.timings, result)
+
+    def on_unchanged(self, event: StepUnchanged) -> None:
+        """Count an unchanged step."""
+        self._end(event.step, event.time, None, "skip")
+        self._count(event.step, "unchanged")
 
     def on_skipped(self, event: StepSkipped) -> None:
         """Count a skipped step."""

@@ -20,6 +20,7 @@ from rivers._events.event import (
     StepSkipped,
     StepStarted,
     StepSucceeded,
+    StepUnchanged,
 )
 from rivers._record.header import RunHeader
 from rivers._record.redact import Redactor
@@ -39,6 +40,7 @@ _NAMES: dict[type, str] = {
     StepSucceeded: "on_succeeded",
     StepFailed: "on_failed",
     StepRetrying: "on_retrying",
+    StepUnchanged: "on_unchanged",
     StepSkipped: "on_skipped",
     StepCancelled: "on_cancelled",
 }

@@ -28,6 +28,7 @@ from rivers._events.event import (
     StepSkipped,
     StepStarted,
     StepSucceeded,
+    StepUnchanged,
 )
 from rivers._record.header import RunHeader, StepHeader
 from rivers._record.redact import Redactor
@@ -177,6 +178,12 @@ class RunSpans:
                 {"rivers.retry.delay": event.delay, "rivers.attempt.is_free": event.free}
             )
         self._end_attempt(event.step, event.time, event.timings, event.failure)
+
+    def on_unchanged(self, event: StepUnchanged) -> None:
+        """Record a step that need not run."""
+        step = self._ended_early(event.step, event.time)
+        step.span.set_attribute("rivers.step.unchanged_since", event.attempt_id)
+        self._close(event.step, "skip", event.time)
 
     def on_skipped(self, event: StepSkipped) -> None:
         """Record a step that does not run."""

@@ -15,6 +15,7 @@ from rivers._record.view import RunView, StepView, ViewState
 __all__ = ["ACTIVE", "Estimate", "RunProgress"]
 
 ACTIVE = frozenset({ViewState.RUNNING, ViewState.STARTING, ViewState.RETRYING})
+_DONE = (ViewState.SUCCEEDED, ViewState.UNCHANGED)
 SCANNED = 50
 """Waiting steps that are looked at in one frame to say what they wait for."""
 
@@ -120,9 +121,9 @@ class RunProgress:
     def _is_done(self, key: str) -> bool:
         step = self.view.steps.get(key)
         if step is not None:
-            return step.state is ViewState.SUCCEEDED
+            return step.state in _DONE
         counts = self.mapped.get(key)
-        return counts is not None and counts[ViewState.SUCCEEDED] >= self.view.instance_count(key)
+        return counts is not None and sum(counts[state] for state in _DONE) >= self.view.instance_count(key)
 
 
 def _since(step: StepView) -> float | None:

@@ -154,7 +154,8 @@ def _mapped_row(progress: RunProgress, key: str) -> _Row:
     done = sum(count for state, count in counts.items() if state.is_over)
     sign = next(_SIGNS[state] for state in _SIGNS if counts[state] > 0)
     rest = +counts
-    del rest[ViewState.SUCCEEDED]
+    for state in (ViewState.SUCCEEDED, ViewState.UNCHANGED):
+        del rest[state]
     text = "".join(span.text for span in instance_counts(rest))
     return _Row(sign, clean(key), "", f"{done:,} of {total:,} done", text)
 

@@ -36,6 +36,7 @@ _NAMES = {
     ViewState.RUNNING: "accent",
     ViewState.STARTING: "accent",
     ViewState.WAITING: "dim",
+    ViewState.UNCHANGED: "dim",
     ViewState.SUCCEEDED: "good",
 }
 

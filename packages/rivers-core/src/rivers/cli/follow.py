@@ -17,6 +17,7 @@ from rivers._events.event import (
     StepSkipped,
     StepStarted,
     StepSucceeded,
+    StepUnchanged,
 )
 from rivers._record.reader import EVENTS_FILE, EventReader, is_being_written, read_run, try_header
 from rivers._record.runs import RunRecords
@@ -31,7 +32,7 @@ __all__ = ["logs", "watch"]
 
 POLL = 0.1
 """Seconds between two looks at a record that is being written."""
-_ENDS = (StepSucceeded, StepFailed, StepSkipped, StepCancelled)
+_ENDS = (StepSucceeded, StepUnchanged, StepFailed, StepSkipped, StepCancelled)
 
 
 def follow(events_path: Path, reader: EventReader, is_over: Callable[[], bool]) -> Iterator[Event]:

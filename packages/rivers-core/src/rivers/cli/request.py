@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rivers._definitions.executor import Executor
 from rivers._plan.plan import Plan
@@ -16,7 +17,7 @@ from rivers.cli.executor_options import make_executor
 from rivers.cli.retry import find_retried, unfinished_names
 from rivers.cli.target import load_target
 
-__all__ = ["Chosen", "PlanRequest", "choose"]
+__all__ = ["Chosen", "PlanRequest", "checked_config", "choose", "config_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,7 @@ class PlanRequest:
     executor: str | None = None
     settings: Sequence[str] = ()
     env_file: Path | None = None
+    config: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +80,31 @@ def choose(request: PlanRequest, retry_failed: str | None = None, home: Path | N
     if names is not None:
         unfinished = tuple(name for name in unfinished if name in names)
     return Chosen(loaded.name, repository, job, unfinished, executor, retried.view.run_id)
+
+
+def config_of(request: PlanRequest) -> dict[str, dict[str, Any]] | None:
+    """Return the config of the file that the request names, or None.
+
+    Raises:
+        CommandError: the file cannot be read.
+    """
+    if request.config is None:
+        return None
+    # Loads YAML, which a run without a config does not need.
+    from rivers.cli.config_file import read_config
+
+    return read_config(request.config)
+
+
+def checked_config(request: PlanRequest, chosen: Chosen) -> dict[str, dict[str, Any]] | None:
+    """Return the config of the request, if its names are those of the plan.
+
+    Raises:
+        CommandError: it names something else, or cannot be read.
+    """
+    config = config_of(request)
+    if config is not None and request.config is not None:
+        from rivers.cli.config_file import check_config
+
+        check_config(request.config, config, chosen.plan, chosen.repository._planner.graph.assets)
+    return config

@@ -67,7 +67,7 @@ def unfinished_names(retried: Retried, graph: AssetGraph) -> tuple[str, ...]:
     """
     steps = retried.view.steps.values()
     seen = {step.base_key for step in steps}
-    keys = {step.base_key for step in steps if step.state is not ViewState.SUCCEEDED}
+    keys = {step.base_key for step in steps if step.state not in (ViewState.SUCCEEDED, ViewState.UNCHANGED)}
     # A mapped step without instances: the run ended before its source, and nobody has skipped it.
     keys |= {
         planned.key

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from rivers._definitions.executor import Executor
 from rivers._record.header import RunHeader
@@ -29,7 +29,7 @@ from rivers.cli.interrupted import find_interrupted
 from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
 from rivers.cli.records import SHORT_ID, records_of
 from rivers.cli.report import open_page
-from rivers.cli.request import Chosen, PlanRequest, choose
+from rivers.cli.request import Chosen, PlanRequest, checked_config, choose, config_of
 from rivers.cli.run_json import summarize
 from rivers.cli.sinks import EventsFile
 from rivers.exceptions import ConfigurationError, GraphValidationError, ResumeError
@@ -46,7 +46,6 @@ LEVELS = ("debug", "info", "warning", "error")
 class RunRequest(PlanRequest):
     """The options of `rivers run`."""
 
-    config: Path | None = None
     tags: Sequence[str] = ()
     home: Path | None = None
     events: Path | None = None
@@ -59,6 +58,7 @@ class RunRequest(PlanRequest):
     json: bool = False
     durability: str = "process"
     resumes: bool = False
+    skips: bool = False
 
 
 def run(request: RunRequest) -> ExitCode:
@@ -114,7 +114,7 @@ def prepare_resumed(
     request: RunRequest, repository: CodeRepository, record: Path, executor: Executor | None, sinks: Sinks
 ) -> PreparedRun:
     """Prepare to carry on the run of a record."""
-    config = _config_of(request)
+    config = config_of(request)
     observe = Observe(durability=durability_of(request), sinks=sinks)
     arguments = RunArguments(config=config, executor=executor, observe=observe)
     return repository._prepare_resumed(str(record), arguments)
@@ -178,22 +178,9 @@ def _write_picture(request: RunRequest, seen: ViewSink, record: Path | None, lin
         open_page(path)
 
 
-def _config_of(request: RunRequest) -> dict[str, dict[str, Any]] | None:
-    if request.config is None:
-        return None
-    # Loads YAML, which a run without a config does not need.
-    from rivers.cli.config_file import read_config
-
-    return read_config(request.config)
-
-
 def _prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> PreparedRun:
     repository, job = chosen.repository, chosen.job
-    config = _config_of(request)
-    if config is not None and request.config is not None:
-        from rivers.cli.config_file import check_config
-
-        check_config(request.config, config, chosen.plan, repository._planner.graph.assets)
+    config = checked_config(request, chosen)
     tags = {**(job.tags if job is not None else {}), **parse_pairs(request.tags, "--tag")}
     observe = Observe(
         record=str(request.home) if request.home is not None else True,
@@ -210,7 +197,13 @@ def _prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> PreparedRun:
     )
     return repository._prepare(
         RunArguments(
-            selection=chosen.names, tags=tags, config=config, executor=chosen.executor, observe=observe, job=job
+            selection=chosen.names,
+            tags=tags,
+            config=config,
+            executor=chosen.executor,
+            observe=observe,
+            job=job,
+            skip_unchanged=True if request.skips else None,
         )
     )
 
