@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -409,3 +410,40 @@ def test_pictures_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     assert compare.difference_of(one, same) is None
     assert "different bytes" in compare.difference_of(one, other)
+
+
+# --- killed and resumed ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(240)
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    """A run that is killed once its first values are stored goes on without making them again."""
+    command = [sys.executable, "-m", "flights", "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLE), "FLIGHTS_PICTURES_DPI": "20"}
+
+    def lines_of(event: str) -> list[str]:
+        lines = "".join(path.read_text() for path in tmp_path.glob("runs/*/events.jsonl")).splitlines()
+        return [line for line in lines if line.startswith(f'{{"event":"{event}"') and '"step":"joined_flights"' in line]
+
+    process = subprocess.Popen(command, cwd=EXAMPLE, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while not lines_of("StepSucceeded"):
+            assert process.poll() is None, "it has ended before it could be killed"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    (record,) = (tmp_path / "runs").iterdir()
+    done = subprocess.run(
+        [*command, "--resume", record.name[:8]],
+        cwd=EXAMPLE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert f"run {record.name}: success" in done.stdout
+    assert 1 == len(lines_of("StepReused"))
+    assert 1 == len(lines_of("StepSucceeded"))

@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="ASSET",
         help="only these assets and what they are made of (default: the whole job)",
     )
+    parser.add_argument(
+        "--resume", metavar="RUN", help="carry on a run that was killed, by its id or the beginning of it"
+    )
     pods = parser.add_argument_group("kubernetes")
     pods.add_argument("--image", help="the worker image (default: that of the pod this runs in)")
     pods.add_argument("--namespace", help="where pods are made (default: the current namespace)")
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_and_compare(options)
     executor = executor_of(options)
     with flights_repository(options.out, executor, options.store) as repository:
-        return 0 if run(repository, executor, options.select, options.out).success else 1
+        return 0 if run(repository, executor, options.select, options.out, options.resume).success else 1
 
 
 def executor_of(options: argparse.Namespace) -> rs.Executor:
@@ -79,12 +82,20 @@ def executor_of(options: argparse.Namespace) -> rs.Executor:
     return rs.Executor.parallel() if options.executor == "parallel" else rs.Executor.in_process()
 
 
-def run(repository: rs.CodeRepository, executor: rs.Executor, select: Sequence[str] | None, out: Path) -> rs.RunResult:
-    """Run the job or a selection of assets once with live progress, print its steps, and write the run's picture."""
+def run(
+    repository: rs.CodeRepository,
+    executor: rs.Executor,
+    select: Sequence[str] | None,
+    out: Path,
+    resume: str | None = None,
+) -> rs.RunResult:
+    """Run the job or a selection, or carry on a run, with live progress; print its steps, and write its picture."""
     began = time.perf_counter()
     # Progress is for a person who watches; logs of a program get the table below alone.
     watched = sys.stderr.isatty()
-    if select:
+    if resume:
+        result = repository.resume(resume, executor=executor, raise_on_error=False, record=out, progress=watched)
+    elif select:
         result = repository.materialize(
             select, include_upstream=True, executor=executor, raise_on_error=False, record=out, progress=watched
         )
