@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,6 +104,22 @@ def test_sshd_restarted(loopback: Loopback, start: Start) -> None:
     assert "host 'a' is out, and its steps go elsewhere: `ssh -F " in out
     assert "Connection refused" in out
     assert "host 'a' answers again" == back
+
+
+def test_closed_while_cut_off(loopback: Loopback, start: Start) -> None:
+    """A run ends while its host is cut off for a moment: nothing is left there, long before orphan_ttl."""
+    host = loopback.add("a")
+    run = start(ssh_steps.waits, orphan_ttl=60)
+    run.until(1)
+    host.stop()
+    run.handle.cancel()
+    timer = threading.Timer(5.0, host.start)
+    timer.start()
+    result = run.end()
+    timer.join()
+
+    assert not result.success
+    assert wait_for(lambda: not host.left(), 5), host.left()
 
 
 def test_service_restarted(loopback: Loopback, start: Start) -> None:

@@ -30,6 +30,7 @@ LOG_IN = 20.0
 """Seconds after `connect_timeout` for jump hosts, the log-in and the interpreter's start."""
 SLACK = 5.0
 """Seconds beyond `orphan_ttl` after which a host that is cut off runs nothing any more: its agent has its own clock."""
+CLOSE_WITHIN = 8.0
 STOP_GRACE = 3.0
 STOP_WITHIN = 10.0
 
@@ -76,27 +77,35 @@ class HostLink:
 
     async def close(self, within: float) -> str | None:
         """End the agent with all workers; return the problem if that is not known to have happened."""
-        until = time.monotonic() + within
         if self._maintaining is not None:
             self._maintaining.cancel()
             await asyncio.wait((self._maintaining,))
         problem = None
         try:
-            async with asyncio.timeout_at(until):
-                if self._agent is not None and not self.is_up:
-                    await self._connect()
-                if self.is_up:
-                    self._connection.send({"bye": True})
-                    # The agent ends last, after its workers and its folder, and ssh with it.
-                    while await self._connection.read() is not None:
-                        pass
-        except (SshError, TimeoutError) as error:
-            problem = (
-                f"host {self.name}: what runs there ends within {self._executor.orphan_ttl:g} s by itself: {error}"
-            )
+            async with asyncio.timeout(min(within, CLOSE_WITHIN)):
+                # A broken connection may have lost the goodbye, and the next one finds no agent if it has not.
+                while self._agent is not None:
+                    await self._say_goodbye()
+        except TimeoutError:
+            ttl = self._executor.orphan_ttl
+            problem = f"host {self.name}: what runs there ends within {ttl:g} s by itself: {self.problem or 'silence'}"
         finally:
             await self._connection.close()
         return problem
+
+    async def _say_goodbye(self) -> None:
+        if not self.is_up:
+            try:
+                await self._connect()
+            except SshError:
+                await asyncio.sleep(PAUSES[1])
+                return
+        self._connection.send({"bye": True})
+        # After its answer the agent removes its folder, and ssh ends with it.
+        while (message := await self._connection.read()) is not None:
+            if "bye" in message:
+                self._agent = None
+        self.is_up = False
 
     async def _maintain(self) -> None:
         tries = len(PAUSES)

@@ -6,7 +6,7 @@
               heard nothing from it for `orphan_ttl` seconds, and leaves nothing behind
 
 Lines are JSON. From the controller: `keep` (the numbers of its workers), `start`, `stop`, `ping`, `bye`. To it: the
-session's greeting, then `workers` (the answer to `keep`), reports of a `worker`, `pong`.
+session's greeting, then `workers` (the answer to `keep`), reports of a `worker`, `pong`, `bye`.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class HostAgent:
         await asyncio.gather(*(worker.stop(KILL_WITHIN) for worker in self._workers.values()))
         self._workers.clear()
         kill_descendants((), time.monotonic() + KILL_WITHIN)
+        self.send({"bye": True})
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._writer is not None:
