@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from sinner import sinner
 from zoo_backend import ZooAttempt, ZooBackend
 
-from rivers.protocol import Ending, Evidence, Failure, FailureReason, StepEvent, StepResult, lost
+from rivers.protocol import Ending, Evidence, Failure, FailureReason, StepEvent, StepResult, StepSpec, lost
 from rivers.spi import Run, Sink
 
 
@@ -145,3 +146,16 @@ class EarlyCancelFails(ZooBackend):
             emit(lost(event.attempt_id, Evidence(detail="it has no process"), started=True) if is_early else event)
 
         super().open(run, judge)
+
+
+@sinner("ends overdue steps by itself", "timeout-reason", only=True)
+class OwnTimeout(ZooBackend):
+    """Kills a body before core does, and reports a lost worker."""
+
+    def submit(self, spec: StepSpec) -> None:
+        super().submit(spec)
+        if spec.timeout is not None and not spec.is_async:
+            attempt = self.attempts[spec.attempt_id]
+            timer = threading.Timer(0.8 * spec.timeout, attempt.signal, [signal.SIGKILL])
+            timer.daemon = True
+            timer.start()

@@ -23,7 +23,7 @@ from rivers._io.context import InputContext, OutputContext
 from rivers.testing.conformance.cases.faults import Unprintable
 from rivers.testing.conformance.cases.raising import RAISING
 
-__all__ = ["BEGUN", "TRIPPED", "UnsharedHandler"]
+__all__ = ["BEGUN", "TRIPPED", "UnsharedHandler", "answers", "oversleeps"]
 
 BEGUN = "begun"
 """The line that a body prints once it runs."""
@@ -80,6 +80,10 @@ def hangs() -> None:
     """Hang in C with the GIL, where no code of Python runs in the whole process."""
     _say_begun_deafly()
     ctypes.PyDLL(None).sleep(60)
+
+
+def oversleeps() -> None:
+    sleeps(600.0)
 
 
 def _say_begun_deafly() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from rivers._definitions.asset import Asset
 from rivers.protocol import Ending, FailureReason, StepResult
-from rivers.testing.conformance.bodies import BEGUN
+from rivers.testing.conformance.bodies import BEGUN, answers, oversleeps
 from rivers.testing.conformance.law import Law, expect, law
 from rivers.testing.conformance.needs import KILLS, NOT_BLOCKING, TWO_SLOTS
 from rivers.testing.conformance.session import BackendSession
@@ -182,6 +183,25 @@ def at_once(subject: Subject) -> None:
     expect(took < CANCEL_LIMIT, f"cancel took {took:.1f} s: expected less than {CANCEL_LIMIT:g} s")
 
 
+@law(
+    "timeout-reason",
+    demand="A step that exceeds its timeout fails with the reason timeout, and no other step with it.",
+    reason="retry policies treat a timeout differently from a lost worker, and core alone decides when time is up.",
+    needs=(NOT_BLOCKING, KILLS),
+)
+def timeout_reason(subject: Subject) -> None:
+    """Run a step that is overdue after a second and a half, beside one that is not."""
+    steps = [Asset(oversleeps, name="overdue", timeout=1.5), Asset(answers, name="neighbour")]
+    with subject.repository(steps) as repository:
+        # Longer than a body may take that is asked, killed, and looked for in the store.
+        result = repository.submit().wait(2 * subject.patience + 10.0)
+    failure = result.steps["overdue"].failure
+    reason = failure.reason.value if failure is not None else result.steps["overdue"].state.value
+    expect(reason == FailureReason.TIMEOUT.value, f"an overdue step ended with reason {reason}: expected timeout")
+    state = result.steps["neighbour"].state.value
+    expect(state == "succeeded", f"the step beside it is {state}: expected succeeded")
+
+
 LAWS: tuple[Law, ...] = (
     while_running,
     kills,
@@ -192,4 +212,5 @@ LAWS: tuple[Law, ...] = (
     unknown,
     harms_nobody,
     at_once,
+    timeout_reason,
 )
