@@ -9,6 +9,7 @@ export const STATES = [
   "waiting",
   "skipped",
   "cancelled",
+  "unchanged",
   "succeeded",
 ] as const;
 
@@ -21,6 +22,7 @@ export const SIGNS: Record<string, string> = {
   waiting: "○",
   skipped: "⤼",
   cancelled: "⊘",
+  unchanged: "=",
   succeeded: "✓",
 };
 
