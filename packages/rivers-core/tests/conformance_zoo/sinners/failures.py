@@ -31,6 +31,8 @@ def changed(change: Callable[[Failure], Failure]) -> type[ZooBackend]:
 
 
 def without_attributes(failure: Failure) -> Failure:
+    if "BaseExceptionGroup" in failure.mro:
+        return failure
     state = msgspec.json.decode(failure.state) if failure.state else {}
     kept = {name: value for name, value in state.items() if name not in {"attributes", "state"}}
     return replace(failure, state=msgspec.json.encode(kept).decode() if kept != state and kept else None)
