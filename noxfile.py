@@ -8,6 +8,7 @@
     nox -s image                          the worker image, with docker, podman or buildah
     nox -s cluster bench-cluster          on the cluster that KUBECONFIG names
     nox -s coverage                       the lines that no test reaches
+    nox -s footprint                      sizes and import times of each package alone, for docs/footprint.md
     nox -s picture                        build the page of a run, and use it in Chromium
 
 Dependency groups come from pyproject.toml, the supported Pythons from the classifiers of rivers-core.
@@ -241,6 +242,23 @@ def bench(session: nox.Session) -> None:
     peers = ["--peers", "--upstream", str(upstream / "bin" / "python")]
     session.run("python", "bench/run.py", *peers, *session.posargs, env=BYTECODE)
     session.run("python", "bench/sessions.py", env=BYTECODE)
+
+
+@nox.session(venv_backend="uv")
+def footprint(session: nox.Session) -> None:
+    """Sizes and import times of each package, installed alone; writes the table of docs/footprint.md."""
+    scratch = Path(session.create_tmp()).resolve()
+    wheels = build_wheels(session, scratch / "wheels", *map(str, PACKAGES))
+    for package in PACKAGES:
+        # Our own are on no index: a package's are named by their files.
+        names = [name.replace("-", "_") for name in (package.name, *siblings(package.name))]
+        ours = [str(wheel) for wheel in wheels if wheel.name.split("-")[0] in names]
+        environment = scratch / "environments" / package.name
+        session.run(
+            "uv", "venv", "--quiet", "--clear", "--python", session.bin + "/python", str(environment), external=True
+        )
+        session.run("uv", "pip", "install", "--quiet", "--python", f"{environment}/bin/python", *ours, external=True)
+    session.run("python", "bench/footprint.py", str(scratch / "environments"), *session.posargs, env=BYTECODE)
 
 
 @nox.session
