@@ -15,7 +15,6 @@ import builtins
 import functools
 import importlib
 import importlib.util
-import os
 import sys
 import types
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from rivers._code.bytecode import digest_bytecode
+from rivers._code.home import CodeHome
 from rivers._code.source import ModuleSource, load_source
 from rivers._code.syntax import Reference, Syntax, digest_class, digest_function, digest_statements
 from rivers._code.values import UnknownValueError, ValueEncoder
@@ -55,10 +55,14 @@ class CodeHasher:
 
     def hash(self, function: Callable[..., Any]) -> CodeHash:
         """Return the hash of a function and of what it uses in its package."""
+        closed = _closed.get(id(function))
+        if closed is not None and closed[1] is function.__code__ and not function.__defaults__:
+            return closed[2]
         known = self._found.get(id(function))
         if known is None:
             # The function is kept, as its id is only its own while it lives.
             known = self._found[id(function)] = (function, _Walk(self, function).run())
+            _keep_if_closed(function, known[1])
         return known[1]
 
     def source(self, filename: str, module_globals: dict[str, Any]) -> ModuleSource | None:
@@ -72,13 +76,29 @@ class CodeHasher:
 _syntax: dict[int, tuple[Any, Syntax]] = {}
 
 
+# Functions that look up nothing outside of themselves, whose hash is always the same; with the code that it is of.
+_closed: dict[int, tuple[Any, types.CodeType, CodeHash]] = {}
+_MOST_CLOSED = 100_000
+
+
+def _keep_if_closed(function: Any, found: CodeHash) -> None:
+    """Keep the hash of a function for later runs if nothing but its code decides it."""
+    if not isinstance(function, types.FunctionType) or function.__closure__ or function.__defaults__:
+        return
+    known = _syntax.get(id(function.__code__))
+    if known is not None and not known[1].references and not function.__kwdefaults__ and found.digest is not None:
+        if len(_closed) >= _MOST_CLOSED:
+            _closed.clear()
+        _closed[id(function)] = (function, function.__code__, found)
+
+
 class _Walk:
     """The walk from one function over all that it uses."""
 
     def __init__(self, hasher: CodeHasher, function: Callable[..., Any]) -> None:
         self._hasher = hasher
         self._entry = function
-        self._home = _Home(function)
+        self._home = CodeHome(function)
         self._order: dict[int, int] = {}
         self._kept: list[Any] = []
         self._tokens: list[str] = []
@@ -328,38 +348,6 @@ class _Walk:
         except UnknownValueError:
             # Its expression is in the syntax.
             return "default"
-
-
-class _Home:
-    """The code that belongs together with a function: its top-level package, or the folder of a lone module."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        while isinstance(function, functools.partial):
-            function = function.func
-        module = getattr(function, "__module__", None) or "__main__"
-        self._top = module.partition(".")[0]
-        self._folder: str | None = None
-        loaded = sys.modules.get(module)
-        if not getattr(sys.modules.get(self._top), "__path__", None):
-            filename = getattr(loaded, "__file__", None)
-            self._folder = os.path.dirname(os.path.abspath(filename)) + os.sep if filename else None
-        self._known: dict[Any, bool] = {}
-
-    def owns(self, module: Any) -> bool:
-        """Return whether a module is part of it."""
-        known = self._known.get(module)
-        if known is None:
-            known = self._known[module] = isinstance(module, str) and self._owns(module)
-        return known
-
-    def _owns(self, module: str) -> bool:
-        if module.partition(".")[0] == self._top:
-            return True
-        filename = getattr(sys.modules.get(module), "__file__", None)
-        if self._folder is None or filename is None:
-            return False
-        filename = os.path.abspath(filename)
-        return filename.startswith(self._folder) and "site-packages" not in filename[len(self._folder) :]
 
 
 def _is_in(source: ModuleSource | None, node: ast.ClassDef | None, function: types.FunctionType) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.executor import Executor
@@ -89,6 +90,7 @@ class Plan:
     A step starts as soon as its own inputs are stored: levels and batches are no barriers. `encodable` holds the
     indices of steps whose specs are known to be within the protocol's limits. `reasons` says by key why each step
     runs, and has nothing for a step that is unchanged; it is None if the plan was not compared with what is stored.
+    `identities` are those of its steps in earlier runs.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Plan:
         reasons: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.reasons = reasons
+        self.identities: dict[int, tuple[object, Any]] = {}
         self._children: list[list[int]] | None = None
         self.encodable: set[int] = set()
         self.steps: tuple[Step, ...] = tuple(steps)

@@ -47,7 +47,7 @@ def prepare_reuse(
         return None
     # One for the whole plan: steps share helpers.
     hasher = CodeHasher()
-    identities = {step.index: make_identity(step, hasher, configs) for step in plan.steps}
+    identities = {step.index: make_identity(step, hasher, configs, plan.identities) for step in plan.steps}
     upstreams = list(_order_places(graph, plan, resources, identities))
     return partial(_make_reuse, plan, identities, skippable, upstreams)
 
