@@ -33,9 +33,17 @@ sinner("loses an output's data version", "output-metadata")(
 sinner("loses the data versions of outputs with nested metadata", "output-metadata", only=True)(
     changed_outputs(lambda output: replace(output, data_version=None) if '"nested"' in str(output.metadata) else output)
 )
-sinner("loses the keys of a mapped task", "same-results", only=True)(
+sinner("loses the keys of a mapped task", "same-results")(
     changed_outputs(lambda output: replace(output, map_keys=None))
 )
+
+
+@sinner("loses the arguments of exceptions in steps with outputs", "same-results", only=True)
+class NoArguments(ZooBackend):
+    def finish(self, attempt: ZooAttempt, result: StepResult | None, evidence: Evidence) -> None:
+        if result is not None and result.failure is not None and not attempt.stores_nothing:
+            result = replace(result, failure=replace(result.failure, args=None))
+        super().finish(attempt, result, evidence)
 
 
 def work_lossily(task: Task, pipe: Any) -> None:

@@ -57,7 +57,7 @@ class SilentOutOfMemory(Provisions):
 class LeavesObject(ZooBackend):
     def close(self, deadline: float) -> None:
         super().close(deadline)
-        OBJECTS.append(f"job-{self.run.run_id}")
+        OBJECTS.append(f"job-{len(OBJECTS)}")
 
 
 @sinner("has a quota of 500 attempts", "throughput", only=True)
