@@ -16,18 +16,10 @@ from rivers.protocol import PROTOCOL_VERSION, Evidence, LogRecord, PickledRef, S
 from rivers.protocol.ref import sign
 
 
-def decode_any_version(data: bytes) -> StepSpec:
-    tree = msgspec.msgpack.decode(data)
-    return decode_spec(msgspec.msgpack.encode({**tree, "protocol_version": PROTOCOL_VERSION}))
-
-
-def work_any_version(task: Task, pipe: Any) -> None:
-    work(task, pipe, decode=decode_any_version)
-
-
-@sinner("ignores a later protocol", "later-protocol-refused", only=True)
+@sinner("takes a later protocol for its own", "later-protocol-refused", only=True)
 class AnyVersion(ZooBackend):
-    work = staticmethod(work_any_version)
+    def submit(self, spec: StepSpec) -> None:
+        super().submit(replace(spec, protocol_version=PROTOCOL_VERSION))
 
 
 def decode_known_fields(data: bytes) -> StepSpec:
