@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from dask_processes import ClusterProcesses
 from distributed import Client
 
@@ -15,6 +16,8 @@ from rivers.testing import ExecutorConformance
 from rivers_executor_dask import DaskExecutor
 
 
+# A task of Dask that starts an interpreter for each attempt: several minutes for all laws.
+@pytest.mark.long
 class TestDask(ExecutorConformance):
     address = ""
 
