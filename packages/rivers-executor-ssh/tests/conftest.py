@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
@@ -17,7 +16,8 @@ CODE = HERE / "user_code"
 sys.path[:0] = [str(CODE), str(HERE)]
 sys.path.append(str(HERE.parents[1] / "rivers-core" / "tests"))
 
-from loopback import Loopback, LoopbackHost, missing_program, wait_for  # noqa: E402 - found by the line above
+from host_run import HostRun  # noqa: E402 - found by the line above
+from loopback import Loopback, LoopbackHost, missing_program, wait_for  # noqa: E402 - the same
 from running.left_behind import nothing_left  # noqa: E402 - the same
 
 from rivers_executor_ssh import SshExecutor  # noqa: E402 - after the check of what is installed
@@ -81,46 +81,11 @@ def store(tmp_path: Path) -> rs.PickleIOHandler:
     return rs.PickleIOHandler(tmp_path / "store", shared=True)
 
 
-class Started:
-    """A run in a thread, and what its bodies note."""
-
-    def __init__(self, assets: list[rs.Asset], executor: SshExecutor, folder: Path, **given: object) -> None:
-        self.notes, self.go = folder / "notes", folder / "go"
-        self.events: list[object] = []
-        env = {"NOTES": str(self.notes), "GO": str(self.go), "COLOUR": "blue"}
-        self._repo = rs.CodeRepository(
-            assets=assets,
-            default_executor=dataclasses.replace(executor, env=env),
-            default_io_handler=rs.PickleIOHandler(folder / "store", shared=True),
-        )
-        self.handle = self._repo.submit(on_event=self.events.append, **given)  # type: ignore[arg-type]
-
-    def lines(self) -> list[str]:
-        return self.notes.read_text().splitlines() if self.notes.exists() else []
-
-    def until(self, count: int) -> list[str]:
-        """Wait for so many notes."""
-        assert wait_for(lambda: len(self.lines()) >= count, 30), (self.lines(), self.events)
-        return self.lines()
-
-    def warnings(self) -> list[str]:
-        return [event.message for event in self.events if type(event).__name__ == "RunWarning"]  # type: ignore[attr-defined]
-
-    def logs(self) -> list[str]:
-        return [event.message for event in self.events if type(event).__name__ == "StepLog"]  # type: ignore[attr-defined]
-
-    def end(self) -> rs.RunResult:
-        try:
-            return self.handle.wait(50)
-        finally:
-            self._repo.shutdown()
-
-
 @pytest.fixture
-def start(loopback: Loopback, executor: Callable[..., SshExecutor], tmp_path: Path) -> Callable[..., Started]:
+def start(loopback: Loopback, executor: Callable[..., SshExecutor], tmp_path: Path) -> Callable[..., HostRun]:
     """Start a run on the hosts that are there."""
 
-    def begin(*assets: rs.Asset, hosts: Sequence[object] = (), **given: object) -> Started:
-        return Started(list(assets), executor(*hosts, **given), tmp_path)
+    def begin(*assets: rs.Asset, hosts: Sequence[object] = (), **given: object) -> HostRun:
+        return HostRun(list(assets), executor(*hosts, **given), tmp_path)
 
     return begin

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 import ssh_steps
-from conftest import CODE, Started
+from host_run import CODE, HostRun
 from loopback import Loopback, LoopbackHost, wait_for
 
 from rivers_process.processes import child_processes, command_line
 
-Start = Callable[..., Started]
+Start = Callable[..., HostRun]
 Two = tuple[LoopbackHost, LoopbackHost]
 
 
@@ -31,7 +31,7 @@ def masters() -> list[int]:
     return [pid for pid in found if "ControlMaster=yes" in command_line(pid)]
 
 
-def finish(run: Started) -> None:
+def finish(run: HostRun) -> None:
     """Let the body end, and check that it has run once, on one host, and that all it printed has arrived."""
     run.go.touch()
     result = run.end()

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 
 import ssh_steps
-from conftest import Started
+from host_run import HostRun
 from loopback import Loopback, LoopbackHost, wait_for
 
 import rivers as rs
 from rivers_executor_ssh import SshHost
 
-Start = Callable[..., Started]
+Start = Callable[..., HostRun]
 Two = tuple[LoopbackHost, LoopbackHost]
 
 

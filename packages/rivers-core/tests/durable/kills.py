@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from small import EXPECTED, make_repository, notes
+from small_run import EXPECTED, make_repository, notes
 
 from rivers._io.files.key import flat_name
 from rivers._record import recorder

@@ -26,7 +26,7 @@ from rivers.testing import Attempt, Script, ScriptedExecutor
 
 sys.path.append(str(Path(__file__).parent))
 
-from small import EXPECTED, make_repository, notes
+from small_run import EXPECTED, make_repository, notes
 
 
 def fail_in(folder: Path) -> str:

@@ -16,7 +16,7 @@ from rivers.exceptions import RecordError, ResumeError
 
 sys.path.append(str(Path(__file__).parent))
 
-from small import note, notes
+from small_run import note, notes
 
 
 def repository(folder: Path, *, handler: Any = True, version: str | None = None) -> rs.CodeRepository:
