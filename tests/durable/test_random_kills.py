@@ -62,7 +62,9 @@ def kill_somewhere(process: subprocess.Popen[bytes], seconds: float, errors: Pat
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait(10) == -signal.SIGKILL
-    assert 0 == process.returncode, errors.read_text()
+    # The kill before this one may have come after the last line of the record.
+    text = errors.read_text()
+    assert 0 == process.returncode or "the run has succeeded" in text, text
     return False
 
 
