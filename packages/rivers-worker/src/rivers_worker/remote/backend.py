@@ -54,18 +54,18 @@ class RemoteBackend(ExecutorBackend[ExecutorT]):
         if not given:
             return ()
         loop = self._loop = acquire_loop()
-        problems: list[Problem] = []
-        is_refused = True
+        is_ready = False
         try:
             problems = loop.run(self._check(loop, given), self.preflight_deadline)
-            is_refused = bool(problems)
+            is_ready = not problems
+            return problems
         except concurrent.futures.CancelledError:
-            pass
+            return ()
         except TimeoutError:
-            problems = [Problem(f"the platform has not answered preflight within {self.preflight_deadline:g} s")]
-        if is_refused:
-            self.abandon(ABANDON_DEADLINE)
-        return problems
+            return [Problem(f"the platform has not answered preflight within {self.preflight_deadline:g} s")]
+        finally:
+            if not is_ready:
+                self.abandon(ABANDON_DEADLINE)
 
     def abandon(self, deadline: float) -> None:
         """Close the platform that preflight has asked."""
