@@ -295,6 +295,7 @@ def test_architecture_has_each_module() -> None:
         "rivers_executor_parallel",
         "rivers_worker",
         "rivers_executor_slurm",
+        "rivers_executor_ssh",
         "rivers_executor_k8s",
     ):
         source = next(ROOT.glob(f"packages/*/src/{package}"))
