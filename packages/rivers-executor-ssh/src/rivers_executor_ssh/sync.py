@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import shlex
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +71,7 @@ async def _leave(connection: SshConnection, target: SshTarget) -> tuple[str | No
     return None, None
 
 
-class ProjectCopy:
+class ProjectCopy(ABC):
     """The copy of a project with this content key, called for each host."""
 
     receive = ":"
@@ -94,9 +95,9 @@ class ProjectCopy:
         python = await _session(target, _PYTHON % self._key)
         return (python[0] if python else None), folder
 
+    @abstractmethod
     async def send(self, target: SshTarget, folder: str, make: str) -> None:
         """Copy it to `folder`, and run the line `make`."""
-        raise NotImplementedError
 
 
 class _GitCopy(ProjectCopy):
