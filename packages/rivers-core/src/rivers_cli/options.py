@@ -112,7 +112,7 @@ RetryFailed = Annotated[
     typer.Option(
         "--retry-failed",
         metavar="[RUN]",
-        help="Run what did not succeed in a run; else in the newest of the target.",
+        help="Start a new run of what did not succeed in a run; else in the newest of the target.",
         autocompletion=complete_run,
     ),
 ]

@@ -107,7 +107,7 @@ def test_replaced_by_another_run(tmp_path: Path) -> None:
     assert "aside" not in notes(tmp_path)
     assert 15 == repo.load_node("total")
     (warning,) = (event for event in sink.events if isinstance(event, RunWarning))
-    assert f"numbers: another run has replaced its value, in attempt {other.run_id}-0-0.0, so it runs again" == (
+    assert f"'numbers' runs again: another run has replaced its value, in attempt {other.run_id}-0-0.0" == (
         warning.message
     )
 
@@ -154,7 +154,7 @@ def test_values_in_memory(tmp_path: Path) -> None:
 
     assert repo.materialize(retry_of=run_id, record=tmp_path, on_event=sink).success
     messages = [event.message for event in sink.events if isinstance(event, RunWarning)]
-    assert "numbers: its store does not tell which attempt has stored its value, so it runs again" in messages
+    assert "'numbers' runs again: its store does not tell which attempt has stored its value" in messages
 
 
 def test_selection(tmp_path: Path) -> None:

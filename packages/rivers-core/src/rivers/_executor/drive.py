@@ -239,7 +239,7 @@ class RunLoop:
             if options.epoch and not self._dispatcher.has_journal:
                 raise ResumeError("the record of the run cannot be written", run_id=self.run_id)
             for step, note in options.notes.items():
-                self._dispatcher.warn(f"{step}: {note}", step)
+                self._dispatcher.warn(note, step)
             for shortfall in find_shortfalls(self.plan, self._backends.can):
                 self._dispatcher.warn(shortfall)
             self._state.begin()

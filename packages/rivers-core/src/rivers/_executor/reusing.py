@@ -44,6 +44,11 @@ class Reuser:
             if all(found) and step.mapped_over in self._whole:
                 self._whole.add(step.index)
 
+    @property
+    def has_all(self) -> bool:
+        """True if every step is reused."""
+        return len(self._whole) == len(self._plan.steps)
+
     def _keys_of(self, step: Step) -> Iterator[str]:
         """Yield the keys of the instances whose own element is reused."""
         assert step.mapped_over is not None
@@ -59,22 +64,23 @@ class Reuser:
         """Add a unit to those that are reused, or return False."""
         key = step.key if map_key is None else f"{step.key}[{map_key}]"
         history = self._history.units.get(key)
-        if history is None or not history.succeeded:
+        made = history.succeeded or history.unchanged if history is not None else ""
+        if history is None or not made:
             return False
         if step.key in self._changed:
-            self.notes[step.key] = f"{self._changed[step.key]}: it runs again"
+            self.notes[step.key] = f"{step.key!r} runs again: {self._changed[step.key]}"
             return False
         try:
             latest = find_latest(step, map_key)
-            keys = load_map_keys(step) if latest == history.succeeded else {}
+            keys = load_map_keys(step) if latest == made else {}
         except Exception as error:  # noqa: BLE001 - a store may fail in any way, and the step then runs
-            self.notes[key] = f"its store cannot be read, so it runs again: {describe_exception(error)}"
+            self.notes[key] = f"{key!r} runs again: its store cannot be read: {describe_exception(error)}"
             return False
         if latest is None:
-            self.notes[key] = "its store does not tell which attempt has stored its value, so it runs again"
+            self.notes[key] = f"{key!r} runs again: its store does not tell which attempt has stored its value"
             return False
-        if latest != history.succeeded:
-            self.notes[key] = f"another run has replaced its value, in attempt {latest}, so it runs again"
+        if latest != made:
+            self.notes[key] = f"{key!r} runs again: another run has replaced its value, in attempt {latest}"
             return False
         self.units[key] = RestoredUnit(
             attempt_id=latest,

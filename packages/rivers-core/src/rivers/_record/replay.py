@@ -30,7 +30,8 @@ class UnitHistory:
     """The history of one unit, as a record has it.
 
     `submitted` is the id of the last attempt that was handed to an executor, `succeeded` that of the one that was seen
-    to commit `outputs`; both are empty where there was none. `charged` counts the attempts that the retry policy
+    to commit `outputs`; both are empty where there was none. `unchanged` is the attempt of an earlier run whose
+    `outputs` were found to be unchanged. `charged` counts the attempts that the retry policy
     counts, and `failures` are theirs; a unit that has failed for good starts again with none. `is_open` says whether
     an attempt was submitted whose end is not known.
     """
@@ -45,6 +46,7 @@ class UnitHistory:
         "submitted",
         "succeeded",
         "timings",
+        "unchanged",
         "worker",
     )
 
@@ -52,6 +54,7 @@ class UnitHistory:
         self.submitted = ""
         self.is_open = False
         self.succeeded = ""
+        self.unchanged = ""
         self.outputs: tuple[OutputRecord, ...] = ()
         self.charged = 0
         self.failures: tuple[Failure, ...] = ()
@@ -159,6 +162,8 @@ def _take_reused(history: RunHistory, event: StepReused) -> None:
 def _take_unchanged(history: RunHistory, event: StepUnchanged) -> None:
     # What it found was committed by another run, of which this one's folder in the store has nothing.
     history.skips_unchanged = True
+    unit = history.unit(event.step)
+    unit.unchanged, unit.outputs = event.attempt_id, event.outputs
 
 
 def _take_cancelled(history: RunHistory, event: StepCancelled | StepSkipped) -> None:

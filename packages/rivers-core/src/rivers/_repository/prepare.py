@@ -76,13 +76,15 @@ class RunArguments:
 class Resumption:
     """The start of a run that does not begin with nothing: what is known of its units, and warnings by step.
 
-    `journal` is that of the run itself, and `epoch` that of this process; None and 0 for the retry of another run.
+    `journal` is that of the run itself, and `epoch` that of this process; None and 0 for the retry of another run, of
+    which `is_made` says that there is nothing left to run.
     """
 
     journal: RunJournal | None
     units: Mapping[str, RestoredUnit]
     epoch: int
     notes: Mapping[str, str] = field(default_factory=dict)
+    is_made: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class RunPreparer:
         job = arguments.job
         if arguments.selection is None:
             names = present_names_of(header, self.planner.graph)
-            job = next((job for job in jobs if job.name == header.job), None)
+            job = _job_of(header, jobs)
             arguments = replace(arguments, selection=names, include_upstream=False, job=job)
         fields = {**arguments.observe.fields, "retry_of": header.run_id}
         again = replace(
@@ -127,7 +129,7 @@ class RunPreparer:
         changes = {key: "; ".join(found) for key, found in find_changes(header, plan).items()}
         reuser = Reuser(plan, history, changes)
         reuser.find()
-        return self._make(again, plan, Resumption(None, reuser.units, 0, reuser.notes))
+        return self._make(again, plan, Resumption(None, reuser.units, 0, reuser.notes, reuser.has_all))
 
     def _record_of(self, run: str, arguments: RunArguments) -> Path:
         check_record(arguments.observe.record)
@@ -153,9 +155,7 @@ class RunPreparer:
     def _carry_on(self, journal: RunJournal, arguments: RunArguments, jobs: Sequence[Job]) -> PreparedRun:
         header, history = journal.header, journal.history
         check_history(header, history)
-        job = next((job for job in jobs if job.name == header.job), None)
-        if header.job is not None and job is None:
-            raise refuse(header, f"the repository no longer has the job {header.job!r} of the run", ())
+        job = _job_of(header, jobs)
         config = arguments.config if arguments.config is not None else recorded_config(header)
         names = names_of(header, self.planner.graph)
         same = replace(
@@ -228,7 +228,9 @@ class RunPreparer:
             notes=resumption.notes if resumption is not None else {},
             make_reuse=prepare_reuse(graph, plan, self.resources, configs, arguments.skip_unchanged),
         )
-        return PreparedRun(RunLoop(plan, backends, options, self.kept.give_back), observers, journal is not None)
+        loop = RunLoop(plan, backends, options, self.kept.give_back)
+        is_made = resumption is not None and resumption.is_made
+        return PreparedRun(loop, observers, journal is not None, is_made)
 
     def _plan(self, arguments: RunArguments) -> Plan:
         """Return the plan of a run that is within the reach of its executors."""
@@ -242,6 +244,18 @@ class RunPreparer:
             if problems:
                 raise GraphValidationError(problems)
         return plan
+
+
+def _job_of(header: RunHeader, jobs: Sequence[Job]) -> Job | None:
+    """Return the job of a recorded run, from which its steps had their executor and retry policy.
+
+    Raises:
+        ResumeError: the repository no longer has it.
+    """
+    job = next((job for job in jobs if job.name == header.job), None)
+    if header.job is not None and job is None:
+        raise refuse(header, f"the repository no longer has the job {header.job!r} of the run", ())
+    return job
 
 
 def _observe_again(observe: Observe, header: RunHeader) -> Observe:

@@ -13,11 +13,15 @@ __all__ = ["PreparedRun"]
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A run that can be carried out once; `is_resumed` if an earlier process has begun it."""
+    """A run that can be carried out once; `is_resumed` if an earlier process has begun it.
+
+    `is_made` says of a retry that it would run nothing: the run that it retries has made everything.
+    """
 
     loop: RunLoop
     observers: Observers
     is_resumed: bool = False
+    is_made: bool = False
 
     def carry_out(self, raise_on_error: bool) -> RunResult:
         """Run to the end and return the result.

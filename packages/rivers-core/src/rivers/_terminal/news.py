@@ -10,7 +10,7 @@ from rivers._record.view import StepView
 from rivers._terminal.failure import failure_lines
 from rivers._terminal.progress import RunProgress
 from rivers._terminal.spans import Line, Span, fit, line_of
-from rivers._terminal.text import clean, wrap
+from rivers._terminal.text import clean, warning_text, wrap
 
 __all__ = ["NewsFeed"]
 
@@ -43,8 +43,7 @@ class NewsFeed:
             if isinstance(event, StepFailed):
                 lines += self._failure(progress, progress.view.steps[event.step], width)
             elif isinstance(event, RunWarning):
-                text = f"{event.step}: {event.message}" if event.step else event.message
-                first, *rest = wrap(clean(text), width - 2)
+                first, *rest = wrap(warning_text(event.message, event.step), width - 2)
                 lines += self._bounded([line_of(Span("! ", "warn"), first), *(line_of("  ", line) for line in rest)])
             elif isinstance(event, StepLog) and progress.is_shown(event):
                 level = logging.getLevelName(event.level).lower()

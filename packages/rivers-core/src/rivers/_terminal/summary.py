@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rivers._record.view import RunView, StepView, ViewState
 from rivers._terminal.failure import INDENT, failure_lines
 from rivers._terminal.spans import Line, Span, fit, line_of, to_text
-from rivers._terminal.text import cells, clean, clip, count_of, duration, wrap
+from rivers._terminal.text import cells, clean, clip, count_of, duration, warning_text, wrap
 
 __all__ = ["counts_text", "instance_counts", "root_cause", "status_lines", "summary", "summary_lines"]
 
@@ -61,6 +61,8 @@ def summary_lines(view: RunView, width: int, *, has_failures: bool = True) -> li
         _titled("Skipped", _skipped_lines(skipped, width - 14)),
         _titled("Cancelled", _names_line(view.of_state(ViewState.CANCELLED), width - 14)),
         _titled("Lost", _names_line(view.of_state(ViewState.LOST), width - 14)),
+        # Of the run itself, or of one that it retries: here nothing of them ran.
+        _titled("Reused", _names_line((s for s in view.of_state(ViewState.SUCCEEDED) if not s.attempts), width - 14)),
         _titled("Retried", _retried(view)),
         _titled("Mapped", _mapped(view)),
         _titled("Slowest", _slowest(view)),
@@ -197,7 +199,7 @@ def _phases(step: StepView) -> str:
 def _warnings(view: RunView, width: int) -> list[Line]:
     lines: list[Line] = []
     for warning in view.warnings[:MOST_LISTED]:
-        text = clean(f"{warning.step}: {warning.message}" if warning.step else warning.message)
+        text = warning_text(warning.message, warning.step)
         first, *rest = wrap(text, width - 2)
         lines += [line_of(Span("! ", "warn"), first), *(line_of("  ", line) for line in rest[:3])]
     return [*lines, *_more(len(view.warnings), "warnings")]

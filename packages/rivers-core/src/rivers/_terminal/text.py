@@ -7,7 +7,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-__all__ = ["cells", "clean", "clip", "clip_left", "count_of", "duration", "shorten_path", "wrap"]
+__all__ = ["cells", "clean", "clip", "clip_left", "count_of", "duration", "shorten_path", "warning_text", "wrap"]
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 # Line breaks are kept. Format characters (Cf) can reverse a line.
@@ -19,6 +19,12 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _CONTROLS.sub("", _ESCAPES.sub("", text)).replace("\t", "    ")
+
+
+def warning_text(message: str, step: str | None) -> str:
+    """Return a warning with its step in front, unless the message names it."""
+    text = message if step is None or repr(step) in message else f"{step}: {message}"
+    return clean(text)
 
 
 def cells(text: str) -> int:

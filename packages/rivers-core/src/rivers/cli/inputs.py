@@ -12,7 +12,7 @@ __all__ = ["check_inputs"]
 MOST_NAMES = 5
 
 
-def check_inputs(repository: CodeRepository, plan: Plan, *, is_retry: bool) -> None:
+def check_inputs(repository: CodeRepository, plan: Plan) -> None:
     """Check the inputs that earlier runs have made: values in memory ended with the process of their run.
 
     Values in a store are not looked for, as that may take long; a step fails where one is missing.
@@ -40,9 +40,7 @@ def check_inputs(repository: CodeRepository, plan: Plan, *, is_retry: bool) -> N
     values = ", ".join(map(repr, list(gone)[:MOST_NAMES])) + (", …" if len(gone) > MOST_NAMES else "")
     needing = list(dict.fromkeys(gone.values()))
     who = f"{needing[0]!r} {'and others need' if needing[1:] else 'needs'}"
-    # A retry takes none of the steps that succeeded, whatever else is selected.
-    instead = "without --retry-failed: " if is_retry else ""
-    remedy = f"run what makes them, too: {instead}--select +{needing[0]}"
+    remedy = f"run what makes them, too: --select +{needing[0]}"
     raise CommandError(
         f"the stored values of {values}, which {who}, are gone: values in memory end with the process that made them",
         hint=f'{remedy}; or keep them: io_handler=rs.PickleIOHandler("folder")',

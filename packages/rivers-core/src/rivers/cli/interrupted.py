@@ -38,7 +38,7 @@ def find_interrupted(records: RunRecords, chosen: Chosen) -> Path | None:
             header = read_header(folder)
         except RecordError:
             continue
-        if header is None or (header.repository, header.job, header.selection) != (chosen.name, job, chosen.names):
+        if header is None or (header.repository, header.job, header.selection) != (chosen.name, job, chosen.selection):
             continue
         return folder if describe_record(folder)["status"] in _INTERRUPTED else None
     return None

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rivers._definitions.executor import Executor
 from rivers._plan.plan import Plan
 from rivers._plan.selectors import select_names
+from rivers._record.header import RunHeader
+from rivers._record.redact import MASK
 from rivers._repository.bound_job import BoundJob
 from rivers._repository.repository import CodeRepository
+from rivers._repository.resume import present_names_of
 from rivers.cli.environment import read_env_file
+from rivers.cli.errors import CommandError
 from rivers.cli.executor_options import make_executor
-from rivers.cli.retry import find_retried, unfinished_names
+from rivers.cli.records import records_of
+from rivers.cli.retry import Retried, find_retried
 from rivers.cli.target import load_target
 
-__all__ = ["Chosen", "PlanRequest", "checked_config", "choose", "config_of"]
+__all__ = ["Chosen", "PlanRequest", "checked_config", "choose", "config_of", "recorded_executor"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +42,18 @@ class PlanRequest:
 class Chosen:
     """The repository of a target with the job, the names and the executor that were chosen; None is the default.
 
-    `retry_of` is the id of the run whose failed steps were chosen.
+    `request` has the job and the executor of the run that is `retried` where it named none itself. `selection` is the
+    choice as the header of the run has it.
     """
 
     name: str
+    request: PlanRequest
     repository: CodeRepository
     job: BoundJob | None
     names: tuple[str, ...] | None
+    selection: tuple[str, ...] | None
     executor: Executor | None
-    retry_of: str | None = None
+    retried: Retried | None = None
 
     @property
     def plan(self) -> Plan:
@@ -57,7 +65,8 @@ class Chosen:
 def choose(request: PlanRequest, retry_failed: str | None = None, home: Path | None = None) -> Chosen:
     """Import the target and find what the options name in it.
 
-    `retry_failed` names a run below `home`: of its steps those that did not succeed are chosen, with its job.
+    `retry_failed` names a run below `home` that is retried: its steps, job and executor are chosen where the options
+    name none.
 
     Raises:
         CommandError, RiversError: an option is wrong, or the repository is.
@@ -66,20 +75,39 @@ def choose(request: PlanRequest, retry_failed: str | None = None, home: Path | N
         read_env_file(request.env_file)
     loaded = load_target(request.target)
     repository = loaded.repository
-    retried = find_retried(retry_failed, loaded.name, home) if retry_failed is not None else None
-    job_name = request.job or (retried.header.job if retried is not None else None)
-    job = repository.get_job(job_name) if job_name is not None else None
+    retried = find_retried(records_of(home), retry_failed, loaded.name) if retry_failed is not None else None
+    is_chosen = bool(request.select or request.job)
+    if retried is not None:
+        executor_name, settings = recorded_executor(request, retried.header)
+        job_name = request.job or retried.header.job
+        request = replace(request, job=job_name, executor=executor_name, settings=settings)
+    job = repository.get_job(request.job) if request.job is not None else None
     placement = repository._planner._placement(job.executor if job is not None else None)
     executor = make_executor(request.executor, request.settings, placement)
     among = job.selection if job is not None else None
     graph = repository._planner.graph
     names = select_names(graph, request.select, among) if request.select else among
-    if retried is None:
-        return Chosen(loaded.name, repository, job, names, executor)
-    unfinished = unfinished_names(retried, graph)
-    if names is not None:
-        unfinished = tuple(name for name in unfinished if name in names)
-    return Chosen(loaded.name, repository, job, unfinished, executor, retried.view.run_id)
+    selection = names
+    if retried is not None and not is_chosen:
+        names, selection = present_names_of(retried.header, graph), retried.header.selection
+    return Chosen(loaded.name, request, repository, job, names, selection, executor, retried)
+
+
+def recorded_executor(request: PlanRequest, header: RunHeader) -> tuple[str | None, Sequence[str]]:
+    """Return the name and the settings of the executor of a request, else those that a recorded run was begun with.
+
+    Raises:
+        CommandError: the latter held a secret, which records do not keep.
+    """
+    if request.executor is not None or request.settings:
+        return request.executor, request.settings
+    hidden = [text for text in header.settings if MASK in text]
+    if hidden:
+        raise CommandError(
+            f"the settings of the executor held a secret, which the record does not keep: {', '.join(hidden)}",
+            hint="give --executor and all its settings again",
+        )
+    return header.executor, header.settings
 
 
 def config_of(request: PlanRequest) -> dict[str, dict[str, Any]] | None:

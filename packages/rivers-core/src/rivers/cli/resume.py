@@ -6,13 +6,12 @@ from dataclasses import replace
 
 from rivers._record.header import RunHeader
 from rivers._record.reader import read_header
-from rivers._record.redact import MASK
 from rivers.cli.ending import print_warnings
 from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.interrupted import find_unfinished
 from rivers.cli.printer import Printer, stderr
 from rivers.cli.records import SHORT_ID, records_of
-from rivers.cli.request import choose
+from rivers.cli.request import choose, recorded_executor
 from rivers.cli.run import RunRequest, perform, prepare_resumed, with_printers
 
 __all__ = ["resume"]
@@ -55,12 +54,5 @@ def _complete(request: RunRequest, header: RunHeader) -> RunRequest:
             f"the record of run {header.run_id[:SHORT_ID]} does not name its repository",
             hint="give it: rivers resume RUN --target package.module:name",
         )
-    if request.executor is not None or request.settings:
-        return replace(request, target=target)
-    hidden = [text for text in header.settings if MASK in text]
-    if hidden:
-        raise CommandError(
-            f"the settings of the executor held a secret, which the record does not keep: {', '.join(hidden)}",
-            hint="give --executor and all its settings again",
-        )
-    return replace(request, target=target, executor=header.executor, settings=header.settings)
+    executor, settings = recorded_executor(request, header)
+    return replace(request, target=target, executor=executor, settings=settings)

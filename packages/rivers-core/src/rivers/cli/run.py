@@ -86,12 +86,14 @@ def with_printers(request: RunRequest, work: Callable[[RunRequest, Printer, Prin
 
 def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCode:
     print_warnings(stderr(), has_progress=not request.quiet)
+    if request.resumes and request.retry_failed is not None:
+        raise CommandError(
+            "invalid --resume-if-interrupted with --retry-failed: expected one of them",
+            hint="the first carries on a run that was interrupted, the second begins a new one of what did not succeed",
+        )
     chosen = choose(request, request.retry_failed, request.home)
-    if chosen.retry_of is not None and not chosen.names:
-        lines(f"nothing to retry: every step of run {chosen.retry_of[:SHORT_ID]} that was chosen succeeded")
-        return ExitCode.OK
     if chosen.names is not None:
-        check_inputs(chosen.repository, chosen.plan, is_retry=chosen.retry_of is not None)
+        check_inputs(chosen.repository, chosen.plan)
     prepare = _resume_or_prepare if request.resumes else _prepare
     return perform(request, chosen.repository, lambda sinks: prepare(request, chosen, sinks), lines, answer)
 
@@ -134,6 +136,8 @@ def perform(
     views: list[ViewSink] = []
     with repository:
         prepared = prepare(_sinks(request, lines, level, views))
+        if prepared.is_made:
+            return _end_without_run(prepared, lines, answer)
         code = _carry_out(prepared)
     if answer is not None:
         facts = json.dumps(summarize(views[0].view, prepared.observers.record), ensure_ascii=False)
@@ -148,6 +152,18 @@ def perform(
             raise
         stderr()("\n".join(explain(error)))
     return code
+
+
+def _end_without_run(prepared: PreparedRun, lines: Printer, answer: Printer | None) -> ExitCode:
+    """Say that a retry has nothing to run, which leaves no record, and return the exit code."""
+    with prepared.observers:
+        header = prepared.observers.describe()
+    text = f"nothing to retry: every step of run {(header.retry_of or '')[:SHORT_ID]} that was chosen succeeded"
+    if answer is None:
+        lines(text)
+    else:
+        answer(json.dumps({"run_id": None, "status": "success", "retry_of": header.retry_of, "steps": []}))
+    return ExitCode.OK
 
 
 def durability_of(request: RunRequest) -> Durability:
@@ -181,18 +197,20 @@ def _write_picture(request: RunRequest, seen: ViewSink, record: Path | None, lin
 def _prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> PreparedRun:
     repository, job = chosen.repository, chosen.job
     config = checked_config(request, chosen)
-    tags = {**(job.tags if job is not None else {}), **parse_pairs(request.tags, "--tag")}
+    retried = chosen.retried
+    given = parse_pairs(request.tags, "--tag")
+    # Without one of its own a retry has the tags of the run that it retries.
+    tags = {**(job.tags if job is not None else {}), **given} if given or retried is None else None
     observe = Observe(
         record=str(request.home) if request.home is not None else True,
         durability=durability_of(request),
         sinks=sinks,
         fields={
             "repository": chosen.name,
-            "selection": chosen.names,
+            "selection": chosen.selection,
             "command": tuple(sys.argv[1:]),
-            "retry_of": chosen.retry_of,
-            "executor": request.executor,
-            "settings": tuple(request.settings),
+            "executor": chosen.request.executor,
+            "settings": tuple(chosen.request.settings),
         },
     )
     return repository._prepare(
@@ -203,6 +221,7 @@ def _prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> PreparedRun:
             executor=chosen.executor,
             observe=observe,
             job=job,
+            retry_of=str(retried.folder) if retried is not None else None,
             skip_unchanged=True if request.skips else None,
         )
     )
