@@ -1,132 +1,89 @@
-"""Controllers that are killed at any moment, on several executors: a resumed run ends with the same values."""
+"""Controllers that are killed at any moment, on each executor: a resumed run ends with the same values.
+
+RIVERS_TEST_SEED chooses other moments than those of the test's name.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
-from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from rivers._io.files.key import flat_name
+from rivers_k8s_testing import FakeCluster
 
-LARGE = Path(__file__).with_name("large.py")
-ENDED = 30.0
-"""Seconds within which workers must be gone after the kill of their controller."""
-
-
-def controller(folder: Path, elements: int, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a controller; what it and its workers are started with names the folder."""
-    environment = {**os.environ, "DURABLE_FOLDER": str(folder), "DURABLE_ELEMENTS": str(elements)}
-    command = [sys.executable, str(LARGE), *arguments]
-    # No pipe: workers hold it for longer than their controller lives.
-    with (folder / "errors").open("wb") as errors:
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+SCRIPT = Path(__file__).with_name("random_kills.py")
+USER_CODE = Path(__file__).resolve().parents[2] / "packages/rivers-executor-k8s/tests/user_code"
+ELEMENTS = {"in_process": 30, "parallel": 30, "subprocess": 2, "kubernetes": 2, "kubernetes_warm": 3}
+PODS = ("kubernetes", "kubernetes_warm")
+AT_ONCE = 4
+"""Runs in pods at once: whoever resumes one waits 15 s for the Lease of the controller that was killed."""
 
 
-def bodies(folder: Path) -> list[str]:
-    """Return the bodies that have run."""
-    path = folder / "bodies"
-    return path.read_text().splitlines() if path.exists() else []
+def kill_at_random(folder: Path, executor: str, moments: int, seed: str, timeout: float) -> str:
+    """Return the report about so many kills; nothing was wrong after any of them."""
+    path = os.pathsep.join(filter(None, (str(USER_CODE), os.environ.get("PYTHONPATH"))))
+    settings = ["--moments", str(moments), "--elements", str(ELEMENTS[executor]), "--seed", seed]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder), executor, *settings],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stderr), done.stdout + done.stderr
+    return done.stdout
 
 
-def committed(folder: Path, run_id: str, names: set[str]) -> set[str]:
-    """Return those bodies whose outputs the store has, by the files of the run."""
-    files = {path.name for path in (folder / "data/.rivers/runs" / run_id).glob("*") if "~" not in path.name}
-    return {name for name in names if {f"{flat_name(name)}.pkl", f"{flat_name(name)}.commit"} & files}
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    """A FakeCluster whose pods find the bodies, and whose pods and processes have gone in the end."""
+    with FakeCluster(env={"PYTHONPATH": str(USER_CODE)}) as cluster:
+        monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        yield cluster
+        assert [] == [pod["metadata"]["name"] for pod in cluster.pods()]
 
 
-def processes_of(folder: Path) -> list[int]:
-    """Return the processes that were started with the folder in their environment."""
-    wanted, found = f"DURABLE_FOLDER={folder}".encode(), []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def kill_somewhere(process: subprocess.Popen[bytes], seconds: float, errors: Path) -> bool:
-    """Kill a controller after so many seconds; return False if it had ended, without an error."""
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait(10) == -signal.SIGKILL
-    # The kill before this one may have come after the last line of the record.
-    text = errors.read_text()
-    assert 0 == process.returncode or "the run has succeeded" in text, text
-    return False
-
-
-def check_kills(folder: Path, kind: str, elements: int, fate: random.Random, longest: float) -> int:
-    """Kill a run and whoever resumes it at random moments until one comes to its end; return the number of kills."""
-    folder.mkdir()
-    kills = 0
-    run_id = ""
-    while True:
-        records = list((folder / "runs").iterdir()) if (folder / "runs").exists() else []
-        run_id = records[0].name if records and (records[0] / "events.jsonl").exists() else ""
-        kept, before = committed(folder, run_id, set(bodies(folder))), len(bodies(folder))
-        # The last attempt is left alone, so that the run ends however slow the machine is.
-        seconds = fate.uniform(0.2, longest) if kills < 3 else 150.0
-        arguments = (kind, run_id) if run_id else (kind,)
-        is_killed = kill_somewhere(controller(folder, elements, *arguments), seconds, folder / "errors")
-        assert not kept & set(bodies(folder)[before:]), "a body that had committed ran again"
-        if not is_killed:
-            break
-        kills += 1
-        if not run_id:
-            # It may have been killed before it had begun; then nothing has run.
-            for record in (folder / "runs").glob("*"):
-                if not (record / "events.jsonl").exists():
-                    (record / "header.json").unlink(missing_ok=True)
-                    for path in record.iterdir():
-                        path.unlink()
-                    record.rmdir()
-    (record,) = (folder / "runs").iterdir()
-    lines = [json.loads(line) for line in (record / "events.jsonl").read_bytes().splitlines()]
-    ids = Counter(line["attempt_id"] for line in lines if line["event"] == "StepSubmitted")
-    assert {1} == set(ids.values()), ids
-    assert "success" == lines[-1]["status"]
-    assert not list((folder / "data/.rivers/runs").rglob("*"))
-    deadline = time.monotonic() + ENDED
-    while left := processes_of(folder):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
-    return kills
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("kind", "elements", "longest"), [("in_process", 30, 1.5), ("parallel", 30, 2.5), ("subprocess", 2, 3.0)]
-)
-def test_random_kills(kind: str, elements: int, longest: float, tmp_path: Path) -> None:
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("executor", ["in_process", "parallel", "subprocess"])
+def test_random_kills(executor: str, tmp_path: Path) -> None:
     """Killed up to three times at random moments, a run ends with the values of a whole one, and leaves nothing.
 
     No body that had committed runs again, and no attempt id is given twice.
     """
-    # Seeded by its name, so that a failure can be had again, as far as the machine allows.
-    assert check_kills(tmp_path / "run", kind, elements, random.Random(kind), longest) >= 0
+    seed = os.environ.get("RIVERS_TEST_SEED", "1")
+    print(kill_at_random(tmp_path / "runs", executor, 4, seed, 380))
+
+
+@pytest.mark.timeout(400)
+def test_random_kills_with_pods(fake: FakeCluster, tmp_path: Path) -> None:
+    """The same with steps in pods; neither pods nor Leases are left."""
+    seed = os.environ.get("RIVERS_TEST_SEED", "1")
+    print(kill_at_random(tmp_path / "runs", "kubernetes_warm", 2, seed, 380))
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize(
-    ("kind", "elements", "longest", "runs"),
-    [("in_process", 30, 1.5, 50), ("parallel", 30, 2.5, 35), ("subprocess", 2, 3.0, 15)],
-)
-def test_many_random_kills(kind: str, elements: int, longest: float, runs: int, tmp_path: Path) -> None:
-    """The same at about 300 moments in all."""
-    fate = random.Random(f"many {kind}")
-    kills = sum(check_kills(tmp_path / str(number), kind, elements, fate, longest) for number in range(runs))
-    assert kills > runs
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("executor", ["in_process", "parallel", "subprocess"])
+def test_300_random_kills(executor: str, tmp_path: Path) -> None:
+    """The same at 300 moments."""
+    seed = os.environ.get("RIVERS_TEST_SEED", "300")
+    print(kill_at_random(tmp_path / "runs", executor, 300, seed, 7000))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_300_random_kills_with_pods(fake: FakeCluster, tmp_path: Path) -> None:
+    """The same at 300 moments with steps in pods: one for each attempt, and some that are used in turn."""
+    seed = os.environ.get("RIVERS_TEST_SEED", "300")
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        running = [
+            threads.submit(kill_at_random, tmp_path / f"{part}", PODS[part % 2], 300 // AT_ONCE, f"{seed} {part}", 7000)
+            for part in range(AT_ONCE)
+        ]
+        print("".join(future.result() for future in running))
