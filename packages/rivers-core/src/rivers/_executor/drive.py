@@ -66,6 +66,7 @@ class RunLoop:
         self._release = release
         self._refs = Refs(options.key)
         self._dispatcher = EventDispatcher(options.run_id, options.sinks, options.journal)
+        self._is_recorded = options.journal is not None
         self._backends = Backends(plan, backends, self._dispatcher)
         self._specifier = _specifier(plan, self._backends, self._refs, options)
         self._state = RunState(plan, self._backends, self._specifier, options, self._dispatcher)
@@ -238,6 +239,7 @@ class RunLoop:
             # Attempt ids would be given again if a later controller did not find this epoch in the record.
             if options.epoch and not self._dispatcher.has_journal:
                 raise ResumeError("the record of the run cannot be written", run_id=self.run_id)
+            self._is_recorded = self._dispatcher.has_journal
             for step, note in options.notes.items():
                 self._dispatcher.warn(note, step)
             for shortfall in find_shortfalls(self.plan, self._backends.can):
@@ -281,12 +283,13 @@ class RunLoop:
 
     def _leave_stores(self, status: Status) -> None:
         """End the run in its stores, or keep what it has committed there if a later process may resume it."""
-        is_recorded = self._options.journal is not None
+        # A record that broke in the middle would not say that the run has ended, and who resumes it would run it again.
+        is_open = status != "success" or not self._dispatcher.has_journal
         # An attempt that may still run must not commit once the run has reported that it did not.
-        if is_recorded and status != "success" and not self._state.has_given_up:
+        if self._is_recorded and is_open and not self._state.has_given_up:
             suspend_run_in_stores(self.run_id, self.plan, self._dispatcher)
             return
-        if is_recorded and self._state.begun:
+        if self._is_recorded and self._state.begun:
             with self._state.lock:
                 self._dispatcher.note(RunEnding(run_id=self.run_id, time=time.time(), status=status))
         end_run_in_stores(self.run_id, self.plan, self._dispatcher)

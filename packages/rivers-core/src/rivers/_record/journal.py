@@ -15,6 +15,8 @@ from rivers.exceptions import RecordError, ResumeError
 
 __all__ = ["RunJournal", "read_history"]
 
+SHORTEST_LINE = 100
+"""Bytes that the line of a RunStarted has at least."""
 LOCK_WAIT = 1.0
 """Seconds. A reader that looks whether the run goes on holds a lock for microseconds."""
 
@@ -120,6 +122,10 @@ def _replay(folder: Path, header: RunHeader) -> RunHistory:
     reader = EventReader(folder / EVENTS_FILE)
     try:
         # Lines of another run may stand in a file to which `--events` has appended.
-        return replay(event for event in reader.read_all() if event.run_id == header.run_id)
+        history = replay(event for event in reader.read_all() if event.run_id == header.run_id)
     finally:
         reader.close()
+    if reader.damaged:
+        # A later epoch may have begun in what cannot be read: not even one with each line of the file is given again.
+        history.epoch = max(history.epoch, (folder / EVENTS_FILE).stat().st_size // SHORTEST_LINE)
+    return history
