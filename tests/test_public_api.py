@@ -151,7 +151,7 @@ def test_public_api_is_pinned() -> None:
     "line",
     [
         "## rivers.spi",
-        "SPI_VERSION = (1, 0)",
+        "SPI_VERSION = (1, 1)",
         "class ExecutorBackend(ABC, Generic[ExecutorT])",
         "    spi_version: ClassVar[tuple[int, int]] = (1, 0)",
         "    def cancel(self, attempt_id: str, grace: float) -> None",

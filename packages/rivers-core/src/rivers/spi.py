@@ -6,12 +6,13 @@ from rivers._definitions.cpus import usable_cpus
 from rivers._definitions.executor import Executor
 from rivers._definitions.kubernetes.pod_template import check_pod_template
 from rivers._definitions.settings import check_environment, check_worker_reuse
-from rivers._executor.backend import SPI_VERSION, Capabilities, ExecutorBackend, Run, Sink
+from rivers._executor.backend import SPI_VERSION, Capabilities, ExecutorBackend, OpenAttempt, Run, Sink
 from rivers._io.base import Reach
 from rivers._runner.async_runner import AsyncRunner
 from rivers._runner.results import interrupted_result, unsendable_result, warning_record
 from rivers._runner.runner import Runner
 from rivers._runner.step_process import StepProcess
+from rivers.protocol.result import StreamRecord
 
 __all__ = [
     "SPI_VERSION",
@@ -19,11 +20,13 @@ __all__ = [
     "Capabilities",
     "Executor",
     "ExecutorBackend",
+    "OpenAttempt",
     "Reach",
     "Run",
     "Runner",
     "Sink",
     "StepProcess",
+    "StreamRecord",
     "check_count",
     "check_environment",
     "check_flag",

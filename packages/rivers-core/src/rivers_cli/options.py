@@ -122,6 +122,12 @@ ResumeIfInterrupted = Annotated[
         "--resume-if-interrupted", help="Carry on the last run of the same choice if it was killed or cancelled."
     ),
 ]
+Durable = Annotated[
+    bool,
+    typer.Option(
+        "--durable", help="Let steps go on when this process is killed or gets SIGTERM; a resume adopts them."
+    ),
+]
 DurabilityOption = Annotated[
     str,
     typer.Option(

@@ -4,6 +4,7 @@ preflight ──▶ FirstWorker: a Session, and a worker for the first step
 abandon   ──▶ both are closed again
 open      ──▶ RunLease ──▶ Session ──▶ clean-up after dead controllers
 submit    ──▶ PodAttempt, a task of the loop
+adopt     ──▶ AdoptedAttempt, another one, in a pod of an earlier controller
 close     ──▶ every attempt ended, no pod left, the lease released
 """
 
@@ -31,6 +32,7 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
     """The backend of `Executor.kubernetes()`; its connection to the cluster lasts from run to run, until `shutdown`."""
 
     executor_type = Executor.Kubernetes
+    spi_version = (1, 1)
 
     def __init__(self, executor: Executor.Kubernetes) -> None:
         super().__init__(executor)
@@ -54,6 +56,7 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
             grace=self.executor.grace,
             max_steps=self.executor.max_concurrent_steps,
             warm=True,
+            adopts=True,
         )
 
     def observe(self, emit: Sink) -> None:
@@ -115,6 +118,12 @@ class KubernetesBackend(ExecutorBackend[Executor.Kubernetes]):
         assert self._context is not None
         assert self._run is not None
         self._context.post(self._run.submit, spec)
+
+    def adopt(self, spec: StepSpec) -> None:
+        """Go on in the loop with an attempt of an earlier controller."""
+        assert self._context is not None
+        assert self._run is not None
+        self._context.post(self._run.adopt, spec)
 
     def cancel(self, attempt_id: str, grace: float) -> None:
         """Cancel an attempt in the loop."""

@@ -181,7 +181,13 @@ class WorkerClient:
         return problems
 
     async def execute(
-        self, spec: StepSpec, emit: Callable[[StepEvent], None], *, pickle_key: bytes = b""
+        self,
+        spec: StepSpec,
+        emit: Callable[[StepEvent], None],
+        *,
+        pickle_key: bytes = b"",
+        is_numbered: bool = False,
+        joins_after: int | None = None,
     ) -> StepResult:
         """Run an attempt, emit its start and its log records once and in order, and return its result.
 
@@ -190,6 +196,9 @@ class WorkerClient:
 
         A broken stream is resumed where it broke, until there was no contact for `Deadlines.lost`. An exception of
         `emit` ends this call, not the attempt: another call joins it, and emits everything again.
+
+        With `is_numbered` log records are emitted as `StreamRecord`. With `joins_after` the attempt is one that an
+        earlier controller has given to the worker: the spec is not sent, and only events after that number are emitted.
 
         Raises:
             SpecLimitError, SpecTooLargeError: the spec is outside its limits.
@@ -206,13 +215,14 @@ class WorkerClient:
         if spec.attempt_id != self._attempt_id:
             self._attempt_id, self._seq = spec.attempt_id, 0
         request = pb.ExecuteRequest(caller=self._caller, spec=encode_spec_protobuf(spec), pickle_key=pickle_key)
-        events = EventDeduplicator(self._attempt_id, emit, self._worker)
+        events = EventDeduplicator(self._attempt_id, emit, self._worker, seq=joins_after or 0, is_numbered=is_numbered)
         clock = asyncio.get_running_loop().time
         last_contact = clock()
         pause = backoff()
         while True:
             # Until the first event it is not known whether the first call has arrived; Execute may be repeated.
-            call = self._stub.attach(self._after(events.seq)) if events.seq else self._stub.execute(request)
+            joins = bool(events.seq) or joins_after is not None
+            call = self._stub.attach(self._after(events.seq)) if joins else self._stub.execute(request)
             last_seen, contact = await self._follow(call, events, last_contact + self._deadlines.lost)
             self._seq = events.seq
             if events.result is not None:

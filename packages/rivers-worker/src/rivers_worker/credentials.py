@@ -20,6 +20,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from rivers_worker.errors import CredentialsError
@@ -69,6 +70,26 @@ class Identity:
         return cls._made(worker_name(attempt_id), ExtendedKeyUsageOID.SERVER_AUTH, lifetime)
 
     @classmethod
+    def from_pem(cls, run_id: str, pem: bytes) -> Identity:
+        """Return the identity of a run's controller from `pem`.
+
+        Raises:
+            CredentialsError: the text holds no key and certificate of this run's controller.
+        """
+        name = controller_name(run_id)
+        try:
+            key = serialization.load_pem_private_key(pem, None)
+            shown = x509.load_pem_x509_certificate(pem)
+        except ValueError as error:
+            raise CredentialsError(f"no key and certificate of {name} in PEM") from error
+        certificate = shown.public_bytes(serialization.Encoding.DER)
+        names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        is_pair = key.public_key() == shown.public_key()
+        if not is_pair or names.get_values_for_type(x509.DNSName) != [name]:
+            raise CredentialsError(f"the key and certificate are not those of {name}")
+        return cls(name, certificate, _pem_of(key))
+
+    @classmethod
     def _made(cls, name: str, usage: x509.ObjectIdentifier, lifetime: float) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rivers")])
@@ -87,13 +108,20 @@ class Identity:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .sign(key, hashes.SHA256())
         )
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return cls(name, certificate.public_bytes(serialization.Encoding.DER), pem)
+        return cls(name, certificate.public_bytes(serialization.Encoding.DER), _pem_of(key))
 
     def __repr__(self) -> str:
         return f"Identity({self.name!r})"
+
+    @property
+    def pem(self) -> bytes:
+        """The key and the certificate as PEM; it is secret."""
+        return self._key + _pem(self.certificate)
+
+    @property
+    def is_expired(self) -> bool:
+        """True once peers refuse the certificate."""
+        return dt.datetime.now(dt.UTC) > x509.load_der_x509_certificate(self.certificate).not_valid_after_utc - SKEW
 
     @property
     def text(self) -> str:
@@ -111,6 +139,12 @@ class Identity:
         return grpc.ssl_channel_credentials(
             root_certificates=_pem(server), private_key=self._key, certificate_chain=_pem(self.certificate)
         )
+
+
+def _pem_of(key: PrivateKeyTypes) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _pem(certificate: bytes) -> bytes:

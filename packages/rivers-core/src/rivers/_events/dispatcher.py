@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rivers._events.event import Event, RunWarning, StepLog
 from rivers._events.sink import EventSink
 from rivers.protocol.exception_text import describe_exception
-from rivers.protocol.result import LogRecord
+from rivers.protocol.result import LogRecord, StreamRecord
 
 __all__ = ["EventDispatcher"]
 
@@ -84,6 +84,7 @@ class EventDispatcher:
                 level=record.level,
                 logger=record.logger,
                 stream=record.stream,
+                seq=record.seq if isinstance(record, StreamRecord) else 0,
             )
         )
 

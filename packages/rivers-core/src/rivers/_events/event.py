@@ -88,7 +88,10 @@ class StepStarted(_RunEvent, frozen=True, kw_only=True, gc=False):
 
 
 class StepLog(_RunEvent, frozen=True, kw_only=True, gc=False):
-    """A log record or text of a body; `stream` is `log`, `stdout` or `stderr`, `level` a number of `logging`."""
+    """A log record or text of a body; `stream` is `log`, `stdout` or `stderr`, `level` a number of `logging`.
+
+    `seq` is its number among the events of its worker, 0 where the worker gives none.
+    """
 
     step: str
     attempt: int
@@ -96,6 +99,7 @@ class StepLog(_RunEvent, frozen=True, kw_only=True, gc=False):
     level: int = 0
     logger: str = ""
     stream: str = "log"
+    seq: int = 0
 
 
 class StepSucceeded(_RunEvent, frozen=True, kw_only=True, gc=False):

@@ -8,9 +8,10 @@
     abandon(deadline) ──────────────────────▶   the run does not go on: release what preflight has prepared
     open(run, emit) ────────────────────────▶   get ready for a run
     submit(spec) ───────────────────────────▶   run one attempt somewhere
+    adopt(spec) ────────────────────────────▶   go on with one that an earlier controller of the run has submitted
             emit(StepStarted) ◀──────────────   the attempt has begun
             emit(LogRecord)   ◀──────────────   live, where the backend can
-            emit(StepResult)  ◀──────────────   the result, exactly once per submit
+            emit(StepResult)  ◀──────────────   the result, exactly once per submit or adopt
     cancel(attempt_id, grace) ──────────────▶   ask it to stop, kill it after `grace` seconds
     close(deadline) ────────────────────────▶   the run is over: release what belongs to it
     shutdown(deadline) ─────────────────────▶   the repository closes: release everything
@@ -24,19 +25,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeAlias
 
 from typing_extensions import TypeVar
 
 from rivers._definitions.executor import Executor
 from rivers._io.base import Reach
+from rivers._plan.unit import OpenAttempt
 from rivers.exceptions import Problem
 from rivers.protocol.result import StepEvent
 from rivers.protocol.spec import Compute, StepSpec
 
-__all__ = ["SPI_VERSION", "Capabilities", "ExecutorBackend", "Run", "Sink"]
+__all__ = ["SPI_VERSION", "Capabilities", "ExecutorBackend", "OpenAttempt", "Run", "Sink"]
 
-SPI_VERSION = (1, 0)
+SPI_VERSION = (1, 1)
 """The version of this interface: a new minor adds to it, a new major changes or removes something."""
 
 Sink: TypeAlias = Callable[[StepEvent], None]
@@ -58,6 +61,7 @@ class Capabilities:
     `max_sync`, `max_async`: slots for sync and for async steps; None is no limit. `max_steps`: slots that both share,
     instead of those two.
     `warm`: the backend may be opened again for a later run, and keeps workers ready in between, until `shutdown`.
+    `adopts`: `adopt` goes on with attempts of an earlier controller of the run; for backends that do not block.
     `reentrant`: its methods may be called from within `emit`, in the thread that reports; it saves a switch of threads.
     `awaits`: the capabilities for async steps, where they differ.
     """
@@ -76,6 +80,7 @@ class Capabilities:
     max_async: int | None = None
     max_steps: int | None = None
     warm: bool = False
+    adopts: bool = False
     reentrant: bool = False
     awaits: Capabilities | None = None
 
@@ -94,6 +99,10 @@ class Run:
     takes a body's live exception, for backends in this process. `grace` is how many seconds a cancelled body gets to
     end by itself. `key` signs pickled refs of this run. `folders` hold values for as long as this process lives; a
     backend with a process that survives this one's kill removes them there.
+
+    `epoch` counts the controllers that have carried out the run before. `folder`, of a durable run, is one that only
+    this user can read, for what a later controller needs to reach the run's workers; it is deleted with the run's end.
+    `open_attempts` are those of earlier controllers that will be adopted, by their ids; nobody waits for any other.
     """
 
     run_id: str
@@ -103,6 +112,9 @@ class Run:
     grace: float = 10.0
     key: bytes = b""
     folders: tuple[str, ...] = ()
+    epoch: int = 0
+    folder: Path | None = None
+    open_attempts: Mapping[str, OpenAttempt] = field(default_factory=dict)
 
 
 ExecutorT = TypeVar("ExecutorT", bound=Executor, default=Executor)
@@ -162,6 +174,16 @@ class ExecutorBackend(ABC, Generic[ExecutorT]):
     @abstractmethod
     def submit(self, spec: StepSpec) -> None:
         """Run one attempt and report by `emit`; raise nothing for what the attempt itself does."""
+
+    def adopt(self, spec: StepSpec) -> None:
+        """Go on with an attempt that an earlier controller of the run has submitted, and report as after `submit`.
+
+        The attempt is in `Run.open_attempts`; only a backend with `Capabilities.adopts` is called. Report the log
+        records as `StreamRecord` and leave out those up to `OpenAttempt.seq`; a StepStarted that is recorded already
+        changes nothing. Report NOT_STARTED where nothing of the attempt is left: another one is submitted then, which
+        does not count as a retry, unless its outputs are committed.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def cancel(self, attempt_id: str, grace: float) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from rivers._definitions.executor import Executor
-from rivers._executor.backend import ExecutorBackend
+from rivers._executor.backend import Capabilities, ExecutorBackend
 from rivers._executor.registry import backend_for
 from rivers_process.fork import renew_in_children
 
@@ -37,6 +37,16 @@ class BackendPool:
         with self._lock:
             idle = self._idle.get(executor)
             return idle.pop() if idle else backend_for(executor)
+
+    def capabilities_of(self, executor: Executor) -> Capabilities:
+        """Return the capabilities of the backends of this executor.
+
+        Raises:
+            ExecutorNotInstalledError: no installed package has it.
+        """
+        backend = self.take(executor)
+        self.give_back([backend])
+        return backend.capabilities
 
     def give_back(self, backends: Iterable[ExecutorBackend]) -> None:
         """Take back the closed backends of a run that is over."""

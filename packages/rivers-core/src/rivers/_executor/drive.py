@@ -32,6 +32,7 @@ from rivers._executor.run_state import RunState
 from rivers._executor.shortfalls import find_shortfalls
 from rivers._plan.plan import Plan
 from rivers._plan.refs import Refs
+from rivers._plan.restored import find_open_attempts
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import Unit
 from rivers._runner.capture.log_levels import log_settings
@@ -123,6 +124,8 @@ class RunLoop:
     def _run_all(self) -> None:
         state = self._state
         try:
+            if self._options.private is not None:
+                self._options.private.make(self._options.key)
             self._backends.open(self._open)
             self._compare()
             self._streams.begin()
@@ -137,6 +140,9 @@ class RunLoop:
                 state.pump.stop()
             self._finish_hooks()
             self._finish()
+            # One that never began has changed nothing: a later controller may still adopt what runs.
+            if self._options.private is not None and state.begun:
+                self._options.private.remove()
 
     # ── the steps of blocking backends, in the calling thread ──
 
@@ -204,6 +210,9 @@ class RunLoop:
             grace=options.grace,
             key=options.key,
             folders=options.folders,
+            epoch=options.epoch,
+            folder=options.private.path if options.private is not None else None,
+            open_attempts=find_open_attempts(self.plan, placed, options.restored),
         )
         # Opening may take long (it connects, it starts processes), so Ctrl-C interrupts it as it does a body.
         self._interrupts.enter_body()

@@ -19,10 +19,13 @@ class Interrupts:
 
     Handlers of the application are left alone. The first signal makes `pending` true and interrupts a body that runs in
     this thread. A second one exits with 130 or 143; in an interactive session it raises KeyboardInterrupt instead.
+
+    With `is_durable` SIGTERM ends the process at once, with 143: a later controller goes on with what runs.
     """
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], is_durable: bool = False) -> None:
         self.pending = False
+        self._is_durable = is_durable
         self._wake = wake
         self._in_body = 0
         self._shielded = 0
@@ -79,6 +82,10 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._is_durable and number == signal.SIGTERM:
+            # As a kill would: cancelling the steps takes their grace, and an eviction may not leave as much time. The
+            # signal's default action would not do: the kernel spares a container's first process from it.
+            os._exit(128 + number)
         if self.pending:
             if hasattr(sys, "ps1"):
                 raise KeyboardInterrupt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from msgspec.structs import replace
@@ -11,7 +11,7 @@ from rivers._executor.recovery import NotAtomicError, find_committed, find_lates
 from rivers._io.base import Reach
 from rivers._plan.plan import Plan, Step
 from rivers._plan.restored import RestoredUnit
-from rivers._plan.unit import epoch_of
+from rivers._plan.unit import OpenAttempt, epoch_of
 from rivers._record.replay import RunHistory, UnitHistory
 from rivers.exceptions import Problem
 from rivers.protocol.exception_text import describe_exception
@@ -26,25 +26,63 @@ AT_ONCE = 16
 class Restorer:
     """The look into the stores of an interrupted run.
 
-    After `restore`, `units` has what is known of units by key, `epoch` is the highest of any attempt that is known, and
-    `problems` are the reasons why the run cannot be resumed.
+    Attempts that are open on the executors `adopting`, by their index in the plan, are adopted. After `restore`,
+    `units` has what is known of units by key, `epoch` is the highest of any attempt that is known, and `problems` are
+    the reasons why the run cannot be resumed.
     """
 
-    def __init__(self, run_id: str, plan: Plan, history: RunHistory) -> None:
+    def __init__(self, run_id: str, plan: Plan, history: RunHistory, adopting: Collection[int] = ()) -> None:
         self.units: dict[str, RestoredUnit] = {}
         self.problems: list[Problem] = []
         self.epoch = max(history.epoch, 0)
         self._run_id = run_id
         self._plan = plan
         self._history = history
+        self._adopting = adopting
 
     def restore(self) -> None:
         """Ask the stores for every unit; the instances of mapped steps follow once their keys are known."""
         steps = self._plan.steps
-        self._ask_all([(step, None) for step in steps if step.mapped_over is None])
-        self._ask_all([(step, key) for step in steps if step.mapped_over is not None for key in self._keys_of(step)])
+        plain: list[tuple[Step, str | None]] = [(step, None) for step in steps if step.mapped_over is None]
+        self._ask_all(plain)
+        mapped = [(step, key) for step in steps if step.mapped_over is not None for key in self._keys_of(step)]
+        self._ask_all(mapped)
+        # The units are replaced together, as each look needs what is committed.
+        self.units.update([found for unit in (*plain, *mapped) if (found := self._find_open(*unit)) is not None])
         for unit in self._history.units.values():
             self.epoch = max(self.epoch, epoch_of(unit.submitted))
+
+    def _find_open(self, step: Step, map_key: str | None) -> tuple[str, RestoredUnit] | None:
+        """Return a unit's key, and the unit with the attempt that is adopted; None if it has none.
+
+        One that has committed since is adopted, too: its worker may still have its logs and metadata.
+        """
+        key = _key_of(step, map_key)
+        history = self._history.units.get(key)
+        if step.executor_index not in self._adopting or history is None or not history.is_open:
+            return None
+        known = self.units.get(key)
+        is_superseded = known is not None and known.attempt_id not in (None, history.submitted)
+        if is_superseded or not all(self._is_committed(self._plan.steps[dep], step, map_key) for dep in step.deps):
+            return None
+        attempt = OpenAttempt(
+            attempt_id=history.submitted,
+            worker=history.worker if history.started is not None else "",
+            started=history.started,
+            seq=history.seq,
+        )
+        return key, RestoredUnit(open=attempt, charged=history.charged, failures=history.failures)
+
+    def _is_committed(self, source: Step, step: Step, map_key: str | None) -> bool:
+        """Return whether all that a unit takes from this source is committed: else its attempt has read other data."""
+        if source.mapped_over is None:
+            keys: list[str] = [source.key]
+        elif step.mapped_over == source.index:
+            keys = [_key_of(source, map_key)]
+        else:
+            keys = [_key_of(source, key) for key in self._keys_of(source)]
+        found = (self.units.get(key) for key in keys)
+        return all(unit is not None and unit.attempt_id is not None for unit in found)
 
     def _keys_of(self, step: Step) -> Iterator[str]:
         """Yield the mapping keys of a mapped step, if its source has committed them."""
@@ -64,7 +102,7 @@ class Restorer:
                 list(pool.map(lambda unit: self._ask(*unit), far))
 
     def _ask(self, step: Step, map_key: str | None) -> None:
-        key = step.key if map_key is None else f"{step.key}[{map_key}]"
+        key = _key_of(step, map_key)
         history = self._history.units.get(key) or UnitHistory()
         try:
             found = self._find(step, map_key, history)
@@ -111,6 +149,10 @@ class Restorer:
 
     def _refuse(self, step: Step, message: str) -> None:
         self.problems.append(Problem(message, step.key, step.node.definition.where))
+
+
+def _key_of(step: Step, map_key: str | None) -> str:
+    return step.key if map_key is None else f"{step.key}[{map_key}]"
 
 
 def _is_far(step: Step) -> bool:

@@ -11,6 +11,7 @@ from rivers._events.sink import EventSink
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.restored import RestoredUnit
 from rivers._plan.reuse import Reuse
+from rivers._record.private import PrivateFolder
 from rivers.protocol.spec import TraceContext
 
 __all__ = ["BeginAttempt", "EndListener", "MakeReuse", "RunOptions"]
@@ -42,10 +43,10 @@ class RunOptions:
     `epoch` counts the controllers that have carried out the run before. `key` signs pickled refs, `random` gives
     numbers in [0, 1) for the jitter of retries. `journal` is the sink that also takes intents. `configs` are JSON texts
     by asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process
-    lives. `store` is the default store, for values that travel inline. `hooks` takes the ends of steps, and
-    `begin_attempt` traces attempts. `restored` has what is known of units from earlier controllers or
-    from the run that this one retries; `notes` are warnings by step. `make_reuse` reads from the stores what need not
-    run.
+    lives. `private` is the folder of a durable run, None for all others. `store` is the default store, for values that
+    travel inline. `hooks` takes the ends of steps, and `begin_attempt` traces attempts. `restored` has what is known of
+    units from earlier controllers or from the run that this one retries; `notes` are warnings by step. `make_reuse`
+    reads from the stores what need not run.
     """
 
     run_id: str
@@ -59,6 +60,7 @@ class RunOptions:
     job: str | None = None
     grace: float = 10.0
     folders: tuple[str, ...] = ()
+    private: PrivateFolder | None = None
     store: DefaultStore | None = None
     hooks: EndListener | None = None
     begin_attempt: BeginAttempt | None = None

@@ -62,9 +62,10 @@ class RunState:
             epoch=options.epoch,
         )
         self.frontier.restore(options.restored)
+        self._open = {unit.open.attempt_id for unit in options.restored.values() if unit.open is not None}
         self.local = LocalQueue()
         self.stream_waiters: list[SimpleQueue[Unit | None]] = []
-        self.interrupts = Interrupts(self.wake)
+        self.interrupts = Interrupts(self.wake, options.private is not None)
         self.pump: Pump | None = None
         if not all(can.blocking for can in backends.can):
             self.pump = Pump(f"rivers-run-{options.run_id[:8]}", self._pumped, self.seconds_to_wait, self.local.wake)
@@ -212,14 +213,17 @@ class RunState:
     def _submit(self, unit: Unit) -> None:
         """Hand an attempt to a backend that does not block; what that raises is the attempt's end."""
         try:
-            self._backends[unit.step.executor_index].submit(self.spec_of(unit))
+            backend = self._backends[unit.step.executor_index]
+            start = backend.adopt if unit.attempt_id in self._open else backend.submit
+            start(self.spec_of(unit))
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything, and no attempt is lost for it
             assert self.pump is not None
             self.pump.put(refused_result(unit, error))
 
     def spec_of(self, unit: Unit) -> StepSpec:
         """Return the spec of a unit's current attempt, which is about to be submitted: the journal notes it before."""
-        if self._has_journal:
+        # An attempt that is adopted was noted by the controller that submitted it.
+        if self._has_journal and unit.attempt_id not in self._open:
             with self.lock:
                 self._dispatcher.note(
                     StepSubmitted(

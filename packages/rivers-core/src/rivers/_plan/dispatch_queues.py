@@ -136,5 +136,9 @@ class DispatchQueues:
         unit.queued = self.now - unit.ready_at
         # The ticket tells attempts apart; a step's first one has none, as preflight has given its id away already.
         ticket = self._ticket if unit.attempt_id or unit.map_key is not None else FIRST
-        unit.attempt_id = attempt_id = attempt_id_of(self._run_id, unit.step.index, self._epoch, ticket)
+        unit.attempt_id = attempt_id = (
+            attempt_id_of(self._run_id, unit.step.index, self._epoch, ticket)
+            if unit.adopts is None
+            else unit.adopts.attempt_id
+        )
         self.running[attempt_id] = unit

@@ -90,6 +90,7 @@ class Frontier:
         self._expanding: deque[Step] = deque()
         self._losing: deque[tuple[Step, str, str]] = deque()
         self._restored: dict[str, RestoredUnit] = {}
+        self._is_adopting = False
         self._reused: deque[tuple[Unit, RestoredUnit]] = deque()
         self._compared: Reuse | None = None
         self._unchanged: deque[tuple[Unit, tuple[OutputRecord, ...]]] = deque()
@@ -110,6 +111,7 @@ class Frontier:
         A unit that has committed ends as reused when its turn comes; another one goes on with its attempts.
         """
         self._restored = dict(units)
+        self._is_adopting = any(known.open is not None for known in units.values())
 
     def compare(self, reuse: Reuse) -> None:
         """Let units end as unchanged that need not run; call it before `begin`."""
@@ -135,9 +137,7 @@ class Frontier:
             return effects
         unit.begun = True
         unit.started = wall
-        timeout = unit.step.node.definition.timeout
-        if timeout is not None and not self.cancelling and not self.executors[unit.step.executor_index].blocking:
-            self._queues.set_timer(now + timeout, "overdue", unit)
+        self._limit_time(unit, 0.0)
         self._ledger.record_start(unit, worker, effects)
         return effects
 
@@ -233,7 +233,23 @@ class Frontier:
             if outputs is not None:
                 self._unchanged.append((unit, outputs))
                 return
-        self._queues.queue(unit, first=bool(unit.step.streams) and self._streams.is_live(unit.step))
+        # What runs already takes its slot before what does not.
+        is_first = unit.adopts is not None or (bool(unit.step.streams) and self._streams.is_live(unit.step))
+        self._queues.queue(unit, is_first)
+
+    def _limit_time(self, unit: Unit, elapsed: float) -> None:
+        """Set the timer that ends an attempt at its timeout; it began `elapsed` seconds ago."""
+        timeout = unit.step.node.definition.timeout
+        if timeout is not None and not self.cancelling and not self.executors[unit.step.executor_index].blocking:
+            self._queues.set_timer(self._queues.now + timeout - elapsed, "overdue", unit)
+
+    def _adopt(self, unit: Unit, effects: Effects) -> None:
+        """Go on with an attempt of an earlier controller, whose start may be recorded already."""
+        known, unit.adopts = unit.adopts, None
+        if known is not None and known.started is not None:
+            unit.begun, unit.started = True, known.started
+            # The clock may have been set back since.
+            self._limit_time(unit, max(0.0, effects.wall - known.started))
 
     def _stop(self, unit: Unit, effects: Effects) -> None:
         """Ask for the end of a running attempt, and set the timer that gives it up."""
@@ -392,6 +408,9 @@ class Frontier:
                 self.groups[step.index].active += 1
                 self._close(Unit(step, map_key), StepState.SKIPPED, effects, None, culprit)
         self._queues.fill(effects.starts)
+        if self._is_adopting:
+            for unit in effects.starts:
+                self._adopt(unit, effects)
         return effects
 
     # ── mapped steps ──

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rivers._definitions.compute import escalate
-from rivers._plan.unit import ExecutorLimits, Unit
+from rivers._plan.plan import Plan
+from rivers._plan.unit import ExecutorLimits, OpenAttempt, Unit
 from rivers.protocol.failure import Failure
 from rivers.protocol.result import OutputRecord, Timings
 
-__all__ = ["RestoredUnit", "restore_attempts"]
+__all__ = ["RestoredUnit", "find_open_attempts", "restore_attempts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class RestoredUnit:
 
     `attempt_id` is the attempt that has committed its `outputs`; None if it has to run. `charged` counts the attempts
     that its retry policy counts, `failures` are theirs. `timings` and `worker` are those of the committed attempt,
-    `started` and `ended` its times, in seconds since the epoch, where they are known.
+    `started` and `ended` its times, in seconds since the epoch, where they are known. `open` is an attempt to adopt.
     """
 
     attempt_id: str | None = None
@@ -30,10 +31,12 @@ class RestoredUnit:
     worker: str = ""
     started: float | None = None
     ended: float | None = None
+    open: OpenAttempt | None = None
 
 
 def restore_attempts(unit: Unit, known: RestoredUnit, executors: Sequence[ExecutorLimits]) -> None:
     """Count the attempts that a unit has had before, and request what its last failure has escalated to."""
+    unit.adopts = known.open
     unit.charged = known.charged
     unit.failures = known.failures
     policy = unit.step.retry
@@ -41,3 +44,14 @@ def restore_attempts(unit: Unit, known: RestoredUnit, executors: Sequence[Execut
         return
     for failure in known.failures:
         unit.compute = escalate(unit.request_compute(executors), policy.escalate, failure.reason)
+
+
+def find_open_attempts(plan: Plan, executor_index: int, units: Mapping[str, RestoredUnit]) -> dict[str, OpenAttempt]:
+    """Return the attempts that an executor of the plan is to adopt, by their ids."""
+    own = {step.key for step in plan.steps if step.executor_index == executor_index}
+    # The instances of a mapped step are named `step[map key]`.
+    return {
+        unit.open.attempt_id: unit.open
+        for key, unit in units.items()
+        if unit.open is not None and key.partition("[")[0] in own
+    }

@@ -22,6 +22,7 @@ __all__ = [
     "Effects",
     "ExecutorLimits",
     "Group",
+    "OpenAttempt",
     "StreamState",
     "Unit",
     "attempt_id_of",
@@ -79,6 +80,20 @@ def epoch_of(attempt_id: str) -> int:
     return int(epoch) if epoch.isascii() and epoch.isdecimal() else 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAttempt:
+    """An attempt that an earlier controller of the run has submitted, and whose end is not known.
+
+    `worker` and `started` (in seconds since the epoch) are those of its StepStarted; empty and None if the record has
+    none. `seq` is the number of its last log record that was recorded (`StreamRecord.seq`), 0 if there is none.
+    """
+
+    attempt_id: str
+    worker: str = ""
+    started: float | None = None
+    seq: int = 0
+
+
 class Unit:
     """A unit of work: a step, or one instance of a mapped step (`map_key`).
 
@@ -86,10 +101,11 @@ class Unit:
     they are repeated free of charge until `give_up`, a time. `begun`, `overdue`, `queued`
     (the seconds of its wait for a slot) and `started` (the time of the epoch at which it began) describe the current
     attempt. `doomed` names the failed step that makes the unit useless. `fingerprint` is what its outputs are stored
-    with, None where nobody compares.
+    with, None where nobody compares. `adopts` is the attempt of an earlier controller that it goes on with.
     """
 
     __slots__ = (
+        "adopts",
         "attempt_id",
         "begun",
         "charged",
@@ -119,6 +135,7 @@ class Unit:
         self.failures: tuple[Failure, ...] = ()
         self.fingerprint: str | None = None
         self.doomed: str | None = None
+        self.adopts: OpenAttempt | None = None
         self.begun = False
         self.overdue = False
         self.give_up: float | None = None

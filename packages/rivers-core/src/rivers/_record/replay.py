@@ -12,6 +12,7 @@ from rivers._events.event import (
     RunStarted,
     StepCancelled,
     StepFailed,
+    StepLog,
     StepRetrying,
     StepReused,
     StepSkipped,
@@ -33,7 +34,7 @@ class UnitHistory:
     to commit `outputs`; both are empty where there was none. `unchanged` is the attempt of an earlier run whose
     `outputs` were found to be unchanged. `charged` counts the attempts that the retry policy
     counts, and `failures` are theirs; a unit that has failed for good starts again with none. `is_open` says whether
-    an attempt was submitted whose end is not known.
+    an attempt was submitted whose end is not known; `seq` is the number of its last log record (`StepLog.seq`).
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class UnitHistory:
         "failures",
         "is_open",
         "outputs",
+        "seq",
         "started",
         "submitted",
         "succeeded",
@@ -53,6 +55,7 @@ class UnitHistory:
     def __init__(self) -> None:
         self.submitted = ""
         self.is_open = False
+        self.seq = 0
         self.succeeded = ""
         self.unchanged = ""
         self.outputs: tuple[OutputRecord, ...] = ()
@@ -121,11 +124,17 @@ def _take_submitted(history: RunHistory, event: StepSubmitted) -> None:
     unit.submitted = event.attempt_id
     unit.is_open = True
     unit.started = None
+    unit.seq = 0
 
 
 def _take_started(history: RunHistory, event: StepStarted) -> None:
     unit = history.unit(event.step)
     unit.started, unit.worker = event.time, event.worker
+
+
+def _take_log(history: RunHistory, event: StepLog) -> None:
+    if event.seq:
+        history.unit(event.step).seq = event.seq
 
 
 def _take_retrying(history: RunHistory, event: StepRetrying) -> None:
@@ -176,6 +185,7 @@ _TAKERS: dict[type, Callable[[RunHistory, Any], None]] = {
     RunFinished: _take_run_finished,
     StepSubmitted: _take_submitted,
     StepStarted: _take_started,
+    StepLog: _take_log,
     StepRetrying: _take_retrying,
     StepFailed: _take_failed,
     StepSucceeded: _take_succeeded,

@@ -32,6 +32,7 @@ class BoundJob(Job):
         progress: bool | None = None,
         durability: Durability = "process",
         skip_unchanged: bool | None = None,
+        durable: bool = False,
     ) -> RunResult:
         """Run the job in this thread and return its result; see `CodeRepository.materialize`."""
         observe = Observe(on_event=on_event, record=record, progress=progress, durability=durability)
@@ -43,4 +44,5 @@ class BoundJob(Job):
             executor=None,
             observe=observe,
             skip_unchanged=skip_unchanged,
+            durable=durable,
         )

@@ -30,6 +30,7 @@ __all__ = [
     "Observers",
     "Record",
     "check_durability",
+    "check_durable",
     "check_progress",
     "check_record",
     "record_home",
@@ -151,6 +152,21 @@ def check_durability(durability: object) -> None:
         raise ConfigurationError(
             f"invalid durability={durability!r:.80}: expected 'process' or 'power'",
             hint="'power' forces each line of the record to disk, which takes about 0.3 ms",
+        )
+
+
+def check_durable(durable: object, record: Record) -> None:
+    """Check the argument `durable`; `record` is a checked one.
+
+    Raises:
+        ConfigurationError: it is no bool, or it is True for a run that is not recorded.
+    """
+    if not isinstance(durable, bool):
+        raise ConfigurationError(f"invalid durable={durable!r:.80}: expected True or False")
+    if durable and record_home(record) is None:
+        raise ConfigurationError(
+            "invalid durable=True: expected a run that is recorded, as it is resumed from its record",
+            hint=f"add record=True, or set {HOME_VARIABLE}",
         )
 
 

@@ -27,11 +27,20 @@ from rivers._plan.plan import Plan
 from rivers._plan.restored import RestoredUnit
 from rivers._record.header import RunHeader
 from rivers._record.journal import RunJournal, read_history
+from rivers._record.private import PrivateFolder
 from rivers._record.runs import DEFAULT_HOME, RunRecords
 from rivers._repository.checks import check_configs, check_reach
 from rivers._repository.describe import describe_run, slots_of
 from rivers._repository.hooks import prepare_hooks
-from rivers._repository.observe import Observe, Observers, check_durability, check_progress, check_record, record_home
+from rivers._repository.observe import (
+    Observe,
+    Observers,
+    check_durability,
+    check_durable,
+    check_progress,
+    check_record,
+    record_home,
+)
 from rivers._repository.planner import Planner
 from rivers._repository.prepared_run import PreparedRun
 from rivers._repository.resume import (
@@ -70,6 +79,7 @@ class RunArguments:
     job: Job | None = None
     retry_of: str | None = None
     skip_unchanged: bool | None = None
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +179,12 @@ class RunPreparer:
         )
         plan = self._plan(same)
         check_plan(header, plan)
-        restorer = Restorer(header.run_id, plan, history)
+        adopting = [
+            index
+            for index, executor in enumerate(plan.executors)
+            if header.durable and self.kept.capabilities_of(executor).adopts
+        ]
+        restorer = Restorer(header.run_id, plan, history, adopting)
         restorer.restore()
         if restorer.problems:
             raise refuse(header, "the run cannot be resumed:", restorer.problems)
@@ -190,6 +205,8 @@ class RunPreparer:
         check_progress(arguments.observe.progress)
         check_durability(arguments.observe.durability)
         check_skip_unchanged(arguments.skip_unchanged)
+        check_durable(arguments.durable, arguments.observe.record)
+        is_durable = header.durable if header is not None else arguments.durable
         run_id = header.run_id if header is not None else secrets.token_hex(16)
         share(self.default_store, plan, run_id)
         backends = [self.kept.take(one) for one in plan.executors]
@@ -202,6 +219,7 @@ class RunPreparer:
             tags=tags,
             job=job.name if job is not None else None,
             configs=configs,
+            durable=is_durable,
         )
         resources = self.resources
         observers = Observers(
@@ -210,10 +228,11 @@ class RunPreparer:
             lambda: [*resources.values(), *handlers_of(graph)],
             journal,
         )
+        private = PrivateFolder(observers.record) if is_durable and observers.record is not None else None
         options = RunOptions(
             run_id=run_id,
             epoch=resumption.epoch if resumption is not None else 0,
-            key=secrets.token_bytes(32),
+            key=(private.read_key() if private is not None else None) or secrets.token_bytes(32),
             random=random.random,
             sinks=observers.sinks,
             journal=observers.journal,
@@ -221,6 +240,7 @@ class RunPreparer:
             tags=tags,
             job=job.name if job is not None else None,
             folders=self.default_store.folders(),
+            private=private,
             store=self.default_store,
             hooks=prepare_hooks(plan, job, self.hooks, observers.redactor, configs, tags),
             begin_attempt=observers.begin_attempt,

@@ -235,6 +235,7 @@ class CodeRepository:
         durability: Durability = "process",
         retry_of: str | None = None,
         skip_unchanged: bool | None = None,
+        durable: bool = False,
     ) -> RunResult:
         """Run the steps of a selection, wait for their end and return the result.
 
@@ -261,6 +262,8 @@ class CodeRepository:
                 those of that run where they are not given.
             skip_unchanged: True runs no step whose code, config and inputs are those of its stored values; False runs
                 all. None skips those whose asset says so.
+            durable: Let `resume` adopt the steps that still run when this process is killed, where their executor can
+                (`Capabilities.adopts`). Needs a record. SIGTERM then ends this process at once and leaves the steps be.
 
         Raises:
             GraphValidationError: the repository or the selection cannot run; nothing was started.
@@ -282,6 +285,7 @@ class CodeRepository:
                 observe=observe,
                 retry_of=retry_of,
                 skip_unchanged=skip_unchanged,
+                durable=durable,
             )
         )
         return run.carry_out(raise_on_error)
@@ -333,6 +337,7 @@ class CodeRepository:
         progress: bool | None = None,
         durability: Durability = "process",
         skip_unchanged: bool | None = None,
+        durable: bool = False,
     ) -> RunHandle:
         """Start a run in a thread of its own and return a handle to it at once.
 
@@ -350,6 +355,7 @@ class CodeRepository:
                 executor=executor,
                 observe=observe,
                 skip_unchanged=skip_unchanged,
+                durable=durable,
             )
         )
         handle = RunHandle(run.loop.run_id, lambda: run.carry_out(False), run.loop.cancel)

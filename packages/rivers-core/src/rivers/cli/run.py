@@ -59,6 +59,7 @@ class RunRequest(PlanRequest):
     durability: str = "process"
     resumes: bool = False
     skips: bool = False
+    durable: bool = False
 
 
 def run(request: RunRequest) -> ExitCode:
@@ -223,6 +224,7 @@ def _prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> PreparedRun:
             job=job,
             retry_of=str(retried.folder) if retried is not None else None,
             skip_unchanged=True if request.skips else None,
+            durable=request.durable,
         )
     )
 

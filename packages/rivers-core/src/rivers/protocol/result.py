@@ -100,6 +100,15 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="log", 
     time: float = 0.0
 
 
+class StreamRecord(LogRecord, frozen=True, kw_only=True, gc=False, tag="log", tag_field="kind"):
+    """A log record with its number among the events of its worker, for a controller that reads on from there.
+
+    It exists in the controller only: what travels is a LogRecord.
+    """
+
+    seq: int
+
+
 StepEvent: TypeAlias = StepStarted | LogRecord | StepResult
 
 

@@ -29,6 +29,7 @@ from rivers_executor_k8s.pod.names import (
     OF_ATTEMPT,
     PORT,
     STEP_CONTAINER,
+    WORKER_ATTEMPT,
     build_annotations,
     build_labels,
     pod_name,
@@ -63,14 +64,22 @@ _GPU, _DISK = "nvidia.com/gpu", "ephemeral-storage"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The controller's own pod, if it runs in the cluster; Kubernetes deletes the pods that it owns with it."""
+    """The object that Kubernetes deletes pods with: the controller's pod, or the Lease of a durable run."""
 
     name: str
     uid: str
+    kind: str = "Pod"
+    api_version: str = "v1"
 
     def reference(self) -> dict[str, Any]:
         """Return an entry for `ownerReferences`; blocking the owner's deletion would need another permission."""
-        return {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": self.uid, "blockOwnerDeletion": False}
+        return {
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "name": self.name,
+            "uid": self.uid,
+            "blockOwnerDeletion": False,
+        }
 
 
 def build_manifest(
@@ -98,7 +107,7 @@ def build_manifest(
         "name": name,
         "namespace": namespace,
         "labels": build_labels(spec, keep_failed=executor.keep_failed_pods),
-        "annotations": build_annotations(spec, epoch=epoch),
+        "annotations": build_annotations(spec, epoch=epoch, is_warm=is_warm),
         **({"ownerReferences": [owner.reference()]} if owner is not None else {}),
     }
     required = _required(spec, executor, image, env)
@@ -115,7 +124,8 @@ def build_manifest(
 def build_shape(manifest: Mapping[str, Any]) -> str:
     """Return the digest of what warm pods must have in common: the manifest without the fields of its attempt."""
     metadata = manifest["metadata"]
-    texts = {part: {key: metadata[part][key] for key in metadata[part].keys() - OF_ATTEMPT} for part in TEXTS}
+    own = OF_ATTEMPT | {WORKER_ATTEMPT}
+    texts = {part: {key: metadata[part][key] for key in metadata[part].keys() - own} for part in TEXTS}
     spec = {**manifest["spec"], "containers": list(map(_without_attempt, manifest["spec"]["containers"]))}
     shape = {**manifest, "metadata": {**metadata, "name": "", **texts}, "spec": spec}
     return hashlib.sha256(_encode(shape)).hexdigest()

@@ -20,12 +20,14 @@ from rivers.protocol import StepSpec
 from rivers_executor_k8s.pod.objects import Pod
 
 __all__ = [
+    "ATTEMPT_ID",
     "DIGEST",
     "MANAGED",
     "OF_ATTEMPT",
     "PORT",
     "RUN_LABEL",
     "STEP_CONTAINER",
+    "WORKER_ATTEMPT",
     "build_annotations",
     "build_labels",
     "describe_attempt",
@@ -41,13 +43,17 @@ STEP_CONTAINER = "rivers-step"
 # The port of the worker in its pod
 PORT = 7433
 RUN_LABEL = "rivers.io/run"
+# The annotation with the id of the pod's attempt
+ATTEMPT_ID = "rivers.io/attempt-id"
+# That of a warm pod with the id of its first attempt, whose name its worker's certificate has
+WORKER_ATTEMPT = "rivers.io/worker-attempt-id"
 # The annotation with a digest of the whole manifest, which distinguishes our pod from a namesake
 DIGEST = "rivers.io/digest"
 # Selects the pods of all runs
 MANAGED = "app.kubernetes.io/managed-by=rivers"
 
 # Labels and annotations that name the attempt; those of a warm pod follow the current one
-OF_ATTEMPT = frozenset({"rivers.io/step", "rivers.io/attempt", "rivers.io/attempt-id", DIGEST})
+OF_ATTEMPT = frozenset({"rivers.io/step", "rivers.io/attempt", ATTEMPT_ID, DIGEST})
 
 _KEEP_LABEL = "rivers.io/keep-failed"
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -93,12 +99,13 @@ def build_labels(spec: StepSpec, *, keep_failed: bool = False) -> dict[str, str]
     }
 
 
-def build_annotations(spec: StepSpec, *, epoch: int = 0) -> dict[str, str]:
+def build_annotations(spec: StepSpec, *, epoch: int = 0, is_warm: bool = False) -> dict[str, str]:
     """Return the annotations of an attempt's pod: the full values of its labels, and its controller's `epoch`."""
     return {
+        **({WORKER_ATTEMPT: spec.attempt_id} if is_warm else {}),
         "rivers.io/run": spec.run_id,
         "rivers.io/step": spec.step,
-        "rivers.io/attempt-id": spec.attempt_id,
+        ATTEMPT_ID: spec.attempt_id,
         "rivers.io/epoch": str(epoch),
         "kubectl.kubernetes.io/default-container": STEP_CONTAINER,
     }

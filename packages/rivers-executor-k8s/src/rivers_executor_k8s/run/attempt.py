@@ -186,13 +186,24 @@ class PodAttempt:
             client = await self._launch.connect()
             self._boot = time.monotonic() - self._began
             self._client = client
-            result = await client.execute(self.spec, self._emit, pickle_key=self._session.settings.pickle_key)
+            result = await self._call(client)
             with contextlib.suppress(WorkerError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await client.ack()
             return result
         finally:
             await self._launch.disconnect()
+
+    async def _call(self, client: WorkerClient, joins_after: int | None = None) -> StepResult:
+        """Have the worker run the attempt, or join it there, and return its result."""
+        settings = self._session.settings
+        return await client.execute(
+            self.spec,
+            self._emit,
+            pickle_key=settings.pickle_key,
+            is_numbered=settings.durable,
+            joins_after=joins_after,
+        )
 
     async def _result_of_lost_worker(self, error: Exception) -> StepResult | None:
         """Return the result of a worker that cannot be reached; None if the pod's status explains it."""

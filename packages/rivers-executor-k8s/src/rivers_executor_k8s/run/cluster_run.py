@@ -6,27 +6,33 @@ import asyncio
 import datetime as dt
 import time
 import traceback
+from dataclasses import replace
+from pathlib import Path
 
 from rivers.protocol import Evidence, StepResult, StepSpec, describe_exception, lost
 from rivers.spi import Run, Sink, warning_record
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.pod.reuse import is_warm
 from rivers_executor_k8s.pod.roles import OPTIONAL
+from rivers_executor_k8s.run.adoption import AdoptedAttempt, LeftPods
 from rivers_executor_k8s.run.attempt import PodAttempt
 from rivers_executor_k8s.run.context import ClusterContext
 from rivers_executor_k8s.run.launch import WorkerLaunch
-from rivers_executor_k8s.run.lease import RunLease
+from rivers_executor_k8s.run.lease import LEASE_SECONDS, RunLease
 from rivers_executor_k8s.run.orphans import delete_orphans
 from rivers_executor_k8s.run.preflight import FirstWorker, is_allowed
-from rivers_executor_k8s.run.session import Session
+from rivers_executor_k8s.run.session import ClusterRunSettings, Session
 from rivers_executor_k8s.run.waiting import ANSWER, wait_for
 from rivers_executor_k8s.run.warm_attempt import WarmAttempt
 from rivers_executor_k8s.run.warm_workers import WarmWorkers
+from rivers_worker.identity_file import keep_identity
 
 __all__ = ["ClusterRun"]
 
 HOLD = 30.0
 """Seconds for which a worker that preflight has left waits for the run's first step."""
+DROP = 20.0
+"""Seconds for the deletion of a worker that preflight has left for nothing."""
 LAST = 2.0
 """Seconds of the deadline of `end` that are kept for the release of the lease."""
 
@@ -42,6 +48,7 @@ class ClusterRun:
         self._attempts: dict[str, PodAttempt] = {}
         self._lease: RunLease | None = None
         self._session: Session | None = prepared.session if prepared is not None else None
+        self._left: LeftPods | None = None
         self._workers: WarmWorkers | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._cleaning: asyncio.Task[None] | None = None
@@ -56,19 +63,51 @@ class ClusterRun:
         """
         run, cluster = self._run, self._context.cluster
         settings = await self._context.settings_for(run.run_id, key=run.key)
-        self._lease = RunLease(cluster, run.run_id, settings.owner)
+        self._lease = self._make_lease(settings)
         text = f"the cluster at {cluster.server} has not answered yet"
         now = await wait_for(self._lease.take(self._warn), lambda: text, self._warn, calm=ANSWER)
         settings = await self._context.settings_for(run.run_id, epoch=self._lease.epoch, key=run.key)
+        if run.folder is not None:
+            await self._begin_durable(settings, run.folder)
+        else:
+            await self._begin_session(settings)
+        self._cleaning = asyncio.ensure_future(self._clean_up(now))
+
+    def _make_lease(self, settings: ClusterRunSettings) -> RunLease:
+        run = self._run
+        if run.folder is None:
+            return RunLease(self._context.cluster, run.run_id, settings.owner)
+        # It outlives its controller, and so do the pods that it owns, for as long as their workers wait for another.
+        lasts = LEASE_SECONDS + settings.executor.orphan_ttl
+        return RunLease(self._context.cluster, run.run_id, None, epoch=run.epoch, lasts=lasts)
+
+    async def _begin_durable(self, settings: ClusterRunSettings, folder: Path) -> None:
+        """Begin with the identity that workers of earlier controllers know, and look for their pods."""
+        assert self._lease is not None
+        if self._prepared is not None:
+            # It trusts another certificate, and belongs to this controller's pod.
+            await self._prepared.close(time.monotonic() + DROP)
+            self._prepared = self._session = None
+        # Kubernetes would delete pods that are to be kept with their owner.
+        owner = None if settings.executor.keep_failed_pods else self._lease.as_owner
+        settings = replace(settings, owner=owner, durable=True)
+        identity = keep_identity(folder, self._run.run_id)
+        self._session = Session(self._context.cluster, settings, self._emit, identity)
+        await self._session.start()
+        self._session.hold_lease(settings, self._emit)
+        self._left = LeftPods(self._session, self._run.open_attempts)
+        await self._left.find()
+
+    async def _begin_session(self, settings: ClusterRunSettings) -> None:
+        assert self._lease is not None
         if self._session is None:
-            self._session = Session(cluster, settings, self._emit)
+            self._session = Session(self._context.cluster, settings, self._emit)
             await self._session.start()
         self._session.hold_lease(settings, self._emit)
         if self._lease.epoch:
             self._drop_prepared()  # its worker would obey the controller before
         elif self._prepared is not None:
             asyncio.get_running_loop().call_later(HOLD, self._drop_prepared)
-        self._cleaning = asyncio.ensure_future(self._clean_up(now))
 
     def submit(self, spec: StepSpec) -> None:
         """Start an attempt."""
@@ -76,9 +115,20 @@ class ClusterRun:
         launch = None
         if self._prepared is not None and self._prepared.attempt_id == spec.attempt_id:
             launch, self._prepared = self._prepared.launch, None
-        attempt = self._attempts[spec.attempt_id] = self._new_attempt(spec, self._session, launch)
+        self._start(self._new_attempt(spec, self._session, launch), self._session)
+
+    def adopt(self, spec: StepSpec) -> None:
+        """Go on with an attempt that an earlier controller has submitted."""
+        assert self._session is not None
+        assert self._left is not None
+        known = self._run.open_attempts[spec.attempt_id]
+        pods = self._left.find_candidates(known)
+        self._start(AdoptedAttempt(spec, self._session, known, pods), self._session)
+
+    def _start(self, attempt: PodAttempt, session: Session) -> None:
+        self._attempts[attempt.spec.attempt_id] = attempt
         self._count_cold_attempts()
-        running = self._session.spawn(self._run_attempt(attempt))
+        running = session.spawn(self._run_attempt(attempt))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
 

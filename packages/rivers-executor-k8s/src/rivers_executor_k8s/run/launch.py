@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from rivers.protocol import StepResult, StepSpec
 from rivers_executor_k8s.api.client import ApiError, ApiUnreachableError
 from rivers_executor_k8s.api.namespace import NameTakenError
-from rivers_executor_k8s.pod.names import pod_name
+from rivers_executor_k8s.pod.names import WORKER_ATTEMPT, pod_name
+from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.pod.pending import PendingCause
 from rivers_executor_k8s.pod.state import PodView
 from rivers_executor_k8s.run.session import Session
@@ -44,7 +45,8 @@ class WorkerLaunch:
 
     `report` takes the text of each wait. With `patient` false, a pod that waits for something that may pass is given up
     at once. `began` is the time of its create request on the monotonic clock: the queue for a place is not counted.
-    `hello` is the answer of its worker. Two launches for one attempt differ by `MAX_NAMES` in `first_name`.
+    `hello` is the answer of its worker. Two launches for one attempt differ by `MAX_NAMES` in `first_name`. `pod` is
+    one that exists already: none is created then.
     """
 
     def __init__(
@@ -55,9 +57,15 @@ class WorkerLaunch:
         *,
         patient: bool = True,
         first_name: int = 0,
+        pod: Pod | None = None,
     ) -> None:
+        self.name = pod_name(spec.step, spec.attempt_id, first_name) if pod is None else pod.metadata.name
         self.view = PodView()
-        self.name = pod_name(spec.step, spec.attempt_id, first_name)
+        if pod is not None:
+            # Several attempts may look for theirs in one warm pod.
+            self.view = session.views.setdefault(self.name, self.view)
+            self.view.update(pod)
+        self._pod = pod
         self._first_name = first_name
         self.began = time.monotonic()
         self.hello: Hello | None = None
@@ -86,7 +94,8 @@ class WorkerLaunch:
         async with self._session.pending:
             self.began = time.monotonic()
             self._deadline = self.began + self._seconds
-            await self._wait_for(self._create(), slack=SLACK)
+            if self._pod is None:
+                await self._wait_for(self._create(), slack=SLACK)
             startup = Startup(self._session.cluster, self.view, self._report_cause)
             await startup.wait_until_running(self._deadline, self._seconds)
         self._is_started = True
@@ -105,7 +114,9 @@ class WorkerLaunch:
         announcement = await self._wait_for(self._read_announcement())
         line = self._session.dialer.line(pod, announcement.port)
         target = await self._wait_for(self._reach(self._connection.enter_async_context(line)))
-        client = self._session.client(target, announcement, self._spec.attempt_id)
+        # The certificate of a warm worker has the name of its first attempt.
+        attempt_id = pod.metadata.annotations.get(WORKER_ATTEMPT, self._spec.attempt_id)
+        client = self._session.client(target, announcement, attempt_id)
         self._connection.push_async_callback(client.close)
         self._state = f"NoAnswer: its worker has announced itself and does not answer at {target}"
         self.hello = await self._wait_for(client.connect(min(Deadlines().connect, self._time_left())), slack=SLACK)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -38,12 +39,23 @@ class RunLeaseHeldError(ExecutionError):
 class RunLease:
     """The lease of one run, renewed every `every` seconds.
 
-    `epoch` counts how often it has changed hands; workers obey the higher one. A holder that has not renewed it for one
-    and a half times `every` is not alive.
+    `epoch` counts how often it has changed hands, from the given one at least; workers obey the higher one. A holder
+    that has not renewed it for one and a half times `every` is not alive. What belongs to the run may be deleted
+    `lasts` seconds after the last renewal.
     """
 
-    def __init__(self, cluster: Cluster, run_id: str, owner: Owner | None, every: float = RENEW_EVERY) -> None:
-        self.epoch = 0
+    def __init__(
+        self,
+        cluster: Cluster,
+        run_id: str,
+        owner: Owner | None,
+        every: float = RENEW_EVERY,
+        *,
+        epoch: int = 0,
+        lasts: float = LEASE_SECONDS,
+    ) -> None:
+        self.epoch = self._least_epoch = epoch
+        self._lasts = math.ceil(lasts)
         self.lost = False
         self._cluster = cluster
         self._run_id = run_id
@@ -70,6 +82,11 @@ class RunLease:
         self._renewal = asyncio.ensure_future(self._renew())
         return last_update(self._lease)
 
+    @property
+    def as_owner(self) -> Owner:
+        """The lease as the owner of pods that are to outlive their controller."""
+        return Owner(self._name, self._lease["metadata"]["uid"], "Lease", "coordination.k8s.io/v1")
+
     async def release(self) -> None:
         """Stop renewing the lease, and delete it if this controller still holds it."""
         if self._renewal is not None:
@@ -90,7 +107,8 @@ class RunLease:
             found = await self._cluster.get_lease(self._name)
         if found is not None and before is not None and _version(found) != _version(before):
             raise self._held_error(found)
-        self.epoch = found["spec"].get("leaseTransitions", 0) + 1 if found is not None else 0
+        transitions = found["spec"].get("leaseTransitions", 0) + 1 if found is not None else 0
+        self.epoch = max(transitions, self._least_epoch)
         ours = self._manifest()
         try:
             if found is None:
@@ -154,7 +172,7 @@ class RunLease:
             },
             "spec": {
                 "holderIdentity": self._holder,
-                "leaseDurationSeconds": LEASE_SECONDS,
+                "leaseDurationSeconds": self._lasts,
                 "renewTime": now,
                 "leaseTransitions": self.epoch,
             },

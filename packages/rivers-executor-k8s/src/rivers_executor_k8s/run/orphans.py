@@ -26,7 +26,7 @@ async def delete_orphans(cluster: Cluster, own_run: str, now: dt.datetime, *, lo
     """
     pods, _ = await cluster.list_pods(MANAGED)
     leases = await cluster.list_leases(MANAGED)
-    dead = [lease for lease in leases if _seconds(last_update(lease), now) >= LEASE_SECONDS]
+    dead = [lease for lease in leases if _seconds(last_update(lease), now) >= _duration(lease)]
     if dead:
         # After an outage of the API server every lease looks stale; live controllers renew theirs meanwhile.
         await asyncio.sleep(look_again)
@@ -50,6 +50,11 @@ def _is_left(pod: Pod, gone: set[str], alive: set[str], now: dt.datetime) -> boo
         return False
     made = pod.metadata.creation_timestamp
     return run in gone or made is None or _seconds(dt.datetime.fromisoformat(made), now) >= LEASE_SECONDS
+
+
+def _duration(lease: dict[str, Any]) -> float:
+    """Return the seconds for which a lease keeps the pods of its run; those of a durable run wait for a controller."""
+    return max(float(LEASE_SECONDS), float(lease["spec"].get("leaseDurationSeconds") or 0))
 
 
 def _run_of(lease: dict[str, Any]) -> str:

@@ -32,7 +32,10 @@ LOOK_AGAIN = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterRunSettings:
-    """The settings that hold for a whole run; `pickle_key` is empty if pickles are not allowed."""
+    """The settings that hold for a whole run; `pickle_key` is empty if pickles are not allowed.
+
+    The workers of one that is `durable` outlive their controller.
+    """
 
     executor: Executor.Kubernetes
     run_id: str
@@ -42,15 +45,23 @@ class ClusterRunSettings:
     route: Route | None = None
     epoch: int = 0
     pickle_key: bytes = b""
+    durable: bool = False
 
 
 class Session:
     """One run's shared state in the cluster, used in the event loop only; `emit` takes events and must be quick.
 
-    `views` holds the known state of each pod by name, `pending` the places for pods that start.
+    `views` holds the known state of each pod by name, `pending` the places for pods that start. `identity` is that of
+    the run's controllers, by default a new one.
     """
 
-    def __init__(self, cluster: Cluster, settings: ClusterRunSettings, emit: Callable[[StepEvent], None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: ClusterRunSettings,
+        emit: Callable[[StepEvent], None],
+        identity: Identity | None = None,
+    ) -> None:
         self.cluster = cluster
         self.settings = settings
         self.executor = settings.executor
@@ -58,7 +69,7 @@ class Session:
         self.pending = asyncio.Semaphore(MAX_PENDING)
         self.dialer = Dialer(cluster, settings.route)
         self.views: dict[str, PodView] = {}
-        self._identity = Identity.of_controller(settings.run_id)
+        self._identity = identity or Identity.of_controller(settings.run_id)
         self._selector = run_selector(settings.run_id)
         self._watch = PodWatch(cluster, self._selector, self._changed, self._deleted)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -115,6 +126,15 @@ class Session:
             nonce=nonce,
             is_warm=is_warm(spec, settings.executor),
         )
+
+    async def list_pods(self) -> list[Pod]:
+        """Return all pods of the run.
+
+        Raises:
+            ApiError, ApiUnreachableError: the API server refuses, or does not answer.
+        """
+        pods, _ = await self.cluster.list_pods(self._selector)
+        return list(pods)
 
     async def create(self, spec: StepSpec, nonce: int, report: Callable[[str], None], deadline: float) -> Pod:
         """Create the pod of an attempt, until `deadline` on the monotonic clock; one that is cancelled is deleted."""

@@ -111,7 +111,7 @@ class WarmAttempt(PodAttempt):
         assert self._worker is not None
         self._boot = time.monotonic() - self._began
         self._client = self._worker.client
-        return await self._client.execute(self.spec, self._emit, pickle_key=self._session.settings.pickle_key)
+        return await self._call(self._client)
 
     def _is_reusable(self, result: StepResult) -> bool:
         if self.view.is_over or not is_clean_end(result):
