@@ -12,6 +12,7 @@ from rivers._definitions.executor import Executor
 from rivers._definitions.hook import Hook, HookContext
 from rivers._definitions.job import Job
 from rivers._definitions.output import AssetDef, DepDef, DynamicOutput, Output
+from rivers._definitions.partitions import Partitions
 from rivers._definitions.resource import Resource
 from rivers._definitions.retry import Backoff, RetryOn, RetryPolicy
 from rivers._definitions.task import BashTask, Task
@@ -53,6 +54,7 @@ __all__ = [
     "MultiAsset",
     "Output",
     "OutputContext",
+    "Partitions",
     "PickleIOHandler",
     "Plan",
     "Resource",

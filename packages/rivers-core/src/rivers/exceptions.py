@@ -11,7 +11,7 @@ RiversError
 ├── ResumeError                a run cannot be carried on
 ├── ExecutionError             a run or a step went wrong
 │   ├── StepFailedError → StepTimeoutError · StepOutOfMemoryError · StepCrashedError · StepCancelledError
-│   ├── AssetOutputValidationError · InputLoadError · OutputCommitError
+│   ├── AssetOutputValidationError · InputLoadError → ValueNotFoundError · OutputCommitError
 │   └── RunCancelledError
 └── SpecDecodeError → SpecVersionError · SpecTooLargeError · SpecTooDeepError · SpecLimitError
 """
@@ -53,6 +53,7 @@ __all__ = [
     "StepOutOfMemoryError",
     "StepTimeoutError",
     "TaskDefinitionError",
+    "ValueNotFoundError",
 ]
 
 
@@ -225,6 +226,12 @@ class InputLoadError(ExecutionError):
     """
 
     retryable: bool = False
+
+
+class ValueNotFoundError(InputLoadError):
+    """A value that is not stored; an input of all partitions leaves it out."""
+
+    retryable = True
 
 
 class OutputCommitError(ExecutionError):

@@ -21,6 +21,7 @@ from rivers._definitions.hints import list_hint
 from rivers._definitions.hook import Hook, check_hooks
 from rivers._definitions.locations import caller_location, source_location
 from rivers._definitions.output import AssetDef, DepDef
+from rivers._definitions.partitions import Partitions, check_partitions
 from rivers._definitions.recording import recording
 from rivers._definitions.retry import RetryPolicy, check_retry
 from rivers._definitions.settings import (
@@ -68,6 +69,7 @@ class Asset:
         skip_unchanged: True does not run it in any run if nothing has changed since its values were stored; False runs
             it always. None leaves it to the run.
         hooks: Hooks that are called in the controller once a step of the asset has succeeded or failed.
+        partitions: The keys under which the asset has one value each; a run makes one of them, `partition=`.
 
     Raises:
         AssetDefinitionError: a setting or the function's signature is invalid.
@@ -86,6 +88,7 @@ class Asset:
         "kinds",
         "metadata",
         "name",
+        "partitions",
         "retry",
         "signature",
         "skip_unchanged",
@@ -112,6 +115,7 @@ class Asset:
         timeout: float | timedelta | None = None,
         hooks: Sequence[Hook] | None = None,
         skip_unchanged: bool | None = None,
+        partitions: Partitions | None = None,
     ) -> None:
         self.function = check_function(function, "asset", AssetDefinitionError)
         # Before the name: a lambda that takes *args is refused for that, named or not.
@@ -132,6 +136,7 @@ class Asset:
         self.timeout = check_timeout(timeout, owner, AssetDefinitionError)
         self.hooks = check_hooks(hooks, owner, AssetDefinitionError)
         self.skip_unchanged = check_optional_bool(skip_unchanged, "skip_unchanged", owner)
+        self.partitions = check_partitions(partitions, owner, AssetDefinitionError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function; on an asset without one, return a new asset of the given function.
@@ -166,6 +171,7 @@ class Asset:
             "timeout": self.timeout,
             "hooks": self.hooks,
             "skip_unchanged": self.skip_unchanged,
+            "partitions": self.partitions,
         }
 
     def _wrap(self: Self, function: Callable[..., Any]) -> Self:

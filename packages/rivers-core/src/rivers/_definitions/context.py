@@ -16,7 +16,7 @@ ConfigT = TypeVar("ConfigT", default=Any)
 
 
 class _Context(Generic[ConfigT]):
-    __slots__ = ("_name", "attempt", "config", "data_version", "output_metadata", "run_id", "tags")
+    __slots__ = ("_name", "attempt", "config", "data_version", "output_metadata", "partition", "run_id", "tags")
 
     def __init__(
         self,
@@ -26,12 +26,14 @@ class _Context(Generic[ConfigT]):
         config: ConfigT | None = None,
         run_id: str = "",
         attempt: int = 1,
+        partition: str | None = None,
     ) -> None:
         self._name = name
         self.tags = list(tags)
         self.config: ConfigT = cast(ConfigT, {} if config is None else config)
         self.run_id = run_id
         self.attempt = attempt
+        self.partition = partition
         self.output_metadata: dict[str, Any] | None = None
         self.data_version: str | None = None
 
@@ -58,8 +60,8 @@ class AssetExecutionContext(_Context[ConfigT]):
     """The context of an asset's body: the first parameter where it is named `context` or annotated so.
 
     With the annotation `AssetExecutionContext[Model]`, `config` is an instance of that pydantic model. Without a model
-    it is the dict given for this asset, or `{}`. For a unit test of a body make one by hand:
-    `AssetExecutionContext("orders", config=Model(...))`.
+    it is the dict given for this asset, or `{}`. `partition` is the key of the partition to make, None where the asset
+    has none. For a unit test of a body make one by hand: `AssetExecutionContext("orders", config=Model(...))`.
     """
 
     __slots__ = ("asset_metadata", "code_version", "group", "kinds")
@@ -76,8 +78,9 @@ class AssetExecutionContext(_Context[ConfigT]):
         config: ConfigT | None = None,
         run_id: str = "",
         attempt: int = 1,
+        partition: str | None = None,
     ) -> None:
-        super().__init__(asset_name, tags=tags, config=config, run_id=run_id, attempt=attempt)
+        super().__init__(asset_name, tags=tags, config=config, run_id=run_id, attempt=attempt, partition=partition)
         self.kinds = list(kinds)
         self.group = group
         self.code_version = code_version
@@ -103,8 +106,9 @@ class TaskExecutionContext(_Context[ConfigT]):
         config: ConfigT | None = None,
         run_id: str = "",
         attempt: int = 1,
+        partition: str | None = None,
     ) -> None:
-        super().__init__(task_name, tags=tags, config=config, run_id=run_id, attempt=attempt)
+        super().__init__(task_name, tags=tags, config=config, run_id=run_id, attempt=attempt, partition=partition)
         self.task_metadata = task_metadata
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from msgspec.structs import replace
 
+from rivers._definitions.partitions import storage_key
 from rivers._io.context import InputContext, OutputContext
 from rivers._io.inline.errors import InlineError
 from rivers._io.inline.transfer import check_total, make_input
@@ -17,11 +18,11 @@ from rivers._plan.inline import is_inline
 from rivers._plan.plan import Step
 from rivers._plan.unit import Unit
 from rivers._runner.failures import make_failure
-from rivers.exceptions import InputLoadError, OutputCommitError
+from rivers.exceptions import InputLoadError, OutputCommitError, ValueNotFoundError
 from rivers.protocol.failure import FailureReason
 from rivers.protocol.ref import InlineRef, InlineValue
 from rivers.protocol.result import Ending, OutputRecord, StepResult, without_values
-from rivers.protocol.spec import CollectInput, OutputMode, StepSpec, StoredInput, StreamInput
+from rivers.protocol.spec import CollectInput, OutputMode, PartitionsInput, StepSpec, StoredInput, StreamInput
 
 __all__ = ["InlineValues"]
 
@@ -45,9 +46,15 @@ class InlineValues:
             InputLoadError: one is not stored, or cannot travel inline.
         """
         values: dict[str, InlineValue] = {}
-        for key, run_id in _inline_inputs(spec):
-            if key not in values:
+        for key, run_id, is_optional in _inline_inputs(spec):
+            if key in values:
+                continue
+            try:
                 value = self._store.load_input(InputContext(key, spec.step, run_id=run_id))
+            except ValueNotFoundError:
+                if not is_optional:
+                    raise
+            else:
                 values[key] = make_input(key, value, spec.step)
         if not values:
             return spec
@@ -118,16 +125,20 @@ def _with_versions(record: OutputRecord, versions: Mapping[str, str | None]) -> 
     return replace(record, versions=tuple([short_version(version) for version in stored if version]))
 
 
-def _inline_inputs(spec: StepSpec) -> Iterator[tuple[str, str | None]]:
-    """Yield the storage key and the run of each value that the step loads from its spec."""
+def _inline_inputs(spec: StepSpec) -> Iterator[tuple[str, str | None, bool]]:
+    """Yield the storage key and the run of each value that the step loads from its spec, and whether it may lack."""
     for given in (*spec.inputs, *(one for inner in spec.inner for one in inner.inputs)):
         if type(getattr(given, "io_handler", None)) is not InlineRef:
             continue
         if isinstance(given, StoredInput):
-            yield given.key, given.run_id
+            yield given.key, given.run_id, False
+        elif isinstance(given, PartitionsInput):
+            for key in given.partitions:
+                is_made = key == given.partition
+                yield storage_key(given.key, key), given.run_id if is_made else None, not is_made
         elif isinstance(given, CollectInput | StreamInput):
             for map_key in given.map_keys:
-                yield f"{given.key}[{map_key}]", given.run_id
+                yield f"{given.key}[{map_key}]", given.run_id, False
 
 
 def _decode(unit: Unit, output: StoredOutput, record: OutputRecord | None) -> Iterator[tuple[str, object]]:

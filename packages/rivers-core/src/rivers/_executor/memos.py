@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from rivers._io.base import AtomicIOHandler, BaseIOHandler, Reach
 from rivers._io.context import InputContext
+from rivers._plan.partitions import loaded_keys
 from rivers._plan.plan import Plan, Step
 from rivers._plan.reuse import StoredMemos
 from rivers.protocol.exception_text import describe_exception
@@ -71,9 +72,12 @@ def _single(plan: Plan) -> Iterator[Place]:
                 yield output.io_handler, output.key
         for node in step.inner or (step.node,):
             for source in node.inputs:
-                is_data = source.how not in {"resource", "constant"}
-                if is_data and source.io_handler is not None and (source.node is None or source.node not in made):
-                    yield source.io_handler, source.key
+                if source.how in {"resource", "constant"} or source.io_handler is None:
+                    continue
+                # Of all partitions the run makes at most one.
+                if source.node is None or source.node not in made or source.how == "partitions":
+                    for key in loaded_keys(source):
+                        yield source.io_handler, key
 
 
 def _mapped(plan: Plan, stored: StoredMemos) -> Iterator[Place]:

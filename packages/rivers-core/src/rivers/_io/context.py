@@ -11,7 +11,8 @@ class OutputContext:
     """Facts about a value to store, for `BaseIOHandler.handle_output`.
 
     `asset_name` is the storage key: the asset's name, `graph/task` for a task inside a graph asset, and
-    `graph/task[mapping key]` for a mapped instance. `run_id`, `step`, `attempt` and `attempt_id` identify the writer.
+    `graph/task[mapping key]` for a mapped instance; with a partition `asset@partition`, and that key alone is
+    `partition`. `run_id`, `step`, `attempt` and `attempt_id` identify the writer.
     An attempt id is never used twice, so your own handler can build a staging name from it. `fingerprint` is a text of
     one line to store with the value and to return from `read_memo`, or None; `data_version` is the version that the
     body has registered, if it is set.
@@ -25,6 +26,7 @@ class OutputContext:
         "data_version",
         "fingerprint",
         "output_metadata",
+        "partition",
         "run_id",
         "step",
         "type_hint",
@@ -42,17 +44,20 @@ class OutputContext:
         attempt_id: str = "",
         fingerprint: str | None = None,
         data_version: str | None = None,
+        partition: str | None = None,
     ) -> None:
         self.asset_name = asset_name
         self.asset_metadata = asset_metadata
         self.type_hint = type_hint
         self.run_id = run_id
+        self.partition = partition
         self.step = step
         self.attempt = attempt
         self.attempt_id = attempt_id
         self.output_metadata: dict[str, Any] | None = None
         self.fingerprint = fingerprint
         self.data_version = data_version
+        self.partition = partition
 
     def add_output_metadata(self, metadata: dict[str, Any]) -> None:
         """Attach facts about what was stored (path, size, duration): JSON values under string keys."""
@@ -70,10 +75,11 @@ class InputContext:
     """Facts about a value to load, for `BaseIOHandler.load_input`.
 
     `asset_name` is the storage key as in `OutputContext`, `downstream_asset` the reader, `type_hint` the annotation of
-    its parameter. `run_id` is the run whose version is wanted, or None for the latest committed one.
+    its parameter. `run_id` is the run whose version is wanted, or None for the latest committed one. `partition` is
+    that of the value, or None.
     """
 
-    __slots__ = ("asset_metadata", "asset_name", "downstream_asset", "run_id", "type_hint")
+    __slots__ = ("asset_metadata", "asset_name", "downstream_asset", "partition", "run_id", "type_hint")
 
     def __init__(
         self,
@@ -83,9 +89,11 @@ class InputContext:
         type_hint: Any = None,
         *,
         run_id: str | None = None,
+        partition: str | None = None,
     ) -> None:
         self.asset_name = asset_name
         self.downstream_asset = downstream_asset
         self.asset_metadata = asset_metadata
         self.type_hint = type_hint
         self.run_id = run_id
+        self.partition = partition

@@ -11,7 +11,7 @@ from rivers._io.files.value_files import commit_error, too_late_error
 from rivers._io.memo import Memo, short_version
 from rivers._io.one_shot import own_copy, refuse_one_shot
 from rivers._io.suspended import SuspendedRuns
-from rivers.exceptions import InputLoadError
+from rivers.exceptions import ValueNotFoundError
 
 __all__ = ["InMemoryIOHandler"]
 
@@ -36,7 +36,7 @@ class InMemoryIOHandler(AtomicIOHandler):
     A step that runs in another process cannot reach them; `resolve()` refuses that.
 
     Storing raises OutputCommitError for an attempt that commits second, and for an iterator or an open file, which only
-    one reader could use. Loading raises InputLoadError (`retryable`) for a missing value.
+    one reader could use. Loading raises ValueNotFoundError for a missing value.
     """
 
     def model_post_init(self, context: Any, /) -> None:
@@ -80,14 +80,12 @@ class InMemoryIOHandler(AtomicIOHandler):
         value = self._latest.get(key, _MISSING)
         if value is _MISSING:
             reader = f", an input of {context.downstream_asset!r}," if context.downstream_asset else ""
-            error = InputLoadError(
+            raise ValueNotFoundError(
                 f"the value of {key!r}{reader} does not exist in memory",
                 hint=f"materialize {key!r} first with this handler, or include it in the selection; values in memory "
                 "are lost when the process ends",
                 run_id=context.run_id,
             )
-            error.retryable = True
-            raise error
         return own_copy(value)
 
     def stage(self, context: OutputContext, obj: Any) -> None:

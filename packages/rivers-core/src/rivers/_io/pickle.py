@@ -26,7 +26,7 @@ from rivers._io.files.store_errors import StoreRefusedError
 from rivers._io.files.trailer import Damaged, seal
 from rivers._io.files.value_files import Chunks, ValueFiles, commit_error, size_of
 from rivers._io.memo import Memo, make_memo
-from rivers.exceptions import ConfigurationError, InputLoadError
+from rivers.exceptions import ConfigurationError, InputLoadError, ValueNotFoundError
 from rivers.protocol.exception_text import describe_exception
 
 __all__ = ["PickleIOHandler"]
@@ -133,7 +133,7 @@ class PickleIOHandler(AtomicIOHandler):
             raise self._load_error(context, f"cannot be read: {error}", retryable=retryable) from error
         if data is None:
             hint = f"materialize {key!r} first, or include it in the selection"
-            raise self._load_error(context, "does not exist", retryable=True, hint=hint)
+            raise self._load_error(context, "does not exist", retryable=True, hint=hint, kind=ValueNotFoundError)
         try:
             return unpickle(data)
         except MemoryError:
@@ -250,13 +250,19 @@ class PickleIOHandler(AtomicIOHandler):
         )
 
     def _load_error(
-        self, context: InputContext, what: str, *, retryable: bool, hint: str | None = None
+        self,
+        context: InputContext,
+        what: str,
+        *,
+        retryable: bool,
+        hint: str | None = None,
+        kind: type[InputLoadError] = InputLoadError,
     ) -> InputLoadError:
         key = context.asset_name
         reader = f", an input of {context.downstream_asset!r}," if context.downstream_asset else ""
         path = (self._files or self._open()).path(key)
         if hint is None and not retryable:
             hint = f"materialize {key!r} again"
-        error = InputLoadError(f"the value of {key!r}{reader} {what} ({path})", hint=hint, run_id=context.run_id)
+        error = kind(f"the value of {key!r}{reader} {what} ({path})", hint=hint, run_id=context.run_id)
         error.retryable = retryable
         return error

@@ -12,6 +12,7 @@ from rivers._definitions.task import BashTask, Task
 from rivers._io.base import BaseIOHandler
 from rivers._plan.composed import ComposedNodes, bash_sources
 from rivers._plan.graph import AssetGraph, Source, StoredOutput
+from rivers._plan.partitions import check_edges
 from rivers._plan.upstreams import Definition, Upstreams
 from rivers.exceptions import DefinitionError
 from rivers.protocol.exception_text import describe_exception
@@ -43,6 +44,7 @@ def build_graph(
         elif not isinstance(definition, ExternalAsset):
             _add_single(definition, upstreams, id(definition) in inner)
     graph.link()
+    check_edges(graph)
     return graph
 
 

@@ -9,6 +9,7 @@ ExternalAsset           no node: whoever needs it loads it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ __all__ = ["AssetGraph", "Node", "Source", "StoredOutput"]
 
 MOST_SUGGESTIONS = 50
 
-How = Literal["value", "element", "collect", "stream", "resource", "constant"]
+How = Literal["value", "element", "collect", "stream", "partitions", "resource", "constant"]
 
 
 class Source:
@@ -32,9 +33,11 @@ class Source:
 
     `key` is the storage key for `value`, `element`, `collect` and `stream`, the resource's name for `resource`.
     `io_handler` loads the value. `node` is the index of the node that makes it, or None if none in this graph does.
+    `partitions` are the values of all partitions, whose definition is `value` then. `partition` is that of the value;
+    of `partitions` the one that the run makes.
     """
 
-    __slots__ = ("how", "io_handler", "key", "metadata", "node", "ordered", "parameter", "value")
+    __slots__ = ("how", "io_handler", "key", "metadata", "node", "ordered", "parameter", "partition", "value")
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Source:
         self.value = value
         self.ordered = ordered
         self.node: int | None = None
+        self.partition: str | None = None
 
 
 @dataclass(slots=True)
@@ -72,6 +76,7 @@ class Node:
 
     `owner` is the asset (or standalone task) that it belongs to, `definition` the asset or task that is called. `order`
     holds the storage keys of upstreams that it does not load, `upstream` the indices of all its upstream nodes.
+    `partition` is the one that it makes, in the graph of a run with a partition.
     """
 
     __slots__ = (
@@ -88,6 +93,7 @@ class Node:
         "order",
         "outputs",
         "owner",
+        "partition",
         "upstream",
     )
 
@@ -109,6 +115,7 @@ class Node:
         self.max_concurrency: int | None = None
         self.call: int | None = None
         self.composition: str | None = None
+        self.partition: str | None = None
 
     def __repr__(self) -> str:
         return f"<Node {self.key!r}>"
@@ -119,7 +126,8 @@ class AssetGraph:
 
     `results` leads from the name of an asset or task to the node that makes its value, `members` from a graph asset's
     to all its nodes. `externals` are the assets made elsewhere, by name; `aside` the tasks that graph assets use and
-    that run by themselves only when they are selected. `problems` is what is wrong, in the order it was found.
+    that run by themselves only when they are selected. `has_partitions` says whether an asset has. `problems` is what
+    is wrong, in the order it was found.
     """
 
     __slots__ = (
@@ -127,6 +135,7 @@ class AssetGraph:
         "aside",
         "assets",
         "externals",
+        "has_partitions",
         "members",
         "nodes",
         "order",
@@ -144,6 +153,7 @@ class AssetGraph:
         self.members: dict[str, list[int]] = {}
         self.aside: set[int] = set()
         self.order: list[int] = []
+        self.has_partitions = False
         self.problems: list[Problem] = []
         self._steps: dict[str, Node] = {}
 
@@ -168,6 +178,13 @@ class AssetGraph:
                 self.add_problem(
                     f"its value {output.key!r} has the name of one of {other!r} ({other.where})", node.owner
                 )
+
+    def with_nodes(self, nodes: list[Node]) -> AssetGraph:
+        """Return this graph with other nodes at the same places; their storage keys may differ."""
+        other = copy(self)
+        other.nodes = nodes
+        other.producer = {output.key: node.index for node in nodes for output in node.outputs}
+        return other
 
     def add_problem(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 from rivers._definitions.asset import Asset, GraphAsset
 from rivers._definitions.executor import Executor
 from rivers._definitions.names import closest
+from rivers._definitions.partitions import storage_key
 from rivers._definitions.retry import RetryPolicy
 from rivers._definitions.task import BashTask, Task
 from rivers._plan.graph import AssetGraph, Node
@@ -56,7 +57,8 @@ class Step:
         owner = node.owner
         names = owner.output_names if isinstance(owner, Asset) else (owner.name,)
         self.key = owner.name if inner else node.key
-        self.assets = tuple([output.key for output in node.outputs if output.key in names])
+        stored = {storage_key(name, node.partition): name for name in names}
+        self.assets = tuple([stored[output.key] for output in node.outputs if output.key in stored])
         self.index = index
         self.node = node
         self.executor = executor
@@ -90,7 +92,7 @@ class Plan:
     A step starts as soon as its own inputs are stored: levels and batches are no barriers. `encodable` holds the
     indices of steps whose specs are known to be within the protocol's limits. `reasons` says by key why each step
     runs, and has nothing for a step that is unchanged; it is None if the plan was not compared with what is stored.
-    `identities` are those of its steps in earlier runs.
+    `identities` are those of its steps in earlier runs. `partition` is the one that its partitioned steps make.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class Plan:
         steps: Sequence[Step],
         executors: Sequence[Executor],
         reasons: Mapping[str, tuple[str, ...]] | None = None,
+        partition: str | None = None,
     ) -> None:
         self.reasons = reasons
+        self.partition = partition
         self.identities: dict[int, tuple[object, Any]] = {}
         self._children: list[list[int]] | None = None
         self.encodable: set[int] = set()
@@ -205,6 +209,7 @@ def make_plan(
     selected: set[int],
     placement: Placement,
     retry_of: Callable[[Node], RetryPolicy | None] = lambda node: None,
+    partition: str | None = None,
 ) -> Plan:
     """Order the selected nodes, choose their executors, and fuse the graph assets that run as one step."""
     fused = _find_fused(graph, selected, placement)
@@ -227,7 +232,7 @@ def make_plan(
             step_of[member.index] = step.index
         steps.append(step)
     ordered = _connect(steps, step_of)
-    return Plan(ordered, list(executors))
+    return Plan(ordered, list(executors), partition=partition)
 
 
 def _find_fused(

@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from rivers._io.memo import Memo, short_version
+from rivers._io.pickle import PickleIOHandler
 from rivers._plan.fingerprint import UNKNOWN, explain, is_same, make_fingerprint
 from rivers._plan.graph import Source, StoredOutput
 from rivers._plan.identity import StepIdentity
+from rivers._plan.partitions import loaded_keys
 from rivers._plan.plan import Step
 from rivers._plan.unit import Group, Unit
 from rivers.protocol.result import OutputRecord
@@ -118,6 +120,8 @@ class Reuse:
             memo = self._memo(source.key)
         elif source.how == "element":
             memo = self._memo(source.key + _suffix(unit))
+        elif source.how == "partitions":
+            return self._partitions_version(source)
         else:
             return self._group_version(source, unit.step, groups)
         return memo.version or memo.attempt_id or None if memo is not None else None
@@ -136,6 +140,14 @@ class Reuse:
                 return None
             found.append(f"{map_key}={memo.version or memo.attempt_id}")
         return short_version(" ".join(found))
+
+    def _partitions_version(self, source: Source) -> str | None:
+        """Return the version of all stored partitions together."""
+        # Of another handler, no memo does not mean no value.
+        if not isinstance(source.io_handler, PickleIOHandler):
+            return None
+        memos = [(key, self._memo(key)) for key in loaded_keys(source)]
+        return short_version(" ".join(f"{key}={memo.version or memo.attempt_id}" for key, memo in memos if memo))
 
     def _memo(self, key: str) -> Memo | None:
         """Return the memo of an input: of this run's value, or of the one that an earlier run has stored."""

@@ -26,6 +26,7 @@ from rivers.protocol.spec import (
     LogSettings,
     NodeKind,
     Output,
+    PartitionsInput,
     ResourceInput,
     StepSpec,
     StoredInput,
@@ -131,6 +132,7 @@ class Specifier:
             inner=tuple([self._inner(inner, step, closures) for inner in step.inner]) if fused else (),
             graph=None if fused or closures == "local" else self._graph(node),
             fingerprint=unit.fingerprint,
+            partition=node.partition,
         )
 
     def _function(self, definition: Definition, closures: Closures) -> Ref:
@@ -174,6 +176,18 @@ class Specifier:
                 key=source.key if how == "value" else source.key + suffix,
                 io_handler=self._handler(source, step, closures),
                 run_id=self._run_id if in_run else None,
+                metadata=source.metadata,
+                partition=source.partition,
+            )
+        if how == "partitions":
+            is_made = source.partition is not None and source.node is not None and self._in_run(source.node)
+            return PartitionsInput(
+                parameter=source.parameter,
+                key=source.key,
+                io_handler=self._handler(source, step, closures),
+                partitions=source.value.keys(),
+                partition=source.partition if is_made else None,
+                run_id=self._run_id if is_made else None,
                 metadata=source.metadata,
             )
         if how == "resource":

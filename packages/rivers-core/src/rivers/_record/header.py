@@ -59,8 +59,9 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `started` is seconds since the epoch, `repository` the target that was run, `selection` the names that were chosen
     (None: all), `versions` those of Python and of the packages of rivers, `command` the arguments of the command line.
-    `executor` and `settings` are those that its caller chose by name, `configs` JSON texts by asset. `stores` describes
-    the IO handlers: their class and their fields as JSON. `durable` says whether a later controller may adopt attempts.
+    `partition` is the one that its partitioned steps make. `executor` and `settings` are those that its caller chose by
+    name, `configs` JSON texts by asset. `stores` describes the IO handlers: their class and their fields as JSON.
+    `durable` says whether a later controller may adopt attempts.
     """
 
     format: int
@@ -78,6 +79,7 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     folder: str = ""
     git: GitCommit | None = None
     command: tuple[str, ...] = ()
+    partition: str | None = None
     retry_of: str | None = None
     executor: str | None = None
     settings: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ class BoundJob(Job):
         durability: Durability = "process",
         skip_unchanged: bool | None = None,
         durable: bool = False,
+        partition: str | None = None,
     ) -> RunResult:
         """Run the job in this thread and return its result; see `CodeRepository.materialize`."""
         observe = Observe(on_event=on_event, record=record, progress=progress, durability=durability)
@@ -45,4 +46,5 @@ class BoundJob(Job):
             observe=observe,
             skip_unchanged=skip_unchanged,
             durable=durable,
+            partition=partition,
         )

@@ -18,6 +18,7 @@ from rivers._io.base import BaseIOHandler
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.build import build_graph
 from rivers._plan.graph import AssetGraph, Node
+from rivers._plan.partitions import bind_partition, check_partition
 from rivers._plan.placement import Placement
 from rivers._plan.plan import Plan, make_plan, select
 from rivers._repository.checks import check_handlers, check_jobs, check_reach, check_retries
@@ -99,21 +100,29 @@ class Planner:
         executor: Executor | None,
         job: Job | None,
         retry: RetryPolicy | str | None,
+        partition: str | None = None,
+        is_run: bool = True,
     ) -> Plan:
         """Return the plan of a run; `names` None selects all assets. One that was made before is used again.
+
+        Only a plan that is not run may lack the partition that its assets need.
 
         Raises:
             GraphValidationError: the repository is not valid.
             AssetNotFoundError: a name is unknown.
-            ConfigurationError: there is no retry policy of the given name.
+            ConfigurationError: there is no retry policy of the given name, or the partition is missing or unknown.
         """
         graph = self.graph
+        if partition is not None or (is_run and graph.has_partitions):
+            partition = check_partition(graph, select(graph, names, include_upstream), partition)
         # Executors and policies are frozen values and compare by their fields, so equal calls find the same plan.
-        key = (names, include_upstream, executor, job.name if job is not None else None, retry)
+        key = (names, include_upstream, executor, job.name if job is not None else None, retry, partition)
         plan = self._plans.get(key)
         if plan is None:
             nodes = select(graph, names, include_upstream)
-            plan = make_plan(graph, nodes, self._placement(executor), self._retry_of(job, retry))
+            if partition is not None:
+                graph = bind_partition(graph, partition)
+            plan = make_plan(graph, nodes, self._placement(executor), self._retry_of(job, retry), partition)
             with self._lock:
                 # Plans hold every step: a service that runs ever new selections must not keep them all.
                 if len(self._plans) >= PLANS_KEPT:

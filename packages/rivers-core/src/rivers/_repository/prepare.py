@@ -80,6 +80,7 @@ class RunArguments:
     retry_of: str | None = None
     skip_unchanged: bool | None = None
     durable: bool = False
+    partition: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class RunPreparer:
         again = replace(
             arguments,
             tags=arguments.tags if arguments.tags is not None else header.tags,
+            partition=_partition_of(header, arguments.partition),
             observe=replace(arguments.observe, fields=fields),
         )
         plan = self._plan(again)
@@ -175,6 +177,7 @@ class RunPreparer:
             config=config,
             include_upstream=False,
             job=job,
+            partition=header.partition,
             skip_unchanged=True if history.skips_unchanged else None,
         )
         plan = self._plan(same)
@@ -220,6 +223,7 @@ class RunPreparer:
             job=job.name if job is not None else None,
             configs=configs,
             durable=is_durable,
+            partition=plan.partition,
         )
         resources = self.resources
         observers = Observers(
@@ -258,7 +262,7 @@ class RunPreparer:
         checked = check_executor(executor, "executor") or (job.executor if job is not None else None)
         check_retry(arguments.retry, "retry", "", ConfigurationError)
         names = selected_names(arguments.selection)
-        plan = self.planner.plan(names, arguments.include_upstream, checked, job, arguments.retry)
+        plan = self.planner.plan(names, arguments.include_upstream, checked, job, arguments.retry, arguments.partition)
         if executor is not None:
             problems = check_reach(self.planner.graph, plan, self.default_store, collect=True)
             if problems:
@@ -276,6 +280,18 @@ def _job_of(header: RunHeader, jobs: Sequence[Job]) -> Job | None:
     if header.job is not None and job is None:
         raise refuse(header, f"the repository no longer has the job {header.job!r} of the run", ())
     return job
+
+
+def _partition_of(header: RunHeader, given: str | None) -> str | None:
+    """Return the partition of a retry: that of the run.
+
+    Raises:
+        ConfigurationError: another one is given, of which that run has made nothing.
+    """
+    if given is not None and given != header.partition:
+        expected = f"{header.partition!r}, that of the run" if header.partition is not None else "none, as the run had"
+        raise ConfigurationError(f"invalid partition={given!r:.80} with retry_of: expected {expected}")
+    return header.partition
 
 
 def _observe_again(observe: Observe, header: RunHeader) -> Observe:

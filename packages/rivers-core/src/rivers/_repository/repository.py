@@ -160,6 +160,7 @@ class CodeRepository:
         executor: Executor | None = None,
         config: Config = None,
         skip_unchanged: bool | None = None,
+        partition: str | None = None,
     ) -> Plan:
         """Return the steps of a run in levels and batches, each with its executor, without running them.
 
@@ -169,13 +170,15 @@ class CodeRepository:
             executor: As in `materialize`.
             config: As in `materialize`; it matters with `skip_unchanged` only.
             skip_unchanged: As in `materialize`. `Plan.reasons` then says of each step why it runs; reads the stores.
+            partition: As in `materialize`; with `skip_unchanged` only is it needed.
 
         Raises:
             GraphValidationError: the repository is not valid.
             AssetNotFoundError: the selection names an unknown asset.
         """
         checked = check_executor(executor, "executor")
-        plan = self._planner.plan(selected_names(selection), include_upstream, checked, None, None)
+        names, is_compared = selected_names(selection), bool(skip_unchanged)
+        plan = self._planner.plan(names, include_upstream, checked, None, None, partition, is_compared)
         if not skip_unchanged:
             return plan
         return explain_plan(self._planner.graph, plan, self._resources, config)
@@ -195,20 +198,25 @@ class CodeRepository:
             hint=f"it has {', '.join(names) or 'no jobs'}",
         )
 
-    def load_node(self, name: str | Asset | Task | BashTask, *, type_hint: Any = None) -> Any:
+    def load_node(
+        self, name: str | Asset | Task | BashTask, *, type_hint: Any = None, partition: str | None = None
+    ) -> Any:
         """Load the latest stored value of an asset, an output of a multi-asset, or a task.
 
         Args:
             name: An asset, or the name of an asset or an output; `graph/task` for a task of a graph asset,
                 `graph/task[key]` for one instance of a mapped task. Without a key, a task that is mapped or mapped over
-                gives the list of all its elements.
+                gives the list of all its elements. Without a partition, a partitioned asset gives the dict of all that
+                are stored, by their keys.
             type_hint: A type that the IO handler gets as `context.type_hint`, in place of the definition's own.
+            partition: The key of the partition to load.
 
         Raises:
             NodeNotFoundError: there is no asset, output or task of that name.
+            ConfigurationError: it has no such partition.
             InputLoadError: it has no stored value, or the value cannot be read.
         """
-        return load(self._planner.graph, self._resources, check_node_name(name), type_hint)
+        return load(self._planner.graph, self._resources, check_node_name(name), type_hint, partition)
 
     def io_handler_for_output(self, name: str | Asset | Task | BashTask) -> BaseIOHandler:
         """Return the IO handler that stores the value of an asset, an output or a task.
@@ -236,6 +244,7 @@ class CodeRepository:
         retry_of: str | None = None,
         skip_unchanged: bool | None = None,
         durable: bool = False,
+        partition: str | None = None,
     ) -> RunResult:
         """Run the steps of a selection, wait for their end and return the result.
 
@@ -264,6 +273,7 @@ class CodeRepository:
                 all. None skips those whose asset says so.
             durable: Let `resume` adopt the steps that still run when this process is killed, where their executor can
                 (`Capabilities.adopts`). Needs a record. SIGTERM then ends this process at once and leaves the steps be.
+            partition: The key of the partition that partitioned assets make. They need one, and others take none.
 
         Raises:
             GraphValidationError: the repository or the selection cannot run; nothing was started.
@@ -286,6 +296,7 @@ class CodeRepository:
                 retry_of=retry_of,
                 skip_unchanged=skip_unchanged,
                 durable=durable,
+                partition=partition,
             )
         )
         return run.carry_out(raise_on_error)
@@ -338,6 +349,7 @@ class CodeRepository:
         durability: Durability = "process",
         skip_unchanged: bool | None = None,
         durable: bool = False,
+        partition: str | None = None,
     ) -> RunHandle:
         """Start a run in a thread of its own and return a handle to it at once.
 
@@ -356,6 +368,7 @@ class CodeRepository:
                 observe=observe,
                 skip_unchanged=skip_unchanged,
                 durable=durable,
+                partition=partition,
             )
         )
         handle = RunHandle(run.loop.run_id, lambda: run.carry_out(False), run.loop.cancel)

@@ -8,6 +8,7 @@ from rivers._io.base import Reach
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.graph import Source
 from rivers._plan.inline import is_inline
+from rivers._plan.partitions import loaded_keys
 from rivers._plan.plan import Plan, Step
 from rivers._repository.checks import handlers_of, reach_in
 from rivers.exceptions import GraphValidationError, OutputCommitError, Problem
@@ -42,11 +43,14 @@ def share(store: DefaultStore, plan: Plan, run_id: str) -> None:
     for step in elsewhere:
         for source in _sources(step):
             # The run itself stores what it makes; only values of earlier runs must be handed over.
-            if source.io_handler is store and source.node not in made and source.key not in shared:
+            # Of all partitions the run makes at most one.
+            is_made = source.node in made and source.how != "partitions"
+            if source.io_handler is store and not is_made and source.key not in shared:
                 shared.add(source.key)
                 try:
-                    for key in keys.get(source.key, ()):
-                        store.hand_over(key)
+                    for name in loaded_keys(source):
+                        for key in keys.get(name, ()):
+                            store.hand_over(key)
                 except OutputCommitError as error:
                     # All of them at once: a user mends a repository faster than one value at a time.
                     problems.append(_problem(step, source, error))

@@ -9,6 +9,7 @@ from typing import Any
 
 from rivers._code.hasher import CodeHasher
 from rivers._definitions.asset import Asset
+from rivers._definitions.partitions import storage_key
 from rivers._executor.memos import Place, read_memos
 from rivers._executor.run_options import MakeReuse
 from rivers._plan.frontier import Frontier
@@ -56,9 +57,10 @@ def explain_plan(graph: AssetGraph, plan: Plan, resources: Mapping[str, Any], co
     """Return the plan with the reasons for which its steps run if unchanged ones are skipped."""
     make = prepare_reuse(graph, plan, resources, check_configs(graph, plan, config), True)
     if make is None:
-        return Plan(plan.steps, plan.executors, {step.key: ("skip_unchanged=False",) for step in plan.steps})
+        reasons = {step.key: ("skip_unchanged=False",) for step in plan.steps}
+        return Plan(plan.steps, plan.executors, reasons, plan.partition)
     reuse = make(lambda message: warnings.warn(message, RuntimeWarning, 4))
-    return Plan(plan.steps, plan.executors, _explain(plan, reuse))
+    return Plan(plan.steps, plan.executors, _explain(plan, reuse), plan.partition)
 
 
 def _is_skippable(step: Step, wanted: bool | None) -> bool:
@@ -85,8 +87,9 @@ def _order_places(
     for identity in identities.values():
         for key in identity.order:
             if key not in made:
+                name = key.removesuffix(storage_key("", plan.partition))
                 try:
-                    yield handler_of(graph, resources, key), key
+                    yield handler_of(graph, resources, name), key
                 except NodeNotFoundError:
                     # It is made elsewhere and has no handler, so nothing is known of it.
                     continue

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from rivers._definitions.names import closest
+from rivers._definitions.partitions import storage_key
 from rivers._io.base import AtomicIOHandler, BaseIOHandler
 from rivers._io.context import InputContext
 from rivers._plan.graph import AssetGraph, Node, StoredOutput
-from rivers.exceptions import NodeNotFoundError
+from rivers._plan.partitions import partitions_at
+from rivers.exceptions import ConfigurationError, NodeNotFoundError, ValueNotFoundError
 from rivers.protocol.spec import OutputMode
 
 __all__ = ["handler_of", "handlers_of", "load"]
@@ -40,29 +43,53 @@ def handlers_of(graph: AssetGraph) -> list[BaseIOHandler]:
     return list(found.values())
 
 
-def load(graph: AssetGraph, resources: Mapping[str, Any], name: str, type_hint: Any) -> Any:
-    """Return the latest value of a name; a list of all elements for a task that is mapped or mapped over.
+def load(
+    graph: AssetGraph, resources: Mapping[str, Any], name: str, type_hint: Any, partition: str | None = None
+) -> Any:
+    """Return the latest value of a name.
+
+    It is a list of all elements for a task that is mapped or mapped over, and without a `partition` a dict of all that
+    are stored for what has partitions.
 
     Raises:
         NodeNotFoundError: the repository has no asset or task of that name.
+        ConfigurationError: it has no such partition.
         InputLoadError: it has no stored value, or one that cannot be read.
     """
     handler = handler_of(graph, resources, name)
+    partitions = partitions_at(graph, name.partition("[")[0])
+    if partitions is None:
+        if partition is not None:
+            raise ConfigurationError(
+                f"invalid partition={partition!r:.80}: expected none, as {name!r} has no partitions"
+            )
+        return _load(graph, handler, name, type_hint, None)
+    if partition is not None:
+        return _load(graph, handler, name, type_hint, partitions.check(partition))
+    values: dict[str, Any] = {}
+    keys = partitions.keys()
+    for key in keys:
+        with contextlib.suppress(ValueNotFoundError, FileNotFoundError):
+            values[key] = _load(graph, handler, name, type_hint, key)
+    return values
+
+
+def _load(graph: AssetGraph, handler: BaseIOHandler, name: str, type_hint: Any, partition: str | None) -> Any:
     key, bracket, rest = name.partition("[")
-    definition = graph.assets.get(key)
-    metadata = getattr(definition, "metadata", None)
+    metadata = getattr(graph.assets.get(key), "metadata", None)
+
+    def load_key(storage: str) -> Any:
+        # An empty reader and no run id ask for the latest value, of whatever run.
+        return handler.load_input(InputContext(storage, "", metadata, type_hint, partition=partition))
+
     if key in graph.externals:
-        # An empty run id asks for the latest value, of whatever run.
-        return handler.load_input(InputContext(name, "", metadata, type_hint))
+        return load_key(storage_key(name, partition))
     node, output = _output(graph, key)
-    storage = f"{output.key}{bracket}{rest}"
+    stored = storage_key(output.key, partition)
     if bracket or (output.mode is OutputMode.VALUE and node.mapped_over is None):
-        return handler.load_input(InputContext(storage, "", metadata, type_hint))
-    return [
-        handler.load_input(InputContext(f"{output.key}[{map_key}]", "", metadata, type_hint))
-        # Elements have storage keys of their own; there is no value that holds all of them.
-        for map_key in _map_keys(graph, node)
-    ]
+        return load_key(f"{stored}{bracket}{rest}")
+    # Elements have storage keys of their own; there is no value that holds all of them.
+    return [load_key(f"{stored}[{map_key}]") for map_key in _map_keys(graph, node, partition)]
 
 
 def _output(graph: AssetGraph, key: str) -> tuple[Node, StoredOutput]:
@@ -78,7 +105,7 @@ def _output(graph: AssetGraph, key: str) -> tuple[Node, StoredOutput]:
     raise NodeNotFoundError(f"no node {key!r} in the repository" + (f"; did you mean {near!r}?" if near else ""))
 
 
-def _map_keys(graph: AssetGraph, node: Node) -> tuple[str, ...]:
+def _map_keys(graph: AssetGraph, node: Node, partition: str | None) -> tuple[str, ...]:
     """Return the mapping keys of a fan-out, which its source has stored beside its elements."""
     while node.mapped_over is not None:
         node = graph.nodes[node.mapped_over]
@@ -88,4 +115,5 @@ def _map_keys(graph: AssetGraph, node: Node) -> tuple[str, ...]:
             f"the mapping keys of {node.key!r} are not stored with {type(output.io_handler).__name__}",
             hint=f"load one instance: {node.key}[key]",
         )
-    return tuple(output.io_handler.load_input(InputContext(f"{output.key}[]")))
+    stored = storage_key(output.key, partition)
+    return tuple(output.io_handler.load_input(InputContext(f"{stored}[]", partition=partition)))

@@ -58,7 +58,7 @@ from rivers._runner.results import warning_record
 from rivers._runner.step_context import StepContexts
 from rivers.protocol.ref import Ref
 from rivers.protocol.result import OutputRecord, StepEvent, StepResult, StepStarted
-from rivers.protocol.spec import CollectInput, GroupInput, ResourceInput, StepSpec, StoredInput
+from rivers.protocol.spec import CollectInput, GroupInput, PartitionsInput, ResourceInput, StepSpec, StoredInput
 from rivers_process.exit import end_forked_child
 
 __all__ = ["AsyncRunner"]
@@ -264,7 +264,7 @@ class AsyncRunner:
             if isinstance(given, ResourceInput):
                 if not self._resources.is_ready(given.name):
                     await self._set_up(given)
-            elif isinstance(given, StoredInput | CollectInput | GroupInput):
+            elif isinstance(given, StoredInput | CollectInput | GroupInput | PartitionsInput):
                 remote = remote or self._is_remote(given.io_handler)
         if remote:
             return await self._in_pool(self._inputs.load, spec, callee.hints)

@@ -117,7 +117,13 @@ def make_context(
     context: AssetExecutionContext[Any] | TaskExecutionContext[Any]
     if spec.node is NodeKind.TASK:
         context = TaskExecutionContext(
-            spec.step, spec.tags, spec.metadata, config=config, run_id=spec.run_id, attempt=spec.attempt
+            spec.step,
+            spec.tags,
+            spec.metadata,
+            config=config,
+            run_id=spec.run_id,
+            attempt=spec.attempt,
+            partition=spec.partition,
         )
     else:
         context = AssetExecutionContext(
@@ -130,6 +136,7 @@ def make_context(
             config=config,
             run_id=spec.run_id,
             attempt=spec.attempt,
+            partition=spec.partition,
         )
     arguments[callee.context] = context
     return context

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from rivers._definitions.partitions import storage_key
 from rivers._io.base import BaseIOHandler
 from rivers._io.context import InputContext
 from rivers._io.inline.transfer import load_input
 from rivers._runner.refs import Resolver
 from rivers._runner.resources import Resources
-from rivers.exceptions import InputLoadError, RefResolutionError, StepCancelledError
+from rivers.exceptions import InputLoadError, RefResolutionError, StepCancelledError, ValueNotFoundError
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.ref import InlineRef, InlineValue, Ref
 from rivers.protocol.spec import (
@@ -21,6 +22,7 @@ from rivers.protocol.spec import (
     Input,
     LiteralInput,
     ObjectInput,
+    PartitionsInput,
     ResourceInput,
     StepSpec,
     StoredInput,
@@ -89,7 +91,7 @@ class Inputs:
 
     def stored(self, given: StoredInput, spec: StepSpec, hint: Any) -> Any:
         """Load one value."""
-        return self._load(spec, given.io_handler, given.key, given.run_id, given.metadata, hint)
+        return self._load(spec, given.io_handler, given.key, given.run_id, given.metadata, hint, given.partition)
 
     def other(self, given: Input, spec: StepSpec, hints: dict[str, Any]) -> Any:
         """Return the value of an input of any kind."""
@@ -102,18 +104,39 @@ class Inputs:
         if isinstance(given, ObjectInput):
             return self._resolver.resolve(given.ref)
 
+        if isinstance(given, PartitionsInput):
+            return self._partitions(given, spec, hints.get(given.parameter))
+
         def element(key: str) -> Any:
             assert isinstance(given, CollectInput | StreamInput | GroupInput)
-            return self._load(spec, given.io_handler, f"{given.key}[{key}]", given.run_id, None, None)
+            return self._load(spec, given.io_handler, f"{given.key}[{key}]", given.run_id, None, None, spec.partition)
 
         if isinstance(given, CollectInput):
             return [element(key) for key in given.map_keys]
         if isinstance(given, GroupInput):
-            keys: Iterable[str] = self._load(spec, given.io_handler, given.keys, given.run_id, None, None)
+            keys: Iterable[str] = self._load(
+                spec, given.io_handler, given.keys, given.run_id, None, None, spec.partition
+            )
             return ValueStream(iter(keys), element) if given.how == "stream" else [element(key) for key in keys]
         if isinstance(given, StreamInput):
             return ValueStream(self._live_keys(spec.attempt_id, given) if given.live else iter(given.map_keys), element)
         raise RefResolutionError(f"input {given.parameter!r} exists inside a fused graph only")
+
+    def _partitions(self, given: PartitionsInput, spec: StepSpec, hint: Any) -> dict[str, Any]:
+        """Load the value of every stored partition, by its key."""
+        arguments = get_args(hint)
+        of_value = arguments[1] if len(arguments) == 2 else None
+        values: dict[str, Any] = {}
+        for key in given.partitions:
+            is_made = key == given.partition
+            run_id = given.run_id if is_made else None
+            place = storage_key(given.key, key)
+            try:
+                values[key] = self._load(spec, given.io_handler, place, run_id, given.metadata, of_value, key)
+            except InputLoadError as error:
+                if is_made or not _is_missing(error):
+                    raise
+        return values
 
     def _live_keys(self, attempt_id: str, given: StreamInput) -> Iterator[str]:
         if self._next_item is None:
@@ -126,13 +149,20 @@ class Inputs:
             position += 1
 
     def _load(
-        self, spec: StepSpec, ref: Ref, key: str, run_id: str | None, metadata: dict[str, str] | None, hint: Any
+        self,
+        spec: StepSpec,
+        ref: Ref,
+        key: str,
+        run_id: str | None,
+        metadata: dict[str, str] | None,
+        hint: Any,
+        partition: str | None,
     ) -> Any:
         if type(ref) is InlineRef:
             return load_input(self._inline_values(spec), key, spec.step)
         handler: BaseIOHandler = self._resolver.resolve(ref)
         try:
-            return handler.load_input(InputContext(key, spec.step, metadata, hint, run_id=run_id))
+            return handler.load_input(InputContext(key, spec.step, metadata, hint, run_id=run_id, partition=partition))
         except InputLoadError:
             raise
         except Exception as error:
@@ -149,3 +179,9 @@ class Inputs:
             by_key = {value.key: value for value in spec.values}
             self._inline = (spec.values, by_key)
         return by_key
+
+
+def _is_missing(error: InputLoadError) -> bool:
+    """Return whether a value is not stored; a handler of somebody else may say so by a FileNotFoundError."""
+    found = error.__cause__ if isinstance(error, LoadFailedError) else error
+    return isinstance(found, ValueNotFoundError | FileNotFoundError)

@@ -192,6 +192,7 @@ def _context(
         attempt_id=spec.attempt_id,
         fingerprint=spec.fingerprint,
         data_version=registered,
+        partition=spec.partition,
     )
 
 

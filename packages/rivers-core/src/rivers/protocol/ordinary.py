@@ -37,12 +37,16 @@ def is_ordinary(value: Any, check_ref: Check, check_logs: Check) -> bool:
 
 def _is_ordinary_spec(spec: StepSpec, check_ref: Check, check_logs: Check) -> bool:
     keys = [spec.run_id, spec.step, spec.attempt_id]
+    if spec.partition is not None:
+        keys.append(spec.partition)
     maps = [given for given in (spec.metadata, spec.run_tags) if given is not None]
     texts = [*spec.tags, *spec.kinds]
     for given in _all_of(spec.inputs, _STORED):
         keys += (given.parameter, given.key)
         if given.run_id is not None:
             keys.append(given.run_id)
+        if given.partition is not None:
+            keys.append(given.partition)
         if given.metadata is not None:
             maps.append(given.metadata)
         check_ref(given.io_handler)

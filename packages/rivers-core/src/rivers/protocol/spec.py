@@ -29,6 +29,7 @@ __all__ = [
     "ObjectInput",
     "Output",
     "OutputMode",
+    "PartitionsInput",
     "ResourceInput",
     "StepSpec",
     "StoredInput",
@@ -65,7 +66,7 @@ class StoredInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="stor
     """A parameter whose value an IO handler loads.
 
     `key` is the storage key (asset name, `graph/task`, `graph/task[mapping key]`); `run_id` names the run whose version
-    is meant, or is None for the latest one.
+    is meant, or is None for the latest one. `partition` is that of the value, which the key has, too.
     """
 
     parameter: str
@@ -73,6 +74,7 @@ class StoredInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="stor
     io_handler: Ref
     run_id: str | None = None
     metadata: dict[str, str] | None = None
+    partition: str | None = None
 
 
 class CollectInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="collect", tag_field="kind"):
@@ -115,6 +117,22 @@ class GroupInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="group
     how: str = "collect"
 
 
+class PartitionsInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="partitions", tag_field="kind"):
+    """A parameter that gets a dict of the values of all stored partitions, by their keys and in the order of these.
+
+    A value is stored under `key@partition`. What is not stored is left out, except `partition`, which run `run_id` has
+    made; both are None if the run has made none.
+    """
+
+    parameter: str
+    key: str
+    io_handler: Ref
+    partitions: tuple[str, ...] = ()
+    partition: str | None = None
+    run_id: str | None = None
+    metadata: dict[str, str] | None = None
+
+
 class LiteralInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="literal", tag_field="kind"):
     """A parameter given as a constant in a graph's composition, as JSON text."""
 
@@ -149,7 +167,15 @@ class ElementInput(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="inn
 
 
 Input: TypeAlias = (
-    StoredInput | CollectInput | StreamInput | GroupInput | LiteralInput | ObjectInput | ResourceInput | ElementInput
+    StoredInput
+    | CollectInput
+    | StreamInput
+    | GroupInput
+    | PartitionsInput
+    | LiteralInput
+    | ObjectInput
+    | ResourceInput
+    | ElementInput
 )
 
 
@@ -217,7 +243,8 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     composition has the step's command or constants, where these travel in the spec. `refs` is the table behind
     TableRefs, filled in encoded specs only. `trace_context` is set where the run is traced. `values` are the values of
     inputs whose IO handler is an InlineRef. `fingerprint` is the text to store with each output, from which a later run
-    sees that the step is unchanged; None where that is not wanted.
+    sees that the step is unchanged; None where that is not wanted. `partition` is the key of the partition that the
+    step makes, None if its asset has none.
     """
 
     protocol_version: int = PROTOCOL_VERSION
@@ -247,6 +274,7 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trace_context: TraceContext | None = None
     values: tuple[InlineValue, ...] = ()
     fingerprint: str | None = None
+    partition: str | None = None
 
 
 def has_inline_values(spec: StepSpec) -> bool:

@@ -106,6 +106,8 @@ _RULES: dict[str, Check] = {
     "mapped_over": check_key,
     "name": check_key,
     "parameter": check_key,
+    "partition": check_key,
+    "partitions": each(check_key, LIMITS.nodes, are_ascii_keys),
     "run_id": check_key,
     "step": check_key,
 }

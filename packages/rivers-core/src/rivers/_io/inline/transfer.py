@@ -9,7 +9,7 @@ from rivers._io.files.value_files import commit_error
 from rivers._io.inline.errors import InlineError
 from rivers._io.inline.values import decode_value, encode_value
 from rivers._io.one_shot import refuse_one_shot
-from rivers.exceptions import InputLoadError
+from rivers.exceptions import InputLoadError, ValueNotFoundError
 from rivers.protocol.limits import LIMITS
 from rivers.protocol.ref import InlineValue
 
@@ -53,7 +53,7 @@ def load_input(values: Mapping[str, InlineValue], key: str, reader: str) -> Any:
     """
     found = values.get(key)
     if found is None:
-        raise InputLoadError(f"the value of {key!r}, an input of {reader!r}, is not in the spec of its step")
+        raise ValueNotFoundError(f"the value of {key!r}, an input of {reader!r}, is not in the spec of its step")
     try:
         return decode_value(found.data)
     except InlineError as error:

@@ -31,7 +31,7 @@ from rivers._io.shared.machine_space import MachineSpace, choose_bases, is_priva
 from rivers._io.shared.mapped import take_apart
 from rivers._io.shared.out_of_band import deserialize, serialize
 from rivers._io.suspended import SuspendedRuns
-from rivers.exceptions import ExecutionError, InputLoadError
+from rivers.exceptions import ExecutionError, InputLoadError, ValueNotFoundError
 from rivers.protocol.exception_text import describe_exception
 from rivers_process.fork import renew_in_children
 
@@ -302,14 +302,21 @@ class DefaultStore(AtomicIOHandler):
         if not os.path.isdir(folder):
             return self._load_error(context, f"was removed with {folder}", hint=_SHUT_DOWN)
         hint = f"materialize {context.asset_name!r} first, or include it in the selection"
-        return self._load_error(context, f"does not exist in {folder}", retryable=True, hint=hint)
+        what = f"does not exist in {folder}"
+        return self._load_error(context, what, retryable=True, hint=hint, kind=ValueNotFoundError)
 
     def _load_error(
-        self, context: InputContext, what: str, *, retryable: bool = False, hint: str | None = None
+        self,
+        context: InputContext,
+        what: str,
+        *,
+        retryable: bool = False,
+        hint: str | None = None,
+        kind: type[InputLoadError] = InputLoadError,
     ) -> InputLoadError:
         reader = f", an input of {context.downstream_asset!r}," if context.downstream_asset else ""
         message = f"the value of {context.asset_name!r}{reader} {what}"
-        error = InputLoadError(message, hint=hint, run_id=context.run_id)
+        error = kind(message, hint=hint, run_id=context.run_id)
         error.retryable = retryable
         return error
 

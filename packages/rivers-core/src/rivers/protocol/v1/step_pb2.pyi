@@ -135,18 +135,20 @@ class Ref(_message.Message):
     def __init__(self, configured: _Optional[_Union[ConfiguredRef, _Mapping]] = ..., pickled: _Optional[_Union[PickledRef, _Mapping]] = ..., table: _Optional[_Union[TableRef, _Mapping]] = ..., inline: _Optional[_Union[InlineRef, _Mapping]] = ..., **kwargs) -> None: ...
 
 class StoredInput(_message.Message):
-    __slots__ = ("parameter", "key", "io_handler", "run_id", "metadata")
+    __slots__ = ("parameter", "key", "io_handler", "run_id", "metadata", "partition")
     PARAMETER_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     IO_HANDLER_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
     parameter: str
     key: str
     io_handler: Ref
     run_id: str
     metadata: StringMap
-    def __init__(self, parameter: _Optional[str] = ..., key: _Optional[str] = ..., io_handler: _Optional[_Union[Ref, _Mapping]] = ..., run_id: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ...) -> None: ...
+    partition: str
+    def __init__(self, parameter: _Optional[str] = ..., key: _Optional[str] = ..., io_handler: _Optional[_Union[Ref, _Mapping]] = ..., run_id: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., partition: _Optional[str] = ...) -> None: ...
 
 class CollectInput(_message.Message):
     __slots__ = ("parameter", "key", "io_handler", "map_keys", "run_id")
@@ -194,6 +196,24 @@ class GroupInput(_message.Message):
     how: str
     def __init__(self, parameter: _Optional[str] = ..., key: _Optional[str] = ..., io_handler: _Optional[_Union[Ref, _Mapping]] = ..., keys: _Optional[str] = ..., run_id: _Optional[str] = ..., how: _Optional[str] = ...) -> None: ...
 
+class PartitionsInput(_message.Message):
+    __slots__ = ("parameter", "key", "io_handler", "partitions", "partition", "run_id", "metadata")
+    PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    IO_HANDLER_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    parameter: str
+    key: str
+    io_handler: Ref
+    partitions: _containers.RepeatedScalarFieldContainer[str]
+    partition: str
+    run_id: str
+    metadata: StringMap
+    def __init__(self, parameter: _Optional[str] = ..., key: _Optional[str] = ..., io_handler: _Optional[_Union[Ref, _Mapping]] = ..., partitions: _Optional[_Iterable[str]] = ..., partition: _Optional[str] = ..., run_id: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ...) -> None: ...
+
 class LiteralInput(_message.Message):
     __slots__ = ("parameter", "json")
     PARAMETER_FIELD_NUMBER: _ClassVar[int]
@@ -231,7 +251,7 @@ class ElementInput(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., step: _Optional[str] = ..., how: _Optional[str] = ...) -> None: ...
 
 class Input(_message.Message):
-    __slots__ = ("stored", "collect", "stream", "literal", "object", "resource", "inner", "group")
+    __slots__ = ("stored", "collect", "stream", "literal", "object", "resource", "inner", "group", "partitions")
     STORED_FIELD_NUMBER: _ClassVar[int]
     COLLECT_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
@@ -240,6 +260,7 @@ class Input(_message.Message):
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     INNER_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     stored: StoredInput
     collect: CollectInput
     stream: StreamInput
@@ -248,7 +269,8 @@ class Input(_message.Message):
     resource: ResourceInput
     inner: ElementInput
     group: GroupInput
-    def __init__(self, stored: _Optional[_Union[StoredInput, _Mapping]] = ..., collect: _Optional[_Union[CollectInput, _Mapping]] = ..., stream: _Optional[_Union[StreamInput, _Mapping]] = ..., literal: _Optional[_Union[LiteralInput, _Mapping]] = ..., object: _Optional[_Union[ObjectInput, _Mapping]] = ..., resource: _Optional[_Union[ResourceInput, _Mapping]] = ..., inner: _Optional[_Union[ElementInput, _Mapping]] = ..., group: _Optional[_Union[GroupInput, _Mapping]] = ...) -> None: ...
+    partitions: PartitionsInput
+    def __init__(self, stored: _Optional[_Union[StoredInput, _Mapping]] = ..., collect: _Optional[_Union[CollectInput, _Mapping]] = ..., stream: _Optional[_Union[StreamInput, _Mapping]] = ..., literal: _Optional[_Union[LiteralInput, _Mapping]] = ..., object: _Optional[_Union[ObjectInput, _Mapping]] = ..., resource: _Optional[_Union[ResourceInput, _Mapping]] = ..., inner: _Optional[_Union[ElementInput, _Mapping]] = ..., group: _Optional[_Union[GroupInput, _Mapping]] = ..., partitions: _Optional[_Union[PartitionsInput, _Mapping]] = ...) -> None: ...
 
 class Output(_message.Message):
     __slots__ = ("name", "key", "io_handler", "mode", "metadata")
@@ -317,7 +339,7 @@ class TraceContext(_message.Message):
     def __init__(self, traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class StepSpec(_message.Message):
-    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph", "refs", "trace_context", "values", "fingerprint")
+    __slots__ = ("protocol_version", "run_id", "step", "attempt", "attempt_id", "epoch", "node", "function", "is_async", "inputs", "outputs", "config", "metadata", "tags", "kinds", "group", "code_version", "run_tags", "compute", "timeout", "logs", "inner", "graph", "refs", "trace_context", "values", "fingerprint", "partition")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +367,7 @@ class StepSpec(_message.Message):
     TRACE_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     run_id: str
     step: str
@@ -372,7 +395,8 @@ class StepSpec(_message.Message):
     trace_context: TraceContext
     values: _containers.RepeatedCompositeFieldContainer[InlineValue]
     fingerprint: str
-    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ..., graph: _Optional[_Union[ImportRef, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., trace_context: _Optional[_Union[TraceContext, _Mapping]] = ..., values: _Optional[_Iterable[_Union[InlineValue, _Mapping]]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    partition: str
+    def __init__(self, protocol_version: _Optional[int] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ..., node: _Optional[_Union[NodeKind, str]] = ..., function: _Optional[_Union[Ref, _Mapping]] = ..., is_async: bool = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., config: _Optional[str] = ..., metadata: _Optional[_Union[StringMap, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., code_version: _Optional[str] = ..., run_tags: _Optional[_Union[StringMap, _Mapping]] = ..., compute: _Optional[_Union[Compute, _Mapping]] = ..., timeout: _Optional[float] = ..., logs: _Optional[_Union[LogSettings, _Mapping]] = ..., inner: _Optional[_Iterable[_Union[InnerStep, _Mapping]]] = ..., graph: _Optional[_Union[ImportRef, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., trace_context: _Optional[_Union[TraceContext, _Mapping]] = ..., values: _Optional[_Iterable[_Union[InlineValue, _Mapping]]] = ..., fingerprint: _Optional[str] = ..., partition: _Optional[str] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("exit_code", "signal", "container_reason", "node", "worker", "memory_peak", "memory_limit", "oom_kills", "timed_out", "cancelled", "native_traceback", "detail")

@@ -12,6 +12,7 @@ from rivers._definitions.executor import Executor
 from rivers._events import event as events
 from rivers._events.sink import ListSink
 from rivers._plan.report import StepReport
+from rivers.exceptions import ValueNotFoundError
 from rivers.protocol import FailureReason, describe_exception
 from rivers.testing.conformance.cases.case import Case
 
@@ -111,7 +112,7 @@ class CaseOutcome:
     def _wrong_values(self, case: Case) -> Iterator[str]:
         yield from _wrong("value", case.values, {**self.loaded, **_errors(self.load_errors)})
         for name in case.absent:
-            if type(self.load_errors.get(name)).__name__ != "InputLoadError":
+            if not isinstance(self.load_errors.get(name), ValueNotFoundError):
                 yield f"{name} has a value: expected none"
 
     def _wrong_events(self, case: Case) -> Iterator[str]:

@@ -166,7 +166,7 @@ CASES = [
         parts={"assets": [base, sibling]},
         run={"selection": ["sibling"]},
         states={"sibling": "failed"},
-        failures={"sibling": Fails("infrastructure", "InputLoadError", "'base'")},
+        failures={"sibling": Fails("infrastructure", "ValueNotFoundError", "'base'")},
     ),
     Case(
         name="nothing selected",
