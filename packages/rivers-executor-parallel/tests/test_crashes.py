@@ -155,6 +155,7 @@ def test_committed_is_succeeded(
     assert result.success
     assert ["body"] == notes()
     assert 1 == result.steps["committed"].attempts
+    assert '"rows":7' in (result.steps["committed"].outputs[0].metadata or "")
     assert 8 == repo.load_node("after_committed")
 
 

@@ -157,8 +157,9 @@ class DiesAfterCommit(rs.PickleIOHandler):
 
 
 @rs.Asset(io_handler="dying")
-def committed() -> int:
+def committed(context: rs.AssetExecutionContext) -> int:
     note("body")
+    context.add_output_metadata({"rows": 7})
     return 7
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from rivers._definitions.output import check_metadata
 from rivers._events.dispatcher import EventDispatcher
 from rivers._io.base import AtomicIOHandler
-from rivers._io.context import InputContext
+from rivers._io.context import InputContext, OutputContext
+from rivers._io.note import parse_note
+from rivers._plan.graph import StoredOutput
 from rivers._plan.plan import Plan, Step
 from rivers._plan.unit import Unit
 from rivers.protocol.exception_text import describe_exception
@@ -19,6 +24,7 @@ __all__ = [
     "find_committed",
     "find_latest",
     "load_map_keys",
+    "recall_outputs",
     "recover_result",
     "suspend_run_in_stores",
 ]
@@ -31,7 +37,7 @@ class NotAtomicError(Exception):
 def recover_result(run_id: str, unit: Unit, result: StepResult, dispatcher: EventDispatcher) -> StepResult | None:
     """Return the result as a success if every output of the step is committed in this run, else None.
 
-    Only handlers that commit atomically know that. Metadata that the body attached is lost with its worker.
+    Only handlers that commit atomically know that.
     """
     try:
         return _recover(run_id, unit, result)
@@ -84,6 +90,28 @@ def find_committed(run_id: str, step: Step, map_key: str | None) -> tuple[str, t
     return winner or "", tuple(records)
 
 
+def recall_outputs(
+    run_id: str, step: Step, map_key: str | None, attempt_id: str, outputs: Sequence[OutputRecord]
+) -> tuple[OutputRecord, ...]:
+    """Return committed outputs with the metadata and data versions that their stores have kept of them."""
+    suffix = "" if map_key is None else f"[{map_key}]"
+    key, stored = step.key + suffix, {output.name: output for output in step.node.outputs}
+    return tuple([_recall(stored[record.name], run_id, key, attempt_id, record) for record in outputs])
+
+
+def _recall(output: StoredOutput, run_id: str, step: str, attempt_id: str, record: OutputRecord) -> OutputRecord:
+    where = f"{record.key}[]" if output.mode is OutputMode.DYNAMIC else record.key
+    context = OutputContext(where, output.metadata, run_id=run_id, step=step, attempt_id=attempt_id)
+    handler = output.io_handler
+    try:
+        note = parse_note(handler.recall(context) if isinstance(handler, AtomicIOHandler) else None)
+        metadata = {**note.fields(), **(context.output_metadata or {})}
+        text = check_metadata(metadata).decode() if metadata else None
+    except Exception:  # noqa: BLE001 - the value is committed, whatever is known of it
+        return record
+    return msgspec.structs.replace(record, metadata=text, data_version=note.data_version or context.data_version)
+
+
 def find_latest(step: Step, map_key: str | None) -> str | None:
     """Return the attempt that has stored the latest values of all outputs of a unit; None where nothing tells it.
 
@@ -119,4 +147,5 @@ def _recover(run_id: str, unit: Unit, result: StepResult) -> StepResult | None:
         return None
     if found is None:
         return None
-    return msgspec.structs.replace(result, ending=Ending.SUCCEEDED, outputs=found[1], failure=None)
+    outputs = recall_outputs(run_id, unit.step, unit.map_key, *found)
+    return msgspec.structs.replace(result, ending=Ending.SUCCEEDED, outputs=outputs, failure=None)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec.structs import replace
 
-from rivers._executor.recovery import NotAtomicError, find_committed, find_latest
+from rivers._executor.recovery import NotAtomicError, find_committed, find_latest, recall_outputs
 from rivers._io.base import Reach
 from rivers._plan.plan import Plan, Step
 from rivers._plan.restored import RestoredUnit
@@ -117,9 +117,13 @@ class Restorer:
             self._refuse(step, f"its store cannot tell whether {key!r} was committed: {describe_exception(error)}")
             return
         if found is not None:
-            if self._is_own(found[0]):
-                self.epoch = max(self.epoch, epoch_of(found[0]))
-            self.units[key] = _committed(*found, history)
+            attempt_id, outputs = found
+            if self._is_own(attempt_id):
+                self.epoch = max(self.epoch, epoch_of(attempt_id))
+            if history.succeeded != attempt_id:
+                # Killed between the commit and the line of its success: its store has what the record lacks.
+                outputs = recall_outputs(self._run_id, step, map_key, attempt_id, outputs)
+            self.units[key] = _committed(attempt_id, outputs, history)
         elif history.charged:
             self.units[key] = RestoredUnit(charged=history.charged, failures=history.failures)
 
@@ -162,7 +166,6 @@ def _is_far(step: Step) -> bool:
 def _committed(attempt_id: str, outputs: tuple[OutputRecord, ...], history: UnitHistory) -> RestoredUnit:
     """Return a unit that has committed, with what the record has of that attempt: metadata, times, failures before."""
     if history.succeeded != attempt_id:
-        # It was killed between the commit and the line of its success.
         return RestoredUnit(
             attempt_id=attempt_id,
             outputs=outputs,

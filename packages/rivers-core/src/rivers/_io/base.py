@@ -96,6 +96,14 @@ class AtomicIOHandler(BaseIOHandler):
         It finishes a publication that a kill cut short, so that what is committed is also visible.
         """
 
+    def recall(self, context: OutputContext) -> str | None:
+        """Return the `note` of the value that the run of `context` has committed under its key; None without one.
+
+        Set on `context` what storing the value has set, such as metadata. A controller calls it for an attempt that it
+        did not hear succeed; a handler without it loses what the body has said of its output.
+        """
+        return None
+
     def handle_output(self, context: OutputContext, obj: Any) -> None:
         """Stage and commit at once."""
         self.stage(context, obj)

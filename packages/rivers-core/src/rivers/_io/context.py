@@ -14,8 +14,8 @@ class OutputContext:
     `graph/task[mapping key]` for a mapped instance; with a partition `asset@partition`, and that key alone is
     `partition`. `run_id`, `step`, `attempt` and `attempt_id` identify the writer.
     An attempt id is never used twice, so your own handler can build a staging name from it. `fingerprint` is a text of
-    one line to store with the value and to return from `read_memo`, or None; `data_version` is the version that the
-    body has registered, if it is set.
+    one line to store with the value and to return from `read_memo`, or None; `note` is another one, to return from
+    `AtomicIOHandler.recall`. `data_version` is the version that the body has registered, if it is set.
     """
 
     __slots__ = (
@@ -25,6 +25,7 @@ class OutputContext:
         "attempt_id",
         "data_version",
         "fingerprint",
+        "note",
         "output_metadata",
         "partition",
         "run_id",
@@ -45,6 +46,7 @@ class OutputContext:
         fingerprint: str | None = None,
         data_version: str | None = None,
         partition: str | None = None,
+        note: str | None = None,
     ) -> None:
         self.asset_name = asset_name
         self.asset_metadata = asset_metadata
@@ -58,6 +60,7 @@ class OutputContext:
         self.fingerprint = fingerprint
         self.data_version = data_version
         self.partition = partition
+        self.note = note
 
     def add_output_metadata(self, metadata: dict[str, Any]) -> None:
         """Attach facts about what was stored (path, size, duration): JSON values under string keys."""

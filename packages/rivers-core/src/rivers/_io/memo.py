@@ -20,12 +20,14 @@ class Memo(NamedTuple):
     """The facts that were stored with a value, in one act with it.
 
     `attempt_id` is the attempt that stored it. `version` changes when the value does; None if nothing is known of that.
-    `fingerprint` is the text that the run gave as `OutputContext.fingerprint`; None if it gave none.
+    `fingerprint` and `note` are the texts that the run gave as `OutputContext.fingerprint` and `.note`; None if it gave
+    none.
     """
 
     attempt_id: str
     version: str | None = None
     fingerprint: str | None = None
+    note: str | None = None
 
 
 def make_memo(context: OutputContext, pieces: Iterable[bytes | memoryview], obj: object) -> Memo | None:
@@ -34,12 +36,12 @@ def make_memo(context: OutputContext, pieces: Iterable[bytes | memoryview], obj:
     A version that the body has registered stays.
     """
     if context.fingerprint is None:
-        return None
+        return Memo(context.attempt_id, note=context.note) if context.note is not None else None
     if context.data_version is None:
         # A step without a value has made its data elsewhere, and only the attempt says that they may be others.
         context.register_data_version(content_version(pieces) if obj is not None else context.attempt_id)
     assert context.data_version is not None
-    return Memo(context.attempt_id, short_version(context.data_version), context.fingerprint)
+    return Memo(context.attempt_id, short_version(context.data_version), context.fingerprint, context.note)
 
 
 def content_version(pieces: Iterable[bytes | memoryview]) -> str:

@@ -21,13 +21,14 @@ _MISSING = object()
 class _Run:
     """The values, staged values and winning attempts of one run."""
 
-    __slots__ = ("commits", "memos", "staged", "values")
+    __slots__ = ("commits", "memos", "notes", "staged", "values")
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.memos: dict[tuple[str, str], Memo] = {}
         self.commits: dict[str, tuple[str]] = {}
         self.staged: dict[tuple[str, str], Any] = {}
+        self.notes: dict[tuple[str, str], str] = {}
 
 
 class InMemoryIOHandler(AtomicIOHandler):
@@ -64,6 +65,8 @@ class InMemoryIOHandler(AtomicIOHandler):
                 self._check_winner(run_id, context.step or key, winner[0], context.attempt_id)
                 return
             run.values[key] = obj
+            if context.note is not None:
+                run.notes[context.attempt_id, key] = context.note
         if context.fingerprint is None and not self._memos:
             self._latest[key] = obj
         else:
@@ -92,6 +95,8 @@ class InMemoryIOHandler(AtomicIOHandler):
         refuse_one_shot(obj, context.asset_name, context.run_id, context.step)
         run = self._run(context.run_id)
         run.staged[context.attempt_id, context.asset_name] = own_copy(obj)
+        if context.note is not None:
+            run.notes[context.attempt_id, context.asset_name] = context.note
         memo = _memo_of(context)
         if memo is not None:
             run.memos[context.attempt_id, context.asset_name] = memo
@@ -125,11 +130,16 @@ class InMemoryIOHandler(AtomicIOHandler):
             for key in keys:
                 run.staged.pop((attempt_id, key), None)
                 run.memos.pop((attempt_id, key), None)
+                run.notes.pop((attempt_id, key), None)
 
     def committed(self, run_id: str, step: str) -> str | None:
         run = self._runs.get(run_id)
         winner = run.commits.get(step) if run else None
         return winner[0] if winner else None
+
+    def recall(self, context: OutputContext) -> str | None:
+        run = self._runs.get(context.run_id)
+        return run.notes.get((context.attempt_id, context.asset_name)) if run is not None else None
 
     def end_run(self, run_id: str) -> None:
         self._runs.pop(run_id, None)

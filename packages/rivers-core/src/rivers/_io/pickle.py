@@ -115,7 +115,7 @@ class PickleIOHandler(AtomicIOHandler):
         chunks = self._seal(context, obj)
         files = self._files or self._open()
         files.store(run_id, context.attempt_id, key, chunks)
-        self._describe(context, files, chunks)
+        self._describe(context, files, size_of(chunks))
 
     def load_input(self, context: InputContext) -> Any:
         key = context.asset_name
@@ -147,7 +147,7 @@ class PickleIOHandler(AtomicIOHandler):
         chunks = self._seal(context, obj)
         files = self._files or self._open()
         files.stage(context.run_id, context.step, context.attempt_id, context.asset_name, chunks)
-        self._describe(context, files, chunks)
+        self._describe(context, files, size_of(chunks))
 
     def commit(self, run_id: str, step: str, attempt_id: str, keys: Sequence[str]) -> None:
         (self._files or self._open()).commit(run_id, step, attempt_id, keys)
@@ -157,6 +157,16 @@ class PickleIOHandler(AtomicIOHandler):
 
     def committed(self, run_id: str, step: str) -> str | None:
         return (self._files or self._open()).committed(run_id, step)
+
+    def recall(self, context: OutputContext) -> str | None:
+        files = self._files or self._open()
+        found = files.read_committed(context.run_id, context.asset_name)
+        if found is None:
+            return None
+        names, size = found
+        context.data_version = names.version
+        self._describe(context, files, size)
+        return names.note
 
     def read_memo(self, key: str) -> Memo | None:
         names = (self._files or self._open()).read_names(key)
@@ -244,9 +254,9 @@ class PickleIOHandler(AtomicIOHandler):
             ) from error
         return *body, seal(body, context.attempt_id, key, memo=make_memo(context, body, obj))
 
-    def _describe(self, context: OutputContext, files: ValueFiles, chunks: Chunks) -> None:
+    def _describe(self, context: OutputContext, files: ValueFiles, size: int) -> None:
         context.add_output_metadata(
-            {"path": files.path(context.asset_name), "size_bytes": size_of(chunks), "serializer": "pickle"}
+            {"path": files.path(context.asset_name), "size_bytes": size, "serializer": "pickle"}
         )
 
     def _load_error(

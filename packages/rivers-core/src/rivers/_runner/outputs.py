@@ -15,6 +15,7 @@ from rivers._io.files.value_files import commit_error
 from rivers._io.inline.transfer import check_total, make_output
 from rivers._io.memo import short_version
 from rivers._runner.callee import Callee
+from rivers._runner.notes import note_of
 from rivers._runner.refs import Resolver
 from rivers._runner.type_check import Check
 from rivers.exceptions import (
@@ -92,6 +93,7 @@ def store(
             value = make_output(declared.key, plain_value(output.value), spec.run_id, spec.step)
             return (_record(declared, output, context, extra, version, values=(value,)),)
         handler: BaseIOHandler = resolver.resolve(declared.io_handler)
+        context.note = note_of(spec, output, resolver, extra, version)
         _call(handler, context, plain_value(output.value), handler.handle_output)
         return (_record(declared, output, context, extra, version),)
     return _store_many(spec, callee, outputs, resolver, extra, version)
@@ -129,6 +131,9 @@ def _store_many(
             for key, value in parts:
                 # A version of the whole says nothing of one element.
                 context = _context(spec, callee, declared, key, None if map_keys is not None else registered)
+                # Of a mapped output it stands with the list of keys, once for all elements.
+                if map_keys is None or value is map_keys:
+                    context.note = note_of(spec, output, resolver, extra, version)
                 if is_inline:
                     values.append(make_output(key, value, spec.run_id, spec.step))
                 elif isinstance(handler, AtomicIOHandler):

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from io import BufferedReader
 
 import msgspec
 
-from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer
+from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer, trailer_size
 from rivers._io.files.value_files import Chunks, Marker, size_of
 
-__all__ = ["is_newer", "open_file", "peek_names", "read_file", "read_marker", "read_names", "write_all"]
+__all__ = [
+    "is_newer",
+    "open_file",
+    "peek_names",
+    "peek_trailer",
+    "read_file",
+    "read_marker",
+    "read_names",
+    "read_trailer",
+    "remove_files",
+    "sync_folder",
+    "write_all",
+]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK = 65536  # what is smaller is read and written in one call
 _MOST_AT_ONCE = os.sysconf("SC_IOV_MAX")
 
@@ -90,13 +105,23 @@ def open_file(path: str) -> memoryview | BufferedReader | None:
 
 def read_names(path: str) -> Names | None:
     """Return the names in the trailer of the value at `path`, or None if there is no file."""
+    found = read_trailer(path)
+    return found[0] if found is not None else None
+
+
+def read_trailer(path: str) -> tuple[Names, int] | None:
+    """Return the names in the trailer of the value at `path`, and its bytes; None if there is no file."""
     try:
         fd = os.open(path, _READ)
     except FileNotFoundError:
         return None
     try:
         size = os.fstat(fd).st_size
-        return Trailer(memoryview(os.pread(fd, TAIL_BYTES, max(0, size - TAIL_BYTES))), size).names()
+        tail = memoryview(os.pread(fd, TAIL_BYTES, max(0, size - TAIL_BYTES)))
+        whole = trailer_size(tail)
+        if len(tail) < whole <= size:
+            tail = memoryview(os.pread(fd, whole, size - whole))
+        return Trailer(tail, size).names(), size
     except Damaged as error:
         raise OSError(errno.EBADMSG, str(error), path) from error
     finally:
@@ -105,8 +130,14 @@ def read_names(path: str) -> Names | None:
 
 def peek_names(path: str) -> Names | None:
     """Return the names like `read_names`; None, too, for a file that cannot be read, as loading it raises the error."""
+    found = peek_trailer(path)
+    return found[0] if found is not None else None
+
+
+def peek_trailer(path: str) -> tuple[Names, int] | None:
+    """Return the names and the bytes like `read_trailer`; None, too, for a file that cannot be read."""
     try:
-        return read_names(path)
+        return read_trailer(path)
     except OSError:
         return None
 
@@ -118,6 +149,22 @@ def read_marker(path: str) -> Marker | None:
         return None if data is None else msgspec.json.decode(data, type=Marker)
     except msgspec.DecodeError as error:
         raise OSError(errno.EBADMSG, f"not a commit marker ({error})", path) from error
+
+
+def remove_files(paths: Iterable[str]) -> None:
+    """Remove those of these files that are there and can be removed."""
+    for path in paths:
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def sync_folder(path: str) -> None:
+    """Force the names in a folder to disk."""
+    fd = os.open(path, _FOLDER)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def is_newer(path: str, written: int) -> bool:

@@ -14,19 +14,29 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
 import msgspec
 
-from rivers._io.files.file_bytes import is_newer, peek_names, read_marker, read_names, write_all
+from rivers._io.files.file_bytes import (
+    is_newer,
+    peek_names,
+    peek_trailer,
+    read_marker,
+    read_names,
+    remove_files,
+    sync_folder,
+    write_all,
+)
 from rivers._io.files.key import SUFFIX, flat_name, object_path
 from rivers._io.files.sweep import LocalSweep
 from rivers._io.files.trailer import Names
 from rivers._io.files.value_files import (
     Chunks,
     Marker,
+    RunEndedError,
     commit_error,
     run_over_error,
     size_of,
@@ -40,7 +50,6 @@ __all__ = ["LocalFiles"]
 DataT = TypeVar("DataT")
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _REMEMBERED = 4096  # keys whose paths are cached
 
 
@@ -89,6 +98,9 @@ class LocalFiles(Generic[DataT]):
 
     def read_names(self, key: str) -> Names | None:
         return peek_names(self._locate(key)[0])
+
+    def read_committed(self, run_id: str, key: str) -> tuple[Names, int] | None:
+        return peek_trailer(f"{self._run(run_id)}/{flat_name(key)}{SUFFIX}")
 
     def committed(self, run_id: str, step: str) -> str | None:
         run = self._run(run_id)
@@ -147,7 +159,7 @@ class LocalFiles(Generic[DataT]):
         with suppress(OSError):
             if run_id and self._finish(run, step) == attempt_id:
                 return
-        self._unlink(self._staged(run, attempt_id, key) for key in keys)
+        remove_files(self._staged(run, attempt_id, key) for key in keys)
 
     def end_run(self, run_id: str) -> None:
         if not run_id or not os.path.isdir(self._runs):
@@ -189,10 +201,10 @@ class LocalFiles(Generic[DataT]):
         try:
             os.link(written, marker)
         except FileExistsError:
-            self._unlink([written])
+            remove_files([written])
             winner = self._finish(run, step)
             if winner != attempt_id:
-                self._unlink(self._staged(run, attempt_id, key) for key in keys)
+                remove_files(self._staged(run, attempt_id, key) for key in keys)
                 raise too_late_error(run_id, step, attempt_id, winner or "unknown") from None
             return
         # From here on the step is committed. A kill leaves staged names, which `_finish` publishes.
@@ -269,7 +281,7 @@ class LocalFiles(Generic[DataT]):
                 with suppress(OSError):
                     self._finish_from(run, name)
             names = os.listdir(run)
-        self._unlink(f"{run}/{name}" for name in names)
+        remove_files(f"{run}/{name}" for name in names)
         with suppress(OSError):
             os.rmdir(run)
 
@@ -286,11 +298,6 @@ class LocalFiles(Generic[DataT]):
             names = read_names(path)
             if names:
                 self._finish_publication(run, path, names.key)
-
-    def _unlink(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            with suppress(OSError):
-                os.unlink(path)
 
     # ── files and folders ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -329,7 +336,7 @@ class LocalFiles(Generic[DataT]):
             if self._has_ended(run):
                 with suppress(OSError):
                     os.rmdir(run)
-                raise _RunEndedError from None
+                raise RunEndedError from None
             fd = os.open(path, _CREATE, 0o666)
         except FileExistsError:
             # An earlier call of this attempt left it. Unlink, never truncate: the run's version may be the same file.
@@ -343,7 +350,7 @@ class LocalFiles(Generic[DataT]):
             finally:
                 os.close(fd)
         except BaseException:
-            self._unlink([path])
+            remove_files([path])
             raise
 
     def _ensure_writable(self, folder: str) -> None:
@@ -372,16 +379,12 @@ class LocalFiles(Generic[DataT]):
 
     def _sync(self, folder: str) -> None:
         if self._fsync:
-            fd = os.open(folder, _FOLDER)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_folder(folder)
 
     # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _explain(self, error: OSError, path: str, chunks: Chunks, run_id: str, step: str) -> OutputCommitError:
-        if isinstance(error, _RunEndedError):
+        if isinstance(error, RunEndedError):
             return run_over_error(run_id, step)
         if isinstance(error, FileNotFoundError) and run_id and self._has_ended(self._run(run_id)):
             return run_over_error(run_id, step)
@@ -394,7 +397,3 @@ class LocalFiles(Generic[DataT]):
                 hint="the repository was shut down, or its process has ended",
             )
         return write_error(error, path, size_of(chunks), run_id, step)
-
-
-class _RunEndedError(OSError):
-    pass

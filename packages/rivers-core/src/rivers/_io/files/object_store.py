@@ -33,7 +33,7 @@ from rivers._io.files.store_address import address_of
 from rivers._io.files.store_errors import StoreRefusedError, explain, short_text
 from rivers._io.files.store_secrets import check_environment
 from rivers._io.files.sweep import MOST_MARKS, seconds_between
-from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer, find_pointed_attempt, seal
+from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer, find_pointed_attempt, seal, trailer_size
 from rivers._io.files.value_files import Chunks, Marker, commit_error, run_over_error, size_of, too_late_error
 from rivers.exceptions import ConfigurationError, OutputCommitError
 
@@ -54,6 +54,15 @@ class _Commit(NamedTuple):
     when: tuple[datetime, int]
     attempt_id: str
     sources: dict[str, str]
+
+
+class _Stored(NamedTuple):
+    """The end of a stored object: its names, the store's time of it, whether it is a pointer, and its bytes."""
+
+    names: Names
+    modified: datetime
+    is_pointer: bool
+    size: int
 
 
 class ObjectFiles:
@@ -90,7 +99,17 @@ class ObjectFiles:
             found = self._read_trailer(self._latest(key))
         except (*_FAILED, Damaged):
             return None
-        return found[0] if found is not None else None
+        return found.names if found is not None else None
+
+    def read_committed(self, run_id: str, key: str) -> tuple[Names, int] | None:
+        run = self._run(run_id)
+        try:
+            found = self._read_trailer(self._version(run, key))
+            if found is not None and found.is_pointer:
+                found = self._read_trailer(self._staged(run, found.names.attempt_id, key))
+        except (*_FAILED, Damaged):
+            return None
+        return (found.names, found.size) if found is not None else None
 
     def committed(self, run_id: str, step: str) -> str | None:
         with self._errors(run_id, step, step):
@@ -204,20 +223,24 @@ class ObjectFiles:
         found = self._read_trailer(path)
         if found is None:
             return None
-        names, modified, pointer = found
-        source = self._staged(run, names.attempt_id, names.key) if pointer else path
-        return _Commit((modified, names.written), names.attempt_id, {names.key: source})
+        names = found.names
+        source = self._staged(run, names.attempt_id, names.key) if found.is_pointer else path
+        return _Commit((found.modified, names.written), names.attempt_id, {names.key: source})
 
-    def _read_trailer(self, path: str) -> tuple[Names, datetime, bool] | None:
-        """Return a value's names, its time of storage and whether it is a pointer; None if there is no object."""
+    def _read_trailer(self, path: str) -> _Stored | None:
+        """Return what the end of an object says; None if there is no object."""
         try:
             meta = obstore.head(self._store, path)
             start = max(0, meta["size"] - TAIL_BYTES)
             tail = memoryview(obstore.get_range(self._store, path, start=start, end=meta["size"]))
+            whole = trailer_size(tail)
+            if len(tail) < whole <= meta["size"]:
+                start = meta["size"] - whole
+                tail = memoryview(obstore.get_range(self._store, path, start=start, end=meta["size"]))
         except _MISSING:
             return None
         trailer = Trailer(tail, meta["size"])
-        return trailer.names(), meta["last_modified"], trailer.pickled == 0
+        return _Stored(trailer.names(), meta["last_modified"], trailer.pickled == 0, meta["size"])
 
     def _finish_publication(self, commit: _Commit) -> None:
         """Publish a commit, except for keys whose latest value was written after it."""
@@ -226,7 +249,7 @@ class ObjectFiles:
             with suppress(Damaged):
                 latest = self._read_trailer(self._latest(key))
             # The store's clock counts in seconds; the writers' clocks decide within one.
-            if latest is None or (latest[1], latest[0].written) <= commit.when:
+            if latest is None or (latest.modified, latest.names.written) <= commit.when:
                 obstore.copy(self._store, source, self._latest(key))
 
     # ── leftovers ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,8 @@
     pickle | time \\n attempt id \\n key | length of the names | checksum of all before it | RIV2
                                           4 bytes, little       16 bytes, XXH3-128          4 bytes
 
-A run that skips what did not change writes a memo before the key: data version \\n fingerprint \\n key.
+Before the key may stand a memo, data version \\n fingerprint \\n, of a run that skips what did not change, and behind
+the memo, which is empty otherwise, a note \\n of what the body has said of its output.
 
 `pickle.load` stops at the end of the pickle, so the file can be read without rivers, too. Values of earlier versions
 end in RIV1 and have a SHA-256 of 32 bytes.
@@ -20,7 +21,17 @@ from xxhash import xxh3_128
 
 from rivers._io.memo import Memo
 
-__all__ = ["TAIL_BYTES", "Damaged", "Names", "Trailer", "find_pointed_attempt", "parse_names", "seal", "unseal"]
+__all__ = [
+    "TAIL_BYTES",
+    "Damaged",
+    "Names",
+    "Trailer",
+    "find_pointed_attempt",
+    "parse_names",
+    "seal",
+    "trailer_size",
+    "unseal",
+]
 
 _MAGIC = b"RIV2"
 # XXH3-128 takes 0.3 ms for 10 MB, zlib.crc32 2.9 and SHA-256 6.6 (one core of an x86-64 server, Python 3.11). It finds
@@ -29,14 +40,15 @@ _FORMATS: dict[bytes, tuple[Any, str, int]] = {_MAGIC: (xxh3_128, "XXH3-128", 16
 _UNKNOWN: tuple[Any, str, int] = (None, "", 0)
 
 TAIL_BYTES = 4096
-"""Reading this much from the end of a stored value is enough for its `Trailer`."""
+"""Reading this much from the end of a stored value is enough for its `Trailer`, unless that has a long note."""
+_MOST_BYTES = 256 * 1024
 
 
 class Names(NamedTuple):
     """The time of writing (nanoseconds since the epoch, the writer's clock), the attempt and the key of a value.
 
     The time orders two values where the store's own times cannot: file systems count in milliseconds, object stores in
-    seconds. `version` and `fingerprint` are those of its memo, None without one.
+    seconds. `version` and `fingerprint` are those of its memo, and `note` its note, None without one.
     """
 
     written: int
@@ -44,10 +56,11 @@ class Names(NamedTuple):
     key: str
     version: str | None = None
     fingerprint: str | None = None
+    note: str | None = None
 
     def memo(self) -> Memo:
         """Return what a later run needs to know of the value."""
-        return Memo(self.attempt_id, self.version, self.fingerprint)
+        return Memo(self.attempt_id, self.version, self.fingerprint, self.note)
 
 
 class Damaged(Exception):
@@ -89,8 +102,10 @@ class Trailer:
         """Return the names; raise Damaged if rivers did not write them."""
         try:
             written, attempt_id, *memo, key = self._names.decode().split("\n")
-            version, fingerprint = memo or (None, None)
-            return Names(int(written), attempt_id, key, version, fingerprint)
+            if len(memo) not in (0, 2, 3):
+                raise ValueError(f"{len(memo) + 3} lines")
+            version, fingerprint, note = [*[text or None for text in memo], None, None, None][:3]
+            return Names(int(written), attempt_id, key, version, fingerprint, note)
         except ValueError as error:
             raise Damaged(f"a trailer with names that rivers does not write: {error}") from error
 
@@ -103,7 +118,11 @@ def seal(
     memo: Memo | None = None,
 ) -> bytes:
     """Return the trailer to write behind the pieces of `body`; `written` in nanoseconds is now unless it is given."""
-    noted = f"{memo.version}\n{memo.fingerprint}\n" if memo is not None and memo.fingerprint else ""
+    noted = ""
+    if memo is not None and memo.fingerprint:
+        noted = f"{memo.version}\n{memo.fingerprint}\n"
+    if memo is not None and memo.note:
+        noted = f"{noted or chr(10) * 2}{memo.note}\n"
     # A key that cannot be encoded is refused later, as a path.
     names = f"{time.time_ns() if written is None else written}\n{attempt_id}\n{noted}{key}".encode(errors="replace")
     names += len(names).to_bytes(4, "little")
@@ -112,6 +131,16 @@ def seal(
         checksum.update(chunk)
     checksum.update(names)
     return b"%b%b%b" % (names, checksum.digest(), _MAGIC)
+
+
+def trailer_size(tail: memoryview) -> int:
+    """Return the bytes that a trailer takes, by the last `TAIL_BYTES` of its value; 0 if they are damaged."""
+    _, _, length = _FORMATS.get(bytes(tail[-4:]), _UNKNOWN)
+    end = len(tail) - length - 8
+    if not length or end < 0:
+        return 0
+    size = int.from_bytes(tail[end : end + 4], "little") + length + 8
+    return size if size <= _MOST_BYTES else 0
 
 
 def unseal(data: memoryview, key: str) -> memoryview:

@@ -29,6 +29,7 @@ __all__ = [
     "FULL",
     "Chunks",
     "Marker",
+    "RunEndedError",
     "ValueFiles",
     "commit_error",
     "run_over_error",
@@ -56,6 +57,10 @@ _HOPELESS = frozenset(
 )
 
 
+class RunEndedError(OSError):
+    """The error of a write of a run that has ended."""
+
+
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
     """The content of a `.commit` file: the time, the attempt that won the step, and the keys it stored."""
 
@@ -78,6 +83,9 @@ class ValueFiles(Protocol):
 
     def read_names(self, key: str) -> Names | None:
         """Return the names in the trailer of the key's latest value; None if there is none, or it is damaged."""
+
+    def read_committed(self, run_id: str, key: str) -> tuple[Names, int] | None:
+        """Return the names in the trailer of the value that the run has committed, and its bytes, like `read_names`."""
 
     def store(self, run_id: str, attempt_id: str, key: str, chunks: Chunks) -> None:
         """Stage and commit the only output of the step `key`."""

@@ -148,6 +148,15 @@ class DefaultStore(AtomicIOHandler):
             return self._open().committed(run_id, step)
         return self._memory.committed(run_id, step)
 
+    def recall(self, context: OutputContext) -> str | None:
+        if not self._is_shared(context.run_id):
+            return self._memory.recall(context)
+        found = self._open().read_committed(context.run_id, context.asset_name)
+        if found is None:
+            return None
+        context.data_version = found[0].version
+        return found[0].note
+
     def read_memo(self, key: str) -> Memo | None:
         if self.folder is None or self._is_in_memory(None, key):
             return self._memory.read_memo(key)

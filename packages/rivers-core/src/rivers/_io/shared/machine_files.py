@@ -31,8 +31,8 @@ __all__ = ["MachineFiles", "Parts", "link_values"]
 _LOOK = 1 << 20
 # Seconds for which a reading of the memory is used, for at most a 64th of it: reading takes about 200 µs.
 _LOOK_AGAIN = 0.1
-# Larger files are no pointers: those hold a path and the names in the trailer.
-_MOST_OF_A_POINTER = 1 << 14
+# Larger files are no pointers: those hold a path and the trailer with its note.
+_MOST_OF_A_POINTER = 1 << 17
 # Seconds for which a late attempt is refused because its run has ended; its worker is dead long before.
 _REMEMBER_ENDED = 600.0
 
@@ -63,6 +63,7 @@ class MachineFiles:
         self.committed = self._files.committed
         self.path = self._files.path
         self.read_names = self._files.read_names
+        self.read_committed = self._files.read_committed
 
     def store(
         self, run_id: str, attempt_id: str, key: str, parts: Parts, written: int, memo: Memo | None = None
