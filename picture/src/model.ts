@@ -116,6 +116,7 @@ export interface RunInfo {
   git?: [commit: string, branch: string | null, isDirty: boolean] | null;
   command?: string[];
   retryOf?: string | null;
+  partition?: string | null;
 }
 
 type Interned = [values: string[], indices: number[]];

@@ -77,6 +77,7 @@ function Facts({ run }: { run: RunInfo }) {
   );
   add("Repository", run.repository);
   add("Job", run.job);
+  add("Partition", run.partition);
   add("Selection", run.selection ? <List items={run.selection} /> : "all assets");
   add("Executors", run.executors?.length ? run.executors.map(([, text]) => <code key={text}>{text}</code>) : "");
   add("Command", run.command?.length ? <code>{run.command.join(" ")}</code> : "");

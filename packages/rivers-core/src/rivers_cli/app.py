@@ -24,6 +24,7 @@ from rivers_cli.options import (
     Live,
     LogLevel,
     Opened,
+    Partition,
     Quiet,
     Report,
     ResumedRun,
@@ -77,6 +78,7 @@ def run(
     target: Target,
     select: Select = [],  # noqa: B006 - typer reads the default and copies it
     job: JobName = None,
+    partition: Partition = None,
     executor: ExecutorKind = None,
     settings: Settings = [],  # noqa: B006 - the same
     config: Config = None,
@@ -105,6 +107,7 @@ def run(
         target=target,
         select=select,
         job=job,
+        partition=partition,
         executor=executor,
         settings=settings,
         config=config,
@@ -177,6 +180,7 @@ def plan(
     target: Target,
     select: Select = [],  # noqa: B006 - typer reads the default and copies it
     job: JobName = None,
+    partition: Partition = None,
     executor: ExecutorKind = None,
     settings: Settings = [],  # noqa: B006 - typer reads the default and copies it
     env_file: EnvFile = None,
@@ -194,6 +198,7 @@ def plan(
         target=target,
         select=select,
         job=job,
+        partition=partition,
         executor=executor,
         settings=settings,
         env_file=env_file,

@@ -32,6 +32,7 @@ __all__ = [
     "Live",
     "LogLevel",
     "Opened",
+    "Partition",
     "Quiet",
     "Report",
     "ResumeIfInterrupted",
@@ -77,6 +78,9 @@ ExecutorKind = Annotated[
         help="The executor of steps that name none.",
         autocompletion=complete_executor,
     ),
+]
+Partition = Annotated[
+    str | None, typer.Option("--partition", "-p", metavar="KEY", help="The partition that partitioned assets make.")
 ]
 Settings = Annotated[
     list[str],

@@ -216,7 +216,7 @@ def test_an_external_asset_has_partitions() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"'orders', 'revenue' need a partition.*\n.*such as partition='2026-11-03'"),
+        ({}, r"'orders', 'revenue' need a partition.*\n.*such as '2026-11-03'"),
         ({"partition": "2026-11-07"}, "invalid partition='2026-11-07': expected a day.*\n.*'2026-11-03'"),
         ({"partition": 3}, "invalid partition=3"),
         ({"selection": "report", "partition": FIRST}, "expected none, as no asset of the run has partitions"),

@@ -40,7 +40,8 @@ class RunStarted(_RunEvent, frozen=True, kw_only=True, gc=False):
     """The start of a run; `steps` is the number of planned steps, to which mapped instances are added.
 
     `version` is that of the events: it changes when a reader of the last one would misread them. `epoch` is above 0
-    where another process carries on what an earlier one has begun: it counts those before it.
+    where another process carries on what an earlier one has begun: it counts those before it. `partition` is the one
+    that the run makes.
     """
 
     job: str | None = None
@@ -48,6 +49,7 @@ class RunStarted(_RunEvent, frozen=True, kw_only=True, gc=False):
     tags: dict[str, str] | None = None
     version: int = 1
     epoch: int = 0
+    partition: str | None = None
 
 
 class RunEnding(_RunEvent, frozen=True, kw_only=True, gc=False):

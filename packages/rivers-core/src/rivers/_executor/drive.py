@@ -243,6 +243,7 @@ class RunLoop:
                     steps=steps,
                     tags=options.tags or {},
                     epoch=options.epoch,
+                    partition=self.plan.partition,
                 )
             )
             # Attempt ids would be given again if a later controller did not find this epoch in the record.

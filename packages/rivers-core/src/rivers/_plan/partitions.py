@@ -85,7 +85,7 @@ def check_partition(graph: AssetGraph, nodes: Iterable[int], partition: object) 
         )
     if partition is None:
         keys = partitions.keys()
-        example = f"such as partition={keys[-1]!r}" if keys else "once there is one"
+        example = f"such as {keys[-1]!r}" if keys else "once there is one"
         raise ConfigurationError(
             f"{_listed(names)} {'need' if len(names) > 1 else 'needs'} a partition: {partitions!r}",
             hint=f"give the run a partition, {example}",

@@ -85,6 +85,7 @@ def run_data(view: RunView, now: float) -> Json:
         data |= {
             "repository": header.repository,
             "job": header.job,
+            "partition": header.partition,
             "selection": header.selection,
             "tags": header.tags,
             "executors": [[one.kind, one.text, one.slots] for one in header.executors],

@@ -50,6 +50,7 @@ def run_attributes(header: RunHeader) -> dict[str, Any]:
         "rivers.run.steps": len(header.steps),
         "rivers.run.executors": tuple(executor.text for executor in header.executors),
         "rivers.run.selection": header.selection or (),
+        "rivers.run.partition": header.partition,
         "rivers.version": header.versions.get("rivers-core"),
         **{f"rivers.run.tag.{name}": value for name, value in header.tags.items()},
     }

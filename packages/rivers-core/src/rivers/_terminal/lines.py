@@ -102,9 +102,11 @@ def _start_line(progress: RunProgress, event: RunStarted) -> Line:
     header = progress.view.header
     executors = ", ".join(executor.kind for executor in header.executors) if header is not None else ""
     job = f" of job {clean(event.job)}" if event.job else ""
+    partition = f" of partition {clean(event.partition)}" if event.partition else ""
+    verb = "started" if event.epoch == 0 else "resumed"
     return line_of(
         Span("● ", "accent"),
-        f"Run {event.run_id[:8]}{job} {'started' if event.epoch == 0 else 'resumed'}: {count_of(event.steps, 'step')}",
+        f"Run {event.run_id[:8]}{job}{partition} {verb}: {count_of(event.steps, 'step')}",
         Span(f"  {executors}", "dim"),
     )
 

@@ -80,7 +80,9 @@ def status_lines(view: RunView, width: int) -> list[Line]:
     end = view.ended if view.ended is not None else view.last_time
     took = f" {duration(end - view.started)}" if end is not None and view.started is not None else ""
     run = f" {view.run_id[:8]}" if view.run_id else ""
-    head, counts = Span(f"{sign} Run{run} {verb}{took}", style), counts_text(view)
+    partition = view.header.partition if view.header is not None else None
+    of = f" of partition {clean(partition)}" if partition else ""
+    head, counts = Span(f"{sign} Run{run}{of} {verb}{took}", style), counts_text(view)
     if sum(cells(span.text) for span in (head, *counts)) + 2 <= width:
         return [line_of(head, "  ", *counts)]
     return [line_of(head), line_of("  ", *counts)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rivers._io.memory import InMemoryIOHandler
+from rivers._plan.partitions import loaded_keys
 from rivers._plan.plan import Plan
 from rivers._repository.repository import CodeRepository
 from rivers.cli.errors import CommandError
@@ -31,8 +32,9 @@ def check_inputs(repository: CodeRepository, plan: Plan) -> None:
             handler = source.io_handler
             if source.node is None or source.node in made:
                 continue
-            if (handler is store and source.key not in kept) or (
-                isinstance(handler, InMemoryIOHandler) and not handler.has(source.key)
+            keys = loaded_keys(source)
+            if (handler is store and not any(key in kept for key in keys)) or (
+                isinstance(handler, InMemoryIOHandler) and not any(map(handler.has, keys))
             ):
                 gone.setdefault(source.key, node.owner.name)
     if not gone:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rivers._record.header import RunHeader
 from rivers._record.reader import read_header
 from rivers._record.runs import RunRecords
 from rivers.cli.records import describe_record
@@ -28,7 +29,7 @@ def find_unfinished(records: RunRecords) -> Path:
 
 
 def find_interrupted(records: RunRecords, chosen: Chosen) -> Path | None:
-    """Return the record of the newest run of the same target, job and selection, if that was interrupted.
+    """Return the record of the newest run of the same target, job, selection and partition, if it was interrupted.
 
     One that still goes on counts, too: to resume it is refused.
     """
@@ -38,7 +39,11 @@ def find_interrupted(records: RunRecords, chosen: Chosen) -> Path | None:
             header = read_header(folder)
         except RecordError:
             continue
-        if header is None or (header.repository, header.job, header.selection) != (chosen.name, job, chosen.selection):
+        if header is None or _choice_of(header) != (chosen.name, job, chosen.selection, chosen.request.partition):
             continue
         return folder if describe_record(folder)["status"] in _INTERRUPTED else None
     return None
+
+
+def _choice_of(header: RunHeader) -> tuple[object, ...]:
+    return header.repository, header.job, header.selection, header.partition

@@ -35,7 +35,7 @@ def plan(request: PlanRequest, form: str, *, is_explained: bool = False) -> Exit
     # What the module prints when it is imported would be a part of the drawing.
     with divert_stdout(sys.stderr) as printer:
         chosen = choose(request)
-        found = _checked_plan(chosen)
+        found = _checked_plan(chosen, is_compared=is_explained)
         if is_explained:
             repository, config = chosen.repository, checked_config(request, chosen)
             found = explain_plan(repository._planner.graph, found, repository._resources, config)
@@ -43,8 +43,9 @@ def plan(request: PlanRequest, form: str, *, is_explained: bool = False) -> Exit
     return ExitCode.OK
 
 
-def _checked_plan(chosen: Chosen) -> Plan:
-    found = chosen.plan
+def _checked_plan(chosen: Chosen, *, is_compared: bool) -> Plan:
+    # What is stored can be compared for one partition only.
+    found = chosen.make_plan(is_run=is_compared)
     if chosen.executor is not None:
         # As a run does: an IO handler may not reach the executor that the command line names.
         graph = chosen.repository._planner.graph

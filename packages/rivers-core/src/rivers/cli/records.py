@@ -62,6 +62,7 @@ def describe_record(folder: Path) -> dict[str, Any]:
         "seconds": ended - started if ended is not None and started is not None else None,
         "repository": header.repository if header is not None else "",
         "job": header.job if header is not None else None,
+        "partition": header.partition if header is not None else None,
         "steps": len(header.steps) if header is not None else 0,
         "folder": str(folder),
     }

@@ -36,14 +36,15 @@ class PlanRequest:
     settings: Sequence[str] = ()
     env_file: Path | None = None
     config: Path | None = None
+    partition: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """The repository of a target with the job, the names and the executor that were chosen; None is the default.
 
-    `request` has the job and the executor of the run that is `retried` where it named none itself. `selection` is the
-    choice as the header of the run has it.
+    `request` has the job, the executor and the partition of the run that is `retried` where it named none itself.
+    `selection` is the choice as the header of the run has it.
     """
 
     name: str
@@ -57,9 +58,22 @@ class Chosen:
 
     @property
     def plan(self) -> Plan:
-        """The plan of the run, which a run with the same choice takes again."""
+        """The plan of the run, which a run with the same choice takes again; without the partition that it may need.
+
+        Raises:
+            ConfigurationError: its partition is unknown.
+        """
+        return self.make_plan(is_run=False)
+
+    def make_plan(self, *, is_run: bool) -> Plan:
+        """Return the plan of the run.
+
+        Raises:
+            ConfigurationError: its partition is unknown, or with `is_run` missing.
+        """
         executor = self.executor or (self.job.executor if self.job is not None else None)
-        return self.repository._planner.plan(self.names, False, executor, self.job, None)
+        partition = self.request.partition
+        return self.repository._planner.plan(self.names, False, executor, self.job, None, partition, is_run)
 
 
 def choose(request: PlanRequest, retry_failed: str | None = None, home: Path | None = None) -> Chosen:
@@ -80,7 +94,8 @@ def choose(request: PlanRequest, retry_failed: str | None = None, home: Path | N
     if retried is not None:
         executor_name, settings = recorded_executor(request, retried.header)
         job_name = request.job or retried.header.job
-        request = replace(request, job=job_name, executor=executor_name, settings=settings)
+        partition = request.partition or retried.header.partition
+        request = replace(request, job=job_name, executor=executor_name, settings=settings, partition=partition)
     job = repository.get_job(request.job) if request.job is not None else None
     placement = repository._planner._placement(job.executor if job is not None else None)
     executor = make_executor(request.executor, request.settings, placement)

@@ -224,6 +224,7 @@ def _prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> PreparedRun:
             job=job,
             retry_of=str(retried.folder) if retried is not None else None,
             skip_unchanged=True if request.skips else None,
+            partition=chosen.request.partition,
             durable=request.durable,
         )
     )

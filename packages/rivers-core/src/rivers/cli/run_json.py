@@ -16,6 +16,7 @@ def summarize(view: RunView, record: Path | None) -> dict[str, Any]:
         "run_id": view.run_id,
         "status": view.status,
         "repository": view.header.repository if view.header is not None else None,
+        "partition": view.header.partition if view.header is not None else None,
         "started": view.started,
         "ended": view.ended,
         "record": str(record) if record is not None else None,

@@ -44,7 +44,7 @@ def list_runs(home: Path | None, limit: int, as_json: bool) -> ExitCode:
             started_text(one["started"], is_short=printer.width < WIDE),
             duration(one["seconds"]) if one["seconds"] is not None else "",
             str(one["steps"]),
-            clean(f"{one['repository']} {one['job'] or ''}".strip()),
+            clean(" ".join(text for text in (one["repository"], one["job"], one["partition"]) if text)),
         )
         for one in found
     ]

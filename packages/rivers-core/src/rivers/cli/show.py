@@ -50,6 +50,7 @@ def print_header(printer: Printer, header: RunHeader) -> None:
     facts = {
         "Target": header.repository + (f", job {header.job}" if header.job else ""),
         "Selection": ", ".join(header.selection[:20]) if header.selection is not None else "",
+        "Partition": header.partition or "",
         "Tags": ", ".join(f"{name}={value}" for name, value in header.tags.items()),
         "Retry of": (header.retry_of or "")[:8],
         "Started": f"{started_text(header.started)} on {header.host}, pid {header.pid}",
