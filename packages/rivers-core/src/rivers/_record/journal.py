@@ -122,7 +122,7 @@ def _replay(folder: Path, header: RunHeader) -> RunHistory:
     reader = EventReader(folder / EVENTS_FILE)
     try:
         # Lines of another run may stand in a file to which `--events` has appended.
-        history = replay(event for event in reader.read_all() if event.run_id == header.run_id)
+        history = replay([event for event in reader.read_all() if event.run_id == header.run_id])
     finally:
         reader.close()
     if reader.damaged:

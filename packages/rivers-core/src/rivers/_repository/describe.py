@@ -105,7 +105,7 @@ def describe_steps(plan: Plan, stores: Stores | None = None) -> tuple[StepHeader
 def _describe_step(step: Step, stores: Stores) -> StepHeader:
     owner, definition = step.node.owner, step.node.definition
     function = getattr(definition, "function", None)
-    doc = inspect.getdoc(function) if function is not None else None
+    doc = _first_paragraph(getattr(function, "__doc__", None))
     return StepHeader(
         key=step.key,
         executor=step.executor_index,
@@ -117,7 +117,7 @@ def _describe_step(step: Step, stores: Stores) -> StepHeader:
         group=getattr(owner, "group", None),
         kinds=tuple(getattr(owner, "kinds", ())),
         tags=tuple(getattr(owner, "tags", ())),
-        description=doc.partition("\n\n")[0].replace("\n", " ")[:MOST_DESCRIPTION] if doc else None,
+        description=doc,
         location=definition.where,
         inner=tuple(node.key for node in step.inner),
         max_attempts=step.retry.max_retries + 1 if step.retry is not None else None,
@@ -126,6 +126,12 @@ def _describe_step(step: Step, stores: Stores) -> StepHeader:
         outputs=tuple([output.key for output in step.node.outputs]),
         stores=tuple([stores.index_of(output.io_handler) for output in step.node.outputs]),
     )
+
+
+def _first_paragraph(doc: str | None) -> str | None:
+    """Return the beginning of a docstring on one line."""
+    # Not inspect.getdoc: it looks for a function without one in the classes of its module, which takes 10 µs.
+    return inspect.cleandoc(doc).partition("\n\n")[0].replace("\n", " ")[:MOST_DESCRIPTION] if doc else None
 
 
 def _kind(step: Step) -> str:

@@ -35,11 +35,11 @@ def handlers_of(graph: AssetGraph) -> list[BaseIOHandler]:
     """Return every IO handler of the graph's outputs and inputs once."""
     found: dict[int, BaseIOHandler] = {}
     for node in graph.nodes:
-        for handler in (
-            *(output.io_handler for output in node.outputs),
-            *(source.io_handler for source in node.inputs if source.io_handler is not None),
-        ):
-            found[id(handler)] = handler
+        for output in node.outputs:
+            found[id(output.io_handler)] = output.io_handler
+        for source in node.inputs:
+            if source.io_handler is not None:
+                found[id(source.io_handler)] = source.io_handler
     return list(found.values())
 
 
