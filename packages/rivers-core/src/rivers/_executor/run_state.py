@@ -39,8 +39,9 @@ class RunState:
     """The frontier of a run, which only its lock's holder changes.
 
     `local` holds the units of blocking backends, for the calling thread. `pump` is the thread that handles the events
-    of the other backends, None where there are none. `stream_waiters` are woken by every change. `begun` is true once
-    RunStarted was emitted, `has_given_up` once an attempt was given up that may still run.
+    of the other backends, None where there are none. `open_attempts` are those to adopt, by their ids. `stream_waiters`
+    are woken by every change. `begun` is true once RunStarted was emitted, `has_given_up` once an attempt was given up
+    that may still run.
     """
 
     def __init__(
@@ -62,7 +63,8 @@ class RunState:
             epoch=options.epoch,
         )
         self.frontier.restore(options.restored)
-        self._open = {unit.open.attempt_id for unit in options.restored.values() if unit.open is not None}
+        found = (unit.open for unit in options.restored.values() if unit.open is not None)
+        self.open_attempts = {attempt.attempt_id: attempt for attempt in found}
         self.local = LocalQueue()
         self.stream_waiters: list[SimpleQueue[Unit | None]] = []
         self.interrupts = Interrupts(self.wake, options.private is not None)
@@ -214,7 +216,7 @@ class RunState:
         """Hand an attempt to a backend that does not block; what that raises is the attempt's end."""
         try:
             backend = self._backends[unit.step.executor_index]
-            start = backend.adopt if unit.attempt_id in self._open else backend.submit
+            start = backend.adopt if unit.attempt_id in self.open_attempts else backend.submit
             start(self.spec_of(unit))
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything, and no attempt is lost for it
             assert self.pump is not None
@@ -223,7 +225,7 @@ class RunState:
     def spec_of(self, unit: Unit) -> StepSpec:
         """Return the spec of a unit's current attempt, which is about to be submitted: the journal notes it before."""
         # An attempt that is adopted was noted by the controller that submitted it.
-        if self._has_journal and unit.attempt_id not in self._open:
+        if self._has_journal and unit.attempt_id not in self.open_attempts:
             with self.lock:
                 self._dispatcher.note(
                     StepSubmitted(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rivers._definitions.compute import escalate
-from rivers._plan.plan import Plan
 from rivers._plan.unit import ExecutorLimits, OpenAttempt, Unit
 from rivers.protocol.failure import Failure
 from rivers.protocol.result import OutputRecord, Timings
 
-__all__ = ["RestoredUnit", "find_open_attempts", "restore_attempts"]
+__all__ = ["RestoredUnit", "restore_attempts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +43,3 @@ def restore_attempts(unit: Unit, known: RestoredUnit, executors: Sequence[Execut
         return
     for failure in known.failures:
         unit.compute = escalate(unit.request_compute(executors), policy.escalate, failure.reason)
-
-
-def find_open_attempts(plan: Plan, executor_index: int, units: Mapping[str, RestoredUnit]) -> dict[str, OpenAttempt]:
-    """Return the attempts that an executor of the plan is to adopt, by their ids."""
-    own = {step.key for step in plan.steps if step.executor_index == executor_index}
-    # The instances of a mapped step are named `step[map key]`.
-    return {
-        unit.open.attempt_id: unit.open
-        for key, unit in units.items()
-        if unit.open is not None and key.partition("[")[0] in own
-    }

@@ -160,7 +160,7 @@ class Script:
     `warnings` and returns the `problems`. `preflight`, `cancel_preflight`, `open` and `close` call the function that is
     given for them, which may wait or raise.
 
-    `attempts` are the submits in order, `calls` all calls of core, as words: `("submit", "orders")`.
+    `attempts` are the submits and adopts in order, `calls` all calls of core, as words: `("submit", "orders")`.
     """
 
     def __init__(
@@ -211,10 +211,10 @@ class Script:
         with self._changed:
             self.calls.append(call)
 
-    def perform(self, attempt: Attempt) -> None:
-        """Record a submit and perform its act."""
+    def perform(self, attempt: Attempt, call: str = "submit") -> None:
+        """Record a submit, or an adopt, and perform its act."""
         with self._changed:
-            self.calls.append(("submit", attempt.spec.step))
+            self.calls.append((call, attempt.spec.step))
             self.attempts.append(attempt)
             act = self._act(attempt.spec.step)
             self._changed.notify_all()
@@ -248,6 +248,7 @@ class ScriptedBackend(ExecutorBackend):
     """The backend of a `ScriptedExecutor`: records core's calls and reports by the script."""
 
     executor_type = ScriptedExecutor
+    spi_version = (1, 1)
 
     def __init__(self, executor: Executor) -> None:
         super().__init__(executor)
@@ -293,6 +294,11 @@ class ScriptedBackend(ExecutorBackend):
         """Record the call, and perform the act of this step."""
         attempt = self._attempts[spec.attempt_id] = Attempt(spec, self._run, self._emit)
         self.script.perform(attempt)
+
+    def adopt(self, spec: StepSpec) -> None:
+        """Record the call, and perform the act of this step; for scripts whose capabilities say `adopts`."""
+        attempt = self._attempts[spec.attempt_id] = Attempt(spec, self._run, self._emit)
+        self.script.perform(attempt, "adopt")
 
     def cancel(self, attempt_id: str, grace: float) -> None:
         """Record the call, and perform `on_cancel`; do nothing for what was never submitted."""

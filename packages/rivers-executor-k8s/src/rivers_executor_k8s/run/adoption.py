@@ -8,8 +8,6 @@ A warm pod serves many attempts: it is found by the worker that the record names
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +20,7 @@ from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.run.attempt import PodAttempt
 from rivers_executor_k8s.run.launch import WorkerLaunch
 from rivers_executor_k8s.run.session import Session
-from rivers_worker.client import WorkerError, WorkerRefusedError
+from rivers_worker.client import WorkerRefusedError
 
 __all__ = ["AdoptedAttempt", "LeftPods"]
 
@@ -99,9 +97,7 @@ class AdoptedAttempt(PodAttempt):
             # The earlier controller was killed before it could send the spec.
             is_new = hello is not None and hello.state == "waiting" and not self._has_served
             result = await self._call(client, None if is_new else self._known.seq)
-            with contextlib.suppress(WorkerError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await client.ack()
+            await self._acknowledge(client, result)
             return result
         finally:
             await self._launch.disconnect()

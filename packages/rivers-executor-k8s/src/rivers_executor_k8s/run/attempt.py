@@ -57,11 +57,12 @@ STOP = 2.0
 class PodAttempt:
     """One attempt and its pod; `run` is its coroutine, `cancel` ends it from outside.
 
-    `launch` is its pod, where that was launched ahead of time.
+    `launch` is its pod, where that was launched ahead of time. `is_reported` says that its result was emitted already.
     """
 
     def __init__(self, spec: StepSpec, session: Session, launch: WorkerLaunch | None = None) -> None:
         self.spec = spec
+        self.is_reported = False
         self._session = session
         if launch is not None:
             launch.hand_over(self._report)
@@ -187,9 +188,7 @@ class PodAttempt:
             self._boot = time.monotonic() - self._began
             self._client = client
             result = await self._call(client)
-            with contextlib.suppress(WorkerError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await client.ack()
+            await self._acknowledge(client, result)
             return result
         finally:
             await self._launch.disconnect()
@@ -204,6 +203,15 @@ class PodAttempt:
             is_numbered=settings.durable,
             joins_after=joins_after,
         )
+
+    async def _acknowledge(self, client: WorkerClient, result: StepResult) -> None:
+        """Let the worker end; in a durable run the result is reported before, as nobody else has it afterwards."""
+        if self._session.settings.durable and result.ending is not Ending.CANCELLED:
+            self.is_reported = True
+            self._session.emit(self._with_timings(result))
+        with contextlib.suppress(WorkerError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await client.ack()
 
     async def _result_of_lost_worker(self, error: Exception) -> StepResult | None:
         """Return the result of a worker that cannot be reached; None if the pod's status explains it."""

@@ -92,7 +92,7 @@ class ClusterRun:
         owner = None if settings.executor.keep_failed_pods else self._lease.as_owner
         settings = replace(settings, owner=owner, durable=True)
         identity = keep_identity(folder, self._run.run_id)
-        self._session = Session(self._context.cluster, settings, self._emit, identity)
+        self._session = Session(self._context.cluster, settings, self._emit, identity, folder)
         await self._session.start()
         self._session.hold_lease(settings, self._emit)
         self._left = LeftPods(self._session, self._run.open_attempts)
@@ -191,7 +191,8 @@ class ClusterRun:
             result = _bug(attempt, error)
         self._attempts.pop(attempt.spec.attempt_id, None)
         self._count_cold_attempts()
-        self._emit(result)
+        if not attempt.is_reported:
+            self._emit(result)
 
     async def _clean_up(self, now: dt.datetime) -> None:
         """Report optional rights that are missing, and delete pods of dead controllers, while the first steps run."""

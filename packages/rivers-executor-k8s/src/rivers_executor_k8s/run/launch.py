@@ -111,7 +111,11 @@ class WorkerLaunch:
             return self._client
         pod = self.view.pod
         assert pod is not None
-        announcement = await self._wait_for(self._read_announcement())
+        kept = self._session.announcements
+        announcement = kept.find(self.name)
+        if announcement is None:
+            announcement = await self._wait_for(self._read_announcement())
+            kept.keep(self.name, announcement)
         line = self._session.dialer.line(pod, announcement.port)
         target = await self._wait_for(self._reach(self._connection.enter_async_context(line)))
         # The certificate of a warm worker has the name of its first attempt.

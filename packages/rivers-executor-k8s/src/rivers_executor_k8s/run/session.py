@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rivers.protocol import Ending, StepEvent, StepResult, StepSpec, describe_exception
@@ -17,6 +18,7 @@ from rivers_executor_k8s.pod.names import run_selector
 from rivers_executor_k8s.pod.objects import Pod
 from rivers_executor_k8s.pod.reuse import is_warm
 from rivers_executor_k8s.pod.state import PodView
+from rivers_executor_k8s.run.announcements import KeptAnnouncements
 from rivers_executor_k8s.run.dial import Dialer, Route
 from rivers_worker.client import Announcement, Deadlines, Identity, WorkerClient
 
@@ -52,7 +54,7 @@ class Session:
     """One run's shared state in the cluster, used in the event loop only; `emit` takes events and must be quick.
 
     `views` holds the known state of each pod by name, `pending` the places for pods that start. `identity` is that of
-    the run's controllers, by default a new one.
+    the run's controllers, by default a new one, and `folder` the private one of a durable run.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Session:
         settings: ClusterRunSettings,
         emit: Callable[[StepEvent], None],
         identity: Identity | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.cluster = cluster
         self.settings = settings
@@ -70,6 +73,7 @@ class Session:
         self.dialer = Dialer(cluster, settings.route)
         self.views: dict[str, PodView] = {}
         self._identity = identity or Identity.of_controller(settings.run_id)
+        self.announcements = KeptAnnouncements(folder)
         self._selector = run_selector(settings.run_id)
         self._watch = PodWatch(cluster, self._selector, self._changed, self._deleted)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -172,6 +176,7 @@ class Session:
         if result is not None and result.ending is Ending.FAILED and self.executor.keep_failed_pods:
             self._kept.add(name)
             return
+        self.announcements.drop(name)
         hurry = hurry or result is None or result.ending is not Ending.SUCCEEDED
         deleting = self.spawn(self.cluster.delete_pod(name, view.pod.metadata.uid, grace=1 if hurry else None))
         if self.executor.max_concurrent_steps is not None:
