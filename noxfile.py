@@ -37,7 +37,7 @@ EXECUTOR_EXAMPLE = "examples/rivers-executor-subprocess"
 FLIGHTS = "examples/flights"
 # A process more than there are cores, and a file's tests in one of them: most tests wait for other processes, and for
 # deadlines. On 2 cores the tests took 19 minutes with 2 processes and 16 with 3.
-IN_PARALLEL = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile"]
+IN_PARALLEL = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
 # Tests start thousands of workers: without bytecode each of them would compile all that it imports, which is half of
 # its start.
 BYTECODE = {"PYTHONDONTWRITEBYTECODE": None}
@@ -117,10 +117,10 @@ def run_pytest(session: nox.Session, *arguments: str, env: dict[str, str | None]
 def without_workers(arguments: tuple[str, ...]) -> list[str]:
     """Return the arguments of pytest without those of pytest-xdist."""
     kept = list(arguments)
-    for option in ("-n", "--dist"):
+    for option, size in (("-n", 2), ("--dist", 2), ("--no-loadscope-reorder", 1)):
         if option in kept:
             at = kept.index(option)
-            del kept[at : at + 2]
+            del kept[at : at + size]
     return kept
 
 

@@ -103,10 +103,21 @@ def test_installed(copy: Path, wheel: Path, environment: Path) -> None:
     assert 2 == where.stdout.count(str(environment))
 
 
-@pytest.mark.parametrize("file", ["test_executor.py", "test_conformance.py"])
-def test_green(copy: Path, environment: Path, file: str) -> None:
+FEW_LAWS = "one-result or exception-type or no-process-left"
+
+
+@pytest.mark.parametrize(
+    ("file", "laws"),
+    [
+        ("test_executor.py", ""),
+        ("test_conformance.py", FEW_LAWS),
+        # A minute of two cores.
+        pytest.param("test_conformance.py", "", marks=pytest.mark.long),
+    ],
+)
+def test_green(copy: Path, environment: Path, file: str, laws: str) -> None:
     """The tests of the copy pass, the quick laws among them."""
-    options = ("-p", "no:cacheprovider", "-n", "2", "--rivers-report", "report.json")
+    options = ("-p", "no:cacheprovider", "-n", "2", "--rivers-report", "report.json", "-k", laws)
     ended = run(copy, environment / "bin/python", "-m", "pytest", *options, f"tests/{file}")
 
     assert re.search(r"\d+ passed", ended.stdout)
