@@ -41,7 +41,10 @@ LATE_IMPORTS = {
     "rivers_cli.app": {  # help is shown without importing rivers
         *(
             f"rivers.cli.{name}"
-            for name in ("command", "executors", "follow", "plan", "report", "request", "resume", "run", "runs", "show")
+            for name in (
+                *("backfill", "command", "executors", "follow", "plan"),
+                *("report", "request", "resume", "run", "runs", "show"),
+            )
         ),
     },
     "rivers_cli.completion": {"rivers.cli.completion"},  # modules and runs are completed without importing rivers

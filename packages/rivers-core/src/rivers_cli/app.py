@@ -10,6 +10,7 @@ import typer
 
 from rivers_cli.options import (
     AsJson,
+    Backfill,
     Config,
     DurabilityOption,
     Durable,
@@ -23,8 +24,10 @@ from rivers_cli.options import (
     Laws,
     Live,
     LogLevel,
+    MaxParallel,
     Opened,
     Partition,
+    Partitions,
     Quiet,
     Report,
     ResumedRun,
@@ -79,6 +82,9 @@ def run(
     select: Select = [],  # noqa: B006 - typer reads the default and copies it
     job: JobName = None,
     partition: Partition = None,
+    partitions: Partitions = None,
+    max_parallel: MaxParallel = None,
+    backfill: Backfill = None,
     executor: ExecutorKind = None,
     settings: Settings = [],  # noqa: B006 - the same
     config: Config = None,
@@ -100,33 +106,19 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Run the steps of a repository. They are shown while they run, and the run is recorded."""
+    options = {**locals()}
     from rivers.cli.command import carry_out
+
+    del options["verbose"]
+    several = {name: options.pop(name) for name in ("partitions", "max_parallel", "backfill")}
+    if any(option is not None for option in several.values()):
+        from rivers.cli.backfill import BackfillRequest, run_backfill
+
+        many = BackfillRequest(**options, **several)
+        raise typer.Exit(carry_out(lambda: run_backfill(many), verbose))
     from rivers.cli.run import RunRequest, run
 
-    request = RunRequest(
-        target=target,
-        select=select,
-        job=job,
-        partition=partition,
-        executor=executor,
-        settings=settings,
-        config=config,
-        env_file=env_file,
-        tags=tags,
-        home=home,
-        events=events,
-        report=report,
-        retry_failed=retry_failed,
-        resumes=resumes,
-        durable=durable,
-        skips=skips,
-        durability=durability,
-        is_opened=is_opened,
-        live=live,
-        log_level=log_level,
-        quiet=quiet,
-        json=json,
-    )
+    request = RunRequest(**options)
     raise typer.Exit(carry_out(lambda: run(request), verbose))
 
 

@@ -19,6 +19,7 @@ from rivers_cli.completion import (
 
 __all__ = [
     "AsJson",
+    "Backfill",
     "Config",
     "DurabilityOption",
     "EnvFile",
@@ -31,8 +32,10 @@ __all__ = [
     "Laws",
     "Live",
     "LogLevel",
+    "MaxParallel",
     "Opened",
     "Partition",
+    "Partitions",
     "Quiet",
     "Report",
     "ResumeIfInterrupted",
@@ -81,6 +84,16 @@ ExecutorKind = Annotated[
 ]
 Partition = Annotated[
     str | None, typer.Option("--partition", "-p", metavar="KEY", help="The partition that partitioned assets make.")
+]
+Partitions = Annotated[
+    str | None,
+    typer.Option("--partitions", metavar="KEYS", help="A backfill: A..B, all, or keys with commas; a run for each."),
+]
+MaxParallel = Annotated[
+    int | None, typer.Option("--max-parallel", min=1, metavar="N", help="Partitions of a backfill at once; else 1.")
+]
+Backfill = Annotated[
+    str | None, typer.Option("--backfill", metavar="NAME", help="A name, to run again what has succeeded.")
 ]
 Settings = Annotated[
     list[str],

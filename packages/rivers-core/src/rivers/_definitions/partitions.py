@@ -14,7 +14,7 @@ from rivers._definitions.hints import list_hint
 from rivers._definitions.names import closest
 from rivers.exceptions import ConfigurationError, DefinitionError
 
-__all__ = ["ALL", "Partitions", "check_partitions", "storage_key"]
+__all__ = ["ALL", "Partitions", "check_partitions", "is_key", "storage_key"]
 
 ALL = "all"
 """The word for every partition in a selection."""
@@ -27,6 +27,11 @@ KEY_RULE = "1 to 63 letters, digits, '-', '_' or '.', the first and the last a l
 def storage_key(key: str, partition: str | None) -> str:
     """Return the storage key of a partition's value: `orders@2026-11-01`; of an unpartitioned one, its own."""
     return key if partition is None else f"{key}@{partition}"
+
+
+def is_key(text: str) -> bool:
+    """Return whether a text is safe as a key, in whatever place."""
+    return _KEY(text) is not None and ".." not in text
 
 
 class Partitions(ABC):
@@ -208,7 +213,7 @@ def check_partitions(given: object, owner: str, error: type[DefinitionError]) ->
 
 def _checked_key(key: object) -> str:
     text = plain_text(key)
-    if text is None or not _KEY(text) or ".." in text:
+    if text is None or not is_key(text):
         raise argument_error("partition key", key, KEY_RULE)
     if text == ALL:
         raise argument_error("partition key", key, f"another key: {ALL!r} selects every partition")

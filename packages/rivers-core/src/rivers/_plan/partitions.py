@@ -12,7 +12,15 @@ from rivers._definitions.partitions import Partitions, storage_key
 from rivers._plan.graph import AssetGraph, Node, Source
 from rivers.exceptions import ConfigurationError
 
-__all__ = ["bind_partition", "check_edges", "check_partition", "loaded_keys", "partitions_at", "partitions_of"]
+__all__ = [
+    "bind_partition",
+    "check_edges",
+    "check_partition",
+    "loaded_keys",
+    "partitions_at",
+    "partitions_of",
+    "partitions_of_run",
+]
 
 MOST_NAMES = 5
 
@@ -55,6 +63,22 @@ def check_edges(graph: AssetGraph) -> None:
     _check_names(graph)
 
 
+def partitions_of_run(graph: AssetGraph, nodes: Iterable[int]) -> Partitions | None:
+    """Return the partitions that these nodes have, None if they have none.
+
+    Raises:
+        ConfigurationError: they have different ones.
+    """
+    found = _group_names(graph, nodes)
+    if len(found) > 1:
+        (partitions, names), (other, theirs), *_ = found.items()
+        raise ConfigurationError(
+            f"a run has one partition, but {partitions!r} of {_listed(names)} is not {other!r} of {_listed(theirs)}",
+            hint="run them one after the other, each with its selection",
+        )
+    return next(iter(found), None)
+
+
 def check_partition(graph: AssetGraph, nodes: Iterable[int], partition: object) -> str | None:
     """Return the partition of a run of these nodes, None if they have none.
 
@@ -62,35 +86,32 @@ def check_partition(graph: AssetGraph, nodes: Iterable[int], partition: object) 
         ConfigurationError: they have partitions, and none, or an unknown one, was given; or the other way round; or
             they have different ones.
     """
-    found: dict[Partitions, list[str]] = {}
-    for index in sorted(nodes):
-        partitions = partitions_of(graph.nodes[index])
-        if partitions is not None:
-            names = found.setdefault(partitions, [])
-            if graph.nodes[index].owner.name not in names:
-                names.append(graph.nodes[index].owner.name)
-    if not found:
+    partitions = partitions_of_run(graph, nodes)
+    if partitions is None:
         if partition is None:
             return None
         raise ConfigurationError(
             f"invalid partition={partition!r:.80}: expected none, as no asset of the run has partitions",
             hint="give the asset @rs.Asset(partitions=...), or leave it out",
         )
-    (partitions, names), *others = found.items()
-    if others:
-        other, theirs = others[0]
-        raise ConfigurationError(
-            f"a run has one partition, but {partitions!r} of {_listed(names)} is not {other!r} of {_listed(theirs)}",
-            hint="run them one after the other, each with its selection",
-        )
     if partition is None:
         keys = partitions.keys()
-        example = f"such as {keys[-1]!r}" if keys else "once there is one"
+        names = _group_names(graph, nodes)[partitions]
         raise ConfigurationError(
             f"{_listed(names)} {'need' if len(names) > 1 else 'needs'} a partition: {partitions!r}",
-            hint=f"give the run a partition, {example}",
+            hint=f"give the run a partition, {f'such as {keys[-1]!r}' if keys else 'once there is one'}",
         )
     return partitions.check(partition)
+
+
+def _group_names(graph: AssetGraph, nodes: Iterable[int]) -> dict[Partitions, list[str]]:
+    """Return the names of the partitioned assets of these nodes by their partitions."""
+    found: dict[Partitions, dict[str, None]] = {}
+    for index in sorted(nodes):
+        partitions = partitions_of(graph.nodes[index])
+        if partitions is not None:
+            found.setdefault(partitions, {})[graph.nodes[index].owner.name] = None
+    return {partitions: list(names) for partitions, names in found.items()}
 
 
 def bind_partition(graph: AssetGraph, partition: str) -> AssetGraph:
