@@ -50,7 +50,7 @@ LEASE_WAIT = 15.0
 IMAGE, NAMESPACE, TEST_ENV = "RIVERS_TEST_IMAGE", "RIVERS_TEST_NAMESPACE", ("RIVERS_TEST_MARK",)
 
 
-def pods(worker_reuse: str) -> rs.Executor:
+def pods(worker_reuse: str, orphan_ttl: float = 5.0) -> rs.Executor:
     """Return an executor of pods, in a FakeCluster or in a real one."""
     names = [name for name in os.environ if name in (STORE, ELEMENTS, *TEST_ENV) or name.startswith("AWS_")]
     return rs.Executor.kubernetes(
@@ -61,7 +61,7 @@ def pods(worker_reuse: str) -> rs.Executor:
         worker_memory="200Mi",
         image_pull_policy="IfNotPresent",
         worker_reuse=worker_reuse,
-        orphan_ttl=5.0,
+        orphan_ttl=orphan_ttl,
         grace=1.0,
         env={name: os.environ[name] for name in names},
     )
@@ -73,6 +73,8 @@ EXECUTORS: dict[str, Callable[[], rs.Executor]] = {
     "subprocess": lambda: SubprocessExecutor(max_workers=2),
     "kubernetes": lambda: pods("never"),
     "kubernetes_warm": lambda: pods("run"),
+    "kubernetes_durable": lambda: pods("never", LIFE),
+    "kubernetes_warm_durable": lambda: pods("run", LIFE),
 }
 
 
@@ -85,6 +87,7 @@ class Controllers:
         self.stores = stores
         self.fate = fate
         self.is_of_pods = executor.startswith("kubernetes")
+        self.is_durable = executor.endswith("durable")
         self.life = 1.0
 
     def measure_life(self) -> float:
@@ -156,7 +159,7 @@ class Controllers:
                         if "the run has succeeded" not in str(error):
                             raise
                 else:
-                    repository.materialize(executor=executor, record=self.home)
+                    repository.materialize(executor=executor, record=self.home, durable=self.is_durable)
                 assert repository.load_node("late") == expected()
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -207,6 +210,10 @@ class Controllers:
         assert record is not None
         ids = Counter(line["attempt_id"] for line in self.submitted())
         assert {1} == set(ids.values()), ids
+        if self.is_durable:
+            # Whatever runs is adopted: nothing but the controllers was killed.
+            bodies = Counter(notes(self.store))
+            assert {1} == set(bodies.values()), bodies
         assert "success" == json.loads((record / "events.jsonl").read_bytes().splitlines()[-1])["status"]
         left: list[Any] = list(names_in(self.store, f".rivers/runs/{record.name}"))
         assert not left, left

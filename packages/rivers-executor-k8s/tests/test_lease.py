@@ -388,3 +388,18 @@ class TestSweep:
 
         in_cluster(fake, act)
         assert ["a"] == self.names(fake)
+
+
+@pytest.mark.parametrize(("found", "given", "epoch"), [(None, 3, 3), (1, 3, 3), (5, 3, 6)])
+def test_epoch_of_the_journal(fake: FakeCluster, found: int | None, given: int, epoch: int) -> None:
+    """The epoch is above that of every earlier holder, and at least the one that the record says."""
+
+    async def act(cluster: Cluster) -> None:
+        if found is not None:
+            await cluster.create_lease(held("r", epoch=found))
+        async with taken(cluster, epoch=given, lasts=200.5) as lock:
+            spec = (await lease(cluster))["spec"]
+            assert (epoch, epoch, 201) == (lock.epoch, spec["leaseTransitions"], spec["leaseDurationSeconds"])
+            assert "Lease" == lock.as_owner.reference()["kind"]
+
+    in_cluster(fake, act)

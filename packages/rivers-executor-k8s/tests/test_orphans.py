@@ -27,13 +27,14 @@ def fake() -> Iterator[FakeCluster]:
         yield cluster
 
 
-def lease(run: str, renewed: dt.datetime) -> dict[str, Any]:
+def lease(run: str, renewed: dt.datetime, lasts: int = LEASE_SECONDS) -> dict[str, Any]:
     """The lease of a run that was renewed then."""
     return {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {"name": lease_name(run), "labels": labels(run)},
-        "spec": {"holderIdentity": "h/1", "leaseTransitions": 0, "renewTime": renewed.isoformat()},
+        "spec": {"holderIdentity": "h/1", "leaseTransitions": 0, "renewTime": renewed.isoformat()}
+        | {"leaseDurationSeconds": lasts},
     }
 
 
@@ -89,3 +90,16 @@ def test_after_an_outage(fake: FakeCluster) -> None:
             return await sweeping, await runs_left(cluster)
 
     assert (0, (["alive"], ["alive"])) == asyncio.run(scenario())
+
+
+def test_durable_run_waits_for_its_controller(fake: FakeCluster) -> None:
+    """The pods of a durable run stay for as long as its lease says, beyond the time of others, and go then."""
+
+    async def scenario() -> list[int]:
+        async with opened(fake) as cluster:
+            await cluster.create_lease(lease("durable", OLD, LEASE_SECONDS + 600))
+            await pod(cluster, "durable")
+            later = NOW + dt.timedelta(seconds=600)
+            return [await delete_orphans(cluster, "own", now, look_again=0.1) for now in (NOW, later)]
+
+    assert [0, 1] == asyncio.run(scenario())

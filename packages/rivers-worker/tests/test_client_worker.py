@@ -16,6 +16,7 @@ from scripted_worker import Telling, closing, run
 
 from rivers._runner.exception_state import rebuild
 from rivers.protocol import Ending, FailureReason, LogRecord, StepEvent, StepResult, StepStarted
+from rivers.spi import StreamRecord
 from rivers_worker.client import Deadlines, WorkerRefusedError, WorkerUnreachableError, outcome_in
 
 SAID = [f"line {number}" for number in range(LINES)]
@@ -378,6 +379,31 @@ def test_a_finished_attempt_is_not_run_again() -> None:
                 await client.execute(worker.spec("quick"), [].append)
             await client.ack()
             assert 0 == await worker.ended(), worker.errors
+            assert ["speaks"] == worker.notes
+
+    run(test)
+
+
+def test_a_later_controller_joins() -> None:
+    """It gets the events after the number where its predecessor ended, and need not know the spec."""
+
+    async def test() -> None:
+        async with started() as worker, closing(worker.client(epoch=1)) as first:
+            before: list[StepEvent] = []
+            result = await first.execute(worker.spec("speaks"), before.append, is_numbered=True)
+            numbers = [event.seq for event in before if isinstance(event, StreamRecord)]
+            for known in (0, numbers[len(numbers) // 2], numbers[-1]):
+                after: list[StepEvent] = []
+                async with closing(worker.client(epoch=2)) as second:
+                    await second.connect()
+                    joined = await second.execute(
+                        worker.spec("waits"), after.append, is_numbered=True, joins_after=known
+                    )
+                assert result == joined
+                expected = [event for event in before if (event.seq if isinstance(event, StreamRecord) else 1) > known]
+                assert expected == after
+            assert SAID == messages(before)
+            assert sorted(set(numbers)) == numbers
             assert ["speaks"] == worker.notes
 
     run(test)
