@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import rivers as rs
+from rivers.events import StepStarted
 from rivers.exceptions import ConfigurationError
 from rivers.spi import Capabilities, OpenAttempt, Reach
 from rivers.testing import Attempt, Script
@@ -59,7 +60,8 @@ def test_open_attempt_is_adopted(tmp_path: Path) -> None:
         attempt.run_aside()
 
     script = Script({"b": finish}, capabilities=ADOPTS)
-    result = resume(tmp_path, script)
+    sink = rs.ListSink()
+    result = make_repo(tmp_path, script).resume(run_id_of(tmp_path), record=tmp_path, on_event=sink)
 
     assert result.success
     assert [("adopt", "b")] == [call for call in script.calls if call[-1] in ("a", "b")]
@@ -67,6 +69,8 @@ def test_open_attempt_is_adopted(tmp_path: Path) -> None:
     [started] = [event for event in recorded(tmp_path, "StepStarted") if event["step"] == "b"]
     expected = OpenAttempt(attempt_id=submitted["attempt_id"], worker="scripted", started=started["time"], seq=7)
     assert [expected] == seen
+    # Who watches this process has not seen it.
+    assert [started["time"]] == [one.time for one in sink.events if isinstance(one, StepStarted) and one.step == "b"]
     assert ["a", "b"] == bodies(tmp_path)
     assert not (tmp_path / "runs" / run_id_of(tmp_path) / "private").exists()
 

@@ -49,6 +49,12 @@ class EventDispatcher:
         if self._journal is not None:
             self._call(self._journal, intent)
 
+    def show(self, event: Event) -> None:
+        """Call all sinks but the journal, which has the event from an earlier controller."""
+        for sink in tuple(self._sinks):
+            if sink is not self._journal:
+                self._call(sink, event)
+
     def _call(self, sink: EventSink, event: Event) -> None:
         try:
             sink(event)

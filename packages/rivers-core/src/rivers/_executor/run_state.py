@@ -13,8 +13,8 @@ from queue import SimpleQueue
 
 from msgspec.structs import replace
 
+from rivers._events import event as events
 from rivers._events.dispatcher import EventDispatcher
-from rivers._events.event import StepSubmitted
 from rivers._executor.backends import Backends
 from rivers._executor.event_router import EventRouter
 from rivers._executor.inline_values import InlineValues
@@ -27,7 +27,7 @@ from rivers._executor.run_options import BeginAttempt, RunOptions
 from rivers._plan.frontier import Frontier
 from rivers._plan.plan import Plan
 from rivers._plan.specify import Specifier
-from rivers._plan.unit import Effects, Unit
+from rivers._plan.unit import Effects, OpenAttempt, Unit
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import Ending, LogRecord, StepEvent, StepResult, StepStarted, without_values
 from rivers.protocol.spec import StepSpec
@@ -216,11 +216,30 @@ class RunState:
         """Hand an attempt to a backend that does not block; what that raises is the attempt's end."""
         try:
             backend = self._backends[unit.step.executor_index]
-            start = backend.adopt if unit.attempt_id in self.open_attempts else backend.submit
-            start(self.spec_of(unit))
+            known = self.open_attempts.get(unit.attempt_id)
+            if known is None:
+                backend.submit(self.spec_of(unit))
+            else:
+                self._show_start(unit, known)
+                backend.adopt(self.spec_of(unit))
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything, and no attempt is lost for it
             assert self.pump is not None
             self.pump.put(refused_result(unit, error))
+
+    def _show_start(self, unit: Unit, known: OpenAttempt) -> None:
+        """Show an adopted attempt as running to those who have not seen its start."""
+        if known.started is not None:
+            self._dispatcher.show(
+                events.StepStarted(
+                    run_id=self.run_id,
+                    time=known.started,
+                    step=unit.key,
+                    attempt=unit.charged + 1,
+                    attempt_id=known.attempt_id,
+                    executor=self.frontier.executors[unit.step.executor_index].kind,
+                    worker=known.worker,
+                )
+            )
 
     def spec_of(self, unit: Unit) -> StepSpec:
         """Return the spec of a unit's current attempt, which is about to be submitted: the journal notes it before."""
@@ -228,7 +247,7 @@ class RunState:
         if self._has_journal and unit.attempt_id not in self.open_attempts:
             with self.lock:
                 self._dispatcher.note(
-                    StepSubmitted(
+                    events.StepSubmitted(
                         run_id=self.run_id,
                         time=time.time(),
                         step=unit.key,
