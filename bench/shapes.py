@@ -6,8 +6,10 @@ import rivers as rs
 from rivers.protocol import ConfiguredRef, ImportRef, Output, StepSpec, StoredInput
 
 
-def fan_out(n: int, io_handler: rs.BaseIOHandler | None = None) -> list[rs.Asset]:
-    """Return one source and n assets that each take it."""
+def fan_out(
+    n: int, io_handler: rs.BaseIOHandler | None = None, *, skip_unchanged: bool | None = None
+) -> list[rs.Asset]:
+    """Return one source and n assets that each take it; `skip_unchanged` is that of the n."""
 
     @rs.Asset(io_handler=io_handler)
     def source() -> int:
@@ -17,7 +19,7 @@ def fan_out(n: int, io_handler: rs.BaseIOHandler | None = None) -> list[rs.Asset
         def body(source: int) -> int:
             return source
 
-        return rs.Asset(body, name=f"asset_{i}", io_handler=io_handler)
+        return rs.Asset(body, name=f"asset_{i}", io_handler=io_handler, skip_unchanged=skip_unchanged)
 
     return [source, *(one(i) for i in range(n))]
 

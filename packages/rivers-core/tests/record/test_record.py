@@ -308,6 +308,36 @@ def test_secrets_of_the_environment() -> None:
     assert Redactor(secrets_of([], environment)).text("hunter22 and abcdefg") == "*** and ***g"
 
 
+@pytest.mark.parametrize("count", [1, 100])
+def test_few_and_many_secrets_in_a_line(count: int) -> None:
+    """Any of the known secrets is replaced in a line, and a line without them stays as it is."""
+    redactor = Redactor([f"secret-{number}-{'x' * 20}" for number in range(count)])
+    for number in range(count):
+        line = json.dumps({"message": f"it is secret-{number}-{'x' * 20}."}).encode()
+        assert {"message": "it is ***."} == json.loads(redactor.line(line))
+
+    assert b'{"message":"secret"}' == redactor.line(b'{"message":"secret"}')
+
+
+class Opened(dict[str, str]):
+    """A value that must not be looked into."""
+
+    def values(self) -> Any:
+        raise AssertionError("looked for secrets in a stored value")
+
+
+def test_stored_values_are_no_secrets() -> None:
+    """Of a handler in memory its fields are searched for secrets, and not the values that it keeps."""
+
+    class Keyed(rs.InMemoryIOHandler):
+        token: pydantic.SecretStr
+
+    handler = Keyed(token=pydantic.SecretStr("abcdefgh"))
+    handler.handle_output(rs.OutputContext("k"), Opened(a="b"))
+
+    assert {"abcdefgh"} == secrets_of([handler], {})
+
+
 def test_damaged_lines_are_named_and_the_rest_is_read(folder: Path) -> None:
     """A damaged line, an event of a newer version and an unfinished line are listed by number; all else is shown."""
     path = folder / "events.jsonl"

@@ -48,8 +48,13 @@ def _fill(stored: StoredMemos, reader: _Reader, places: Iterable[Place]) -> None
     """Read the memos of these places; those of a bucket many at a time."""
     near: dict[str, BaseIOHandler] = {}
     far: dict[str, BaseIOHandler] = {}
+    # Asked once for each handler: it may take microseconds, and there is a place for each value.
+    parts: dict[int, dict[str, BaseIOHandler]] = {}
     for handler, key in places:
-        (far if handler.reach is Reach.ANYWHERE else near)[key] = handler
+        part = parts.get(id(handler))
+        if part is None:
+            part = parts[id(handler)] = far if handler.reach is Reach.ANYWHERE else near
+        part[key] = handler
     for key, handler in near.items():
         memo = reader.read(handler, key)
         if memo is not None:

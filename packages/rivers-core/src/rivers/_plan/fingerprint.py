@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 from urllib.parse import quote, unquote
@@ -33,7 +34,13 @@ _KINDS = {
 
 def detail(kind: str, name: str, short: str) -> str:
     """Return the detail of one dependency: `kind` is a key of the table above, `short` its short hash."""
-    return f" {kind}:{quote(name, safe=':/[]._<>-')}={short}"
+    return f" {kind}:{_quote(name)}={short}"
+
+
+# An upstream has the same name for each of its readers, and an element for each of its runs.
+@lru_cache(1024)
+def _quote(name: str) -> str:
+    return quote(name, safe=":/[]._<>-")
 
 
 def make_fingerprint(seed: bytes, details: str, inputs: Iterable[tuple[str, str, str]]) -> str:

@@ -104,7 +104,10 @@ def _collect(value: Any, found: set[str], depth: int) -> None:
     elif isinstance(value, pydantic.SecretBytes):
         found.add(value.get_secret_value().decode("utf-8", "replace"))
     elif isinstance(value, pydantic.BaseModel):
-        for item in (*value.__dict__.values(), *(value.__pydantic_extra__ or {}).values()):
+        # Its fields alone: a handler in memory has its values beside them, which may be large and are no settings.
+        for name in type(value).model_fields:
+            _collect(value.__dict__.get(name), found, depth - 1)
+        for item in (value.__pydantic_extra__ or {}).values():
             _collect(item, found, depth - 1)
     elif isinstance(value, Mapping):
         for item in value.values():
