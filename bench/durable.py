@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from figures import TMPFS, Table, best, micros
@@ -61,10 +62,10 @@ def no_op_steps(table: Table, folder: Path, rounds: int) -> None:
         compared.resolve()
         plain, listened, recorded, memos, both = best(
             compared.materialize,
-            lambda: compared.materialize(on_event=lambda event: None),
-            lambda: compared.materialize(record=folder / "home"),
-            lambda: compared.materialize(skip_unchanged=True),
-            lambda: compared.materialize(record=folder / "home", skip_unchanged=True),
+            partial(compared.materialize, on_event=lambda event: None),
+            partial(compared.materialize, record=folder / "home"),
+            partial(compared.materialize, skip_unchanged=True),
+            partial(compared.materialize, record=folder / "home", skip_unchanged=True),
             rounds=rounds,
             clock=time.process_time,
         )
@@ -120,8 +121,8 @@ def unchanged(table: Table, folder: Path, rounds: int) -> None:
         repository.materialize(skip_unchanged=True, on_event=skipped.append)
         assert sum(isinstance(event, StepUnchanged) for event in skipped) == MANY + 1
         alone, recorded = best(
-            lambda repository=repository: repository.materialize(skip_unchanged=True),
-            lambda repository=repository: repository.materialize(skip_unchanged=True, record=folder / "home"),
+            partial(repository.materialize, skip_unchanged=True),
+            partial(repository.materialize, skip_unchanged=True, record=folder / "home"),
             rounds=rounds,
             clock=time.process_time,
         )
