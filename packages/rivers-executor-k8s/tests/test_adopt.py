@@ -144,6 +144,22 @@ def test_killed_worker(make_run: MakeRun, fake: FakeCluster) -> None:
     assert {1} == set(run.attempt_ids().values())
 
 
+def test_lost_identity(make_run: MakeRun, fake: FakeCluster) -> None:
+    """Without the key that workers know their pods are deleted, and their attempts begin anew."""
+    run = make_run()
+    kill_in_body(run)
+    (run.record / "private" / "controller.pem").unlink()
+    resumed = run.resume()
+    run.wait_for(lambda: 2 == len(run.events("StepSubmitted", "gated")), "the new attempt")
+    run.open_gate()
+
+    assert 0 == resumed.wait(90), run.output
+    assert ["first", "gated 1", "gated 1", "last"] == run.bodies()
+    assert {1} == set(run.attempt_ids().values())
+    assert 4 == len(run.attempt_ids())
+    assert [] == fake.pods()
+
+
 def test_three_controllers(make_run: MakeRun, fake: FakeCluster) -> None:
     """One is killed in the body, one while it adopts, one is evicted, and the last one ends the run; all in order."""
     run = make_run()

@@ -25,7 +25,7 @@ from rivers_executor_k8s.run.session import ClusterRunSettings, Session
 from rivers_executor_k8s.run.waiting import ANSWER, wait_for
 from rivers_executor_k8s.run.warm_attempt import WarmAttempt
 from rivers_executor_k8s.run.warm_workers import WarmWorkers
-from rivers_worker.identity_file import keep_identity
+from rivers_worker.identity_file import find_identity, make_identity
 
 __all__ = ["ClusterRun"]
 
@@ -91,11 +91,14 @@ class ClusterRun:
         # Kubernetes would delete pods that are to be kept with their owner.
         owner = None if settings.executor.keep_failed_pods else self._lease.as_owner
         settings = replace(settings, owner=owner, durable=True)
-        identity = keep_identity(folder, self._run.run_id)
+        identity = find_identity(folder, self._run.run_id)
+        # Workers know no other identity: without it their attempts are lost, and their pods are deleted.
+        attempts = self._run.open_attempts if identity is not None else {}
+        identity = identity or make_identity(folder, self._run.run_id)
         self._session = Session(self._context.cluster, settings, self._emit, identity, folder)
         await self._session.start()
         self._session.hold_lease(settings, self._emit)
-        self._left = LeftPods(self._session, self._run.open_attempts)
+        self._left = LeftPods(self._session, attempts)
         await self._left.find()
 
     async def _begin_session(self, settings: ClusterRunSettings) -> None:
