@@ -372,3 +372,34 @@ class TestPickleIOHandler:
 
         with pytest.raises(ConfigurationError, match=re.escape("pip install 'rivers-core[objectstore]'")):
             handler.handle_output(out("k"), 1)
+
+
+@pytest.mark.parametrize("keys", [("k",), ("x", "y")])
+def test_retract(handler: AtomicIOHandler, out: Out, load: Load, keys: tuple[str, ...]) -> None:
+    """After its commit is retracted a step can be committed anew; until then the latest values stay."""
+    step = "k" if keys == ("k",) else "multi"
+    for attempt in ("a1", "a2"):
+        for key in keys:
+            handler.stage(out(key, attempt_id=attempt, step=step), attempt)
+        handler.commit("run1", step, attempt, keys)
+        assert attempt == handler.committed("run1", step)
+        assert {attempt} == {load(handler, key, run) for key in keys for run in ("run1", None)}
+        if attempt == "a1":
+            handler.retract("run1", step)
+            assert handler.committed("run1", step) is None
+            assert {"a1"} == {load(handler, key) for key in keys}
+    handler.retract("run1", "never")
+
+
+@pytest.mark.parametrize("keys", [("k",), ("x", "y")])
+def test_nothing_staged(handler: AtomicIOHandler, out: Out, keys: tuple[str, ...]) -> None:
+    """An attempt that has staged nothing, as its store has lost it, commits nothing."""
+    step = "k" if keys == ("k",) else "multi"
+    with pytest.raises(OutputCommitError):
+        handler.commit("run1", step, "a1", keys)
+
+    assert handler.committed("run1", step) is None
+    for key in keys:
+        handler.stage(out(key, attempt_id="a2", step=step), 1)
+    handler.commit("run1", step, "a2", keys)
+    assert "a2" == handler.committed("run1", step)

@@ -14,6 +14,7 @@ from rivers._io.note import parse_note
 from rivers._plan.graph import StoredOutput
 from rivers._plan.plan import Plan, Step
 from rivers._plan.unit import Unit
+from rivers.exceptions import OutputCommitError
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.result import Ending, OutputRecord, StepResult
 from rivers.protocol.spec import OutputMode
@@ -26,6 +27,7 @@ __all__ = [
     "load_map_keys",
     "recall_outputs",
     "recover_result",
+    "retract_partial",
     "suspend_run_in_stores",
 ]
 
@@ -35,9 +37,9 @@ class NotAtomicError(Exception):
 
 
 def recover_result(run_id: str, unit: Unit, result: StepResult, dispatcher: EventDispatcher) -> StepResult | None:
-    """Return the result as a success if every output of the step is committed in this run, else None.
+    """Return the result of the attempt that has committed every output of the step in this run; None if none has.
 
-    Only handlers that commit atomically know that.
+    That may be an earlier attempt, whose worker was taken for lost. Only handlers that commit atomically know it.
     """
     try:
         return _recover(run_id, unit, result)
@@ -72,22 +74,59 @@ def find_committed(run_id: str, step: Step, map_key: str | None) -> tuple[str, t
         NotAtomicError: an IO handler of the step cannot know.
         Exception: a store cannot be read.
     """
-    outputs = step.node.outputs
     suffix = "" if map_key is None else f"[{map_key}]"
-    key = step.key + suffix
-    winner: str | None = None
-    handlers = {id(output.io_handler): output.io_handler for output in outputs}
-    for handler in handlers.values():
-        if not isinstance(handler, AtomicIOHandler):
-            raise NotAtomicError(type(handler).__name__)
-        winner = handler.committed(run_id, key)
-        if winner is None:
+    stores = _stores_of(step)
+    found = [store.committed(run_id, step.key + suffix) for store in stores]
+    winner = next((attempt_id for attempt_id in found if attempt_id is not None), None)
+    if stores and winner is None:
+        return None
+    for store, attempt_id in zip(stores, found, strict=True):
+        if attempt_id != winner and not (winner and _commit_for(store, run_id, step, suffix, winner)):
             return None
     keys = load_map_keys(step, run_id)
     records = [
-        OutputRecord(name=output.name, key=output.key + suffix, map_keys=keys.get(output.name)) for output in outputs
+        OutputRecord(name=output.name, key=output.key + suffix, map_keys=keys.get(output.name))
+        for output in step.node.outputs
     ]
     return winner or "", tuple(records)
+
+
+def retract_partial(run_id: str, step: Step, map_key: str | None) -> None:
+    """Let another attempt commit a unit of which only some stores have the outputs, and others lost them for good."""
+    key = step.key if map_key is None else f"{step.key}[{map_key}]"
+    stores = _stores_of(step)
+    # All of them were asked before, and one had nothing: what a single one has is whole.
+    if len(stores) > 1:
+        for store in stores:
+            store.retract(run_id, key)
+
+
+def _stores_of(step: Step) -> list[AtomicIOHandler]:
+    """Return the IO handlers of a step, each once.
+
+    Raises:
+        NotAtomicError: one cannot know what it has committed.
+    """
+    stores: dict[int, AtomicIOHandler] = {}
+    for output in step.node.outputs:
+        handler = output.io_handler
+        if not isinstance(handler, AtomicIOHandler):
+            raise NotAtomicError(type(handler).__name__)
+        stores[id(handler)] = handler
+    return list(stores.values())
+
+
+def _commit_for(store: AtomicIOHandler, run_id: str, step: Step, suffix: str, attempt_id: str) -> bool:
+    """Commit what an attempt has staged, which was cut short after it had committed in another store."""
+    outputs = [output for output in step.node.outputs if output.io_handler is store]
+    if any(output.mode is OutputMode.DYNAMIC for output in outputs):
+        return False
+    try:
+        store.commit(run_id, step.key + suffix, attempt_id, [output.key + suffix for output in outputs])
+    except OutputCommitError:
+        # Another attempt was first there, or what was staged is gone, as in the memory of another process.
+        return False
+    return True
 
 
 def recall_outputs(
@@ -148,4 +187,6 @@ def _recover(run_id: str, unit: Unit, result: StepResult) -> StepResult | None:
     if found is None:
         return None
     outputs = recall_outputs(run_id, unit.step, unit.map_key, *found)
-    return msgspec.structs.replace(result, ending=Ending.SUCCEEDED, outputs=outputs, failure=None)
+    # A step without outputs has nothing that names the attempt.
+    winner = found[0] or result.attempt_id
+    return msgspec.structs.replace(result, attempt_id=winner, ending=Ending.SUCCEEDED, outputs=outputs, failure=None)

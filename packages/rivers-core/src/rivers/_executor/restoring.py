@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec.structs import replace
 
-from rivers._executor.recovery import NotAtomicError, find_committed, find_latest, recall_outputs
+from rivers._executor.recovery import NotAtomicError, find_committed, find_latest, recall_outputs, retract_partial
 from rivers._io.base import Reach
 from rivers._plan.plan import Plan, Step
 from rivers._plan.restored import RestoredUnit
@@ -146,6 +146,8 @@ class Restorer:
         if found is None and history.succeeded and not self._is_own(history.succeeded):
             # A retry has reused it: its value is that of the earlier run, unless somebody has replaced it since.
             return (history.succeeded, history.outputs) if find_latest(step, map_key) == history.succeeded else None
+        if found is None:
+            retract_partial(self._run_id, step, map_key)
         return found
 
     def _is_own(self, attempt_id: str) -> bool:

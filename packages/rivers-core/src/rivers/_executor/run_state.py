@@ -161,17 +161,18 @@ class RunState:
     # ── how it is carried out ──
 
     def _handle_result(self, result: StepResult) -> None:
+        attempt_id = result.attempt_id
         if result.ending is not Ending.SUCCEEDED:
             result = self._recover(result)
         with self.lock:
-            unit = self.frontier.running.get(result.attempt_id)
+            unit = self.frontier.running.get(attempt_id)
             if not self.frontier.cancelling and is_interrupt_of_body(unit, result):
                 self.interrupts.note()
             if self.interrupts.pending:
                 # Before `ended`: what depends on this step then counts as cancelled, and not as skipped.
                 self._apply(self.frontier.cancel(time.monotonic(), time.time()))
             result = self._take_values(unit, result)
-            self._apply(self.frontier.on_ended(result, time.monotonic(), time.time()))
+            self._apply(self.frontier.on_ended(result, time.monotonic(), time.time(), attempt_id))
 
     def _take_values(self, unit: Unit | None, result: StepResult) -> StepResult:
         """Store the inline values of a result; those that nobody waits for are dropped."""

@@ -96,6 +96,14 @@ class AtomicIOHandler(BaseIOHandler):
         It finishes a publication that a kill cut short, so that what is committed is also visible.
         """
 
+    def retract(self, run_id: str, step: str) -> None:
+        """Forget that an attempt has committed this step in this run, so that another one can; keep the latest values.
+
+        A controller that resumes a run calls it for a step that also has outputs in another store, which has lost them,
+        such as the memory of a process. Without it such a step fails in the resumed run.
+        """
+        return
+
     def recall(self, context: OutputContext) -> str | None:
         """Return the `note` of the value that the run of `context` has committed under its key; None without one.
 

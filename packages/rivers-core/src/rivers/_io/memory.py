@@ -137,6 +137,11 @@ class InMemoryIOHandler(AtomicIOHandler):
         winner = run.commits.get(step) if run else None
         return winner[0] if winner else None
 
+    def retract(self, run_id: str, step: str) -> None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.commits.pop(step, None)
+
     def recall(self, context: OutputContext) -> str | None:
         run = self._runs.get(context.run_id)
         return run.notes.get((context.attempt_id, context.asset_name)) if run is not None else None

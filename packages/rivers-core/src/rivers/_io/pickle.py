@@ -158,6 +158,9 @@ class PickleIOHandler(AtomicIOHandler):
     def committed(self, run_id: str, step: str) -> str | None:
         return (self._files or self._open()).committed(run_id, step)
 
+    def retract(self, run_id: str, step: str) -> None:
+        (self._files or self._open()).retract(run_id, step)
+
     def recall(self, context: OutputContext) -> str | None:
         files = self._files or self._open()
         found = files.read_committed(context.run_id, context.asset_name)

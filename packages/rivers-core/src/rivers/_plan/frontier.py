@@ -141,10 +141,13 @@ class Frontier:
         self._ledger.record_start(unit, worker, effects)
         return effects
 
-    def on_ended(self, result: StepResult, now: float, wall: float) -> Effects:
-        """Take the end of an attempt; one that does not run (a second end, an unknown id) changes nothing."""
+    def on_ended(self, result: StepResult, now: float, wall: float, attempt_id: str | None = None) -> Effects:
+        """Take the end of an attempt; one that does not run (a second end, an unknown id) changes nothing.
+
+        `attempt_id` is the attempt that has ended, where `result` is that of an earlier one which had committed.
+        """
         effects = self._start_change(now, wall)
-        unit = self.running.pop(result.attempt_id, None)
+        unit = self.running.pop(attempt_id or result.attempt_id, None)
         if unit is None:
             return effects
         self._queues.release(unit)

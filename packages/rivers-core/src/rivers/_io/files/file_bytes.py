@@ -14,6 +14,7 @@ from rivers._io.files.trailer import TAIL_BYTES, Damaged, Names, Trailer, traile
 from rivers._io.files.value_files import Chunks, Marker, size_of
 
 __all__ = [
+    "fill_file",
     "is_newer",
     "open_file",
     "peek_names",
@@ -49,6 +50,20 @@ def write_all(fd: int, chunks: Chunks) -> None:
             written = os.writev(fd, batch) if len(batch) > 1 else os.write(fd, batch[0])
             left -= written
             batch = _rest(batch, written) if left else []
+
+
+def fill_file(fd: int, path: str, chunks: Chunks, *, is_synced: bool) -> None:
+    """Write all bytes of a new file, force it to disk if wanted, and close it; remove it if that fails."""
+    try:
+        try:
+            write_all(fd, chunks)
+            if is_synced:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+    except BaseException:
+        remove_files([path])
+        raise
 
 
 def _rest(batch: list[bytes | memoryview], written: int) -> list[bytes | memoryview]:

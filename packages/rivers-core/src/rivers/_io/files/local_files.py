@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from rivers._io.files.file_bytes import (
+    fill_file,
     is_newer,
     peek_names,
     peek_trailer,
@@ -28,7 +29,6 @@ from rivers._io.files.file_bytes import (
     read_names,
     remove_files,
     sync_folder,
-    write_all,
 )
 from rivers._io.files.key import SUFFIX, flat_name, object_path
 from rivers._io.files.sweep import LocalSweep
@@ -160,6 +160,14 @@ class LocalFiles(Generic[DataT]):
             if run_id and self._finish(run, step) == attempt_id:
                 return
         remove_files(self._staged(run, attempt_id, key) for key in keys)
+
+    def retract(self, run_id: str, step: str) -> None:
+        run = self._run(run_id)
+        if run_id and self.committed(run_id, step) is not None:
+            marker = f"{run}/{flat_name(step)}.commit"
+            found = read_marker(marker)
+            # The marker last: after a kill the commit is either whole or known to be partial.
+            remove_files([f"{run}/{flat_name(key)}{SUFFIX}" for key in (found.keys if found else (step,))] + [marker])
 
     def end_run(self, run_id: str) -> None:
         if not run_id or not os.path.isdir(self._runs):
@@ -342,16 +350,7 @@ class LocalFiles(Generic[DataT]):
             # An earlier call of this attempt left it. Unlink, never truncate: the run's version may be the same file.
             os.unlink(path)
             fd = os.open(path, _CREATE, 0o666)
-        try:
-            try:
-                write_all(fd, chunks)
-                if self._fsync:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-        except BaseException:
-            remove_files([path])
-            raise
+        fill_file(fd, path, chunks, is_synced=self._fsync)
 
     def _ensure_writable(self, folder: str) -> None:
         """Create the latest value's folder before the commit, so that publication cannot fail for lack of it."""

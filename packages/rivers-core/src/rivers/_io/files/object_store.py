@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import obstore
@@ -28,7 +28,8 @@ from obstore.exceptions import (
 )
 from obstore.store import from_url
 
-from rivers._io.files.key import SUFFIX, flat_name, object_path
+from rivers._io.files.key import SUFFIX
+from rivers._io.files.object_names import Commit, ObjectNames, Stored
 from rivers._io.files.store_address import address_of
 from rivers._io.files.store_errors import StoreRefusedError, explain, short_text
 from rivers._io.files.store_secrets import check_environment
@@ -48,30 +49,13 @@ _RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 _ONE_REQUEST = 8 * 2**20
 
 
-class _Commit(NamedTuple):
-    """A step's commit: its time (the store's clock, the writer's clock), the winner, and the object of each key."""
-
-    when: tuple[datetime, int]
-    attempt_id: str
-    sources: dict[str, str]
-
-
-class _Stored(NamedTuple):
-    """The end of a stored object: its names, the store's time of it, whether it is a pointer, and its bytes."""
-
-    names: Names
-    modified: datetime
-    is_pointer: bool
-    size: int
-
-
-class ObjectFiles:
+class ObjectFiles(ObjectNames):
     """A prefix of a bucket that implements `ValueFiles`; leftovers are removed at an age of `sweep_after` seconds."""
 
     def __init__(self, store: Any, *, prefix: str, sweep_after: float) -> None:
+        super().__init__(prefix)
         self._store = _open(store)
         self._url = address_of(store)
-        self._base = f"{prefix}/" if prefix else ""
         self._sweep_after = timedelta(seconds=sweep_after)
         self._sweep_every = timedelta(seconds=seconds_between(sweep_after))
         self._not_before = 0.0
@@ -153,8 +137,17 @@ class ObjectFiles:
                 self._delete(staged.values())
                 raise
             # Committed. If a copy fails, the next reader of the run's pointers or its end publishes again.
-            for key, path in staged.items():
-                obstore.copy(self._store, path, self._latest(key))
+            try:
+                for key, path in staged.items():
+                    obstore.copy(self._store, path, self._latest(key))
+            except _MISSING as error:
+                # Nothing was staged, or the run was ended meanwhile: a commit of nothing must not stand.
+                self._delete([self._version(run, key) for key in keys])
+                self._delete([self._marker(run, step)])
+                if self._get(self._end_mark(run_id)) is not None:
+                    raise run_over_error(run_id, step) from error
+                message = f"attempt {attempt_id!r} has not staged {', '.join(keys)}"
+                raise commit_error(message, run_id, step, retryable=True) from error
         if not run_id:
             self._delete(staged.values())
 
@@ -164,6 +157,15 @@ class ObjectFiles:
             if run_id and self._finish(run, step) == attempt_id:
                 return
         self._delete(self._staged(run, attempt_id, key) for key in keys)
+
+    def retract(self, run_id: str, step: str) -> None:
+        run = self._run(run_id)
+        with self._errors(run_id, step, step):
+            if run_id and self._finish(run, step) is not None:
+                commit = self._by_marker(run, self._marker(run, step))
+                self._delete([self._version(run, key) for key in (commit.sources if commit is not None else (step,))])
+                # Last: after a kill the commit is either whole or known to be partial.
+                self._delete([self._marker(run, step)])
 
     def end_run(self, run_id: str) -> None:
         if not run_id:
@@ -210,24 +212,24 @@ class ObjectFiles:
         self._finish_publication(commit)
         return commit.attempt_id
 
-    def _by_marker(self, run: str, path: str) -> _Commit | None:
+    def _by_marker(self, run: str, path: str) -> Commit | None:
         try:
             found = obstore.get(self._store, path)
         except _MISSING:
             return None
         marker = msgspec.json.decode(memoryview(found.bytes()), type=Marker)
         sources = {key: self._staged(run, marker.attempt_id, key) for key in marker.keys}
-        return _Commit((found.meta["last_modified"], marker.written), marker.attempt_id, sources)
+        return Commit((found.meta["last_modified"], marker.written), marker.attempt_id, sources)
 
-    def _by_version(self, run: str, path: str) -> _Commit | None:
+    def _by_version(self, run: str, path: str) -> Commit | None:
         found = self._read_trailer(path)
         if found is None:
             return None
         names = found.names
         source = self._staged(run, names.attempt_id, names.key) if found.is_pointer else path
-        return _Commit((found.modified, names.written), names.attempt_id, {names.key: source})
+        return Commit((found.modified, names.written), names.attempt_id, {names.key: source})
 
-    def _read_trailer(self, path: str) -> _Stored | None:
+    def _read_trailer(self, path: str) -> Stored | None:
         """Return what the end of an object says; None if there is no object."""
         try:
             meta = obstore.head(self._store, path)
@@ -240,9 +242,9 @@ class ObjectFiles:
         except _MISSING:
             return None
         trailer = Trailer(tail, meta["size"])
-        return _Stored(trailer.names(), meta["last_modified"], trailer.pickled == 0, meta["size"])
+        return Stored(trailer.names(), meta["last_modified"], trailer.pickled == 0, meta["size"])
 
-    def _finish_publication(self, commit: _Commit) -> None:
+    def _finish_publication(self, commit: Commit) -> None:
         """Publish a commit, except for keys whose latest value was written after it."""
         for key, source in commit.sources.items():
             latest = None
@@ -306,24 +308,6 @@ class ObjectFiles:
         return paths
 
     # ── names and requests ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _latest(self, key: str) -> str:
-        return self._base + object_path(key)
-
-    def _run(self, run_id: str) -> str:
-        return f"{self._base}.rivers/runs/{flat_name(run_id)}"
-
-    def _version(self, run: str, key: str) -> str:
-        return f"{run}/{flat_name(key)}{SUFFIX}"
-
-    def _marker(self, run: str, step: str) -> str:
-        return f"{run}/{flat_name(step)}.commit"
-
-    def _staged(self, run: str, attempt_id: str, key: str) -> str:
-        return f"{run}/{flat_name(attempt_id)}~{flat_name(key)}"
-
-    def _end_mark(self, run_id: str) -> str:
-        return f"{self._base}.rivers/ended/{flat_name(run_id)}"
 
     def _get(self, path: str) -> memoryview | None:
         try:

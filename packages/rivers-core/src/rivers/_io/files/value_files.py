@@ -102,6 +102,9 @@ class ValueFiles(Protocol):
     def committed(self, run_id: str, step: str) -> str | None:
         """Finish the publication of the attempt that won, and return its id, or None."""
 
+    def retract(self, run_id: str, step: str) -> None:
+        """Finish the publication of the attempt that won, and forget its commit."""
+
     def end_run(self, run_id: str) -> None:
         """Remove what was kept for the run, and now and then what killed runs have left."""
 

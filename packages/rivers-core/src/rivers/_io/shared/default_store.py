@@ -148,6 +148,9 @@ class DefaultStore(AtomicIOHandler):
             return self._open().committed(run_id, step)
         return self._memory.committed(run_id, step)
 
+    def retract(self, run_id: str, step: str) -> None:
+        (self._open() if self._is_shared(run_id) else self._memory).retract(run_id, step)
+
     def recall(self, context: OutputContext) -> str | None:
         if not self._is_shared(context.run_id):
             return self._memory.recall(context)

@@ -62,6 +62,7 @@ class MachineFiles:
         self.discard = self._files.discard
         self.committed = self._files.committed
         self.path = self._files.path
+        self.retract = self._files.retract
         self.read_names = self._files.read_names
         self.read_committed = self._files.read_committed
 
