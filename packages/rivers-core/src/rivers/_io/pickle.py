@@ -185,6 +185,10 @@ class PickleIOHandler(AtomicIOHandler):
     def end_run(self, run_id: str) -> None:
         (self._files or self._open()).end_run(run_id)
 
+    def suspend_run(self, run_id: str) -> None:
+        # Of a repository whose runs all fail no run ever ends.
+        (self._files or self._open()).sweep()
+
     # ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     @field_validator("store", mode="before")

@@ -76,12 +76,12 @@ class LocalFiles(Generic[DataT]):
         self._runs = f"{self._root}/.rivers/runs"
         self._ended = f"{self._root}/.rivers/ended"
         self._fsync = fsync
-        self._sweep = LocalSweep(
+        self.sweep = LocalSweep(
             f"{self._root}/.rivers",
             runs_age=sweep_after,
             marks_age=sweep_after if forget_after is None else forget_after,
             remove_run=self._remove_run,
-        )
+        ).sweep
         self._located: dict[str, tuple[str, str, str]] = {}
         self._writable: set[str] = set()
         self._last_run = ("", f"{self._runs}/{flat_name('')}")
@@ -178,7 +178,7 @@ class LocalFiles(Generic[DataT]):
             os.close(os.open(f"{self._ended}/{flat_name(run_id)}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
         with suppress(OSError):
             self._remove_run(self._run(run_id))
-        self._sweep.sweep()
+        self.sweep()
 
     # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
 

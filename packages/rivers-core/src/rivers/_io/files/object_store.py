@@ -256,6 +256,10 @@ class ObjectFiles(ObjectNames):
 
     # ── leftovers ────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def sweep(self) -> None:
+        with suppress(*_FAILED):
+            self._sweep_if_due()
+
     def _sweep_if_due(self) -> None:
         """Sweep, unless this or another process did so less than an hour ago; to find out costs at most one GET."""
         if time.monotonic() < self._not_before:

@@ -105,6 +105,9 @@ class ValueFiles(Protocol):
     def retract(self, run_id: str, step: str) -> None:
         """Finish the publication of the attempt that won, and forget its commit."""
 
+    def sweep(self) -> None:
+        """Remove, now and then, what killed and suspended runs have left."""
+
     def end_run(self, run_id: str) -> None:
         """Remove what was kept for the run, and now and then what killed runs have left."""
 
