@@ -6,6 +6,8 @@ import contextlib
 import shutil
 from pathlib import Path
 
+from rivers.exceptions import RecordError
+
 __all__ = ["PrivateFolder"]
 
 FOLDER = "private"
@@ -25,31 +27,43 @@ class PrivateFolder:
         """Return the key that an earlier controller has signed pickled refs with; None if there is none.
 
         Raises:
-            OSError: it cannot be read.
+            RecordError: it cannot be read.
         """
         try:
             return (self.path / KEY_FILE).read_bytes() or None
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._error("read", error) from error
 
     def make(self, key: bytes) -> None:
         """Create the folder with this key, where it does not exist.
 
         Raises:
-            OSError: it cannot be written.
+            RecordError: it cannot be written.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # One that was restored from a backup may have got other rights.
-        self.path.chmod(0o700)
-        if self.read_key() is None:
-            partial = self.path / f".{KEY_FILE}"
-            partial.unlink(missing_ok=True)
-            partial.touch(mode=0o600, exist_ok=False)
-            partial.write_bytes(key)
-            partial.replace(self.path / KEY_FILE)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One that was restored from a backup may have got other rights.
+            self.path.chmod(0o700)
+            if self.read_key() is None:
+                # Whole or not at all, and never readable for others.
+                partial = self.path / f".{KEY_FILE}"
+                partial.unlink(missing_ok=True)
+                partial.touch(mode=0o600, exist_ok=False)
+                partial.write_bytes(key)
+                partial.replace(self.path / KEY_FILE)
+        except OSError as error:
+            raise self._error("written", error) from error
 
     def remove(self) -> None:
         """Delete the folder, and the record if nothing else is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()
+
+    def _error(self, what: str, error: OSError) -> RecordError:
+        return RecordError(
+            f"the folder {self.path} of the durable run cannot be {what}: {error.strerror}",
+            hint="a durable run keeps there what a later controller needs to reach its workers; or run without durable",
+        )
