@@ -60,6 +60,24 @@ def failure(result: rs.RunResult, step: str) -> Any:
 
 
 class TestValues:
+    def test_all_partitions(self) -> None:
+        """Those that are stored travel to a step that loads all of them, and the others are left out."""
+        days = rs.Partitions.static(["a", "b", "c"])
+
+        @rs.Asset(partitions=days)
+        def part(context: rs.AssetExecutionContext) -> str:
+            return f"value of {context.partition}"
+
+        @rs.Asset
+        def whole(part: dict[str, str]) -> dict[str, str]:
+            return dict(part)
+
+        repo = repository(part, whole)
+        repo.materialize(partition="a")
+        repo.materialize(partition="c")
+
+        assert {"a": "value of a", "c": "value of c"} == repo.load_node("whole")
+
     def test_unchanged(self) -> None:
         """Values that travel are stored with their memos, so that an equal run runs nothing."""
         repo = repository(orders, sales, live)

@@ -303,3 +303,22 @@ def test_a_plan_needs_no_partition() -> None:
     assert [step.assets for step in repo.plan().steps] == [step.assets for step in repo.plan(partition=FIRST).steps]
     assert repo.plan().partition is None
     assert repo.plan(partition=FIRST).partition == FIRST
+
+
+def test_a_command_and_a_hook_know_the_partition() -> None:
+    seen: list[tuple[str | None, Any]] = []
+
+    @rs.Hook.success
+    def note(context: rs.HookContext) -> None:
+        seen.append((context.partition, context.output))
+
+    @rs.Asset.from_graph(partitions=DAYS, hooks=[note])
+    def listing() -> Any:
+        return rs.BashTask("print", 'printf %s "$RIVERS_PARTITION"')()
+
+    @rs.Asset(hooks=[note])
+    def plain(listing: dict[str, str]) -> int:
+        return len(listing)
+
+    assert _repo(None, listing, plain).materialize(partition=SECOND).success
+    assert seen == [(SECOND, SECOND), (None, 1)]

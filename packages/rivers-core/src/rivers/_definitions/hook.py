@@ -53,6 +53,7 @@ class HookContext(Generic[ConfigT]):
         timings: The seconds of the last attempt by phase.
         failure: The failure of the last attempt, with reason, traceback and evidence; None on success.
         exception: The exception of the body; rebuilt where it was raised in another process. None on success.
+        partition: The partition that the step makes, or None.
         load_output: A function that returns `output`; called when `output` is read for the first time.
     """
 
@@ -71,6 +72,7 @@ class HookContext(Generic[ConfigT]):
         "hook_type",
         "job_name",
         "metadata",
+        "partition",
         "run_id",
         "step_key",
         "tags",
@@ -98,6 +100,7 @@ class HookContext(Generic[ConfigT]):
         timings: Timings = Timings(),  # noqa: B008 - frozen
         failure: Failure | None = None,
         exception: BaseException | None = None,
+        partition: str | None = None,
         load_output: Callable[[], Any] | None = None,
     ) -> None:
         self.asset_name = asset_name
@@ -117,6 +120,7 @@ class HookContext(Generic[ConfigT]):
         self.timings = timings
         self.failure = failure
         self.exception = exception
+        self.partition = partition
         self._load_output = load_output
         self._output: Any = None
 

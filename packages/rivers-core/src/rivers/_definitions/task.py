@@ -108,8 +108,9 @@ class BashTask:
 
         rs.BashTask("fetch", ["curl", "-sS", "https://shop.example/orders.csv"], timeout=60)
 
-    In a composition, arguments by name become environment variables, and arguments by position only run before. A code
-    other than 0 fails the step, with the end of stderr in the message.
+    In a composition, arguments by name become environment variables, and arguments by position only run before. In an
+    asset with partitions, RIVERS_PARTITION has the key. A code other than 0 fails the step, with the end of stderr in
+    the message.
 
     Args:
         name: The task's name.

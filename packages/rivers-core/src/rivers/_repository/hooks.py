@@ -242,6 +242,7 @@ class HookRunner:
             timings=event.timings,
             failure=failure,
             exception=self._exception(event, kind) if isinstance(event, StepFailed) else None,
+            partition=step.node.partition,
             load_output=(lambda: _load(step, call.event)) if is_success else None,
         )
 
@@ -303,13 +304,14 @@ def _load(step: Step, event: End) -> Any:
     if not isinstance(event, StepSucceeded):
         return None
     stored = {output.name: output for output in step.node.outputs}
+    reader, partition = step.node.owner.name, step.node.partition
     found: dict[str, Any] = {}
     for record in event.outputs:
         output = stored[record.name]
 
         # Of this run: a later one may have stored another value before the hook is called.
         def load(key: str, handler: Any = output.io_handler, metadata: Any = output.metadata) -> Any:
-            return handler.load_input(InputContext(key, step.node.owner.name, metadata, run_id=event.run_id))
+            return handler.load_input(InputContext(key, reader, metadata, run_id=event.run_id, partition=partition))
 
         if record.map_keys is None:
             found[record.name] = load(record.key)

@@ -336,6 +336,8 @@ class Runner:
     def _bash(self, spec: StepSpec, arguments: dict[str, Any]) -> str:
         command, env, cwd = arguments.pop("command"), arguments.pop("env"), arguments.pop("cwd")
         variables = {name: str(value) for name, value in arguments.items()}
+        if spec.partition is not None:
+            variables.setdefault("RIVERS_PARTITION", spec.partition)
 
         def started(kill: Callable[[], None]) -> None:
             self._processes[spec.attempt_id] = kill
