@@ -19,7 +19,9 @@ from rivers_k8s_testing import FakeCluster
 SCRIPT = Path(__file__).with_name("random_kills.py")
 USER_CODE = Path(__file__).resolve().parents[2] / "packages/rivers-executor-k8s/tests/user_code"
 ELEMENTS = {"in_process": 30, "parallel": 30, "subprocess": 2, "kubernetes": 2, "kubernetes_warm": 3}
+ELEMENTS |= {"kubernetes_durable": 2, "kubernetes_warm_durable": 3}
 PODS = ("kubernetes", "kubernetes_warm")
+DURABLE = ("kubernetes_durable", "kubernetes_warm_durable")
 AT_ONCE = 4
 """Runs in pods at once: whoever resumes one waits 15 s for the Lease of the controller that was killed."""
 
@@ -87,3 +89,12 @@ def test_300_random_kills_with_pods(fake: FakeCluster, tmp_path: Path) -> None:
             for part in range(AT_ONCE)
         ]
         print("".join(future.result() for future in running))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("executor", DURABLE)
+def test_random_kills_of_durable_runs(fake: FakeCluster, tmp_path: Path, executor: str) -> None:
+    """Whatever runs is adopted, so that each body runs once, however often its controllers are killed."""
+    seed = os.environ.get("RIVERS_TEST_SEED", "20")
+    print(kill_at_random(tmp_path / "runs", executor, 20, seed, 7000))
