@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ pytestmark = [pytest.mark.long, NEEDS_IMAGE, pytest.mark.timeout(600)]
 SECONDS = 60
 LINES = [f"line {i}" for i in range(SECONDS * adopt_shop.PER_SECOND)]
 PATIENCE = 180.0
+KILLS, LONGEST = 5, 22.0
+"""Controllers that are killed, and the most seconds that one gets: of these it waits 15 for the lease."""
 STEP = "slow"
 RIVERS = "from rivers_cli.main import main; main()"
 """The program `rivers`."""
@@ -138,6 +141,25 @@ def test_killed_controllers(make_shop: Callable[..., Shop], namespace: Namespace
 
     check_whole(shop.events, 3)
     assert [] == left(namespace)
+
+
+def test_killed_at_any_moment(make_shop: Callable[..., Shop]) -> None:
+    """Controllers are killed at random moments: while they wait for the lease, adopt, run or end."""
+    seed = int(os.environ.get("RIVERS_TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"RIVERS_TEST_SEED={seed}", flush=True)
+    chance = random.Random(seed)
+    shop = make_shop()
+    shop.start()
+    shop.wait_for(bool)
+    for _ in range(KILLS):
+        time.sleep(chance.uniform(0.0, LONGEST))
+        shop.kill()
+        shop.start()
+    assert shop.process is not None
+    assert 0 == shop.process.wait(PATIENCE)
+
+    events = shop.events
+    check_whole(events, len([one for one in events if one["event"] == "RunStarted"]))
 
 
 # ---- a controller that is evicted ------------------------------------------------------------------------------------
