@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import rivers as rs
+from rivers._record.header import RunHeader
+from rivers._telemetry.attributes import run_attributes
 from rivers.exceptions import ConfigurationError
 
 DAYS = rs.Partitions.daily("2026-11-01", "2026-11-03")
@@ -176,3 +178,8 @@ def test_what_only_comes_after_a_partition_is_compared_with_it(tmp_path: Path) -
     assert ran == ["table", "mail"] * 2
     repo.materialize("mail", partition=FIRST, skip_unchanged=True)
     assert ran == ["table", "mail"] * 2
+
+
+def test_the_span_of_a_run_has_the_partition() -> None:
+    header = RunHeader(format=1, run_id="r", started=0.0, partition=FIRST)
+    assert run_attributes(header)["rivers.run.partition"] == FIRST
