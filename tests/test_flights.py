@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -332,7 +333,7 @@ def test_command_makes_a_selection(tmp_path: Path) -> None:
 
     assert (0, "") == (done.returncode, done.stderr)
     assert {*TABLES, "clean_flights", "clean_weather", "joined_flights", "ranked_routes"} == set(cells)
-    assert done.stdout.endswith("no pictures\n")
+    assert done.stdout.endswith("no new pictures\n")
 
 
 def test_command_fails_when_the_data_are_not_there(tmp_path: Path) -> None:
@@ -447,3 +448,44 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert f"run {record.name}: success" in done.stdout
     assert 1 == len(lines_of("StepReused"))
     assert 1 == len(lines_of("StepSucceeded"))
+
+
+@pytest.mark.timeout(240)
+def test_killed_resumed_and_edited(tmp_path: Path) -> None:
+    """Killed, resumed, and run again after one function was edited, each as the README says: one step runs then."""
+    shutil.copytree(EXAMPLE / "flights", tmp_path / "code/flights", ignore=shutil.ignore_patterns("__pycache__"))
+    out = tmp_path / "out"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "code"), "FLIGHTS_PICTURES_DPI": "20"}
+    flags = [sys.executable, "-m", "flights", "--out", str(out), "--skip-unchanged"]
+
+    def run(*more: str) -> dict[str, list[str]]:
+        done = subprocess.run(
+            [*flags, *more], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert 0 == done.returncode, done.stderr
+        return rows_of(done.stdout.partition("\n\n")[0])[1]
+
+    process = subprocess.Popen(flags, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while not any(
+            '"step":"joined_flights","attempt' in path.read_text() for path in out.glob("runs/*/events.jsonl")
+        ):
+            assert process.poll() is None, "it has ended before it could be killed"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    (record,) = (out / "runs").iterdir()
+    resumed = run("--resume", record.name[:8])
+    assert {"succeeded"} == {row[1] for row in resumed.values()}
+    delays = tmp_path / "code/flights/delays.py"
+    # The edit of the README.
+    (edit,) = re.findall(
+        r"sed -i 's/(.*)/(.*)/' examples/flights/flights/delays.py", (EXAMPLE / "README.md").read_text()
+    )
+    assert edit[0] in delays.read_text()
+    delays.write_text(delays.read_text().replace(*edit))
+    edited = run()
+
+    assert {"ranked_routes"} == {name for name, row in edited.items() if row[1] != "unchanged"}
+    assert "succeeded" == edited["ranked_routes"][1]

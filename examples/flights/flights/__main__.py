@@ -51,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--resume", metavar="RUN", help="carry on a run that was killed, by its id or the beginning of it"
     )
+    parser.add_argument(
+        "--skip-unchanged",
+        action="store_true",
+        help="keep all values below --out, and run only what has changed since they were stored",
+    )
     pods = parser.add_argument_group("kubernetes")
     pods.add_argument("--image", help="the worker image (default: that of the pod this runs in)")
     pods.add_argument("--namespace", help="where pods are made (default: the current namespace)")
@@ -64,8 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.compare:
         return run_and_compare(options)
     executor = executor_of(options)
-    with flights_repository(options.out, executor, options.store) as repository:
-        return 0 if run(repository, executor, options.select, options.out, options.resume).success else 1
+    skips = options.skip_unchanged
+    with flights_repository(options.out, executor, options.store, keeps_all=skips) as repository:
+        result = run(repository, executor, options.select, options.out, options.resume, skips=skips)
+        return 0 if result.success else 1
 
 
 def executor_of(options: argparse.Namespace) -> rs.Executor:
@@ -88,19 +95,30 @@ def run(
     select: Sequence[str] | None,
     out: Path,
     resume: str | None = None,
+    *,
+    skips: bool = False,
 ) -> rs.RunResult:
     """Run the job or a selection, or carry on a run, with live progress; print its steps, and write its picture."""
     began = time.perf_counter()
     # Progress is for a person who watches; logs of a program get the table below alone.
     watched = sys.stderr.isatty()
+    skip = skips or None
     if resume:
         result = repository.resume(resume, executor=executor, raise_on_error=False, record=out, progress=watched)
     elif select:
         result = repository.materialize(
-            select, include_upstream=True, executor=executor, raise_on_error=False, record=out, progress=watched
+            select,
+            include_upstream=True,
+            executor=executor,
+            raise_on_error=False,
+            record=out,
+            progress=watched,
+            skip_unchanged=skip,
         )
     else:
-        result = repository.get_job("flights").execute(raise_on_error=False, record=out, progress=watched)
+        result = repository.get_job("flights").execute(
+            raise_on_error=False, record=out, progress=watched, skip_unchanged=skip
+        )
     seconds = time.perf_counter() - began
     print(step_table(result.steps))
     print(f"\nrun {result.run_id}: {result.status}, {len(result.materialized_assets)} assets, {seconds:.1f} s")
@@ -108,7 +126,7 @@ def run(
     for name, message in result.failed_assets:
         print(f"failed: {name}: {message}")
     pictures = [repository.load_node(name) for name in PICTURES if name in result.materialized_assets]
-    print("pictures:" if pictures else "no pictures")
+    print("pictures:" if pictures else "no new pictures")
     for path in pictures:
         print(f"  {path}")
     return result

@@ -31,11 +31,16 @@ ASSETS = [
 
 
 def flights_repository(
-    out: Path = Path("out"), executor: rs.Executor | None = None, store: str | None = None
+    out: Path = Path("out"),
+    executor: rs.Executor | None = None,
+    store: str | None = None,
+    *,
+    keeps_all: bool = False,
 ) -> rs.CodeRepository:
     """Build the repository with pictures and values below `out`; `executor` runs the job's steps.
 
-    With `store`, the URL of a bucket, all values are kept there: what steps in pods need.
+    With `store`, the URL of a bucket, all values are kept there: what steps in pods need. With `keeps_all` they are all
+    kept below `out`: what later runs need that skip what did not change.
     """
     out = out.resolve()
     return rs.CodeRepository(
@@ -46,7 +51,7 @@ def flights_repository(
             "pictures": plots.Pictures(directory=out / "pictures"),
             "warehouse": rs.PickleIOHandler(store or (out / "values").as_uri()),
         },
-        default_io_handler="warehouse" if store else None,
+        default_io_handler="warehouse" if store or keeps_all else None,
     )
 
 

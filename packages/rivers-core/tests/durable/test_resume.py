@@ -104,6 +104,21 @@ def test_again_and_again(tmp_path: Path) -> None:
     assert [f"{run_id}-0-0.0", *(f"{run_id}-1-{epoch}.0" for epoch in range(4))] == ids
 
 
+@pytest.mark.parametrize("how", ["resume", "retry"])
+def test_skips_unchanged_again(tmp_path: Path, how: str) -> None:
+    """A run that was to skip what has not changed does so when it goes on: what it stores then can be skipped, too."""
+    (tmp_path / "fail").touch()
+    run_id = repository(tmp_path).materialize(record=tmp_path, raise_on_error=False, skip_unchanged=True).run_id
+    (tmp_path / "fail").unlink()
+    if how == "resume":
+        repository(tmp_path).resume(run_id, record=tmp_path)
+    else:
+        repository(tmp_path).materialize(retry_of=run_id, record=tmp_path)
+    result = repository(tmp_path).materialize(skip_unchanged=True)
+
+    assert {"unchanged"} == {report.state.value for report in result.steps.values()}
+
+
 def test_cancelled_run(tmp_path: Path) -> None:
     """A run that was cancelled, as an evicted pod's is by its SIGTERM, goes on where it was."""
     repo = repository(tmp_path)

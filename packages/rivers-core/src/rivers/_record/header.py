@@ -61,7 +61,7 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     (None: all), `versions` those of Python and of the packages of rivers, `command` the arguments of the command line.
     `partition` is the one that its partitioned steps make. `executor` and `settings` are those that its caller chose by
     name, `configs` JSON texts by asset. `stores` describes the IO handlers: their class and their fields as JSON.
-    `durable` says whether a later controller may adopt attempts.
+    `durable` says whether a later controller may adopt attempts, `skip_unchanged` is the run's argument of that name.
     """
 
     format: int
@@ -86,3 +86,4 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     configs: dict[str, str] = {}
     stores: tuple[str, ...] = ()
     durable: bool = False
+    skip_unchanged: bool | None = None

@@ -73,17 +73,15 @@ class RunHistory:
     `epoch` is that of its last controller, -1 before the first one. `status` is the one with which that controller has
     ended the run, None while it had not; `ending` is set once it was about to end the run in its stores. `has_intents`
     says whether attempts were noted before they were submitted, which records of early versions lack.
-    `skips_unchanged` is set if a step was found to be unchanged.
     """
 
-    __slots__ = ("ending", "epoch", "has_intents", "skips_unchanged", "status", "units")
+    __slots__ = ("ending", "epoch", "has_intents", "status", "units")
 
     def __init__(self) -> None:
         self.epoch = -1
         self.status: str | None = None
         self.ending: str | None = None
         self.has_intents = False
-        self.skips_unchanged = False
         self.units: dict[str, UnitHistory] = {}
 
     def unit(self, key: str) -> UnitHistory:
@@ -169,8 +167,7 @@ def _take_reused(history: RunHistory, event: StepReused) -> None:
 
 
 def _take_unchanged(history: RunHistory, event: StepUnchanged) -> None:
-    # What it found was committed by another run, of which this one's folder in the store has nothing.
-    history.skips_unchanged = True
+    # It was committed by another run, of which this one's folder in the store has nothing.
     unit = history.unit(event.step)
     unit.unchanged, unit.outputs = event.attempt_id, event.outputs
 

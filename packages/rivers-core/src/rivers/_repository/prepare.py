@@ -131,6 +131,9 @@ class RunPreparer:
             arguments,
             tags=arguments.tags if arguments.tags is not None else header.tags,
             partition=_partition_of(header, arguments.partition),
+            skip_unchanged=(
+                arguments.skip_unchanged if arguments.skip_unchanged is not None else header.skip_unchanged
+            ),
             observe=replace(arguments.observe, fields=fields),
         )
         plan = self._plan(again)
@@ -178,7 +181,7 @@ class RunPreparer:
             include_upstream=False,
             job=job,
             partition=header.partition,
-            skip_unchanged=True if history.skips_unchanged else None,
+            skip_unchanged=header.skip_unchanged,
         )
         plan = self._plan(same)
         check_plan(header, plan)
@@ -223,6 +226,7 @@ class RunPreparer:
             job=job.name if job is not None else None,
             configs=configs,
             durable=is_durable,
+            skip_unchanged=arguments.skip_unchanged,
             partition=plan.partition,
         )
         resources = self.resources
