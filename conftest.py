@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 from importlib import metadata
 
@@ -32,3 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name == "test_docs.py":
             item.add_marker(pytest.mark.timeout(240))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave tests that take long to their own limit: `faulthandler_timeout` would end the whole session before it."""
+    if item.get_closest_marker("long") is not None:
+        faulthandler.cancel_dump_traceback_later()
