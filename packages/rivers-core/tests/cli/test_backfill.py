@@ -26,7 +26,7 @@ DEADLINE = 40.0
 """Seconds."""
 
 SALES = """
-import time
+import os, signal, time
 from pathlib import Path
 import rivers as rs
 
@@ -51,6 +51,8 @@ def total(context: rs.AssetExecutionContext, orders: str) -> str:
     note(f"total@{context.partition}")
     if Path(f"fail-{context.partition}").exists():
         raise ValueError("no data today")
+    if Path(f"kill-{context.partition}").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
     end = time.monotonic() + 60
     while Path("hold").exists() and time.monotonic() < end:
         time.sleep(0.01)
@@ -204,6 +206,38 @@ def test_a_backfill_outlasts_the_records_of_its_runs(sales: Path, cli: Cli) -> N
     assert 2 == bodies(sales)[f"orders@{KEYS[0]}"]
     tags = [json.loads(path.read_text())["tags"] for path in (sales / ".rivers/runs").glob("*/header.json")]
     assert ["again"] == [tag["rivers/backfill"].partition("-")[0] for tag in tags]
+
+
+def test_projects_with_one_home_have_backfills_of_their_own(
+    sales: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second folder with a module of the same name makes its own values, and each goes on with its own backfill."""
+    monkeypatch.setenv("RIVERS_HOME", str(sales / "home"))
+    assert 0 == cli(*RUN, KEYS[0]).code
+    write(sales / "other/sales.py", SALES)
+    ended = run_program(*RUN, KEYS[0], "--json", folder=sales / "other")
+    assert {KEYS[0]: "success"} == states(ended)
+    assert {f"orders@{KEYS[0]}": 1, f"total@{KEYS[0]}": 1} == bodies(sales / "other")
+    assert {KEYS[0]: "success before"} == states(run_program(*RUN, KEYS[0], "--json", folder=sales / "other"))
+
+
+def test_another_config_is_another_backfill(sales: Path, cli: Cli) -> None:
+    """It makes all partitions, and carries on no run that was interrupted with the other one."""
+    (sales / "two.json").write_text('{"orders": {"rate": 2}}')
+    (sales / "five.json").write_text('{"orders": {"rate": 5}}')
+    (sales / "other.json").write_text('{ "orders": {"rate": 2} }')
+    (sales / f"kill-{KEYS[1]}").touch()
+    keys = ",".join(KEYS[:2])
+    assert 1 == cli(*RUN, keys, "--config", "two.json").code
+    (sales / f"kill-{KEYS[1]}").unlink()
+    five = cli(*RUN, keys, "--config", "five.json", "--json")
+    assert dict.fromkeys(KEYS[:2], "success") == states(five)
+    assert dict.fromkeys((f"orders@{key}" for key in KEYS[:2]), 2) | {f"total@{key}": 2 for key in KEYS[:2]} == bodies(
+        sales
+    )
+    # The content counts, not the name of the file.
+    two = cli(*RUN, KEYS[0], "--config", "other.json", "--json")
+    assert {KEYS[0]: "success before"} == states(two)
 
 
 def test_success_that_was_not_noted_is_found_in_the_record(sales: Path, cli: Cli) -> None:

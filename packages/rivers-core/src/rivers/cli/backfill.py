@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from rivers._definitions.partitions import Partitions, is_key
 from rivers._plan.partitions import partitions_of, partitions_of_run
@@ -68,11 +69,11 @@ def _backfill(request: BackfillRequest, lines: Printer, answer: Printer | None) 
     keys = _select(chosen, request.partitions or "")
     names, left_out = _split_names(chosen)
     check_inputs(chosen.repository, replace(chosen, names=tuple(names)).plan)
-    checked_config(request, chosen)
+    config = checked_config(request, chosen)
     parse_pairs(request.tags, "--tag")
     chosen.repository.shutdown()
     records = records_of(request.home)
-    backfill_id = _id_of(chosen, request.backfill)
+    backfill_id = _id_of(chosen, request.backfill, config)
     try:
         log = BackfillLog(records.home, backfill_id)
     except BlockingIOError:
@@ -173,10 +174,12 @@ def _split_names(chosen: Chosen) -> tuple[list[str], list[str]]:
     return [name for name in owners if owners[name]], [name for name in owners if not owners[name]]
 
 
-def _id_of(chosen: Chosen, name: str | None) -> str:
-    """Return the id of a backfill, which is the same for the same choice and name."""
+def _id_of(chosen: Chosen, name: str | None, config: Mapping[str, Any] | None) -> str:
+    """Return the id of a backfill, which is the same for the same choice, config and name in the same folder."""
     job = chosen.job.name if chosen.job is not None else None
-    digest = sha256(json.dumps([chosen.name, job, chosen.selection, name]).encode()).hexdigest()[:SHORT_ID]
+    # Two projects may record to one home, and their modules may have one name.
+    facts = [str(Path.cwd()), chosen.name, job, chosen.selection, name, repr(config or {})]
+    digest = sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()[:SHORT_ID]
     return digest if name is None else f"{name}-{digest}"
 
 
@@ -208,9 +211,11 @@ def _commands(
             # It was killed between the end of the run and the line about it.
             log.add(key, record.name)
             continue
-        how = ["--retry-failed", record.name] if record is not None and status == "failure" else []
-        # Any other run of the partition was interrupted, or there is none.
-        yield key, [*common, "--partition", key, *(how or ["--resume-if-interrupted"])]
+        how: list[str] = []
+        if record is not None:
+            # A run that has neither succeeded nor failed was interrupted.
+            how = ["--retry-failed", record.name] if status == "failure" else ["--resume-if-interrupted"]
+        yield key, [*common, "--partition", key, *how]
 
 
 def _arguments(request: RunRequest) -> list[str]:
