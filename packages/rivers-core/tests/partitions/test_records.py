@@ -126,6 +126,26 @@ def test_all_partitions_are_unchanged_only_together(shop: Shop) -> None:
     assert shop.ran == []
 
 
+@pytest.mark.parametrize("how", ["damaged", "empty", "folder"])
+def test_a_new_partition_that_cannot_be_read_is_no_missing_one(shop: Shop, tmp_path: Path, how: str) -> None:
+    """What loads all partitions fails, as without the comparison."""
+    shop.run(FIRST, skip_unchanged=True)
+    path = tmp_path / f"data/revenue@{SECOND}.pkl"
+    if how == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"damaged" * (how == "damaged"))
+    result = shop.run(None, selection="report", skip_unchanged=True)
+    assert result.status == "failure"
+    if how == "folder":
+        path.rmdir()
+    else:
+        path.unlink()
+    # Nothing of it is left over.
+    assert shop.run(None, selection="report", skip_unchanged=True).success
+    assert shop.ran == []
+
+
 def test_values_in_memory_are_compared_by_no_guess() -> None:
     """A partition without a memo may have any value, so what loads all of them runs."""
     values = {FIRST: 1, SECOND: 2}
@@ -178,6 +198,31 @@ def test_what_only_comes_after_a_partition_is_compared_with_it(tmp_path: Path) -
     assert ran == ["table", "mail"] * 2
     repo.materialize("mail", partition=FIRST, skip_unchanged=True)
     assert ran == ["table", "mail"] * 2
+
+
+def test_what_comes_after_all_partitions_is_never_unchanged(tmp_path: Path) -> None:
+    """It may read what any of them has written, not only that of its run."""
+    rates = {FIRST: 1, SECOND: 10}
+
+    @rs.Asset(partitions=DAYS, code_version="1")
+    def table(context: rs.AssetExecutionContext) -> None:
+        (tmp_path / f"{context.partition}.txt").write_text(str(rates[context.partition or ""]))
+
+    @rs.Asset(code_version="1", deps=["table"])
+    def total() -> int:
+        return sum(int(path.read_text()) for path in tmp_path.glob("*.txt"))
+
+    repo = rs.CodeRepository([table, total], default_io_handler=rs.PickleIOHandler(tmp_path / "data"))
+    for key in (SECOND, FIRST):
+        repo.materialize(partition=key, skip_unchanged=True)
+    rates[SECOND] = 1000
+    repo.materialize("table", partition=SECOND)
+    result = repo.materialize(partition=FIRST, skip_unchanged=True)
+    assert [report.state for report in result.steps.values()] == ["unchanged", "succeeded"]
+    assert repo.load_node("total") == 1001
+    reasons = repo.plan(skip_unchanged=True, partition=FIRST).reasons
+    assert reasons is not None
+    assert reasons["total"] == ("upstream `table`: any of its partitions may be a new one",)
 
 
 def test_the_span_of_a_run_has_the_partition() -> None:

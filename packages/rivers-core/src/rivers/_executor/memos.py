@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 
 from rivers._io.base import AtomicIOHandler, BaseIOHandler, Reach
 from rivers._io.context import InputContext
+from rivers._io.pickle import PickleIOHandler
 from rivers._plan.partitions import loaded_keys
 from rivers._plan.plan import Plan, Step
 from rivers._plan.reuse import StoredMemos
+from rivers.exceptions import ValueNotFoundError
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.spec import OutputMode
 
@@ -39,9 +41,40 @@ def read_memos(plan: Plan, upstreams: Iterable[Place], warn: Callable[[str], Non
                 keys = reader.load_keys(output.io_handler, output.key)
                 if keys is not None:
                     stored.elements[output.key] = keys
+    stored.unreadable.update(_find_unreadable(plan, stored))
     # The keys of elements are known only now; those of new elements have no memos to read.
     _fill(stored, reader, _mapped(plan, stored))
     return stored
+
+
+def _find_unreadable(plan: Plan, stored: StoredMemos) -> set[str]:
+    """Return the keys of partitions that have no memo, but are not missing: a step that loads them fails, or runs."""
+    places = {
+        key: source.io_handler
+        for step in plan.steps
+        for node in step.inner or (step.node,)
+        for source in node.inputs
+        # Of other handlers nothing is compared.
+        if source.how == "partitions" and isinstance(source.io_handler, PickleIOHandler)
+        for key in loaded_keys(source)
+        if key not in stored.memos
+    }
+    if not places:
+        return set()
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rivers-memos") as pool:
+        missing = pool.map(_is_missing, places.values(), places)
+        return {key for key, is_missing in zip(places, missing, strict=True) if not is_missing}
+
+
+def _is_missing(handler: BaseIOHandler, key: str) -> bool:
+    try:
+        handler.load_input(InputContext(key))
+    except ValueNotFoundError:
+        return True
+    except Exception:  # noqa: BLE001 - the step that loads it says what is wrong
+        return False
+    # It was stored in between.
+    return False
 
 
 def _fill(stored: StoredMemos, reader: _Reader, places: Iterable[Place]) -> None:

@@ -131,8 +131,9 @@ def loaded_keys(source: Source) -> tuple[str, ...]:
 def _bind(graph: AssetGraph, node: Node, partition: str) -> Node:
     is_own = partitions_of(node) is not None
     inputs = tuple([_bind_source(graph, source, partition) for source in node.inputs])
-    order = tuple([_bind_key(graph, key, partition) for key in node.order])
-    if not is_own and order == node.order and all(map(lambda new, old: new is old, inputs, node.inputs)):
+    # What has no partitions itself comes after all of them.
+    order = tuple([_bind_key(graph, key, partition) for key in node.order]) if is_own else node.order
+    if not is_own and all(map(lambda new, old: new is old, inputs, node.inputs)):
         return node
     bound = copy(node)
     bound.inputs, bound.order = inputs, order

@@ -21,10 +21,14 @@ __all__ = ["Reuse", "StoredMemos"]
 
 @dataclass(frozen=True, slots=True)
 class StoredMemos:
-    """The memos of stored values by storage key, and the mapping keys of stored elements by the key of their output."""
+    """The memos of stored values by storage key, and the mapping keys of stored elements by the key of their output.
+
+    `unreadable` are the keys of partitions that are stored, but cannot be read.
+    """
 
     memos: dict[str, Memo] = field(default_factory=dict)
     elements: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
 
 
 class Reuse:
@@ -147,6 +151,8 @@ class Reuse:
         if not isinstance(source.io_handler, PickleIOHandler):
             return None
         memos = [(key, self._memo(key)) for key in loaded_keys(source)]
+        if any(memo is None and key in self._stored.unreadable for key, memo in memos):
+            return None
         return short_version(" ".join(f"{key}={memo.version or memo.attempt_id}" for key, memo in memos if memo))
 
     def _memo(self, key: str) -> Memo | None:

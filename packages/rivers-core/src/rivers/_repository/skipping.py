@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from rivers._executor.run_options import MakeReuse
 from rivers._plan.frontier import Frontier
 from rivers._plan.graph import AssetGraph
 from rivers._plan.identity import StepIdentity, make_identity
+from rivers._plan.partitions import partitions_at
 from rivers._plan.plan import Plan, Step
 from rivers._plan.report import StepState
 from rivers._plan.reuse import Reuse
@@ -48,7 +50,10 @@ def prepare_reuse(
         return None
     # One for the whole plan: steps share helpers.
     hasher = CodeHasher()
-    identities = {step.index: make_identity(step, hasher, configs, plan.identities) for step in plan.steps}
+    identities = {
+        step.index: _with_partitions(graph, make_identity(step, hasher, configs, plan.identities))
+        for step in plan.steps
+    }
     upstreams = list(_order_places(graph, plan, resources, identities))
     return partial(_make_reuse, plan, identities, skippable, upstreams)
 
@@ -67,6 +72,15 @@ def _is_skippable(step: Step, wanted: bool | None) -> bool:
     owner = step.node.owner
     own = owner.skip_unchanged if isinstance(owner, Asset) else None
     return own is not False if wanted else own is True
+
+
+def _with_partitions(graph: AssetGraph, identity: StepIdentity) -> StepIdentity:
+    """Return the identity of a step; of one that comes after all partitions of an upstream, it cannot be compared."""
+    # The keys of a partitioned step are those of its partition, which are no keys of the graph.
+    key = next((key for key in identity.order if partitions_at(graph, key) is not None), None)
+    if key is None or identity.unknown:
+        return identity
+    return replace(identity, unknown=f"upstream `{key}`: any of its partitions may be a new one")
 
 
 def _make_reuse(
