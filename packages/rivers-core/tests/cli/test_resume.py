@@ -105,7 +105,7 @@ def test_resume_if_interrupted(project: Path, cli: Cli, killed: str) -> None:
 def test_another_choice_is_not_resumed(project: Path, cli: Cli, killed: str) -> None:
     """A run of another selection is another one, and so is one whose plan has changed since; the latter is said."""
     assert 0 == cli("run", "kept", "-q", "-s", "orders", "--resume-if-interrupted").code
-    write(project / "kept.py", KEPT.format(version=2, signal="SIGKILL"))
+    write(project / "kept.py", KEPT.format(version=22, signal="SIGKILL"))
     ended = cli("run", "kept", "-q", "--resume-if-interrupted")
 
     assert 0 == ended.code

@@ -31,7 +31,8 @@ class StepHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     `executor` and `deps` are indices into the header's `executors` and `steps`. `mapped_over` is the index of the step
     whose elements it has an instance for (`key[map key]`). `location` is `file:line` of the definition. `outputs` are
-    the storage keys of what it stores, `stores` the index in the header's `stores` for each of them.
+    the storage keys of what it stores, `stores` the index in the header's `stores` for each of them. `code` is a digest
+    of its code, empty where that cannot be known.
     """
 
     key: str
@@ -50,6 +51,7 @@ class StepHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     max_attempts: int | None = None
     timeout: float | None = None
     code_version: str | None = None
+    code: str = ""
     outputs: tuple[str, ...] = ()
     stores: tuple[int, ...] = ()
 

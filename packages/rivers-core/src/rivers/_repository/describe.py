@@ -39,11 +39,14 @@ def describe_run(
     tags: Mapping[str, str],
     job: str | None,
     configs: Mapping[str, str] = MappingProxyType({}),
+    codes: Mapping[str, str] = MappingProxyType({}),
     **more: Any,
 ) -> RunHeader:
-    """Return the header of a run. `slots` are those of `plan.executors`, `more` are further fields of RunHeader."""
+    """Return the header of a run. `slots` are those of `plan.executors`, `codes` digests of the code of
+    its steps by key, `more` are further fields of RunHeader.
+    """
     stores = Stores()
-    steps = describe_steps(plan, stores)
+    steps = describe_steps(plan, stores, codes)
     return RunHeader(
         format=FORMAT,
         run_id=run_id,
@@ -96,13 +99,15 @@ def describe_store(handler: BaseIOHandler) -> str:
     return f"{name} {fields}".rstrip()
 
 
-def describe_steps(plan: Plan, stores: Stores | None = None) -> tuple[StepHeader, ...]:
+def describe_steps(
+    plan: Plan, stores: Stores | None = None, codes: Mapping[str, str] = MappingProxyType({})
+) -> tuple[StepHeader, ...]:
     """Return the steps of a plan as plain data."""
     known = stores if stores is not None else Stores()
-    return tuple([_describe_step(step, known) for step in plan.steps])
+    return tuple([_describe_step(step, known, codes.get(step.key, "")) for step in plan.steps])
 
 
-def _describe_step(step: Step, stores: Stores) -> StepHeader:
+def _describe_step(step: Step, stores: Stores, code: str) -> StepHeader:
     owner, definition = step.node.owner, step.node.definition
     function = getattr(definition, "function", None)
     doc = _first_paragraph(getattr(function, "__doc__", None))
@@ -123,6 +128,7 @@ def _describe_step(step: Step, stores: Stores) -> StepHeader:
         max_attempts=step.retry.max_retries + 1 if step.retry is not None else None,
         timeout=definition.timeout,
         code_version=getattr(owner, "code_version", None),
+        code=code,
         outputs=tuple([output.key for output in step.node.outputs]),
         stores=tuple([stores.index_of(output.io_handler) for output in step.node.outputs]),
     )

@@ -46,14 +46,15 @@ from rivers._repository.prepared_run import PreparedRun
 from rivers._repository.resume import (
     check_history,
     check_plan,
-    find_changes,
     names_of,
     present_names_of,
     recorded_config,
     refuse,
+    retry_hint,
 )
 from rivers._repository.sharing import share
 from rivers._repository.skipping import check_skip_unchanged, prepare_reuse
+from rivers._repository.step_code import Comparison, digest_steps
 from rivers._repository.stored import handlers_of
 from rivers._repository.validation import check_listener, selected_names
 from rivers.exceptions import ConfigurationError, GraphValidationError
@@ -88,7 +89,7 @@ class Resumption:
     """The start of a run that does not begin with nothing: what is known of its units, and warnings by step.
 
     `journal` is that of the run itself, and `epoch` that of this process; None and 0 for the retry of another run, of
-    which `is_made` says that there is nothing left to run.
+    which `is_made` says that there is nothing left to run. `codes` are digests of the code of steps, by key.
     """
 
     journal: RunJournal | None
@@ -96,6 +97,7 @@ class Resumption:
     epoch: int
     notes: Mapping[str, str] = field(default_factory=dict)
     is_made: bool = False
+    codes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +143,14 @@ class RunPreparer:
             names_now = {node.definition.name for step in plan.steps for node in (step.inner or (step.node,))}
             recorded = recorded_config(header)
             again = replace(again, config={name: recorded[name] for name in recorded if name in names_now})
-        changes = {key: "; ".join(found) for key, found in find_changes(header, plan).items()}
-        reuser = Reuser(plan, history, changes)
+        comparison = self._compare(header, plan, again.config)
+        reuser = Reuser(plan, history, comparison.changes())
         reuser.find()
-        return self._make(again, plan, Resumption(None, reuser.units, 0, reuser.notes, reuser.has_all))
+        codes = comparison.codes_of(reuser.units)
+        return self._make(again, plan, Resumption(None, reuser.units, 0, reuser.notes, reuser.has_all, codes))
+
+    def _compare(self, header: RunHeader, plan: Plan, config: Config) -> Comparison:
+        return Comparison(header, plan, digest_steps(plan), check_configs(self.planner.graph, plan, config))
 
     def _record_of(self, run: str, arguments: RunArguments) -> Path:
         check_record(arguments.observe.record)
@@ -192,10 +198,13 @@ class RunPreparer:
         ]
         restorer = Restorer(header.run_id, plan, history, adopting)
         restorer.restore()
-        if restorer.problems:
-            raise refuse(header, "the run cannot be resumed:", restorer.problems)
+        comparison = self._compare(header, plan, config)
+        problems = [*restorer.problems, *comparison.config_problems(restorer.units)]
+        if problems:
+            raise refuse(header, "the run cannot be resumed:", problems, retry_hint(header))
+        notes, codes = comparison.code_notes(restorer.units), comparison.codes_of(restorer.units)
         try:
-            return self._make(same, plan, Resumption(journal, restorer.units, restorer.epoch + 1))
+            return self._make(same, plan, Resumption(journal, restorer.units, restorer.epoch + 1, notes, codes=codes))
         except OSError as error:
             raise refuse(header, f"the record {journal.folder} cannot be written: {error.strerror}", ()) from error
 
@@ -206,12 +215,7 @@ class RunPreparer:
         header = journal.header if journal is not None else None
         configs = check_configs(graph, plan, arguments.config)
         tags = check_tags(arguments.tags)
-        check_listener(arguments.observe.on_event)
-        check_record(arguments.observe.record)
-        check_progress(arguments.observe.progress)
-        check_durability(arguments.observe.durability)
-        check_skip_unchanged(arguments.skip_unchanged)
-        check_durable(arguments.durable, arguments.observe.record)
+        _check_options(arguments)
         is_durable = header.durable if header is not None else arguments.durable
         run_id = header.run_id if header is not None else secrets.token_hex(16)
         share(self.default_store, plan, run_id)
@@ -225,6 +229,7 @@ class RunPreparer:
             tags=tags,
             job=job.name if job is not None else None,
             configs=configs,
+            codes=_codes_of(plan, arguments, resumption),
             durable=is_durable,
             skip_unchanged=arguments.skip_unchanged,
             partition=plan.partition,
@@ -272,6 +277,27 @@ class RunPreparer:
             if problems:
                 raise GraphValidationError(problems)
         return plan
+
+
+def _check_options(arguments: RunArguments) -> None:
+    """Check the arguments that no plan is needed for.
+
+    Raises:
+        ConfigurationError: one is wrong.
+    """
+    check_listener(arguments.observe.on_event)
+    check_record(arguments.observe.record)
+    check_progress(arguments.observe.progress)
+    check_durability(arguments.observe.durability)
+    check_skip_unchanged(arguments.skip_unchanged)
+    check_durable(arguments.durable, arguments.observe.record)
+
+
+def _codes_of(plan: Plan, arguments: RunArguments, resumption: Resumption | None) -> Mapping[str, str]:
+    """Return the digests for the record of a run; without a record they are not worth their time."""
+    if resumption is not None:
+        return resumption.codes
+    return digest_steps(plan) if record_home(arguments.observe.record) is not None else {}
 
 
 def _job_of(header: RunHeader, jobs: Sequence[Job]) -> Job | None:

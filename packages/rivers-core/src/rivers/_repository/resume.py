@@ -15,7 +15,16 @@ from rivers._record.replay import RunHistory
 from rivers._repository.describe import Stores, describe_steps
 from rivers.exceptions import Problem, ResumeError
 
-__all__ = ["check_history", "check_plan", "find_changes", "names_of", "present_names_of", "recorded_config", "refuse"]
+__all__ = [
+    "check_history",
+    "check_plan",
+    "find_changes",
+    "names_of",
+    "present_names_of",
+    "recorded_config",
+    "refuse",
+    "retry_hint",
+]
 
 MOST_PROBLEMS = 20
 
@@ -28,13 +37,18 @@ def refuse(header: RunHeader, what: str, problems: Sequence[Problem], hint: str 
     return ResumeError(what + "".join(lines), hint=hint, run_id=header.run_id)
 
 
+def retry_hint(header: RunHeader) -> str:
+    """Return the remedy of a run that cannot be carried on."""
+    return f"run what did not succeed in a new run: materialize(retry_of={header.run_id[:8]!r})"
+
+
 def check_history(header: RunHeader, history: RunHistory) -> None:
     """Check that a run is not over, and that its record has what is needed.
 
     Raises:
         ResumeError: it is, or it has not.
     """
-    again = f"run what did not succeed in a new run: materialize(retry_of={header.run_id[:8]!r})"
+    again = retry_hint(header)
     if history.status == "success":
         raise ResumeError("the run has succeeded: there is nothing to resume", run_id=header.run_id)
     if history.ending not in (None, "success"):
@@ -137,7 +151,7 @@ def _changed(header: RunHeader, problems: Sequence[Problem]) -> ResumeError:
         header,
         f"the plan has changed since the run began, in {count} step{'s' if count != 1 else ''}:",
         problems,
-        f"undo the change, or run what did not succeed in a new run: materialize(retry_of={header.run_id[:8]!r})",
+        f"undo the change, or {retry_hint(header)}",
     )
 
 
