@@ -143,6 +143,21 @@ def test_assets_without_partitions_are_left_out(sales: Path, cli: Cli) -> None:
     assert 1 == bodies(sales)["report"]
 
 
+def test_a_value_that_is_left_out_and_not_stored_is_named(sales: Path, cli: Cli) -> None:
+    """All partitions would fail for it; the command that makes it is in the error."""
+    write(
+        sales / "sales.py", SALES.replace("AssetExecutionContext) -> str", "AssetExecutionContext, rate: int) -> str")
+    )
+    ended = cli(*RUN, "all")
+    assert 2 == ended.code, ended
+    assert "the values of 'rate', which 'orders' needs, are not stored" in " ".join(ended.err.split())
+    command = "rivers run sales:repo --select rate"
+    assert command in " ".join(ended.err.split())
+    assert {} == bodies(sales)
+    assert 0 == cli(*command.split()[1:]).code
+    assert 0 == cli(*RUN, KEYS[0]).code
+
+
 @pytest.mark.parametrize("executor", ["in_process", "parallel"])
 def test_no_committed_body_runs_twice_after_a_kill(
     sales: Path, start: Callable[..., subprocess.Popen[str]], executor: str

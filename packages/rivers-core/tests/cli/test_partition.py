@@ -116,3 +116,22 @@ def test_a_retry_has_the_partition_of_its_run(days: Path, cli: Cli) -> None:
     (days / "bodies").unlink()
     assert 0 == cli("run", "days", "--retry-failed").code
     assert bodies(days) == ["total@2026-11-02"]
+
+
+def test_a_partition_is_retried_whatever_others_ran_since(days: Path, cli: Cli) -> None:
+    """`--retry-failed` with a key takes the last run of that partition; a run of another one is refused."""
+    (days / "fail-2026-11-02").touch()
+    assert 1 == cli("run", "days", "--partition", "2026-11-02").code
+    assert 0 == cli("run", "days", "--partition", "2026-11-03").code
+    (days / "fail-2026-11-02").unlink()
+    (days / "bodies").unlink()
+    ended = cli("run", "days", "-p", "2026-11-02", "--retry-failed")
+    assert 0 == ended.code, ended
+    assert bodies(days) == ["total@2026-11-02"]
+    (other, *_) = [one["run_id"] for one in json.loads(cli("runs", "--json").out) if one["partition"] == "2026-11-03"]
+    ended = cli("run", "days", "-p", "2026-11-02", "--retry-failed", other)
+    assert 2 == ended.code
+    assert f"invalid --partition '2026-11-02' with --retry-failed {other}" in " ".join(ended.err.split())
+    ended = cli("run", "days", "-p", "2026-11-05", "--retry-failed")
+    assert 2 == ended.code
+    assert "no recorded run of partition 2026-11-05 of days:repo" in " ".join(ended.err.split())

@@ -16,7 +16,7 @@ from rivers.exceptions import ValueNotFoundError
 from rivers.protocol.exception_text import describe_exception
 from rivers.protocol.spec import OutputMode
 
-__all__ = ["Place", "read_memos"]
+__all__ = ["Place", "is_missing", "read_memos"]
 
 Place: TypeAlias = tuple[BaseIOHandler, str]
 """An IO handler and the storage key of a value that it keeps."""
@@ -62,11 +62,12 @@ def _find_unreadable(plan: Plan, stored: StoredMemos) -> set[str]:
     if not places:
         return set()
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rivers-memos") as pool:
-        missing = pool.map(_is_missing, places.values(), places)
+        missing = pool.map(is_missing, places.values(), places)
         return {key for key, is_missing in zip(places, missing, strict=True) if not is_missing}
 
 
-def _is_missing(handler: BaseIOHandler, key: str) -> bool:
+def is_missing(handler: PickleIOHandler, key: str) -> bool:
+    """Return whether no value is stored under a key that has no memo; False for one that cannot be read."""
     try:
         handler.load_input(InputContext(key))
     except ValueNotFoundError:

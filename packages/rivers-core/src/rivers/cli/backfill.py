@@ -19,7 +19,7 @@ from rivers._terminal.text import clean, count_of, duration
 from rivers.cli.ending import print_warnings
 from rivers.cli.errors import CommandError, ExitCode
 from rivers.cli.executor_options import parse_pairs
-from rivers.cli.inputs import check_inputs
+from rivers.cli.inputs import check_inputs, check_left_out
 from rivers.cli.partition_runs import PartitionEnd, carry_out_all
 from rivers.cli.printer import Printer, stderr
 from rivers.cli.records import SHORT_ID, describe_record, records_of
@@ -68,10 +68,10 @@ def _backfill(request: BackfillRequest, lines: Printer, answer: Printer | None) 
     chosen = choose(request)
     keys = _select(chosen, request.partitions or "")
     names, left_out = _split_names(chosen)
-    check_inputs(chosen.repository, replace(chosen, names=tuple(names)).plan)
+    plan = replace(chosen, names=tuple(names)).plan
+    check_inputs(chosen.repository, plan)
     config = checked_config(request, chosen)
     parse_pairs(request.tags, "--tag")
-    chosen.repository.shutdown()
     records = records_of(request.home)
     backfill_id = _id_of(chosen, request.backfill, config)
     try:
@@ -81,11 +81,14 @@ def _backfill(request: BackfillRequest, lines: Printer, answer: Printer | None) 
     with log:
         selecting = replace(request, select=names) if left_out else request
         commands = list(_commands(selecting, keys, log, _newest_runs(records, backfill_id), backfill_id))
+        if commands:
+            check_left_out(chosen.repository, plan, request.target)
         if not request.quiet:
             made = f", {len(keys) - len(commands):,} have succeeded before" if len(commands) < len(keys) else ""
             lines(f"Backfill {backfill_id}: {len(commands):,} of {count_of(len(keys), 'partition')} to run{made}")
             if left_out:
                 lines(f"Left out, as they have no partitions: {clean(', '.join(left_out))}")
+        chosen.repository.shutdown()
         ends: dict[str, PartitionEnd] = {}
 
         def report(end: PartitionEnd) -> None:

@@ -89,7 +89,11 @@ def choose(request: PlanRequest, retry_failed: str | None = None, home: Path | N
         read_env_file(request.env_file)
     loaded = load_target(request.target)
     repository = loaded.repository
-    retried = find_retried(records_of(home), retry_failed, loaded.name) if retry_failed is not None else None
+    retried = (
+        find_retried(records_of(home), retry_failed, loaded.name, request.partition)
+        if retry_failed is not None
+        else None
+    )
     is_chosen = bool(request.select or request.job)
     if retried is not None:
         executor_name, settings = recorded_executor(request, retried.header)

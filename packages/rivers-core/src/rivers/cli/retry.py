@@ -24,32 +24,40 @@ class Retried:
     header: RunHeader
 
 
-def find_retried(records: RunRecords, run: str, target: str) -> Retried:
-    """Return the run that a text names; `latest` is the newest one of the same target.
+def find_retried(records: RunRecords, run: str, target: str, partition: str | None) -> Retried:
+    """Return the run that a text names; `latest` is the newest one of the same target, and of the partition if given.
 
     Raises:
         RecordError: there is no such record.
-        CommandError: the record has no header.
+        CommandError: the record has no header, or is of a run of another partition.
     """
     if run == LATEST:
-        return _find_newest(records, target)
+        return _find_newest(records, target, partition)
     folder = records.find(run)
     header = read_header(folder) if folder.is_dir() else None
     if header is None:
         raise CommandError(f"the record {folder} has no header: expected the folder of a run")
+    if partition is not None and header.partition != partition:
+        has = f"the partition {header.partition!r}" if header.partition is not None else "no partition"
+        raise CommandError(
+            f"invalid --partition {partition!r} with --retry-failed {run}: that run has {has}",
+            hint="leave --partition out, or the run: --retry-failed alone retries the last run of the partition",
+        )
     return Retried(folder, header)
 
 
-def _find_newest(records: RunRecords, target: str) -> Retried:
+def _find_newest(records: RunRecords, target: str, partition: str | None) -> Retried:
     for folder in records.folders():
         try:
             header = read_header(folder)
         except RecordError:
             # It is damaged, or of a newer version.
             continue
-        if header is not None and header.repository == target:
+        if header is not None and header.repository == target and partition in (None, header.partition):
             return Retried(folder, header)
+    of_partition = f" of partition {partition}" if partition is not None else ""
+    option = f" --partition {partition}" if partition is not None else ""
     raise RecordError(
-        f"no recorded run of {target} in {records.folder}",
-        hint=f"run it: rivers run {target}; or name a run of `rivers runs`: --retry-failed RUN",
+        f"no recorded run{of_partition} of {target} in {records.folder}",
+        hint=f"run it: rivers run {target}{option}; or name a run of `rivers runs`: --retry-failed RUN",
     )
