@@ -75,6 +75,7 @@ def make_repository(folder: Path, handler: Any = None, rows: Any = ROWS) -> rs.C
         if (folder / "fail").exists():
             raise ValueError("not yet")
         context.add_output_metadata({"rows": rows, "url": f"x://me:{vault.password.get_secret_value()}@host"})
+        context.register_data_version(f"v?token={vault.password.get_secret_value()}")
         return 1
 
     store = handler if handler is not None else rs.PickleIOHandler(folder / "data", fsync=False)
@@ -161,6 +162,8 @@ def test_long_metadata(tmp_path: Path, size: int, is_kept: bool) -> None:
 def test_memos_and_notes(tmp_path: Path) -> None:
     """A note beside a memo changes nothing for runs that skip what did not change."""
     make_repository(tmp_path).materialize(skip_unchanged=True)
+    files = [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert not any(b"hunter2" in data for data in files)
     result = make_repository(tmp_path).materialize(skip_unchanged=True)
 
     assert {"unchanged"} == {report.state.value for report in result.steps.values()}

@@ -62,8 +62,9 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `started` is seconds since the epoch, `repository` the target that was run, `selection` the names that were chosen
     (None: all), `versions` those of Python and of the packages of rivers, `command` the arguments of the command line.
     `partition` is the one that its partitioned steps make. `executor` and `settings` are those that its caller chose by
-    name, `configs` JSON texts by asset. `stores` describes the IO handlers: their class and their fields as JSON.
-    `durable` says whether a later controller may adopt attempts, `skip_unchanged` is the run's argument of that name.
+    name, `configs` JSON texts by asset, with `***` for secrets. `stores` describes the IO handlers: their class and
+    their fields as JSON. `durable` says whether a later controller may adopt attempts, `skip_unchanged` is the run's
+    argument of that name.
     """
 
     format: int

@@ -84,8 +84,9 @@ def _escaped(texts: Iterable[str]) -> set[str]:
 def secrets_of(resources: Iterable[object], environment: Mapping[str, str]) -> set[str]:
     """Return the secret values that the controller knows.
 
-    Those are the `SecretStr` and `SecretBytes` in resources and IO handlers, and the variables of the environment whose
-    names contain PASSWORD, SECRET, TOKEN or KEY; a path or a word such as `true` is taken for no secret.
+    Those are the `SecretStr` and `SecretBytes` in resources, IO handlers and configs, and the variables of the
+    environment whose names contain PASSWORD, SECRET, TOKEN or KEY; a path or a word such as `true` is taken for no
+    secret.
     """
     found: set[str] = set()
     for resource in resources:

@@ -25,7 +25,17 @@ from rivers._plan.plan import Plan, Step, select
 from rivers.exceptions import AssetNotFoundError, ConfigurationError, ExecutorNotInstalledError, Problem
 from rivers.protocol.exception_text import describe_exception
 
-__all__ = ["check_configs", "check_handlers", "check_jobs", "check_reach", "check_retries", "handlers_of", "reach_in"]
+__all__ = [
+    "check_configs",
+    "check_handlers",
+    "check_jobs",
+    "check_reach",
+    "check_retries",
+    "config_model_of",
+    "configured_nodes",
+    "handlers_of",
+    "reach_in",
+]
 
 _WORD = {Reach.PROCESS: "this process", Reach.MACHINE: "this machine", Reach.ANYWHERE: "anywhere"}
 
@@ -155,10 +165,7 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Any] | Non
         raise argument_error("config", config, "a dict of dicts by name of asset or task", hint)
     given = dict(config) if config is not None else {}
     found: dict[str, str] = {}
-    known: dict[str, Node] = {}
-    for step in plan.steps:
-        for node in step.inner or (step.node,):
-            known.setdefault(node.definition.name, node)
+    known = configured_nodes(plan)
     for name, fields in given.items():
         if name not in known:
             _refuse_unknown(name, graph, known)
@@ -167,10 +174,9 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Any] | Non
             hint = f"write {type(fields).__name__}(...).model_dump()" if given_model else 'write {"field": value}'
             raise argument_error(f"config[{name!r}]", fields, "a dict of fields", hint)
     for name, node in known.items():
-        signature = node.definition.signature
-        model = signature.config_model if signature is not None and signature.context is not None else None
+        model = config_model_of(node)
         values = given.get(name)
-        if isinstance(model, type) and issubclass(model, BaseModel):
+        if model is not None:
             try:
                 instance = model.model_validate(dict(values or {}))
             except ValidationError as error:
@@ -186,6 +192,22 @@ def check_configs(graph: AssetGraph, plan: Plan, config: Mapping[str, Any] | Non
             except (TypeError, ValueError, RecursionError) as error:
                 raise ConfigurationError(f"config[{name!r}] is no JSON: {error}") from None
     return found
+
+
+def configured_nodes(plan: Plan) -> dict[str, Node]:
+    """Return a node of each definition of a plan by the name under which it has its config."""
+    known: dict[str, Node] = {}
+    for step in plan.steps:
+        for node in step.inner or (step.node,):
+            known.setdefault(node.definition.name, node)
+    return known
+
+
+def config_model_of(node: Node) -> type[BaseModel] | None:
+    """Return the class that a step's config is validated by, None for one with a dict or without a config."""
+    signature = node.definition.signature
+    model = signature.config_model if signature is not None and signature.context is not None else None
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 
 def _to_json(name: str, instance: BaseModel, values: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from rivers._io.base import BaseIOHandler
 from rivers._io.shared.default_store import DefaultStore
 from rivers._plan.plan import Plan, Step
 from rivers._record.header import FORMAT, ExecutorHeader, GitCommit, RunHeader, StepHeader
+from rivers._repository.config_secrets import mask_configs
 
 __all__ = ["Stores", "describe_run", "describe_steps", "slots_of"]
 
@@ -63,7 +64,7 @@ def describe_run(
         pid=os.getpid(),
         folder=str(Path.cwd()),
         git=_git_commit(),
-        configs=dict(configs),
+        configs=mask_configs(plan, configs),
         stores=tuple(stores.texts),
         **more,
     )

@@ -30,6 +30,7 @@ from rivers._record.journal import RunJournal, read_history
 from rivers._record.private import PrivateFolder
 from rivers._record.runs import DEFAULT_HOME, RunRecords
 from rivers._repository.checks import check_configs, check_reach
+from rivers._repository.config_secrets import config_instances
 from rivers._repository.describe import describe_run, slots_of
 from rivers._repository.hooks import prepare_hooks
 from rivers._repository.observe import (
@@ -238,7 +239,7 @@ class RunPreparer:
         observers = Observers(
             arguments.observe if header is None else _observe_again(arguments.observe, header),
             describe,
-            lambda: [*resources.values(), *handlers_of(graph)],
+            lambda: [*resources.values(), *handlers_of(graph), *(one for _, one in config_instances(plan, configs))],
             journal,
         )
         private = PrivateFolder(observers.record) if is_durable and observers.record is not None else None

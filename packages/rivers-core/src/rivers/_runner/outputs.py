@@ -15,7 +15,7 @@ from rivers._io.files.value_files import commit_error
 from rivers._io.inline.transfer import check_total, make_output
 from rivers._io.memo import short_version
 from rivers._runner.callee import Callee
-from rivers._runner.notes import note_of
+from rivers._runner.notes import note_of, version_of
 from rivers._runner.refs import Resolver
 from rivers._runner.type_check import Check
 from rivers.exceptions import (
@@ -88,14 +88,15 @@ def store(
     if len(spec.outputs) == 1 and spec.outputs[0].mode is OutputMode.VALUE:
         declared = spec.outputs[0]
         output = outputs[declared.name]
-        context = _context(spec, callee, declared, declared.key, output.data_version or version)
+        registered = version_of(spec, callee, output, resolver, version)
+        context = _context(spec, callee, declared, declared.key, registered)
         if type(declared.io_handler) is InlineRef:
             value = make_output(declared.key, plain_value(output.value), spec.run_id, spec.step)
-            return (_record(declared, output, context, extra, version, values=(value,)),)
+            return (_record(declared, output, context, extra, registered, values=(value,)),)
         handler: BaseIOHandler = resolver.resolve(declared.io_handler)
-        context.note = note_of(spec, output, resolver, extra, version)
+        context.note = note_of(spec, callee, output, resolver, extra, registered)
         _call(handler, context, plain_value(output.value), handler.handle_output)
-        return (_record(declared, output, context, extra, version),)
+        return (_record(declared, output, context, extra, registered),)
     return _store_many(spec, callee, outputs, resolver, extra, version)
 
 
@@ -114,7 +115,7 @@ def _store_many(
             is_inline = type(declared.io_handler) is InlineRef
             handler: BaseIOHandler = resolver.resolve(declared.io_handler)
             output = outputs[declared.name]
-            registered = output.data_version or version
+            registered = version_of(spec, callee, output, resolver, version)
             values: list[InlineValue] = []
             versions: list[str] = []
             map_keys: tuple[str, ...] | None = None
@@ -133,7 +134,7 @@ def _store_many(
                 context = _context(spec, callee, declared, key, None if map_keys is not None else registered)
                 # Of a mapped output it stands with the list of keys, once for all elements.
                 if map_keys is None or value is map_keys:
-                    context.note = note_of(spec, output, resolver, extra, version)
+                    context.note = note_of(spec, callee, output, resolver, extra, registered)
                 if is_inline:
                     values.append(make_output(key, value, spec.run_id, spec.step))
                 elif isinstance(handler, AtomicIOHandler):
@@ -142,7 +143,7 @@ def _store_many(
                 else:
                     _call(handler, context, value, handler.handle_output)
                 versions.append(context.data_version or spec.attempt_id)
-            record = _record(declared, output, context, extra, version, map_keys, tuple(values))
+            record = _record(declared, output, context, extra, registered, map_keys, tuple(values))
             if map_keys is not None and spec.fingerprint is not None:
                 record = replace(record, versions=tuple(map(short_version, versions[: len(map_keys)])))
             records.append(record)
@@ -206,7 +207,7 @@ def _record(
     output: Output,
     context: OutputContext,
     extra: dict[str, Any] | None,
-    version: str | None,
+    registered: str | None,
     map_keys: tuple[str, ...] | None = None,
     values: tuple[InlineValue, ...] = (),
 ) -> OutputRecord:
@@ -220,7 +221,7 @@ def _record(
         name=declared.name,
         key=declared.key,
         metadata=metadata,
-        data_version=context.data_version or output.data_version or version,
+        data_version=context.data_version or registered,
         map_keys=map_keys,
         values=values,
     )
