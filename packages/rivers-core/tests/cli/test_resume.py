@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from rivers._record.reader import read_header
 
 sys.path.append(str(Path(__file__).parent))
 
-from cli_project import Cli, run_program, write
+from cli_project import Cli, program, run_program, write
 
 KEPT = """
 import os, signal
@@ -69,7 +71,7 @@ def test_resume(project: Path, cli: Cli, killed: str) -> None:
 
     again = cli("resume", killed[:8])
     assert 2 == again.code
-    assert "the run has succeeded: there is nothing to resume" in again.err
+    assert f"run {killed[:8]} has succeeded: there is nothing to resume" in again.err
     assert "has succeeded or still goes on" in cli("resume").err
 
 
@@ -144,3 +146,87 @@ def test_durability(project: Path, cli: Cli) -> None:
 
     assert 2 == ended.code
     assert "invalid --durability 'disk': expected 'process' or 'power'" in ended.err
+
+
+def test_retried_since(project: Path, cli: Cli, killed: str) -> None:
+    """A run that was retried with success is not taken for one to resume; a retry of a part of it changes nothing."""
+    assert 0 == cli("run", "kept", "-q", "--retry-failed", "-s", "orders").code
+    write(project / "kept.py", KEPT.format(version=1, signal="SIGKILL").replace("return orders", "return 1 / 0"))
+    assert 1 == cli("run", "kept", "-q", "--retry-failed", killed).code
+    write(project / "kept.py", KEPT.format(version=1, signal="SIGKILL"))
+    retry = json.loads(cli("run", "kept", "--json", "--retry-failed").out)["run_id"]
+    before = bodies(project)
+
+    ended = cli("resume")
+    assert (2, before) == (ended.code, bodies(project))
+    assert "nothing to resume: run " in ended.err
+    assert f" was retried by run {retry[:8]}, which succeeded" in ended.err
+
+
+def test_another_run_has_made_what_failed(project: Path, cli: Cli, killed: str) -> None:
+    """A step that a later run has made since is not made by the older one; the remedy is one of the command line."""
+    assert 0 == cli("run", "kept", "-q", "-s", "total").code
+    ended = cli("resume")
+
+    assert 2 == ended.code
+    assert f"error: run {killed[:8]} cannot be resumed:" in ended.err
+    assert "a later run has stored 'total' since" in ended.err
+    assert f"run what did not succeed in a new run: rivers run kept:repo --retry-failed {killed[:8]}" in ended.err
+
+
+def test_value_of_an_earlier_run(project: Path, cli: Cli) -> None:
+    """The value of an earlier run that a run has not come to replace is no reason against it."""
+    write(project / "kept.py", KEPT.format(version=1, signal="SIGKILL"))
+    assert 0 == cli("run", "kept", "-q").code
+    (project / "kill").touch()
+    assert -signal.SIGKILL == run_program("run", "kept", folder=project).code
+    (project / "kill").unlink()
+
+    assert 0 == cli("resume").code
+
+
+def test_nothing_recorded(project: Path, cli: Cli) -> None:
+    """A folder without records is said to be one."""
+    ended = cli("resume")
+
+    assert (2, True) == (ended.code, ended.err.startswith("error: no recorded run in .rivers/runs"))
+
+
+def test_end_of_the_other_process(project: Path, killed: str) -> None:
+    """A run that another process ends while a scheduled one prepares to carry it on is not run a second time."""
+    os.mkfifo(project / "c.yaml")
+    late = subprocess.Popen(
+        program("run", "kept", "--resume-if-interrupted", "-c", "c.yaml"),
+        cwd=project,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # It has chosen the run once it reads the config, and then waits for the text.
+    with (project / "c.yaml").open("w") as config:
+        assert 0 == run_program("resume", folder=project).code
+        config.write("{}")
+    _, error = late.communicate(timeout=50)
+
+    assert (2, 1) == (late.returncode, len(list((project / ".rivers/runs").iterdir()))), error
+    assert f"error: run {killed[:8]} has succeeded" in error
+    assert ["orders", "total", "total"] == bodies(project)
+
+
+def test_executor_of_the_record(project: Path, cli: Cli) -> None:
+    """A scheduled run goes on with the executor that it was begun with."""
+    write(project / "kept.py", KEPT.format(version=1, signal="SIGTERM").replace("os.getpid()", "os.getppid()"))
+    (project / "kill").touch()
+    run_program("run", "kept", "-e", "parallel", "--set", "max_workers=1", folder=project)
+    (project / "kill").unlink()
+
+    ended = cli("run", "kept", "--resume-if-interrupted")
+    assert 0 == ended.code, ended.err
+    assert "resumed: 2 steps  parallel" in ended.out
+
+
+def test_durable_in_this_process(project: Path, cli: Cli) -> None:
+    """A durable run warns of steps that end with it."""
+    write(project / "kept.py", KEPT.format(version=1, signal="SIGKILL"))
+    facts = json.loads(cli("run", "kept", "--json", "--durable").out)
+
+    assert ["steps on Executor.InProcess() end with this process, also in a durable run"] == facts["warnings"]

@@ -126,6 +126,18 @@ def test_nothing_to_retry(project: Path, cli: Cli) -> None:
     assert facts["retry_of"] != first
 
 
+def test_smaller_run_since(project: Path, cli: Cli) -> None:
+    """Where the newest run has succeeded but an older one has not, that is named; not if all of it was made since."""
+    first = fail(project, cli)
+    assert 0 == cli("run", "kept", "-q", "-s", "orders").code
+    ended = cli("run", "kept", "--retry-failed")
+    assert (0, True) == (ended.code, "nothing to retry: every step of run" in ended.out)
+    assert f"did not succeed: rivers run kept --retry-failed {first[:8]}" in ended.out
+
+    assert 0 == cli("run", "kept", "-q").code
+    assert "did not succeed" not in cli("run", "kept", "--retry-failed").out
+
+
 def test_replaced_since(project: Path, cli: Cli) -> None:
     """A value that another run has replaced is made again, and a warning names that run."""
     first = fail(project, cli)
@@ -202,13 +214,13 @@ def test_which_run(project: Path, cli: Cli) -> None:
     assert "error: no recorded run of alien:repo in .rivers/runs" in ended.err
     alien = json.loads(cli("run", "alien", "--json").out)["run_id"]
     ended = cli("run", "kept", "--retry-failed", alien)
-    assert (2, True) == (ended.code, "the run is one of another repository" in ended.err)
+    assert (2, True) == (ended.code, f"run {alien[:8]} is one of another repository" in ended.err)
     journal = RunJournal(project / ".rivers/runs" / first)
     try:
         ended = cli("run", "kept", "--retry-failed", first)
     finally:
         journal.close()
-    assert (2, True) == (ended.code, "the run still goes on in process" in ended.err)
+    assert (2, True) == (ended.code, f"run {first[:8]} still goes on in process" in ended.err)
     ended = cli("run", "kept", "--retry-failed", "--resume-if-interrupted")
     assert (2, True) == (ended.code, "expected one of them" in ended.err)
 

@@ -250,7 +250,7 @@ class RunLoop:
                 raise ResumeError("the record of the run cannot be written", run_id=self.run_id)
             self._is_recorded = self._dispatcher.has_journal
             for step, note in options.notes.items():
-                self._dispatcher.warn(note, step)
+                self._dispatcher.warn(note, step or None)
             for shortfall in find_shortfalls(self.plan, self._backends.can):
                 self._dispatcher.warn(shortfall)
             self._state.begin()

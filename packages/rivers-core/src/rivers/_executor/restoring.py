@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from msgspec.structs import replace
@@ -26,12 +26,20 @@ AT_ONCE = 16
 class Restorer:
     """The look into the stores of an interrupted run.
 
-    Attempts that are open on the executors `adopting`, by their index in the plan, are adopted. After `restore`,
-    `units` has what is known of units by key, `epoch` is the highest of any attempt that is known, and `problems` are
-    the reasons why the run cannot be resumed.
+    Attempts that are open on the executors `adopting`, by their index in the plan, are adopted. `is_later` says whether
+    a run, by its id, began after this one, as far as that is known. After `restore`, `units` has what is known of units
+    by key, `epoch` is the highest of any attempt that is known, and `problems` are the reasons why the run cannot be
+    resumed.
     """
 
-    def __init__(self, run_id: str, plan: Plan, history: RunHistory, adopting: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        plan: Plan,
+        history: RunHistory,
+        adopting: Collection[int],
+        is_later: Callable[[str], bool],
+    ) -> None:
         self.units: dict[str, RestoredUnit] = {}
         self.problems: list[Problem] = []
         self.epoch = max(history.epoch, 0)
@@ -39,6 +47,7 @@ class Restorer:
         self._plan = plan
         self._history = history
         self._adopting = adopting
+        self._is_later = is_later
 
     def restore(self) -> None:
         """Ask the stores for every unit; the instances of mapped steps follow once their keys are known."""
@@ -106,8 +115,8 @@ class Restorer:
         history = self._history.units.get(key) or UnitHistory()
         try:
             found = self._find(step, map_key, history)
-            if found is not None and map_key is None and self._is_own(found[0]):
-                self._check_latest(step, found[1])
+            if map_key is None and (found is None or self._is_own(found[0])):
+                self._check_latest(step, is_committed=found is not None)
         except NotAtomicError as error:
             if history.is_open or history.succeeded:
                 self._refuse(step, f"its IO handler {error} is not atomic: nothing can tell what it has committed")
@@ -127,13 +136,17 @@ class Restorer:
         elif history.charged:
             self.units[key] = RestoredUnit(charged=history.charged, failures=history.failures)
 
-    def _check_latest(self, step: Step, outputs: Sequence[OutputRecord]) -> None:
-        """Refuse a run whose value was replaced since: what runs now would replace newer values by older ones."""
+    def _check_latest(self, step: Step, is_committed: bool) -> None:
+        """Refuse a run after which another one has stored: what runs now would replace newer values by older ones.
+
+        What replaces a committed value is newer. Where nothing is committed, the value may be that of an earlier run.
+        """
         # One look for each asset: those of a later run are all newer. Elements of a fan-out may be thousands.
-        handlers = {output.name: output.io_handler for output in step.node.outputs}
-        for output in outputs:
-            memo = handlers[output.name].read_memo(output.key) if self._history.ending is None else None
-            if memo is not None and memo.attempt_id and not self._is_own(memo.attempt_id):
+        for output in step.node.outputs if self._history.ending is None else ():
+            memo = output.io_handler.read_memo(output.key)
+            if memo is None or not memo.attempt_id or self._is_own(memo.attempt_id):
+                continue
+            if is_committed or self._is_later(memo.attempt_id.partition("-")[0]):
                 self._refuse(step, f"a later run has stored {output.key!r} since, in attempt {memo.attempt_id!r}")
 
     def _find(

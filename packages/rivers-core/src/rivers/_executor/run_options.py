@@ -45,8 +45,8 @@ class RunOptions:
     by asset. `grace` is how many seconds a cancelled body gets. `folders` hold values for as long as this process
     lives. `private` is the folder of a durable run, None for all others. `store` is the default store, for values that
     travel inline. `hooks` takes the ends of steps, and `begin_attempt` traces attempts. `restored` has what is known of
-    units from earlier controllers or from the run that this one retries; `notes` are warnings by step. `make_reuse`
-    reads from the stores what need not run.
+    units from earlier controllers or from the run that this one retries; `notes` are warnings by step, or by "".
+    `make_reuse` reads from the stores what need not run.
     """
 
     run_id: str

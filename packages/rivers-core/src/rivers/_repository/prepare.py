@@ -28,6 +28,7 @@ from rivers._plan.restored import RestoredUnit
 from rivers._record.header import RunHeader
 from rivers._record.journal import RunJournal, read_history
 from rivers._record.private import PrivateFolder
+from rivers._record.reader import read_header
 from rivers._record.runs import DEFAULT_HOME, RunRecords
 from rivers._repository.checks import check_configs, check_reach
 from rivers._repository.config_secrets import config_instances
@@ -58,7 +59,7 @@ from rivers._repository.skipping import check_skip_unchanged, prepare_reuse
 from rivers._repository.step_code import Comparison, digest_steps
 from rivers._repository.stored import handlers_of
 from rivers._repository.validation import check_listener, selected_names
-from rivers.exceptions import ConfigurationError, GraphValidationError
+from rivers.exceptions import ConfigurationError, GraphValidationError, RecordError
 
 __all__ = ["Config", "RunArguments", "RunPreparer", "Selection", "Tags"]
 
@@ -150,6 +151,19 @@ class RunPreparer:
         codes = comparison.codes_of(reuser.units)
         return self._make(again, plan, Resumption(None, reuser.units, 0, reuser.notes, reuser.has_all, codes))
 
+    def _adopting(self, plan: Plan) -> list[int]:
+        """Return the executors of the plan whose steps may outlive this process, by index."""
+        return [index for index, one in enumerate(plan.executors) if self.kept.capabilities_of(one).adopts]
+
+    def _notes(self, plan: Plan, is_durable: bool, resumption: Resumption | None) -> Mapping[str, str]:
+        """Return the warnings of a run by step, those of no step by an empty name."""
+        notes = dict(resumption.notes) if resumption is not None else {}
+        adopting = self._adopting(plan) if is_durable else ()
+        ending = [repr(one) for index, one in enumerate(plan.executors) if index not in adopting]
+        if is_durable and ending:
+            notes[""] = f"steps on {', '.join(ending)} end with this process, also in a durable run"
+        return notes
+
     def _compare(self, header: RunHeader, plan: Plan, config: Config) -> Comparison:
         return Comparison(header, plan, digest_steps(plan), check_configs(self.planner.graph, plan, config))
 
@@ -192,12 +206,8 @@ class RunPreparer:
         )
         plan = self._plan(same)
         check_plan(header, plan)
-        adopting = [
-            index
-            for index, executor in enumerate(plan.executors)
-            if header.durable and self.kept.capabilities_of(executor).adopts
-        ]
-        restorer = Restorer(header.run_id, plan, history, adopting)
+        adopting = self._adopting(plan) if header.durable else []
+        restorer = Restorer(header.run_id, plan, history, adopting, partial(_is_later, journal))
         restorer.restore()
         comparison = self._compare(header, plan, config)
         problems = [*restorer.problems, *comparison.config_problems(restorer.units)]
@@ -259,7 +269,7 @@ class RunPreparer:
             hooks=prepare_hooks(plan, job, self.hooks, observers.redactor, configs, tags),
             begin_attempt=observers.begin_attempt,
             restored=resumption.units if resumption is not None else {},
-            notes=resumption.notes if resumption is not None else {},
+            notes=self._notes(plan, is_durable, resumption),
             make_reuse=prepare_reuse(graph, plan, self.resources, configs, arguments.skip_unchanged),
         )
         loop = RunLoop(plan, backends, options, self.kept.give_back)
@@ -278,6 +288,15 @@ class RunPreparer:
             if problems:
                 raise GraphValidationError(problems)
         return plan
+
+
+def _is_later(journal: RunJournal, run_id: str) -> bool:
+    """Return whether another run whose record lies beside that of this one began after it."""
+    try:
+        header = read_header(journal.folder.parent / run_id)
+    except RecordError:
+        return False
+    return header is not None and header.started > journal.header.started
 
 
 def _check_options(arguments: RunArguments) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import linecache
 import os
+import re
 import site
 import sysconfig
 import traceback
@@ -24,7 +25,7 @@ from rivers.exceptions import (
 )
 from rivers.protocol.exception_text import describe_exception
 
-__all__ = ["CommandError", "ExitCode", "brief", "exit_code_of", "explain", "user_frame"]
+__all__ = ["CommandError", "ExitCode", "brief", "exit_code_of", "explain", "in_words", "user_frame"]
 
 MOST_PROBLEMS = 20
 MOST_MESSAGE = 500
@@ -39,6 +40,9 @@ _LIBRARIES = tuple(
         "<frozen ",
     }
 )
+
+
+_RETRY = re.compile(r"materialize\(retry_of='(\w+)'\)")
 
 
 class ExitCode(enum.IntEnum):
@@ -69,6 +73,19 @@ def brief(error: BaseException) -> str:
     """Return an exception on one line: its message may have thousands."""
     first, *more = clean(describe_exception(error)).strip().splitlines() or [""]
     return clip(first, MOST_MESSAGE) + (" …" if more else "")
+
+
+def in_words(error: ResumeError, target: str) -> CommandError:
+    """Return the error of a run that is not carried on with the name of that run, and a remedy of the command line."""
+    message, hint = error.message, error.hint
+    if error.run_id:
+        name = f"run {error.run_id[:8]}"
+        message = (
+            f"{name} {message.removeprefix('the run ')}" if message.startswith("the run ") else f"{name}: {message}"
+        )
+    if hint is not None:
+        hint = _RETRY.sub(rf"rivers run {target} --retry-failed \1", hint)
+    return CommandError(message, hint=hint)
 
 
 def exit_code_of(error: BaseException) -> ExitCode:

@@ -22,7 +22,15 @@ from rivers.cli.records import records_of
 from rivers.cli.retry import Retried, find_retried
 from rivers.cli.target import load_target
 
-__all__ = ["Chosen", "PlanRequest", "checked_config", "choose", "config_of", "recorded_executor"]
+__all__ = [
+    "Chosen",
+    "PlanRequest",
+    "checked_config",
+    "choose",
+    "config_of",
+    "executor_again",
+    "recorded_executor",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +109,7 @@ def choose(request: PlanRequest, retry_failed: str | None = None, home: Path | N
         partition = request.partition or retried.header.partition
         request = replace(request, job=job_name, executor=executor_name, settings=settings, partition=partition)
     job = repository.get_job(request.job) if request.job is not None else None
-    placement = repository._planner._placement(job.executor if job is not None else None)
-    executor = make_executor(request.executor, request.settings, placement)
+    executor = _make_executor(request.executor, request.settings, repository, job)
     among = job.selection if job is not None else None
     graph = repository._planner.graph
     names = select_names(graph, request.select, among) if request.select else among
@@ -110,6 +117,24 @@ def choose(request: PlanRequest, retry_failed: str | None = None, home: Path | N
     if retried is not None and not is_chosen:
         names, selection = present_names_of(retried.header, graph), retried.header.selection
     return Chosen(loaded.name, request, repository, job, names, selection, executor, retried)
+
+
+def _make_executor(
+    name: str | None, settings: Sequence[str], repository: CodeRepository, job: BoundJob | None
+) -> Executor | None:
+    placement = repository._planner._placement(job.executor if job is not None else None)
+    return make_executor(name, settings, placement)
+
+
+def executor_again(chosen: Chosen, header: RunHeader | None) -> Executor | None:
+    """Return the executor with which a recorded run of the same choice goes on: the one chosen, else its own.
+
+    Raises:
+        CommandError: the settings of the latter held a secret.
+    """
+    if chosen.executor is not None or header is None:
+        return chosen.executor
+    return _make_executor(*recorded_executor(chosen.request, header), chosen.repository, chosen.job)
 
 
 def recorded_executor(request: PlanRequest, header: RunHeader) -> tuple[str | None, Sequence[str]]:

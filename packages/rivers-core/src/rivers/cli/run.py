@@ -14,7 +14,7 @@ from typing import cast
 
 from rivers._definitions.executor import Executor
 from rivers._record.header import RunHeader
-from rivers._record.reader import EVENTS_FILE, is_being_written
+from rivers._record.reader import EVENTS_FILE, is_being_written, read_header
 from rivers._record.redact import Redactor
 from rivers._repository.observe import ClosableSink, Durability, Observe, check_durability
 from rivers._repository.prepare import RunArguments
@@ -22,14 +22,15 @@ from rivers._repository.prepared_run import PreparedRun
 from rivers._repository.repository import CodeRepository
 from rivers._terminal.choose import make_progress
 from rivers.cli.ending import ViewSink, print_end, print_warnings, write_picture
-from rivers.cli.errors import CommandError, ExitCode, explain
+from rivers.cli.errors import CommandError, ExitCode, explain, in_words
 from rivers.cli.executor_options import parse_pairs
 from rivers.cli.inputs import check_inputs
-from rivers.cli.interrupted import find_interrupted
+from rivers.cli.interrupted import find_failed, find_interrupted
 from rivers.cli.printer import Printer, divert_stdout, stderr, stdout
-from rivers.cli.records import SHORT_ID, records_of
+from rivers.cli.records import SHORT_ID, describe_record, records_of
 from rivers.cli.report import open_page
-from rivers.cli.request import Chosen, PlanRequest, checked_config, choose, config_of
+from rivers.cli.request import Chosen, PlanRequest, checked_config, choose, config_of, executor_again
+from rivers.cli.retry import LATEST
 from rivers.cli.run_json import summarize
 from rivers.cli.sinks import EventsFile
 from rivers.exceptions import ConfigurationError, GraphValidationError, ResumeError
@@ -75,6 +76,13 @@ def with_printers(request: RunRequest, work: Callable[[RunRequest, Printer, Prin
     """Call `work` with printers for the lines of the run and for the answer of `--json`, and return its exit code."""
     if request.log_level.lower() not in LEVELS:
         raise CommandError(f"invalid --log-level {request.log_level!r}: expected one of {', '.join(LEVELS)}")
+    try:
+        return _with_printers(request, work)
+    except ResumeError as error:
+        raise in_words(error, request.target) from error
+
+
+def _with_printers(request: RunRequest, work: Callable[[RunRequest, Printer, Printer | None], ExitCode]) -> ExitCode:
     # Modules and bodies may print whatever they like: the JSON still stands alone, and a quiet run is quiet.
     if request.json:
         with divert_stdout(sys.stderr) as answer:
@@ -105,12 +113,21 @@ def _resume_or_prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> Pre
     if record is None:
         return _prepare(request, chosen, sinks)
     try:
-        return prepare_resumed(request, chosen.repository, record, chosen.executor, sinks)
+        executor = executor_again(chosen, read_header(record))
+    except CommandError as error:
+        return _prepare_instead(request, chosen, sinks, record, error.message)
+    try:
+        return prepare_resumed(request, chosen.repository, record, executor, sinks)
     except ResumeError as error:
-        if is_being_written(record / EVENTS_FILE):
+        # It still goes on, or has ended well in another process since it was found: what was to run has run.
+        if is_being_written(record / EVENTS_FILE) or describe_record(record)["status"] == "success":
             raise
-        stderr()(f"warning: run {record.name[:SHORT_ID]} is not resumed: {error.message}")
-        return _prepare(request, chosen, sinks)
+        return _prepare_instead(request, chosen, sinks, record, error.message)
+
+
+def _prepare_instead(request: RunRequest, chosen: Chosen, sinks: Sinks, record: Path, refusal: str) -> PreparedRun:
+    stderr()(f"warning: run {record.name[:SHORT_ID]} is not resumed: {refusal}")
+    return _prepare(request, chosen, sinks)
 
 
 def prepare_resumed(
@@ -138,7 +155,7 @@ def perform(
     with repository:
         prepared = prepare(_sinks(request, lines, level, views))
         if prepared.is_made:
-            return _end_without_run(prepared, lines, answer)
+            return _end_without_run(request, prepared, lines, answer)
         code = _carry_out(prepared)
     if answer is not None:
         facts = json.dumps(summarize(views[0].view, prepared.observers.record), ensure_ascii=False)
@@ -155,13 +172,17 @@ def perform(
     return code
 
 
-def _end_without_run(prepared: PreparedRun, lines: Printer, answer: Printer | None) -> ExitCode:
+def _end_without_run(request: RunRequest, prepared: PreparedRun, lines: Printer, answer: Printer | None) -> ExitCode:
     """Say that a retry has nothing to run, which leaves no record, and return the exit code."""
     with prepared.observers:
         header = prepared.observers.describe()
     text = f"nothing to retry: every step of run {(header.retry_of or '')[:SHORT_ID]} that was chosen succeeded"
     if answer is None:
         lines(text)
+        # A later, smaller run hides the one that is meant.
+        left = find_failed(records_of(request.home), header.repository) if request.retry_failed == LATEST else None
+        if left is not None:
+            lines(f"  → run {left} did not succeed: rivers run {request.target} --retry-failed {left[:SHORT_ID]}")
     else:
         answer(json.dumps({"run_id": None, "status": "success", "retry_of": header.retry_of, "steps": []}))
     return ExitCode.OK
