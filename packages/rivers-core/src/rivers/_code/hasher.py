@@ -10,7 +10,6 @@ A hash has no names of functions or modules in it, so a function that is renamed
 
 from __future__ import annotations
 
-import ast
 import builtins
 import functools
 import importlib
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 from rivers._code.bytecode import digest_bytecode
 from rivers._code.home import CodeHome
+from rivers._code.objects import cells_of, foreign_parts, is_method_of, methods_in, name_of, self_of, wrapped_in
 from rivers._code.source import ModuleSource, load_source
 from rivers._code.syntax import Reference, Syntax, digest_class, digest_function, digest_statements
 from rivers._code.values import UnknownValueError, ValueEncoder
@@ -32,6 +32,8 @@ __all__ = ["CodeHash", "CodeHasher"]
 MOST_PARTS = 10_000
 """Functions and classes that one function may use before its hash is given up."""
 _MISSING = object()
+# Attributes of a class that are read alive.
+_ATTRIBUTES = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
 
 
 class CodeHash(NamedTuple):
@@ -61,9 +63,13 @@ class CodeHasher:
         known = self._found.get(id(function))
         if known is None:
             # The function is kept, as its id is only its own while it lives.
-            known = self._found[id(function)] = (function, _Walk(self, function).run())
+            known = self._found[id(function)] = (function, _walk(self, function, function))
             _keep_if_closed(function, known[1])
         return known[1]
+
+    def hash_value(self, value: Any, user: Callable[..., Any] | None) -> CodeHash:
+        """Return the hash of a value with the code that it uses in the package of the function that uses it, if any."""
+        return _walk(self, value, user)
 
     def source(self, filename: str, module_globals: dict[str, Any]) -> ModuleSource | None:
         """Return the source of a module, looked at once in a run."""
@@ -92,13 +98,26 @@ def _keep_if_closed(function: Any, found: CodeHash) -> None:
         _closed[id(function)] = (function, function.__code__, found)
 
 
-class _Walk:
-    """The walk from one function over all that it uses."""
+def _walk(hasher: CodeHasher, value: Any, user: Callable[..., Any] | None) -> CodeHash:
+    """Return the hash of a value; whatever goes wrong means that it cannot be known."""
+    try:
+        return _Walk(hasher, value, user).run()
+    except Exception as error:  # noqa: BLE001 - attributes and texts of objects may raise anything
+        return CodeHash(None, {}, _say(error))
 
-    def __init__(self, hasher: CodeHasher, function: Callable[..., Any]) -> None:
+
+def _say(error: Exception) -> str:
+    """Return why something cannot be known, without the texts of others' errors, which may have values in them."""
+    return str(error) if isinstance(error, UnknownValueError) else f"reading it raised {type(error).__name__}"
+
+
+class _Walk:
+    """The walk from one value, mostly a function, over all that it uses."""
+
+    def __init__(self, hasher: CodeHasher, entry: Any, user: Callable[..., Any] | None) -> None:
         self._hasher = hasher
-        self._entry = function
-        self._home = CodeHome(function)
+        self._entry = entry
+        self._home = CodeHome(user)
         self._order: dict[int, int] = {}
         self._kept: list[Any] = []
         self._tokens: list[str] = []
@@ -113,8 +132,8 @@ class _Walk:
                 self._visit(found)
                 if len(self._kept) > MOST_PARTS:
                     raise UnknownValueError(f"it uses more than {MOST_PARTS:,} functions and classes of its package")
-        except UnknownValueError as error:
-            return CodeHash(None, self._parts, str(error))
+        except Exception as error:  # noqa: BLE001 - attributes and texts of objects may raise anything
+            return CodeHash(None, self._parts, _say(error))
         text = "\0".join(self._tokens).encode("utf-8", "surrogatepass")
         return CodeHash(blake2b(text, digest_size=16).digest(), self._parts)
 
@@ -125,13 +144,16 @@ class _Walk:
         if isinstance(value, types.ModuleType):
             return f"module {value.__name__}"
         if isinstance(value, type):
-            return self._follow(value) if self._home.owns(value.__module__) else _name_of(value)
+            return self._follow(value) if self._home.owns(value.__module__) else name_of(value)
         if isinstance(value, types.FunctionType):
             if self._home.owns(value.__globals__.get("__name__")):
                 return self._follow(value)
             return self._foreign(value)
-        if isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType):
-            return _name_of(value)
+        if isinstance(value, types.BuiltinFunctionType | types.MethodWrapperType):
+            bound = self_of(value)
+            return name_of(value) if bound is None else f"{name_of(value)} of {self._values.encode(bound)}"
+        if isinstance(value, types.MethodDescriptorType | types.WrapperDescriptorType):
+            return name_of(value)
         if isinstance(value, types.MethodType):
             return f"method {self._values.encode(value.__func__)} of {self._values.encode(value.__self__)}"
         if isinstance(value, functools.partial):
@@ -141,11 +163,11 @@ class _Walk:
             return self._values.encode(value.__func__)
         if isinstance(value, property):
             return self._values.encode((value.fget, value.fset, value.fdel))
-        inner = _wrapped_in(value)
-        if inner is not None:
-            return f"wrapped {self._values.encode(inner)}"
+        wrapped = wrapped_in(value)
+        if wrapped is not None:
+            return self._wrapper(type(value), *wrapped)
         if self._home.owns(type(value).__module__) and callable(value):
-            raise UnknownValueError(f"it calls an object of {_name_of(type(value))}")
+            raise UnknownValueError(f"it calls an object of {name_of(type(value))}")
         return None
 
     def _follow(self, value: Any) -> str:
@@ -156,18 +178,22 @@ class _Walk:
         return f"#{index}"
 
     def _foreign(self, function: types.FunctionType) -> str:
-        """Return the token of another package's function: its name, and the function that it wraps."""
-        # functools.wraps leaves the inner function there, which may be one of the package.
-        wrapped = getattr(function, "__wrapped__", None)
+        """Return the token of another package's function: its name, and what it wraps or closes over."""
         name = f"{function.__globals__.get('__name__')}:{function.__code__.co_qualname}"
-        return name if wrapped is None else f"{name} around {self._values.encode(wrapped)}"
+        parts = foreign_parts(function)
+        return name if parts is None else f"{name} {parts[0]} {self._values.encode(parts[1])}"
+
+    def _wrapper(self, cls: type, inner: Any, state: dict[str, Any]) -> str:
+        token = f"wrapped {self._values.encode(inner)}"
+        # Of another package's wrapper, the expression that made it counts.
+        return f"{token} {self._follow(cls)} {self._values.encode(state)}" if self._home.owns(cls.__module__) else token
 
     # ── one function or class ──
 
     def _visit(self, found: Any) -> None:
         if isinstance(found, type):
             own = self._class_tokens(found)
-            name = _name_of(found)
+            name = name_of(found)
         else:
             own = self._function_tokens(found)
             name = f"{found.__globals__.get('__name__')}:{found.__code__.co_qualname}"
@@ -177,7 +203,7 @@ class _Walk:
 
     def _function_tokens(self, function: types.FunctionType) -> list[str]:
         syntax = self._syntax_of(function)
-        cells = _cells(function)
+        cells = cells_of(function)
         module_globals = function.__globals__
         tokens = [syntax.digest.hex()]
         tokens += [self._reference(one, module_globals, cells) for one in syntax.references]
@@ -201,7 +227,7 @@ class _Walk:
         node = source.function(code) if source is not None else None
         if node is None:
             return digest_bytecode(code)
-        cells = _cells(function)
+        cells = cells_of(function)
 
         def is_of_rivers(reference: Reference) -> bool:
             """Return whether a decorator makes a definition, whose settings are no code."""
@@ -226,11 +252,17 @@ class _Walk:
             tokens += [self._reference(one, module_globals, {}) for one in syntax.references]
         # The live class, too: its source may have been edited since it was imported.
         for name, value in vars(cls).items():
-            function = getattr(value, "__func__", value)
-            if isinstance(value, bool | int | float | str | bytes) and not name.startswith("__"):
-                tokens.append(f"{name}={value!r}")
-            elif isinstance(function, types.FunctionType) and not _is_in(source, node, function):
-                tokens.append(f"{name}={self._values.encode(function)}")
+            if type(value) in _ATTRIBUTES and not name.startswith("__"):
+                tokens.append(f"{name}={self._try_encode(value)}")
+            for function in methods_in(value):
+                if not self._home.owns(function.__globals__.get("__name__")):
+                    # As pydantic makes them; what decorators make of methods is in the syntax.
+                    tokens.append(f"{name}={self._try_encode(function)}")
+                elif not is_method_of(cls, name, source, node, function):
+                    tokens.append(f"{name}={self._values.encode(function)}")
+                else:
+                    cells = cells_of(function)
+                    tokens += [self._values.encode(cells[one]) for one in sorted(cells) if one != "__class__"]
         return tokens
 
     # ── references ──
@@ -242,8 +274,8 @@ class _Walk:
             return f"missing {reference.module or ''} {reference.name}{''.join(f'.{one}' for one in rest)}"
         try:
             token = self._values.encode(value)
-        except UnknownValueError as error:
-            token = self._statement(reference, module_globals, cells, error)
+        except Exception as error:  # noqa: BLE001 - attributes and texts of objects may raise anything
+            token = self._statement(reference, module_globals, cells, _say(error))
         return f"{token}{''.join(f'.{one}' for one in rest)}" if rest else token
 
     def _look_up(
@@ -285,18 +317,18 @@ class _Walk:
         return getattr(module, reference.name, sys.modules.get(f"{name}.{reference.name}", _MISSING))
 
     def _statement(
-        self, reference: Reference, module_globals: dict[str, Any], cells: dict[str, Any], error: UnknownValueError
+        self, reference: Reference, module_globals: dict[str, Any], cells: dict[str, Any], reason: str
     ) -> str:
         """Return the token of an object that is no plain value: the statement of its module that makes it."""
         if reference.name in cells and reference.module is None:
-            raise UnknownValueError(f"it closes over {reference.name!r}: {error}") from None
+            raise UnknownValueError(f"it closes over {reference.name!r}: {reason}")
         module, name = self._origin(reference, module_globals)
         if not self._home.owns(module):
             return f"{module}:{name}"
         source = self._source_of(module)
         nodes = source.bindings.get(name) if source is not None else None
         if not nodes:
-            raise UnknownValueError(f"it uses {reference.name or reference.module!r}: {error}") from None
+            raise UnknownValueError(f"it uses {reference.name or reference.module!r}: {reason}")
         syntax = digest_statements(nodes, name)
         inner = vars(sys.modules[module])
         key = id(nodes)
@@ -345,37 +377,6 @@ class _Walk:
     def _try_encode(self, value: Any) -> str:
         try:
             return self._values.encode(value)
-        except UnknownValueError:
+        except Exception:  # noqa: BLE001 - attributes and texts of objects may raise anything
             # Its expression is in the syntax.
             return "default"
-
-
-def _is_in(source: ModuleSource | None, node: ast.ClassDef | None, function: types.FunctionType) -> bool:
-    """Return whether a method is the one of the class's source; those that dataclasses make are of no file."""
-    if node is None or source is None:
-        return False
-    return function.__code__.co_filename.startswith("<") or source.function(function.__code__) is not None
-
-
-def _cells(function: types.FunctionType) -> dict[str, Any]:
-    cells: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            cells[name] = cell.cell_contents
-        except ValueError:
-            # Not assigned yet.
-            cells[name] = None
-    return cells
-
-
-def _wrapped_in(value: Any) -> Any:
-    """Return what a definition of rivers, `functools.cache` or another wrapper holds; None for other objects."""
-    if type(value).__module__.startswith("rivers."):
-        return getattr(value, "function", None) or getattr(value, "command", None)
-    # Not by getattr: a proxy may answer to every name.
-    return getattr(value, "__dict__", {}).get("__wrapped__")
-
-
-def _name_of(value: Any) -> str:
-    module = getattr(value, "__module__", None) or type(getattr(value, "__self__", value)).__name__
-    return f"{module}:{getattr(value, '__qualname__', type(value).__qualname__)}"

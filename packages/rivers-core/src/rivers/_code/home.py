@@ -14,7 +14,7 @@ __all__ = ["CodeHome"]
 class CodeHome:
     """The code that belongs together with a function: its top-level package, or the folder of a lone module."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any] | None) -> None:
         while isinstance(function, functools.partial):
             function = function.func
         module = getattr(function, "__module__", None) or "__main__"

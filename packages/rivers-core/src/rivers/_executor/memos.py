@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from rivers._io.base import AtomicIOHandler, BaseIOHandler, Reach
 from rivers._io.context import InputContext
+from rivers._io.memo import Memo, checked_memo
 from rivers._io.pickle import PickleIOHandler
 from rivers._plan.partitions import loaded_keys
 from rivers._plan.plan import Plan, Step
@@ -143,11 +144,11 @@ class _Reader:
         self._warn = warn
         self._broken: set[int] = set()
 
-    def read(self, handler: BaseIOHandler, key: str) -> Any:
+    def read(self, handler: BaseIOHandler, key: str) -> Memo | None:
         if id(handler) in self._broken:
             return None
         try:
-            return handler.read_memo(key)
+            return checked_memo(handler.read_memo(key))
         except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the step then runs
             self._give_up(handler, error)
             return None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xxhash import xxh3_128
 
 from rivers._io.context import OutputContext
 
-__all__ = ["Memo", "content_version", "make_memo", "short_version"]
+__all__ = ["Memo", "checked_memo", "content_version", "make_memo", "short_version"]
 
 # What a trailer has room for, beside a fingerprint.
 _MOST = 100
@@ -28,6 +30,32 @@ class Memo(NamedTuple):
     version: str | None = None
     fingerprint: str | None = None
     note: str | None = None
+
+
+def checked_memo(memo: Any) -> Memo | None:
+    """Return the memo that a handler has read, with its version as text.
+
+    Raises:
+        TypeError: it is no memo, or its version is neither a text nor a number nor a date.
+    """
+    if memo is None:
+        return None
+    attempt_id, version, fingerprint, note = memo
+    if not isinstance(attempt_id, str) or not isinstance(fingerprint, str | None) or not isinstance(note, str | None):
+        raise TypeError("read_memo() returned a memo of other types than Memo says")
+    # bool is an int, and datetime a date.
+    if isinstance(version, int | float | Decimal | date):
+        version = str(version)
+    elif not isinstance(version, str | None):
+        raise TypeError(f"invalid version of a memo: expected a text, a number or a date, got {type(version).__name__}")
+    if version is not None and not _is_text(version):
+        version = short_version(version)
+    return Memo(attempt_id, version, fingerprint, note)
+
+
+def _is_text(version: str) -> bool:
+    """Return whether a version can be written as UTF-8; a lone surrogate cannot."""
+    return version.isascii() or not any("\ud800" <= one <= "\udfff" for one in version)
 
 
 def make_memo(context: OutputContext, pieces: Iterable[bytes | memoryview], obj: object) -> Memo | None:

@@ -53,7 +53,7 @@ def make_fingerprint(seed: bytes, details: str, inputs: Iterable[tuple[str, str,
     parts = [details]
     for kind, name, version in inputs:
         digest.update(f"{kind}{name}\0{version}\0".encode("utf-8", "surrogatepass"))
-        parts.append(detail(kind, name, f"{crc32(version.encode()):x}"))
+        parts.append(detail(kind, name, f"{crc32(version.encode('utf-8', 'surrogatepass')):x}"))
     head = f"1:{digest.hexdigest()}"
     whole = head + "".join(parts)
     return whole if len(whole) <= LIMITS.fingerprint else head

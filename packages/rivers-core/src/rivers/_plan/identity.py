@@ -5,8 +5,8 @@ Code, config, IO handlers, resources and constants count. Tags, metadata, retrie
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -16,7 +16,7 @@ import msgspec
 from pydantic import BaseModel
 
 from rivers._code.hasher import CodeHash, CodeHasher
-from rivers._code.values import UnknownValueError, ValueEncoder
+from rivers._code.home import CodeHome
 from rivers._definitions.asset import GraphAsset
 from rivers._definitions.task import BashTask
 from rivers._io.base import BaseIOHandler
@@ -78,7 +78,9 @@ def _key_of(step: Step, hasher: CodeHasher, configs: Mapping[str, str]) -> objec
         return None
     if definition.signature.context is not None or any(source.how in _OTHER for source in node.inputs):
         return None
-    if not all(isinstance(output.io_handler, _PLAIN_HANDLERS) for output in node.outputs):
+    if not all(type(output.io_handler) in _PLAIN_HANDLERS for output in node.outputs):
+        return None
+    if not all(source.io_handler is None or type(source.io_handler) in _PLAIN_HANDLERS for source in node.inputs):
         return None
     owner = node.owner
     versions = getattr(definition, "code_version", None), getattr(owner, "code_version", None)
@@ -104,9 +106,10 @@ def _make(step: Step, hasher: CodeHasher, configs: Mapping[str, str]) -> StepIde
             if source.how == "resource":
                 writer.add_resource(node, source, name)
             elif source.how == "constant":
-                writer.add_constant(source, name)
+                writer.add_constant(node, source, name)
             elif source.node is None or source.node not in siblings:
                 inputs.append((source, name))
+                writer.add_loading(node, source)
     for output in step.node.outputs:
         writer.add_handler(step.node, output.io_handler, output.key, output.metadata)
     order = tuple(key for node in nodes for key in node.order)
@@ -156,14 +159,16 @@ class _IdentityWriter:
         signature = node.definition.signature
         model = signature.config_model if signature is not None and signature.context is not None else None
         if isinstance(model, type) and issubclass(model, BaseModel):
-            self._add_hash("config model", model)
-            fields: dict[str, Any] = _plain_fields(model.model_validate_json(text or "{}"))
+            found = self._add_hash("config model", model)
+            if found.digest is None:
+                self._give_up(f"config of `{node.definition.name}`: {found.unknown}")
+            role = f"config of `{node.definition.name}`"
+            fields = self._fields(model.model_validate_json(text or "{}"), node.definition.function, role)
         elif text is not None:
-            fields = msgspec.json.decode(text)
+            fields = {name: json.dumps(value, sort_keys=True) for name, value in msgspec.json.decode(text).items()}
         else:
             return
-        for name, value in sorted(fields.items()):
-            encoded = msgspec.json.encode(value, order="sorted").decode()
+        for name, encoded in sorted(fields.items()):
             self.add("config", name, encoded)
             self._explain("g", name, encoded)
 
@@ -171,7 +176,7 @@ class _IdentityWriter:
         self._add_object(node, source.value, "r", name, f"resource `{source.key}`")
 
     def add_handler(self, node: Node, handler: BaseIOHandler, key: str, metadata: Mapping[str, str] | None) -> None:
-        if isinstance(handler, _PLAIN_HANDLERS):
+        if type(handler) in _PLAIN_HANDLERS:
             self.add("handler", key, type(handler).__name__)
             self._explain("h", key, type(handler).__name__)
             return
@@ -179,32 +184,56 @@ class _IdentityWriter:
         self.add("metadata", repr(sorted((metadata or {}).items())))
         self._add_object(node, handler, "h", key, f"IO handler of `{key}`")
 
-    def add_constant(self, source: Source, name: str) -> None:
-        try:
-            text = ValueEncoder(lambda value: None).encode(source.value)
-        except UnknownValueError as error:
-            self._give_up(f"constant `{name}`: {error}")
+    def add_loading(self, node: Node, source: Source) -> None:
+        """Add the IO handler that loads an input; one of rivers loads what is stored."""
+        if source.io_handler is not None and type(source.io_handler) not in _PLAIN_HANDLERS:
+            self.add_handler(node, source.io_handler, source.key, source.metadata)
+
+    def add_constant(self, node: Node, source: Source, name: str) -> None:
+        found = self._hasher.hash_value(source.value, node.definition.function)
+        if found.digest is None:
+            self._give_up(f"constant `{name}`: {found.unknown}")
             return
-        self.add("constant", text)
-        self._explain("k", name, text)
+        self.add("constant", found.digest.hex())
+        self._explain("k", name, found.digest.hex())
 
     def _add_object(self, node: Node, found: Any, kind: str, name: str, role: str) -> None:
         """Add the class and the fields of a resource or an IO handler, without its secrets."""
-        cls = type(found)
+        cls, user = type(found), node.definition.function
         parts = [f"{cls.__module__}:{cls.__qualname__}"]
-        own = inspect.unwrap(node.definition.function).__module__ if callable(node.definition.function) else None
-        if own is not None and cls.__module__.partition(".")[0] == own.partition(".")[0]:
-            code = self._hasher.hash(cls)
+        if user is not None and CodeHome(user).owns(cls.__module__):
+            code = self._hasher.hash_value(cls, user)
             parts.append(code.digest.hex() if code.digest is not None else "")
+            if code.digest is None:
+                self._give_up(f"{role}: {code.unknown}")
         if isinstance(found, BaseModel):
-            try:
-                parts.append(msgspec.json.encode(_plain_fields(found), order="sorted").decode())
-            except Exception as error:  # noqa: BLE001 - a serializer of the class may raise anything
-                self._give_up(f"{role}: its fields cannot be written as JSON: {type(error).__name__}")
+            parts += [f"{field}={text}" for field, text in sorted(self._fields(found, user, role).items())]
         else:
             self._give_up(f"{role}: a {cls.__name__} has no fields to compare")
         self.add(kind, name, *parts)
         self._explain(kind, name, "\0".join(parts))
+
+    def _fields(self, model: BaseModel, user: Callable[..., Any] | None, role: str) -> dict[str, str]:
+        """Return the fields of a model as texts, without its secrets."""
+        found: dict[str, str] = {}
+        try:
+            secrets = secret_fields(model)
+            for name in (*type(model).model_fields, *(model.model_extra or {})):
+                if secrets.get(name) is not True:
+                    found[name] = self._field(model, name, user, secrets.get(name))
+        except Exception as error:  # noqa: BLE001 - a field or a serializer of the class may raise anything
+            self._give_up(f"{role}: reading its fields raised {type(error).__name__}")
+        return found
+
+    def _field(self, model: BaseModel, name: str, user: Callable[..., Any] | None, secrets: Any) -> str:
+        if not secrets:
+            exact = self._hasher.hash_value(getattr(model, name), user or type(model))
+            if exact.digest is not None:
+                return exact.digest.hex()
+        # An object that is no plain value: as its model writes it.
+        left_out = {name: secrets} if secrets else None
+        written = model.model_dump(mode="json", include={name}, exclude=left_out, serialize_as_any=True)
+        return json.dumps(written[name], sort_keys=True)
 
     def _add_hash(self, role: str, code: Any) -> CodeHash:
         found = self._hasher.hash(code)
@@ -218,11 +247,6 @@ class _IdentityWriter:
 
     def _give_up(self, reason: str) -> None:
         self.unknown = self.unknown or reason
-
-
-def _plain_fields(model: BaseModel) -> dict[str, Any]:
-    fields: dict[str, Any] = model.model_dump(mode="json", exclude=secret_fields(model))
-    return fields
 
 
 def _short(text: str) -> str:
