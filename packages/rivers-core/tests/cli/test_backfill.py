@@ -282,15 +282,59 @@ def test_a_torn_line_spoils_no_other(tmp_path: Path) -> None:
         assert "third" in log
 
 
+def test_a_log_that_is_no_log(sales: Path, cli: Cli) -> None:
+    """A line that cannot be read is skipped; a folder in its place is refused with its path."""
+    assert 0 == cli(*RUN, KEYS[0]).code
+    (log,) = (sales / ".rivers/backfills").iterdir()
+    log.write_bytes(b"[" * 100_000 + b"\n" + log.read_bytes())
+    ended = cli(*RUN, KEYS[0])
+    assert (0, True) == (ended.code, "0 of 1 partition to run, 1 has succeeded before" in ended.out)
+    log.unlink()
+    log.mkdir()
+    ended = cli(*RUN, KEYS[0])
+    assert 2 == ended.code
+    assert f"cannot open the log of the backfill, .rivers/backfills/{log.name}" in " ".join(ended.err.split())
+
+
+SCARCE = """
+import os, resource, tempfile
+from rivers.cli.partition_runs import carry_out_all
+tempfile.gettempdir()
+files = len(os.listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (files + {more}, files + {more}))
+ends = []
+carry_out_all([(str(number), ["--version"]) for number in range(4)], 4, ends.append)
+print(*sorted(end.partition + end.status + end.output for end in ends), sep=";")
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "ends"),
+    [(8, [f"{number}success" for number in range(4)]), (1, ["cannot start its run: Too many open files"] * 4)],
+)
+def test_too_few_open_files(more: int, ends: list[str]) -> None:
+    """Fewer run at once; where none can start, each partition fails by itself."""
+    command = [sys.executable, "-c", SCARCE.format(more=more)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE)
+    assert 0 == ended.returncode, ended.stderr
+    found = ended.stdout.strip().split(";")
+    assert all(one.endswith(wanted) for one, wanted in zip(found, ends, strict=True)), found
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("sales:repo", "--partitions", "2026-11-01..2026-11-09"), "did you mean '2026-11-04'?"),
-        (("sales:repo", "--partitions", "2026-11-03..2026-11-01"), "expected the earlier key first"),
+        (
+            ("sales:repo", "--partitions", "2026-11-03..2026-11-01"),
+            "invalid --partitions '2026-11-03..2026-11-01': expected the",
+        ),
         (("sales:plain", "--partitions", "all"), "no asset of the run has partitions"),
         (("sales:repo", "--partitions", "all", "--partition", KEYS[0]), "invalid --partition with --partitions"),
         (("sales:repo", "--partitions", "all", "--retry-failed"), "invalid --retry-failed with --partitions"),
         (("sales:repo", "--max-parallel", "2"), "need --partitions"),
+        (("sales:repo", "--partitions", ""), "invalid --partitions '': expected a day from 2026-11-01"),
+        (("sales:repo", "--partitions", "2026-11-01,x"), "invalid --partitions 'x': expected a day from"),
         (("sales:repo", "--partitions", "all", "--backfill", "a/b"), "invalid --backfill 'a/b'"),
     ],
 )

@@ -100,7 +100,7 @@ def test_a_killed_run_is_resumed_for_its_partition(days: Path, cli: Cli) -> None
         assert -signal.SIGKILL == run_program("run", "days", "--partition", key, folder=days).code
         (days / f"kill-{key}").unlink()
     (days / "bodies").unlink()
-    assert 0 == cli("run", "days", "--partition", "2026-11-01", "--resume-if-interrupted").code
+    assert 0 == cli("run", "days.py", "--partition", "2026-11-01", "--resume-if-interrupted").code
     assert bodies(days) == ["total@2026-11-01"]
     assert 0 == cli("resume").code
     assert bodies(days) == ["total@2026-11-01", "total@2026-11-02"]

@@ -225,6 +225,19 @@ def test_which_run(project: Path, cli: Cli) -> None:
     assert (2, True) == (ended.code, "expected one of them" in ended.err)
 
 
+@pytest.mark.parametrize("target", ["kept.py", "./kept.py:repo", "{folder}/kept.py"])
+def test_all_names_of_a_target(project: Path, cli: Cli, target: str) -> None:
+    """A run of the module is retried by the name of its file, too; a module of that name elsewhere is another one."""
+    first = fail(project, cli)
+    write(project / "other/kept.py", KEPT)
+    ended = cli("run", "other/kept.py", "--retry-failed")
+    assert (2, True) == (ended.code, "no recorded run of other/kept.py:repo" in ended.err)
+    facts = json.loads(cli("run", target.format(folder=project), "--retry-failed", "--json").out)
+    header = read_header(Path(facts["record"]))
+    assert header is not None
+    assert first == header.retry_of
+
+
 def test_lost_run(project: Path, cli: Cli) -> None:
     """Of a run that was killed everything runs again of which its record has no success."""
     write(project / "kept.py", KEPT)

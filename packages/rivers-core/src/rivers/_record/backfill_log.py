@@ -58,7 +58,7 @@ class BackfillLog:
 def _partition_of(line: bytes) -> str | None:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     partition = found.get("partition") if isinstance(found, dict) else None
     return partition if isinstance(partition, str) else None

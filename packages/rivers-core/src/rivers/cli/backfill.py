@@ -26,6 +26,7 @@ from rivers.cli.records import SHORT_ID, describe_record, records_of
 from rivers.cli.request import Chosen, checked_config, choose
 from rivers.cli.run import RunRequest, with_printers
 from rivers.cli.tables import print_table
+from rivers.cli.target import target_identity
 from rivers.exceptions import ConfigurationError, RecordError
 
 __all__ = ["BACKFILL_TAG", "BackfillRequest", "run_backfill"]
@@ -33,6 +34,12 @@ __all__ = ["BACKFILL_TAG", "BackfillRequest", "run_backfill"]
 BACKFILL_TAG = "rivers/backfill"
 MOST_ROWS = 40
 """Above this number of partitions, the table at the end leaves out those that have succeeded."""
+
+_OF_RUN = "each partition has a run of its own: make the picture of one with rivers report RUN"
+_INSTEAD = {
+    "--partition": "--partition KEY runs one partition, --partitions many: A..B, all, or keys with commas",
+    "--retry-failed": "the same command again retries the partitions that have failed by itself",
+}
 
 _SIGNS = {"success": ("✓", "+", "green"), "cancelled": ("–", "-", "yellow")}
 _FAILED = ("✗", "x", "red")
@@ -78,14 +85,17 @@ def _backfill(request: BackfillRequest, lines: Printer, answer: Printer | None) 
         log = BackfillLog(records.home, backfill_id)
     except BlockingIOError:
         raise CommandError(f"backfill {backfill_id} still goes on in another process") from None
+    except OSError as error:
+        raise CommandError(f"cannot open the log of the backfill, {error.filename}: {error.strerror}") from None
     with log:
         selecting = replace(request, select=names) if left_out else request
         commands = list(_commands(selecting, keys, log, _newest_runs(records, backfill_id), backfill_id))
         if commands:
             check_left_out(chosen.repository, plan, request.target)
         if not request.quiet:
-            made = f", {len(keys) - len(commands):,} have succeeded before" if len(commands) < len(keys) else ""
-            lines(f"Backfill {backfill_id}: {len(commands):,} of {count_of(len(keys), 'partition')} to run{made}")
+            made = len(keys) - len(commands)
+            before = f", {made:,} {'has' if made == 1 else 'have'} succeeded before" if made else ""
+            lines(f"Backfill {backfill_id}: {len(commands):,} of {count_of(len(keys), 'partition')} to run{before}")
             if left_out:
                 lines(f"Left out, as they have no partitions: {clean(', '.join(left_out))}")
         chosen.repository.shutdown()
@@ -132,7 +142,7 @@ def _check_options(request: BackfillRequest) -> None:
     Raises:
         CommandError: one is, or --partitions is missing.
     """
-    if not request.partitions:
+    if request.partitions is None:
         raise CommandError("--max-parallel and --backfill need --partitions, such as --partitions all")
     given = {
         "--partition": request.partition,
@@ -143,7 +153,9 @@ def _check_options(request: BackfillRequest) -> None:
     }
     wrong = [option for option, value in given.items() if value]
     if wrong:
-        raise CommandError(f"invalid {wrong[0]} with --partitions: expected it with a run of one partition")
+        raise CommandError(
+            f"invalid {wrong[0]} with --partitions: expected one of them", hint=_INSTEAD.get(wrong[0], _OF_RUN)
+        )
     if request.backfill is not None and not is_key(request.backfill):
         raise CommandError(
             f"invalid --backfill {request.backfill!r}: expected up to 63 letters, digits, '-', '_' or '.'"
@@ -164,7 +176,9 @@ def _select(chosen: Chosen, expression: str) -> tuple[str, ...]:
             raise CommandError("invalid --partitions: expected none, as no asset of the run has partitions")
         return partitions.select(expression)
     except ConfigurationError as error:
-        raise CommandError(f"invalid --partitions {expression!r}: {error.message}", hint=error.hint) from None
+        problem = error.message.removeprefix("invalid ").replace("partitions=", "").replace("partition=", "")
+        whole = f" in {expression!r}" if repr(expression) not in problem else ""
+        raise CommandError(f"invalid --partitions {problem}{whole}", hint=error.hint) from None
 
 
 def _split_names(chosen: Chosen) -> tuple[list[str], list[str]]:
@@ -181,7 +195,8 @@ def _id_of(chosen: Chosen, name: str | None, config: Mapping[str, Any] | None) -
     """Return the id of a backfill, which is the same for the same choice, config and name in the same folder."""
     job = chosen.job.name if chosen.job is not None else None
     # Two projects may record to one home, and their modules may have one name.
-    facts = [str(Path.cwd()), chosen.name, job, chosen.selection, name, repr(config or {})]
+    _, target = target_identity(chosen.name, Path.cwd())
+    facts = [str(Path.cwd()), target, job, chosen.selection, name, repr(config or {})]
     digest = sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()[:SHORT_ID]
     return digest if name is None else f"{name}-{digest}"
 

@@ -11,6 +11,7 @@ from rivers._record.reader import read_header
 from rivers._record.runs import RunRecords
 from rivers.cli.records import SHORT_ID, describe_record, started_text
 from rivers.cli.request import Chosen
+from rivers.cli.target import target_identity
 from rivers.exceptions import RecordError
 
 __all__ = ["find_failed", "find_interrupted", "find_unfinished"]
@@ -60,10 +61,11 @@ def find_interrupted(records: RunRecords, chosen: Chosen) -> Path | None:
     One that still goes on counts, too: to resume it is refused. One that was retried with success does not.
     """
     job = chosen.job.name if chosen.job is not None else None
+    wanted = target_identity(chosen.name, Path.cwd())
     newer: list[_Known] = []
     for run in _known(records):
         newer.append(run)
-        if _choice_of(run.header) == (chosen.name, job, chosen.selection, chosen.request.partition):
+        if _choice_of(run.header) == (wanted, job, chosen.selection, chosen.request.partition):
             is_open = run.status in _INTERRUPTED and run.header.run_id not in _retried(newer)
             return run.folder if is_open else None
     return None
@@ -74,9 +76,10 @@ def find_failed(records: RunRecords, target: str) -> str | None:
 
     What a later run with all of its steps has made is not left.
     """
+    wanted = target_identity(target, Path.cwd())
     made: list[set[str]] = []
     for run in _known(records):
-        if run.header.repository != target or run.header.partition is not None:
+        if _target_of(run.header) != wanted or run.header.partition is not None:
             continue
         steps = {step.key for step in run.header.steps}
         if run.status == "success":
@@ -116,4 +119,8 @@ def _steps(run: _Known) -> set[str]:
 
 
 def _choice_of(header: RunHeader) -> tuple[object, ...]:
-    return header.repository, header.job, header.selection, header.partition
+    return _target_of(header), header.job, header.selection, header.partition
+
+
+def _target_of(header: RunHeader) -> tuple[str, str]:
+    return target_identity(header.repository, header.folder)

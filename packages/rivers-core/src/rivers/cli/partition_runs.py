@@ -73,8 +73,8 @@ def carry_out_all(
 ) -> int | None:
     """Run `rivers` with the arguments of each partition, at most so many at once, and report each end.
 
-    The first SIGINT or SIGTERM is passed on to what runs, and nothing more starts; the second one kills. Return the
-    number of the first, or None.
+    Fewer run at once where the system cannot start so many. The first SIGINT or SIGTERM is passed on to what runs, and
+    nothing more starts; the second one kills. Return the number of the first, or None.
     """
     news: SimpleQueue[_RunProcess | int] = SimpleQueue()
     waiting, running = deque(commands), dict[str, _RunProcess]()
@@ -82,9 +82,10 @@ def carry_out_all(
     with _signals_in(news):
         try:
             while running or (waiting and stopped is None):
-                while waiting and stopped is None and len(running) < most:
-                    partition, arguments = waiting.popleft()
-                    running[partition] = _start(partition, arguments, news)
+                if stopped is None:
+                    most = _start_more(waiting, running, most, news, report)
+                if not running:
+                    break
                 found = news.get()
                 if isinstance(found, _RunProcess):
                     del running[found.partition]
@@ -97,6 +98,27 @@ def carry_out_all(
             for one in running.values():
                 one.process.kill()
     return stopped
+
+
+def _start_more(
+    waiting: deque[tuple[str, Sequence[str]]],
+    running: dict[str, _RunProcess],
+    most: int,
+    news: SimpleQueue[_RunProcess | int],
+    report: Callable[[PartitionEnd], None],
+) -> int:
+    """Start what waits while fewer than `most` run, and return how many may run at once from now on."""
+    while waiting and len(running) < most:
+        partition, arguments = waiting.popleft()
+        try:
+            running[partition] = _start(partition, arguments, news)
+        except OSError as error:
+            if running:
+                # Of open files, processes or memory there is room for these alone.
+                waiting.appendleft((partition, arguments))
+                return len(running)
+            report(PartitionEnd(partition, "failure", output=f"cannot start its run: {error.strerror}"))
+    return most
 
 
 def _start(partition: str, arguments: Sequence[str], news: SimpleQueue[_RunProcess | int]) -> _RunProcess:

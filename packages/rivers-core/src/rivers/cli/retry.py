@@ -9,6 +9,7 @@ from rivers._record.header import RunHeader
 from rivers._record.reader import read_header
 from rivers._record.runs import RunRecords
 from rivers.cli.errors import CommandError
+from rivers.cli.target import target_identity
 from rivers.exceptions import RecordError
 
 __all__ = ["LATEST", "Retried", "find_retried"]
@@ -47,13 +48,16 @@ def find_retried(records: RunRecords, run: str, target: str, partition: str | No
 
 
 def _find_newest(records: RunRecords, target: str, partition: str | None) -> Retried:
+    wanted = target_identity(target, Path.cwd())
     for folder in records.folders():
         try:
             header = read_header(folder)
         except RecordError:
             # It is damaged, or of a newer version.
             continue
-        if header is not None and header.repository == target and partition in (None, header.partition):
+        if header is None or partition not in (None, header.partition):
+            continue
+        if target_identity(header.repository, header.folder) == wanted:
             return Retried(folder, header)
     of_partition = f" of partition {partition}" if partition is not None else ""
     option = f" --partition {partition}" if partition is not None else ""

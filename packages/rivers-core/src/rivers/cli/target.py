@@ -18,7 +18,7 @@ from rivers._repository.repository import CodeRepository
 from rivers.cli.errors import CommandError, brief, user_frame
 from rivers.exceptions import RiversError
 
-__all__ = ["LoadedTarget", "load_target"]
+__all__ = ["LoadedTarget", "load_target", "target_identity"]
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 LIKELY = ("repository", "repo", "definitions", "assets", "main", "pipeline")
@@ -59,6 +59,21 @@ def load_target(text: str) -> LoadedTarget:
     return LoadedTarget(f"{place}:{name}", repository)
 
 
+def target_identity(text: str, folder: str | Path) -> tuple[str, str]:
+    """Return what all names of one repository share: `shop:repo`, `shop.py:repo` and `./shop.py:repo`.
+
+    It is the folder from which the module is imported, "" for one that is installed, and `module:name`. `folder` is the
+    working directory in which the text names it.
+    """
+    place, _, attribute = text.rpartition(":") if _has_attribute(text) else (text, "", "")
+    if place.endswith(".py") or os.sep in place:
+        parts, root = _module_of((Path(folder) / Path(place).expanduser()).resolve())
+        return str(root), f"{'.'.join(parts)}:{attribute}"
+    first = Path(folder) / place.partition(".")[0]
+    is_here = first.is_dir() or first.with_name(f"{first.name}.py").exists()
+    return str(Path(folder).resolve()) if is_here else "", f"{place}:{attribute}"
+
+
 def _has_attribute(text: str) -> bool:
     # A folder may have a colon in its name.
     return ":" in text and os.sep not in text.rpartition(":")[2] and not text.endswith(".py")
@@ -77,18 +92,11 @@ def _import_file(path: Path) -> ModuleType:
         siblings = [str(other) for other in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
         raise CommandError(f"there is no file {str(path)!r}{did_you_mean(str(path), siblings)}")
     full = path.resolve()
-    if full.is_dir():
-        if not (full / "__init__.py").is_file():
-            raise CommandError(
-                f"{str(path)!r} is a folder without __init__.py", hint="name one of its files, such as repository.py"
-            )
-        parts, folder = [full.name], full.parent
-    else:
-        parts, folder = [full.stem], full.parent
-    # A file of a package is imported as a module of it: its relative imports work, and no module exists twice.
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
+    if full.is_dir() and not (full / "__init__.py").is_file():
+        raise CommandError(
+            f"{str(path)!r} is a folder without __init__.py", hint="name one of its files, such as repository.py"
+        )
+    parts, folder = _module_of(full)
     wrong = next((part for part in parts if not _DOTTED.fullmatch(part) or "." in part), None)
     if wrong is not None:
         raise CommandError(
@@ -105,6 +113,16 @@ def _import_file(path: Path) -> ModuleType:
             hint="rename the file",
         )
     return module
+
+
+def _module_of(full: Path) -> tuple[list[str], Path]:
+    """Return the names of a file's module and of the packages that it is in, and the folder above them."""
+    parts, folder = [full.stem if full.suffix == ".py" else full.name], full.parent
+    # A file of a package is imported as a module of it: its relative imports work, and no module exists twice.
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return parts, folder
 
 
 def _import_module(name: str) -> ModuleType:
