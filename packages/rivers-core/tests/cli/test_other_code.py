@@ -182,3 +182,43 @@ def test_resume_with_another_config(project: Path, cli: Cli, killed: str) -> Non
     ended = cli("run", "taxed", "-q", "--resume-if-interrupted", "-c", "c.yaml")
     assert (0, True) == (ended.code, f"warning: run {killed[:8]} is not resumed: " in ended.err)
     assert "54 from 20" == (project / "report").read_text()
+
+
+def test_late_import(project: Path, cli: Cli) -> None:
+    """A recorded run imports nothing to compare code; whether another package is loaded yet is no difference."""
+    write(
+        project / "late.py",
+        """
+        import pathlib
+        import rivers as rs
+
+        @rs.Asset
+        def own() -> int:
+            import heavy
+            return heavy.number
+
+        @rs.Asset
+        def foreign() -> str:
+            import this as zen
+            return zen.s
+
+        @rs.Asset
+        def broken(own, foreign) -> int:
+            if pathlib.Path("fail").exists():
+                raise ValueError("not yet")
+            return 1
+
+        repo = rs.CodeRepository([own, foreign, broken], default_io_handler=rs.PickleIOHandler("values"))
+        """,
+    )
+    write(project / "heavy.py", "number = 1\n")
+    (project / "fail").touch()
+    # The imports of the bodies are still there in the second of two runs of this process.
+    first = json.loads(cli("run", "late", "--json").out)["run_id"]
+    (project / "fail").unlink()
+    facts = facts_of(cli, "run", "late", "--retry-failed")
+
+    assert ["broken"] == [step["key"] for step in facts["steps"] if step["attempts"]]
+    assert {"own": "", "foreign": True, "broken": True} == {
+        step.key: step.code and True for step in header_of(project, first).steps
+    }

@@ -72,6 +72,7 @@ def test_resume(project: Path, cli: Cli, killed: str) -> None:
     again = cli("resume", killed[:8])
     assert 2 == again.code
     assert f"run {killed[:8]} has succeeded: there is nothing to resume" in again.err
+    assert "  Resumed   1 time; " in cli("show", killed).out
     assert "has succeeded or still goes on" in cli("resume").err
 
 
@@ -214,10 +215,10 @@ def test_end_of_the_other_process(project: Path, killed: str) -> None:
 
 def test_executor_of_the_record(project: Path, cli: Cli) -> None:
     """A scheduled run goes on with the executor that it was begun with."""
-    write(project / "kept.py", KEPT.format(version=1, signal="SIGTERM").replace("os.getpid()", "os.getppid()"))
-    (project / "kill").touch()
-    run_program("run", "kept", "-e", "parallel", "--set", "max_workers=1", folder=project)
-    (project / "kill").unlink()
+    write(project / "kept.py", KEPT.format(version=1, signal="SIGKILL"))
+    assert 0 == cli("run", "kept", "-e", "parallel", "--set", "max_workers=1").code
+    (events,) = project.glob(".rivers/runs/*/events.jsonl")
+    events.write_text("".join(events.read_text().splitlines(keepends=True)[:-1]))
 
     ended = cli("run", "kept", "--resume-if-interrupted")
     assert 0 == ended.code, ended.err

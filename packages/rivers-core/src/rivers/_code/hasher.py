@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from rivers._code.bytecode import digest_bytecode
 from rivers._code.home import CodeHome
+from rivers._code.late import late_token
 from rivers._code.objects import cells_of, foreign_parts, is_method_of, methods_in, name_of, self_of, wrapped_in
 from rivers._code.source import ModuleSource, load_source
 from rivers._code.syntax import Reference, Syntax, digest_class, digest_function, digest_statements
@@ -49,9 +50,14 @@ class CodeHash(NamedTuple):
 
 
 class CodeHasher:
-    """A hasher of functions for one run: values of modules are read anew, syntax is kept in the process."""
+    """A hasher of functions for one run: values of modules are read anew, syntax is kept in the process.
 
-    def __init__(self) -> None:
+    It imports the modules of the package that functions import when they run; without `imports` it imports nothing, and
+    a function that needs a module of its own that is not loaded has no hash.
+    """
+
+    def __init__(self, *, imports: bool = True) -> None:
+        self.imports = imports
         self._found: dict[int, tuple[Any, CodeHash]] = {}
         self._sources: dict[str, ModuleSource | None] = {}
 
@@ -268,6 +274,10 @@ class _Walk:
     # ── references ──
 
     def _reference(self, reference: Reference, module_globals: dict[str, Any], cells: dict[str, Any]) -> str:
+        if reference.module is not None and not self._hasher.imports:
+            late = late_token(self._home, reference, module_globals)
+            if late is not None:
+                return late
         value, rest = self._look_up(reference, module_globals, cells)
         if value is _MISSING:
             # The body would raise a NameError, or the name is bound only later; then the hash changes.

@@ -33,6 +33,11 @@ class CodeHome:
             known = self._known[module] = isinstance(module, str) and self._owns(module)
         return known
 
+    def has_file(self, module: str) -> bool:
+        """Return whether the folder of a lone module has the file of another one, loaded or not."""
+        top = os.path.join(self._folder, module.partition(".")[0]) if self._folder is not None else None
+        return top is not None and (os.path.exists(f"{top}.py") or os.path.isdir(top))
+
     def _owns(self, module: str) -> bool:
         if module.partition(".")[0] == self._top:
             return True

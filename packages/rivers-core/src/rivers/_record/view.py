@@ -165,13 +165,14 @@ class RunView:
     `status` is `running`, `success`, `failure`, `cancelled`, or `lost` when its process ended without a last event.
     `counts` has the number of steps in each state; a mapped step counts as its instances, once it has some. `changed`
     collects the keys of the steps that events have changed, for a display that clears it. With `keeps_logs` false only
-    the last line of each step is kept.
+    the last line of each step is kept. `resumed` counts the processes that have carried the run on.
     """
 
     def __init__(self, header: RunHeader | None = None, *, keeps_logs: bool = True) -> None:
         self.header = header
         self.run_id = header.run_id if header is not None else ""
         self.status = "running"
+        self.resumed = 0
         self.started: float | None = header.started if header is not None else None
         self.ended: float | None = None
         self.last_time: float | None = self.started
@@ -283,6 +284,7 @@ class RunView:
 
     def _begin_again(self, time: float) -> None:
         """Open the run and its unfinished steps again: another process carries them on."""
+        self.resumed += 1
         self.status = "running"
         self.ended = None
         for step in self.steps.values():

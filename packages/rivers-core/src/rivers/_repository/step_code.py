@@ -27,8 +27,8 @@ MIXED = "mixed"
 
 def digest_steps(plan: Plan) -> dict[str, str]:
     """Return a digest of the code of each step, by its key; of code that cannot be known there is none."""
-    # One for the whole plan: steps share helpers.
-    hasher = CodeHasher()
+    # One for the whole plan, as steps share helpers. What bodies import late may take long, or be missing here.
+    hasher = CodeHasher(imports=False)
     return {step.key: digest for step in plan.steps if (digest := _digest(step, hasher))}
 
 
@@ -56,7 +56,7 @@ class Comparison:
             for node in step.inner or (step.node,):
                 name = node.definition.name
                 old, new = self.header.configs.get(name, "{}"), self.configs.get(name, "{}")
-                fields = _different_fields(old, new) if old != new and MASK not in old else []
+                fields = _different_fields(old, new) if old != new else []
                 if fields:
                     found[step.key] = f"the config of {name!r} is another one, in {', '.join(fields)}"
         return found
@@ -109,8 +109,13 @@ def _steps_of(units: Iterable[str]) -> set[str]:
 
 
 def _different_fields(old: str, new: str) -> list[str]:
-    before, now = msgspec.json.decode(old), msgspec.json.decode(new)
-    return sorted(f"`{name}`" for name in {*before, *now} if before.get(name) != now.get(name))
+    try:
+        before, now = msgspec.json.decode(old), msgspec.json.decode(new)
+    except msgspec.DecodeError:
+        # A number that was a secret is masked without quotes.
+        return []
+    names = [name for name in {*before, *now} if before.get(name) != now.get(name)]
+    return sorted(f"`{name}`" for name in names if MASK not in str(before.get(name)))
 
 
 def _digest(step: Step, hasher: CodeHasher) -> str:
@@ -131,7 +136,10 @@ def _digest(step: Step, hasher: CodeHasher) -> str:
         for used in (definition.function, model):
             if used is None or (used is model and not (isinstance(model, type) and issubclass(model, BaseModel))):
                 continue
-            found = hasher.hash(used).digest
+            try:
+                found = hasher.hash(used).digest
+            except Exception:  # noqa: BLE001 - attributes of the user's objects may raise anything, and a run goes on
+                found = None
             if found is None:
                 return ""
             parts.append(found)

@@ -38,15 +38,15 @@ def show(run: str | None, home: Path | None, as_json: bool, is_verbose: bool = F
         printer(summary(view, printer.width, printer.has_unicode, color=printer.has_color).rstrip())
         printer()
         if view.header is not None:
-            print_header(printer, view.header)
+            print_header(printer, view.header, view.resumed)
         if is_verbose:
             print_tracebacks(printer, view)
     warn_of_damage(damaged)
     return ExitCode.OK
 
 
-def print_header(printer: Printer, header: RunHeader) -> None:
-    """Print the circumstances of a run."""
+def print_header(printer: Printer, header: RunHeader, resumed: int = 0) -> None:
+    """Print the circumstances of a run that was resumed so many times."""
     facts = {
         "Target": header.repository + (f", job {header.job}" if header.job else ""),
         "Selection": ", ".join(header.selection[:20]) if header.selection is not None else "",
@@ -54,6 +54,7 @@ def print_header(printer: Printer, header: RunHeader) -> None:
         "Tags": ", ".join(f"{name}={value}" for name, value in header.tags.items()),
         "Retry of": (header.retry_of or "")[:8],
         "Started": f"{started_text(header.started)} on {header.host}, pid {header.pid}",
+        "Resumed": f"{count_of(resumed, 'time')}; its time includes those when it did not run" if resumed else "",
         "Executors": ", ".join(executor.text for executor in header.executors),
         "Versions": ", ".join(f"{name} {version}" for name, version in header.versions.items()),
     }
