@@ -53,7 +53,54 @@ KNOWN = {
     "method by another's name": (
         "class C:\n    def f2(self): return 2\n    def f3(self): return 3\nC.h = C.f$\na = C().h()"
     ),
+    "class in an else": (
+        "if True:\n    class C:\n        def f(self): return $\nelse:\n    class C:\n        def f(self): return 0\n"
+        "a = C().f()"
+    ),
+    "class without a statement": "import enum\nE = enum.Enum('E', {'A': $})\na = E.A.value",
+    "model without a statement": "import pydantic\nE = pydantic.create_model('E', x=(int, $))\na = E().x",
+    "generic model": (
+        "import pydantic, typing\nT = typing.TypeVar('T')\nclass G(pydantic.BaseModel, typing.Generic[T]):\n"
+        "    x: T\nX = G[int](x=$)\na = X.x"
+    ),
+    "attribute of a function": "def h(): return h.rate\nh.rate = $\na = h()",
     "property from elsewhere": "class C: pass\ndef g(self): return $\nC.f = property(g)\na = C().f",
+}
+LAZY = "def f(): return $\n"
+# By name: the module, its others, and those that are imported before it is hashed.
+IMPORTED = {
+    "lazy from": ("def h():\n    from lazy_exact import f\n    return f()\na = h()", {"lazy_exact": LAZY}),
+    "lazy import": ("def h():\n    import lazy_exact as m\n    return m.f()\na = h()", {"lazy_exact": LAZY}),
+    "lazy module of a package": (
+        "def h():\n    from pack_exact import lazy\n    return lazy.f()\na = h()",
+        {"pack_exact/__init__": "", "pack_exact/lazy": LAZY},
+    ),
+    "lazy module with dots": (
+        "def h():\n    import pack_exact.lazy\n    return pack_exact.lazy.f()\na = h()",
+        {"pack_exact/__init__": "", "pack_exact/lazy": LAZY},
+    ),
+    "lazy module of a folder": (
+        "def h():\n    from pack_exact.lazy import f\n    return f()\na = h()",
+        {"pack_exact/lazy": LAZY},
+    ),
+    "first of two": (
+        (
+            "def h(one):\n    if one:\n        from lazy_exact import f\n    else:\n        from other_exact import f\n"
+            "    return f()\na = h(True)"
+        ),
+        {"lazy_exact": LAZY, "other_exact": "def f(): return 0"},
+    ),
+    "two that are there": (
+        (
+            "import lazy_exact, other_exact\ndef h():\n    try:\n        from lazy_exact import f\n"
+            "    except ImportError:\n        from other_exact import f\n    return f()\na = h()"
+        ),
+        {"lazy_exact": LAZY, "other_exact": "def f(): return 0"},
+    ),
+    "two lambdas in a line": (
+        "import lazy_exact\nO = {'a': lambda: lazy_exact.f(), 'b': lambda: lazy_exact.f() + 1}\na = O['a']()",
+        {"lazy_exact": LAZY},
+    ),
 }
 # Values that are no plain ones, and code that is too deep: known by the statement that makes them, or not at all.
 STRANGE = {

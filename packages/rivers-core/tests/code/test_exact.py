@@ -13,7 +13,7 @@ from rivers._code.hasher import CodeHash, CodeHasher
 
 sys.path.append(str(Path(__file__).parent))
 
-from exact_cases import FOREIGN, KNOWN, STRANGE, UNKNOWN
+from exact_cases import FOREIGN, IMPORTED, KNOWN, STRANGE, UNKNOWN
 
 HashText = Callable[..., CodeHash]
 
@@ -34,6 +34,7 @@ def hash_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HashT
         head, _, expression = text.rpartition("a = ")
         (folder / "shop_exact.py").write_text(f"{head}def a(): return {expression}\n".replace("$", str(number)))
         for name, other in others.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / f"{name}.py").write_text(other.replace("$", str(number)))
         _forget()
         monkeypatch.syspath_prepend(str(folder))
@@ -44,7 +45,7 @@ def hash_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HashT
 
 
 def _forget() -> None:
-    for name in [name for name in sys.modules if name.endswith("_exact") and name != "test_exact"]:
+    for name in [name for name in sys.modules if name.partition(".")[0].endswith("_exact") and name != "test_exact"]:
         del sys.modules[name]
 
 
@@ -56,6 +57,24 @@ def test_a_number_in_an_unusual_place_counts(hash_text: HashText, case: str) -> 
     assert before.digest is not None, before.unknown
     assert before.digest == again.digest
     assert before.digest != after.digest
+
+
+@pytest.mark.parametrize("case", IMPORTED)
+def test_code_that_only_a_body_imports_counts(hash_text: HashText, case: str) -> None:
+    """In a folder without a package, too, and all that a name may stand for."""
+    text, others = IMPORTED[case]
+    before, again, after = hash_text(text, **others), hash_text(text, **others), hash_text(text, 3, **others)
+
+    assert before.digest is not None, before.unknown
+    assert before.digest == again.digest
+    assert before.digest != after.digest
+
+
+def test_a_default_from_a_factory_that_is_no_plain_value_is_unknown(hash_text: HashText) -> None:
+    """Its expression does not say what it was."""
+    text = "class O: pass\ndef make(o):\n    def f(x=o): return x\n    return f\nG = {'f': make(O())}\na = G['f']()"
+
+    assert "no plain value" in hash_text(text).unknown
 
 
 @pytest.mark.parametrize("case", STRANGE)

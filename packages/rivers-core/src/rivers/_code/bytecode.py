@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dis
 import sys
 import types
+from collections.abc import Iterator
 from hashlib import blake2b
 
 from rivers._code.syntax import Reference, Syntax
 
 __all__ = ["digest_bytecode"]
+
+_LOOKUPS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF"})
 
 
 def digest_bytecode(code: types.CodeType) -> Syntax:
@@ -23,9 +27,23 @@ def digest_bytecode(code: types.CodeType) -> Syntax:
         parts.append(repr((one.co_argcount, one.co_kwonlyargcount, one.co_flags)))
         # Attributes are among the names, too: those that are no names of the module are found to be missing.
         references.update((Reference(name), None) for name in (*one.co_names, *one.co_freevars))
+        references.update((reference, None) for reference in _chains(one))
         waiting += [const for const in one.co_consts if isinstance(const, types.CodeType)]
     digest = blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return Syntax(digest, tuple(references))
+
+
+def _chains(code: types.CodeType) -> Iterator[Reference]:
+    """Yield the names that are looked up with attributes, as `module.function`."""
+    name: str = ""
+    attributes: tuple[str, ...] = ()
+    for one in dis.get_instructions(code):
+        if one.opname in {"LOAD_ATTR", "LOAD_METHOD"} and name:
+            attributes += (one.argval,)
+            continue
+        if attributes:
+            yield Reference(name, attributes)
+        name, attributes = (one.argval if one.opname in _LOOKUPS else ""), ()
 
 
 def _stable(value: object) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import importlib
 import importlib.util
 import sys
 import types
@@ -22,8 +21,19 @@ from typing import Any, NamedTuple
 
 from rivers._code.bytecode import digest_bytecode
 from rivers._code.home import CodeHome
+from rivers._code.imports import MISSING, Imports
 from rivers._code.late import late_token
-from rivers._code.objects import cells_of, foreign_parts, is_method_of, methods_in, name_of, self_of, wrapped_in
+from rivers._code.objects import (
+    cells_of,
+    foreign_parts,
+    generic_of,
+    is_method_of,
+    methods_in,
+    name_of,
+    own_state,
+    self_of,
+    wrapped_in,
+)
 from rivers._code.source import ModuleSource, load_source
 from rivers._code.syntax import Reference, Syntax, digest_class, digest_function, digest_statements
 from rivers._code.values import UnknownValueError, ValueEncoder
@@ -32,7 +42,6 @@ __all__ = ["CodeHash", "CodeHasher"]
 
 MOST_PARTS = 10_000
 """Functions and classes that one function may use before its hash is given up."""
-_MISSING = object()
 # Attributes of a class that are read alive.
 _ATTRIBUTES = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
 
@@ -124,6 +133,7 @@ class _Walk:
         self._hasher = hasher
         self._entry = entry
         self._home = CodeHome(user)
+        self._imports = Imports(self._home, hasher.imports)
         self._order: dict[int, int] = {}
         self._kept: list[Any] = []
         self._tokens: list[str] = []
@@ -150,7 +160,7 @@ class _Walk:
         if isinstance(value, types.ModuleType):
             return f"module {value.__name__}"
         if isinstance(value, type):
-            return self._follow(value) if self._home.owns(value.__module__) else name_of(value)
+            return self._class(value) if self._home.owns(value.__module__) else name_of(value)
         if isinstance(value, types.FunctionType):
             if self._home.owns(value.__globals__.get("__name__")):
                 return self._follow(value)
@@ -176,6 +186,15 @@ class _Walk:
             raise UnknownValueError(f"it calls an object of {name_of(type(value))}")
         return None
 
+    def _class(self, cls: type) -> str:
+        generic = generic_of(cls)
+        if generic is not None:
+            return f"generic {self._values.encode(generic)}"
+        source = self._source_of(cls.__module__)
+        if source is not None and cls.__qualname__ not in source.classes:
+            raise UnknownValueError(f"no class statement makes {name_of(cls)}")
+        return self._follow(cls)
+
     def _follow(self, value: Any) -> str:
         index = self._order.get(id(value))
         if index is None:
@@ -192,7 +211,7 @@ class _Walk:
     def _wrapper(self, cls: type, inner: Any, state: dict[str, Any]) -> str:
         token = f"wrapped {self._values.encode(inner)}"
         # Of another package's wrapper, the expression that made it counts.
-        return f"{token} {self._follow(cls)} {self._values.encode(state)}" if self._home.owns(cls.__module__) else token
+        return f"{token} {self._class(cls)} {self._values.encode(state)}" if self._home.owns(cls.__module__) else token
 
     # ── one function or class ──
 
@@ -216,8 +235,11 @@ class _Walk:
         # Defaults are made once, of values that may have changed since.
         for default in (function.__defaults__, function.__kwdefaults__):
             if default:
-                tokens.append(self._try_encode(default))
-        return tokens
+                # That of a function within another one may have come from there.
+                is_local = "<locals>" in function.__code__.co_qualname
+                tokens.append(self._values.encode(default) if is_local else self._try_encode(default))
+        state = own_state(vars(function))
+        return [*tokens, self._try_encode(state)] if state else tokens
 
     def _syntax_of(self, function: types.FunctionType) -> Syntax:
         code = function.__code__
@@ -247,12 +269,12 @@ class _Walk:
         module = sys.modules.get(cls.__module__)
         module_globals = vars(module) if module is not None else {}
         source = self._source_of(cls.__module__)
-        node = source.classes.get(cls.__qualname__) if source is not None else None
+        nodes = source.classes.get(cls.__qualname__, ()) if source is not None else ()
         tokens: list[str] = ["class"]
-        if node is None:
+        if not nodes:
             tokens.append(cls.__qualname__)
             tokens += [self._values.encode(base) for base in cls.__bases__]
-        else:
+        for node in nodes:
             syntax = digest_class(node)
             tokens.append(syntax.digest.hex())
             tokens += [self._reference(one, module_globals, {}) for one in syntax.references]
@@ -264,7 +286,7 @@ class _Walk:
                 if not self._home.owns(function.__globals__.get("__name__")):
                     # As pydantic makes them; what decorators make of methods is in the syntax.
                     tokens.append(f"{name}={self._try_encode(function)}")
-                elif not is_method_of(cls, name, source, node, function):
+                elif not is_method_of(cls, name, source, bool(nodes), function):
                     tokens.append(f"{name}={self._values.encode(function)}")
                 else:
                     cells = cells_of(function)
@@ -279,7 +301,7 @@ class _Walk:
             if late is not None:
                 return late
         value, rest = self._look_up(reference, module_globals, cells)
-        if value is _MISSING:
+        if value is MISSING:
             # The body would raise a NameError, or the name is bound only later; then the hash changes.
             return f"missing {reference.module or ''} {reference.name}{''.join(f'.{one}' for one in rest)}"
         try:
@@ -294,37 +316,19 @@ class _Walk:
         """Return the value of a reference, and the attributes that are left behind the last module."""
         rest = reference.attributes
         if reference.module is not None:
-            value = self._import(reference, module_globals)
+            value = self._imports.find(reference, module_globals)
         elif reference.name in cells:
             value = cells[reference.name]
         else:
-            value = module_globals.get(reference.name, _MISSING)
-            if value is _MISSING:
-                value = getattr(builtins, reference.name, _MISSING)
+            value = module_globals.get(reference.name, MISSING)
+            if value is MISSING:
+                value = getattr(builtins, reference.name, MISSING)
         while rest and isinstance(value, types.ModuleType):
-            inner = getattr(value, rest[0], _MISSING)
-            if inner is _MISSING:
+            inner = self._imports.attribute(value, rest[0])
+            if inner is MISSING:
                 break
             value, rest = inner, rest[1:]
         return value, rest
-
-    def _import(self, reference: Reference, module_globals: dict[str, Any]) -> Any:
-        """Return what an import within a function gives; only modules of the same package are imported for it."""
-        name = reference.module or ""
-        if name.startswith("."):
-            try:
-                name = importlib.util.resolve_name(name, module_globals.get("__package__") or "")
-            except ImportError:
-                return _MISSING
-        module = sys.modules.get(name)
-        if module is None and self._home.owns(name):
-            try:
-                module = importlib.import_module(name)
-            except Exception:  # noqa: BLE001 - the body will raise the same when it gets there
-                return _MISSING
-        if module is None or not reference.name:
-            return module if module is not None else _MISSING
-        return getattr(module, reference.name, sys.modules.get(f"{name}.{reference.name}", _MISSING))
 
     def _statement(
         self, reference: Reference, module_globals: dict[str, Any], cells: dict[str, Any], reason: str

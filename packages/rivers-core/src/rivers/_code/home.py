@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -41,8 +42,24 @@ class CodeHome:
     def _owns(self, module: str) -> bool:
         if module.partition(".")[0] == self._top:
             return True
-        filename = getattr(sys.modules.get(module), "__file__", None)
-        if self._folder is None or filename is None:
+        if self._folder is None or not module:
             return False
-        filename = os.path.abspath(filename)
-        return filename.startswith(self._folder) and "site-packages" not in filename[len(self._folder) :]
+        loaded = sys.modules.get(module)
+        if loaded is not None:
+            return self._holds(getattr(loaded, "__file__", None))
+        top = module.partition(".")[0]
+        if top != module and top in sys.modules:
+            return self._owns(top)
+        # One that only a body imports: it is found as that import would find it.
+        spec = importlib.util.find_spec(top)
+        if spec is None:
+            return False
+        places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
+        return any(map(self._holds, places))
+
+    def _holds(self, path: str | None) -> bool:
+        """Return whether a file is in the folder, and of no installed package."""
+        if self._folder is None or path is None:
+            return False
+        path = os.path.abspath(path)
+        return path.startswith(self._folder) and "site-packages" not in path[len(self._folder) :]

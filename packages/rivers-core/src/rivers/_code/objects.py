@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import sys
 import types
@@ -11,7 +10,17 @@ from typing import Any
 
 from rivers._code.source import ModuleSource
 
-__all__ = ["cells_of", "foreign_parts", "is_method_of", "methods_in", "name_of", "self_of", "wrapped_in"]
+__all__ = [
+    "cells_of",
+    "foreign_parts",
+    "generic_of",
+    "is_method_of",
+    "methods_in",
+    "name_of",
+    "own_state",
+    "self_of",
+    "wrapped_in",
+]
 
 # What functools.update_wrapper copies.
 _COPIED = frozenset({*functools.WRAPPER_ASSIGNMENTS, "__wrapped__"})
@@ -53,6 +62,11 @@ def _is_public(function: types.FunctionType) -> bool:
     return getattr(found, "__func__", found) is function
 
 
+def own_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes that functools.update_wrapper has not copied."""
+    return {name: one for name, one in state.items() if name not in _COPIED}
+
+
 def self_of(value: types.BuiltinFunctionType | types.MethodWrapperType) -> Any:
     """Return the object that a method of a built-in type is bound to; None for a function."""
     found = value.__self__
@@ -71,16 +85,22 @@ def methods_in(value: Any) -> Iterator[types.FunctionType]:
 
 
 def is_method_of(
-    cls: type, name: str, source: ModuleSource | None, node: ast.ClassDef | None, function: types.FunctionType
+    cls: type, name: str, source: ModuleSource | None, is_known: bool, function: types.FunctionType
 ) -> bool:
     """Return whether a function is the method that the source of a class has under a name."""
     code = function.__code__
-    if node is None or source is None:
+    if not is_known or source is None:
         return False
     # Those that dataclasses make are of no file.
     if code.co_filename.startswith("<"):
         return True
     return code.co_qualname == f"{cls.__qualname__}.{name}" and source.function(code) is not None
+
+
+def generic_of(cls: type) -> tuple[type, tuple[Any, ...]] | None:
+    """Return the model and the arguments of a generic model of pydantic as `Model[int]`; None for another class."""
+    found = getattr(cls, "__pydantic_generic_metadata__", None) or {}
+    return (found["origin"], found["args"]) if found.get("origin") is not None else None
 
 
 def wrapped_in(value: Any) -> tuple[Any, dict[str, Any]] | None:
@@ -95,7 +115,7 @@ def wrapped_in(value: Any) -> tuple[Any, dict[str, Any]] | None:
     state: dict[str, Any] = getattr(value, "__dict__", {})
     if "__wrapped__" not in state:
         return None
-    return state["__wrapped__"], {name: one for name, one in state.items() if name not in _COPIED}
+    return state["__wrapped__"], own_state(state)
 
 
 def name_of(value: Any) -> str:

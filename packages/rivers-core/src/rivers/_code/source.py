@@ -22,7 +22,7 @@ class ModuleSource:
 
     def __init__(self, text: str, filename: str) -> None:
         tree = ast.parse(text)
-        self.classes: dict[str, ast.ClassDef] = {}
+        self.classes: dict[str, list[ast.ClassDef]] = {}
         self.bindings: dict[str, list[ast.stmt]] = {}
         self._functions: dict[tuple[int, str], list[FunctionNode]] = {}
         self._codes: dict[tuple[int, str], list[types.CodeType]] = {}
@@ -50,7 +50,8 @@ class ModuleSource:
                 self._functions.setdefault((line, name), []).append(child)
                 inner = f"{prefix}{name}.<locals>."
             elif isinstance(child, ast.ClassDef):
-                self.classes[prefix + child.name] = child
+                # Several of one name: one of them is in an `else`, or replaces another.
+                self.classes.setdefault(prefix + child.name, []).append(child)
                 inner = f"{prefix}{child.name}."
             self._index(child, inner)
 

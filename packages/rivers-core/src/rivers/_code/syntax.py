@@ -83,14 +83,14 @@ def _chain(node: ast.expr) -> tuple[str, tuple[str, ...]] | None:
 
 
 class _Scope:
-    """The names of one scope: a token, or the reference that a local import binds; "" until a local first occurs."""
+    """The names of one scope: a token, or the references that local imports bind; "" until a local first occurs."""
 
     __slots__ = ("is_class", "names", "parent")
 
     def __init__(self, parent: _Scope | None, *, is_class: bool = False) -> None:
         self.parent = parent
         self.is_class = is_class
-        self.names: dict[str, str | Reference] = {}
+        self.names: dict[str, str | tuple[Reference, ...]] = {}
 
     def owner_of(self, name: str) -> _Scope | None:
         scope: _Scope | None = self
@@ -253,10 +253,11 @@ class _Encoder:
     def _name(self, name: str, attributes: tuple[str, ...], scope: _Scope) -> None:
         """Write a name: a local as a number, another name as a reference."""
         owner = scope.owner_of(name)
-        found = owner.names[name] if owner is not None else Reference(name)
-        if isinstance(found, Reference):
-            reference = found._replace(attributes=found.attributes + attributes)
-            self._tokens.append(f"@{self._references.setdefault(reference, len(self._references))}")
+        found = owner.names[name] if owner is not None else (Reference(name),)
+        if isinstance(found, tuple):
+            for one in found:
+                reference = one._replace(attributes=one.attributes + attributes)
+                self._tokens.append(f"@{self._references.setdefault(reference, len(self._references))}")
             return
         if not found:
             # Numbered when it first occurs, so that a renamed local has the number of the old one.
@@ -289,10 +290,10 @@ def _parameters(arguments: ast.arguments) -> list[ast.arg]:
     return [argument for argument in found if argument is not None]
 
 
-def _bound_names(nodes: Iterable[ast.AST]) -> tuple[list[str], dict[str, Reference]]:
-    """Return the names that a scope's nodes bind, and what its imports bind."""
+def _bound_names(nodes: Iterable[ast.AST]) -> tuple[list[str], dict[str, tuple[Reference, ...]]]:
+    """Return the names that a scope's nodes bind, and all that its imports may bind."""
     names: dict[str, None] = {}
-    imported: dict[str, Reference] = {}
+    imported: dict[str, dict[Reference, None]] = {}
     declared: set[str] = set()
     waiting = list(reversed(list(nodes)))
     while waiting:
@@ -303,21 +304,23 @@ def _bound_names(nodes: Iterable[ast.AST]) -> tuple[list[str], dict[str, Referen
         elif isinstance(node, ast.Nonlocal):
             declared.update(node.names)
         elif isinstance(node, ast.Global):
-            imported.update((name, Reference(name)) for name in node.names)
+            for name in node.names:
+                imported.setdefault(name, {})[Reference(name)] = None
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 module = alias.name if alias.asname else alias.name.partition(".")[0]
-                imported[alias.asname or module] = Reference("", (), module)
+                imported.setdefault(alias.asname or module, {})[Reference("", (), module)] = None
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
-            imported.update((alias.asname or alias.name, Reference(alias.name, (), module)) for alias in node.names)
+            for alias in node.names:
+                imported.setdefault(alias.asname or alias.name, {})[Reference(alias.name, (), module)] = None
         else:
-            name = getattr(node, "rest" if isinstance(node, ast.MatchMapping) else "name", None)
-            if isinstance(name, str):
-                names[name] = None
+            bound = getattr(node, "rest" if isinstance(node, ast.MatchMapping) else "name", None)
+            if isinstance(bound, str):
+                names[bound] = None
             waiting += reversed(_same_scope(node))
     kept = [name for name in names if name not in declared and name not in imported]
-    return kept, {name: found for name, found in imported.items() if name not in declared}
+    return kept, {name: tuple(found) for name, found in imported.items() if name not in declared}
 
 
 def _same_scope(node: ast.AST) -> list[ast.AST]:
