@@ -255,6 +255,20 @@ def test_another_config_is_another_backfill(sales: Path, cli: Cli) -> None:
     assert {KEYS[0]: "success before"} == states(two)
 
 
+def test_an_interrupted_run_of_another_backfill_is_left_alone(sales: Path, cli: Cli) -> None:
+    """It would go on with the wrong config, and count as made there."""
+    (sales / "two.json").write_text('{"total": {"rate": 2}}')
+    (sales / "five.json").write_text('{"total": {"rate": 5}}')
+    assert 0 == cli("run", "sales:repo", "-s", "orders", "-p", KEYS[0]).code
+    (sales / f"kill-{KEYS[0]}").touch()
+    two, five = ((*RUN, KEYS[0], "-s", "total", "--json", "--config", f"{name}.json") for name in ("two", "five"))
+    assert {KEYS[0]: "killed"} == states(cli(*two))
+    assert {KEYS[0]: "killed"} == states(cli(*five))
+    (sales / f"kill-{KEYS[0]}").unlink()
+    assert {KEYS[0]: "success"} == states(cli(*two))
+    assert {KEYS[0]: "success"} == states(cli(*five))
+
+
 def test_success_that_was_not_noted_is_found_in_the_record(sales: Path, cli: Cli) -> None:
     """The backfill may be killed between the end of a run and its line in the log."""
     assert 0 == cli(*RUN, KEYS[0]).code

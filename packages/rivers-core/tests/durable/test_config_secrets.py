@@ -28,6 +28,7 @@ class Access(pydantic.BaseModel):
     key: pydantic.SecretStr
     inner: Inner
     url: str = ""
+    limit: int = 1
 
 
 def make_repository(folder: Path) -> rs.CodeRepository:
@@ -71,6 +72,10 @@ def test_no_secret_of_a_config_is_recorded(tmp_path: Path) -> None:
     ):
         with pytest.raises(ResumeError, match="the config of loaded held a secret"):
             call()
+    # What is no secret is still compared.
+    other = {"loaded": {**config["loaded"], "limit": 2}}
+    with pytest.raises(ResumeError, match="the config of 'loaded' is another one, in `limit`,"):
+        make_repository(tmp_path).resume(result.run_id, config=other, record=tmp_path)
     again = make_repository(tmp_path).resume(result.run_id, config=config, record=tmp_path)
     assert again.success
     assert make_repository(tmp_path).load_node("after") == len(PIN)

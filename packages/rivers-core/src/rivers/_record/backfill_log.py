@@ -9,7 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-__all__ = ["BackfillLog"]
+__all__ = ["BACKFILL_TAG", "BackfillLog"]
+
+BACKFILL_TAG = "rivers/backfill"
+"""The tag of a run that has the id of its backfill."""
 
 
 class BackfillLog:

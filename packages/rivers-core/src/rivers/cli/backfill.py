@@ -12,7 +12,7 @@ from typing import Any
 
 from rivers._definitions.partitions import Partitions, is_key
 from rivers._plan.partitions import partitions_of, partitions_of_run
-from rivers._record.backfill_log import BackfillLog
+from rivers._record.backfill_log import BACKFILL_TAG, BackfillLog
 from rivers._record.reader import read_header
 from rivers._record.runs import RunRecords
 from rivers._terminal.text import clean, count_of, duration
@@ -29,9 +29,8 @@ from rivers.cli.tables import print_table
 from rivers.cli.target import target_identity
 from rivers.exceptions import ConfigurationError, RecordError
 
-__all__ = ["BACKFILL_TAG", "BackfillRequest", "run_backfill"]
+__all__ = ["BackfillRequest", "run_backfill"]
 
-BACKFILL_TAG = "rivers/backfill"
 MOST_ROWS = 40
 """Above this number of partitions, the table at the end leaves out those that have succeeded."""
 

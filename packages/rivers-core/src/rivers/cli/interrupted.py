@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rivers._record.backfill_log import BACKFILL_TAG
 from rivers._record.header import RunHeader
 from rivers._record.reader import read_header
 from rivers._record.runs import RunRecords
@@ -55,9 +56,10 @@ def find_unfinished(records: RunRecords) -> Path:
     raise RecordError(f"every recorded run in {records.folder} has succeeded or still goes on")
 
 
-def find_interrupted(records: RunRecords, chosen: Chosen) -> Path | None:
+def find_interrupted(records: RunRecords, chosen: Chosen, backfill: str | None) -> Path | None:
     """Return the record of the newest run of the same target, job, selection and partition, if it was interrupted.
 
+    With the id of a `backfill` only its own runs count: those of others may have another config.
     One that still goes on counts, too: to resume it is refused. One that was retried with success does not.
     """
     job = chosen.job.name if chosen.job is not None else None
@@ -65,6 +67,8 @@ def find_interrupted(records: RunRecords, chosen: Chosen) -> Path | None:
     newer: list[_Known] = []
     for run in _known(records):
         newer.append(run)
+        if backfill not in (None, run.header.tags.get(BACKFILL_TAG)):
+            continue
         if _choice_of(run.header) == (wanted, job, chosen.selection, chosen.request.partition):
             is_open = run.status in _INTERRUPTED and run.header.run_id not in _retried(newer)
             return run.folder if is_open else None

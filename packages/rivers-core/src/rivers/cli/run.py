@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from rivers._definitions.executor import Executor
+from rivers._record.backfill_log import BACKFILL_TAG
 from rivers._record.header import RunHeader
 from rivers._record.reader import EVENTS_FILE, is_being_written, read_header
 from rivers._record.redact import Redactor
@@ -109,7 +110,8 @@ def _run(request: RunRequest, lines: Printer, answer: Printer | None) -> ExitCod
 
 def _resume_or_prepare(request: RunRequest, chosen: Chosen, sinks: Sinks) -> PreparedRun:
     """Prepare to carry on the last run of the same choice if it was interrupted, else a new one."""
-    record = find_interrupted(records_of(request.home), chosen)
+    backfill = parse_pairs(request.tags, "--tag").get(BACKFILL_TAG)
+    record = find_interrupted(records_of(request.home), chosen, backfill)
     if record is None:
         return _prepare(request, chosen, sinks)
     try:
