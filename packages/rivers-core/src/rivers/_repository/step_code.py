@@ -129,7 +129,8 @@ def _digest(step: Step, hasher: CodeHasher) -> str:
             # It is in the header by itself.
             continue
         if isinstance(definition, BashTask):
-            parts.append(repr((definition.command, sorted((definition.env or {}).items()), definition.cwd)).encode())
+            text = repr((definition.command, sorted((definition.env or {}).items()), definition.cwd))
+            parts.append(text.encode("utf-8", "surrogatepass"))
             continue
         signature = definition.signature
         model = signature.config_model if signature is not None and signature.context is not None else None
