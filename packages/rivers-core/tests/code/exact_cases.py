@@ -20,6 +20,10 @@ KNOWN = {
     "bound method of a pattern": "import re\nM = re.compile('a{$}').match\na = M('aaa').end()",
     "bound method of a set": "H = frozenset({$}).__contains__\na = H(2)",
     "default factory": "from collections import defaultdict\nR = defaultdict(lambda: $)\na = R['k']",
+    "field with a factory": (
+        "from dataclasses import dataclass, field\n@dataclass\nclass Row:\n"
+        "    items: list = field(default_factory=lambda: [$])\na = Row().items"
+    ),
     "subclass of dict": "class D(dict):\n    def __missing__(self, key): return $\nR = D()\na = R['k']",
     "subclass of int": "class M(int):\n    def tax(self): return self * $\nR = M(3)\na = R.tax()",
     "subclass of str": "class M(str):\n    def tax(self): return self * $\nR = M('x')\na = R.tax()",

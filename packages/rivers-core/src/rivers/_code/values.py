@@ -14,12 +14,20 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from functools import cached_property
-from inspect import getattr_static
+from inspect import getattr_static, signature
 from typing import Any
 
 from pydantic import BaseModel
 
 __all__ = ["UnknownValueError", "ValueEncoder"]
+
+
+@dataclasses.dataclass
+class _Made:
+    """A class whose `__init__` has the default that stands for a factory."""
+
+    items: list[str] = dataclasses.field(default_factory=list)
+
 
 MOST_ITEMS = 100_000
 """Items of all containers within one value; a larger one is known by the statement that makes it."""
@@ -50,6 +58,8 @@ _BY_REPR = frozenset(
         pathlib.PosixPath,
         pathlib.WindowsPath,
         typing.TypeVar,
+        # The class statement has the factory itself.
+        type(signature(_Made).parameters["items"].default),
     }
 )
 _SUBCLASSED: tuple[type, ...] = (
