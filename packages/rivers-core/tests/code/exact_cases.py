@@ -63,6 +63,12 @@ KNOWN = {
     ),
     "class without a statement": "import enum\nE = enum.Enum('E', {'A': $})\na = E.A.value",
     "model without a statement": "import pydantic\nE = pydantic.create_model('E', x=(int, $))\na = E().x",
+    "dataclass without a statement": (
+        "import dataclasses\nE = dataclasses.make_dataclass('E', [('x', int, $)])\na = E().x"
+    ),
+    "deque that is filled later": "from collections import deque\nD = deque()\nD.append($)\na = D[0]",
+    "array that is filled later": "from array import array\nD = array('i')\nD.append($)\na = D[0]",
+    "namespace that is filled later": "from types import SimpleNamespace\nN = SimpleNamespace()\nN.x = $\na = N.x",
     "generic model": (
         "import pydantic, typing\nT = typing.TypeVar('T')\nclass G(pydantic.BaseModel, typing.Generic[T]):\n"
         "    x: T\nX = G[int](x=$)\na = X.x"

@@ -27,6 +27,7 @@ from rivers._code.objects import (
     cells_of,
     foreign_parts,
     generic_of,
+    is_made_by_call,
     is_method_of,
     methods_in,
     name_of,
@@ -160,6 +161,8 @@ class _Walk:
         if isinstance(value, types.ModuleType):
             return f"module {value.__name__}"
         if isinstance(value, type):
+            if is_made_by_call(value):
+                raise UnknownValueError(f"no class statement makes {name_of(value)}")
             return self._class(value) if self._home.owns(value.__module__) else name_of(value)
         if isinstance(value, types.FunctionType):
             if self._home.owns(value.__globals__.get("__name__")):

@@ -14,6 +14,7 @@ __all__ = [
     "cells_of",
     "foreign_parts",
     "generic_of",
+    "is_made_by_call",
     "is_method_of",
     "methods_in",
     "name_of",
@@ -56,10 +57,20 @@ def foreign_parts(function: types.FunctionType) -> tuple[str, Any] | None:
 
 def _is_public(function: types.FunctionType) -> bool:
     """Return whether the package of a function's code has it under its own name."""
-    found: Any = sys.modules.get(function.__globals__.get("__name__", ""))
-    for name in function.__qualname__.split("."):
-        found = vars(found).get(name) if isinstance(found, type | types.ModuleType) else None
+    found = _find(function.__globals__.get("__name__", ""), function.__qualname__)
     return getattr(found, "__func__", found) is function
+
+
+def is_made_by_call(cls: type) -> bool:
+    """Return whether a class of no module, as dataclasses.make_dataclass makes them, has nothing but a name."""
+    return cls.__module__ == "types" and _find("types", cls.__qualname__) is not cls
+
+
+def _find(module: str, qualname: str) -> Any:
+    found: Any = sys.modules.get(module)
+    for name in qualname.split("."):
+        found = vars(found).get(name) if isinstance(found, type | types.ModuleType) else None
+    return found
 
 
 def own_state(state: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,11 @@ import enum
 import fractions
 import pathlib
 import re
+import types
 import typing
 import uuid
-from collections import defaultdict
+from array import array
+from collections import ChainMap, defaultdict, deque
 from collections.abc import Callable, Collection
 from functools import cached_property
 from inspect import getattr_static, signature
@@ -74,6 +76,14 @@ _SUBCLASSED: tuple[type, ...] = (
     dt.timedelta,
     decimal.Decimal,
 )
+# Other containers, as plain ones.
+_AS_PLAIN: dict[type[Any], Callable[[Any], Any]] = {
+    deque: lambda found: (found.maxlen, list(found)),
+    array: lambda found: (found.typecode, found.tolist()),
+    ChainMap: lambda found: found.maps,
+    types.MappingProxyType: dict,
+    types.SimpleNamespace: vars,
+}
 _CONTAINERS: tuple[type[Any], ...] = (dict, set, frozenset, list, tuple)
 
 
@@ -139,6 +149,8 @@ class ValueEncoder:
             return f"pattern {value.pattern!r} {value.flags}"
         if kind is slice:
             return f"slice {self.encode((value.start, value.stop, value.step))}"
+        if kind in _AS_PLAIN:
+            return f"{kind.__name__} {self.encode(_AS_PLAIN[kind](value))}"
         return None
 
     def _record(self, value: Any) -> str | None:
