@@ -97,7 +97,6 @@ class CodeHasher:
 # By the identity of code and class objects, which are kept so that it stays theirs.
 _syntax: dict[int, tuple[Any, Syntax]] = {}
 
-
 # Functions that look up nothing outside of themselves, whose hash is always the same; with the code that it is of.
 _closed: dict[int, tuple[Any, types.CodeType, CodeHash]] = {}
 _MOST_CLOSED = 100_000
@@ -283,7 +282,8 @@ class _Walk:
             tokens += [self._reference(one, module_globals, {}) for one in syntax.references]
         # The live class, too: its source may have been edited since it was imported.
         for name, value in vars(cls).items():
-            if type(value) in _ATTRIBUTES and not name.startswith("__"):
+            # Names like `_member_map_` are those of enums, which keep members there that code has asked for.
+            if type(value) in _ATTRIBUTES and not (name.startswith("_") and name.endswith("_")):
                 tokens.append(f"{name}={self._try_encode(value)}")
             for function in methods_in(value):
                 if not self._home.owns(function.__globals__.get("__name__")):
