@@ -356,6 +356,22 @@ def test_unreadable_store(tmp_path: Path) -> None:
         repository(tmp_path).resume(run_id, record=tmp_path)
 
 
+def test_changed_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another working directory the remedy of a plan that looks changed is the one where the run was started."""
+    run_id = fail_in(tmp_path)
+    with pytest.raises(ResumeError) as here:
+        repository(tmp_path, data="other").resume(run_id, record=tmp_path)
+    assert (here.value.hint or "").startswith("undo the change, or run")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ResumeError) as elsewhere:
+        repository(tmp_path, data="other").resume(run_id, record=tmp_path)
+
+    assert (
+        f", where it was started, or run what did not succeed in a new run: materialize(retry_of='{run_id[:8]}')"
+        in (elsewhere.value.hint or "")
+    )
+
+
 def test_secret_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A config that held a secret has to be given again."""
     monkeypatch.setenv("START_TOKEN", "1234567")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -147,11 +148,14 @@ def recorded_config(header: RunHeader) -> dict[str, Mapping[str, Any]]:
 
 def _changed(header: RunHeader, problems: Sequence[Problem]) -> ResumeError:
     count = len({problem.asset for problem in problems})
+    # Relative folders of stores mean other ones elsewhere.
+    is_elsewhere = header.folder not in ("", str(Path.cwd()))
+    remedy = f"resume it in {header.folder}, where it was started" if is_elsewhere else "undo the change"
     return refuse(
         header,
         f"the plan has changed since the run began, in {count} step{'s' if count != 1 else ''}:",
         problems,
-        f"undo the change, or {retry_hint(header)}",
+        f"{remedy}, or {retry_hint(header)}",
     )
 
 
