@@ -92,7 +92,8 @@ def methods_in(value: Any) -> Iterator[types.FunctionType]:
         found = (value.func,)
     else:
         found = (getattr(value, "__func__", value),)
-    yield from (one for one in found if isinstance(one, types.FunctionType))
+    # Annotations are no code; since Python 3.14 a function makes those of a class.
+    yield from (one for one in found if isinstance(one, types.FunctionType) and one.__name__ != "__annotate__")
 
 
 def is_method_of(
