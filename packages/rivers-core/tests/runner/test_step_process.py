@@ -198,15 +198,18 @@ import sys; sys.path.insert(0, {str(tmp_path)!r})
 from rivers.protocol import ImportRef, StepSpec, encode_spec, decode_event
 from rivers.spi import StepProcess
 spec = StepSpec(run_id="run", step="x", attempt_id="one", function=ImportRef(module="bodies_here", qualname="sleeps"))
-StepProcess().run("one", encode_spec(spec), lambda got: print(decode_event(got[0]).worker, flush=True), grace=1)
+StepProcess().run("one", encode_spec(spec), lambda got: print(decode_event(got[0]).worker, file=sys.stderr), grace=1)
 """
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline().removeprefix("pid "))
+    # Not by stdout, to which the body prints.
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert parent.stderr is not None
+    pid = int(parent.stderr.readline().removeprefix("pid "))
 
     parent.kill()
     parent.wait()
-    parent.stdout.close()
+    parent.stderr.close()
 
     for _ in range(250):
         # A zombie has ended, and waits for init.
