@@ -15,7 +15,7 @@ from rivers._code.values import UnknownValueError
 __all__ = ["MISSING", "Imports"]
 
 MISSING: Final = object()
-"""What is found for a name that nothing has bound."""
+"""The value of a name that nothing has bound."""
 
 
 class Imports:

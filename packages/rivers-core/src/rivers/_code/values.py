@@ -33,37 +33,6 @@ class _Made:
 
 MOST_ITEMS = 100_000
 """Items of all containers within one value; a larger one is known by the statement that makes it."""
-# The type of each is exact: a subclass may have code and fields of its own.
-_BY_REPR = frozenset(
-    {
-        type(None),
-        type(...),
-        type(NotImplemented),
-        bool,
-        int,
-        float,
-        complex,
-        str,
-        bytes,
-        bytearray,
-        range,
-        decimal.Decimal,
-        fractions.Fraction,
-        dt.date,
-        dt.datetime,
-        dt.time,
-        dt.timedelta,
-        dt.timezone,
-        uuid.UUID,
-        pathlib.PurePosixPath,
-        pathlib.PureWindowsPath,
-        pathlib.PosixPath,
-        pathlib.WindowsPath,
-        typing.TypeVar,
-        # The class statement has the factory itself.
-        type(signature(_Made).parameters["items"].default),
-    }
-)
 _SUBCLASSED: tuple[type, ...] = (
     int,
     float,
@@ -75,6 +44,28 @@ _SUBCLASSED: tuple[type, ...] = (
     dt.time,
     dt.timedelta,
     decimal.Decimal,
+)
+# The type of each is exact: a subclass may have code and fields of its own.
+_BY_REPR = frozenset(
+    {
+        type(None),
+        type(...),
+        type(NotImplemented),
+        *_SUBCLASSED,
+        bool,
+        range,
+        fractions.Fraction,
+        dt.datetime,
+        dt.timezone,
+        uuid.UUID,
+        pathlib.PurePosixPath,
+        pathlib.PureWindowsPath,
+        pathlib.PosixPath,
+        pathlib.WindowsPath,
+        typing.TypeVar,
+        # The class statement has the factory itself.
+        type(signature(_Made).parameters["items"].default),
+    }
 )
 # Other containers, as plain ones.
 _AS_PLAIN: dict[type[Any], Callable[[Any], Any]] = {
